@@ -1,0 +1,50 @@
+"""Webhook Portal. An event's way: ingest → matching → delivery → browse → retention."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from flask import Flask
+
+from portal import access
+from portal.config import Config, load_config
+from portal.extensions import csrf, db, login, migrate, prepare_engine
+
+MIGRATIONS = str(Path(__file__).resolve().parent.parent / "migrations")
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """The portal as a WSGI application, on the process environment unless `config` is given.
+
+    Raises portal.config.SettingError when a setting cannot be used.
+    """
+    config = config or load_config()
+    app = Flask(__name__, static_folder="../static")
+    app.config.update(
+        PORTAL=config,
+        SECRET_KEY=config.secret_keys[0],
+        SECRET_KEY_FALLBACKS=list(config.secret_keys[1:]),
+        SQLALCHEMY_DATABASE_URI=config.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},
+        MAX_CONTENT_LENGTH=16 * 1024 * 1024,
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
+        SESSION_COOKIE_NAME="portal_session",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.secure_cookies,
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    db.init_app(app)
+    migrate.init_app(app, db, directory=MIGRATIONS)
+    csrf.init_app(app)
+    login.init_app(app)
+    with app.app_context():
+        prepare_engine(db.engine)
+
+    from portal import api, views
+
+    views.init_app(app)
+    api.init_app(app)
+    app.before_request(access.check_access)
+    app.context_processor(access.template_context)
+    return app

@@ -1,0 +1,187 @@
+"""Who may call which route: one table, asked before every request.
+
+A route that is not in the table is refused to all, and fails a test. Another merchant's
+object answers exactly as one that does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import abort, current_app, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from portal.errors import Forbidden, Unauthorized
+from portal.extensions import db
+from portal.models import ApiKey, Merchant
+
+PUBLIC = frozenset({"public"})
+SIGNED_IN = frozenset({"user"})
+STAFF = frozenset({"auditor", "operator"})
+OPERATOR = frozenset({"operator"})
+VIEW = frozenset({"viewer", "editor", "owner", "auditor", "operator"})
+EDIT = frozenset({"editor", "owner"})
+OPERATE = frozenset({"editor", "owner", "operator"})
+OWN = frozenset({"owner", "operator"})
+KEY_READ = frozenset({"read", "write"})
+KEY_WRITE = frozenset({"write"})
+
+ACCESS: dict[str, frozenset[str]] = {
+    "static": PUBLIC,
+    "health.healthz": PUBLIC,
+    "health.readyz": PUBLIC,
+    "health.metrics": PUBLIC,
+    # Pages
+    "auth.sign_in": PUBLIC,
+    "auth.sign_out": SIGNED_IN,
+    "account.show": SIGNED_IN,
+    "account.change_password": SIGNED_IN,
+    "home.root": SIGNED_IN,
+    "home.index": VIEW,
+    "home.dismiss_notice": OPERATE,
+    "webhooks.index": VIEW,
+    "webhooks.new": EDIT,
+    "webhooks.create": EDIT,
+    "webhooks.preview": EDIT,
+    "webhooks.show": VIEW,
+    "webhooks.edit": EDIT,
+    "webhooks.update": EDIT,
+    "webhooks.delete": EDIT,
+    "webhooks.enable": OPERATE,
+    "webhooks.disable": OPERATE,
+    "webhooks.test": OPERATE,
+    "webhooks.reveal_secret": EDIT,
+    "webhooks.rotate_secret": EDIT,
+    "webhooks.recover": OPERATE,
+    "webhooks.discard_held": OPERATE,
+    "events.index": VIEW,
+    "events.show": VIEW,
+    "attempts.index": VIEW,
+    "attempts.show": VIEW,
+    "deliveries.resend": OPERATE,
+    "catalogue.index": VIEW,
+    "catalogue.show": VIEW,
+    "catalogue.create": EDIT,
+    "catalogue.delete": EDIT,
+    "settings.index": VIEW,
+    "settings.create_key": OWN,
+    "settings.revoke_key": OWN,
+    "settings.add_member": OWN,
+    "settings.change_member": OWN,
+    "settings.remove_member": OWN,
+    "staff.merchants": STAFF,
+    "staff.create_merchant": OPERATOR,
+    "staff.activate": OPERATOR,
+    "staff.deactivate": OPERATOR,
+    "staff.users": STAFF,
+    "staff.create_user": OPERATOR,
+    "staff.disable_user": OPERATOR,
+    "staff.events": STAFF,
+    "staff.attempts": STAFF,
+    "staff.operations": STAFF,
+    "staff.audit": STAFF,
+    # API
+    "api.create_events": KEY_WRITE,
+    "api.list_events": KEY_READ,
+    "api.show_event": KEY_READ,
+    "api.related_events": KEY_READ,
+    "api.event_deliveries": KEY_READ,
+    "api.list_event_types": KEY_READ,
+    "api.create_event_type": KEY_WRITE,
+    "api.list_webhooks": KEY_READ,
+    "api.create_webhook": KEY_WRITE,
+    "api.show_webhook": KEY_READ,
+    "api.update_webhook": KEY_WRITE,
+    "api.delete_webhook": KEY_WRITE,
+    "api.rotate_secret": KEY_WRITE,
+    "api.test_webhook": KEY_WRITE,
+    "api.enable_webhook": KEY_WRITE,
+    "api.disable_webhook": KEY_WRITE,
+    "api.recover_webhook": KEY_WRITE,
+    "api.list_deliveries": KEY_READ,
+    "api.resend_delivery": KEY_WRITE,
+    "api.list_attempts": KEY_READ,
+    "api.show_attempt": KEY_READ,
+}
+
+
+def check_access() -> ResponseReturnValue | None:
+    """Decide on the request before its view runs; sets `g.merchant` and `g.roles`.
+
+    Pages that need a sign-in redirect to it (an HTMX request makes the whole page go there);
+    what a role may not do answers 403; what is not the user's answers 404.
+    """
+    g.merchant = None
+    g.roles = frozenset()
+    if request.endpoint is None:
+        return None
+    allowed = ACCESS.get(request.endpoint)
+    if allowed is None:
+        abort(403)
+    if allowed is PUBLIC:
+        return None
+    if request.blueprint == "api":
+        return _check_key(allowed)
+    if not current_user.is_authenticated:
+        return to_sign_in()
+    g.roles = _roles()
+    if allowed & g.roles:
+        return None
+    slug = (request.view_args or {}).get("slug")
+    if slug is not None and not VIEW & g.roles:
+        abort(404)
+    abort(403)
+
+
+def to_sign_in() -> ResponseReturnValue:
+    """Send the browser to the sign-in page, and back to this page afterwards."""
+    target = url_for("auth.sign_in", next=request.full_path if request.method == "GET" else None)
+    if request.headers.get("HX-Request"):
+        return "", 401, {"HX-Redirect": target}
+    return redirect(target, 303)
+
+
+def may(endpoint: str) -> bool:
+    """Whether the signed-in user may call a route at the current merchant: templates ask
+    before they show a button."""
+    return bool(ACCESS.get(endpoint, frozenset()) & g.get("roles", frozenset()))
+
+
+def _roles() -> frozenset[str]:
+    roles = {"user"}
+    if current_user.staff_role:
+        roles.add(current_user.staff_role)
+    slug = (request.view_args or {}).get("slug")
+    if slug is not None:
+        merchant = db.session.scalar(db.select(Merchant).filter_by(slug=slug))
+        if merchant is None:
+            return frozenset({"user"})
+        role = current_user.role_at(merchant.id)
+        if role:
+            roles.add(role)
+        if roles & VIEW:
+            g.merchant = merchant
+    return frozenset(roles)
+
+
+def _check_key(allowed: frozenset[str]) -> None:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthorized("Send the header Authorization: Bearer whp_….")
+    found = db.session.execute(
+        db.select(ApiKey, Merchant)
+        .join(Merchant, Merchant.id == ApiKey.merchant_id)
+        .where(ApiKey.digest == ApiKey.digest_of(text.strip()), ApiKey.revoked_at.is_(None))
+    ).first()
+    if found is None:
+        raise Unauthorized("This API key is unknown or revoked.")
+    g.key, g.merchant = found
+    g.roles = frozenset({g.key.scope})
+    if not allowed & g.roles:
+        raise Forbidden("This needs a key with the scope write; this one may only read.")
+
+
+def template_context() -> dict[str, Any]:
+    """What every template may use."""
+    return {"may": may, "merchant": g.get("merchant"), "config_portal": current_app.config["PORTAL"]}

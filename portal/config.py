@@ -1,0 +1,292 @@
+"""Every setting, typed, from environment variables with the prefix PORTAL_.
+
+`SETTINGS` is the one table: docs/settings.md is checked against it, and a wrong value
+stops the start with a sentence (`SettingError`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from croniter import croniter
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingError(Exception):
+    """A setting cannot be used; the message is a sentence for the operator."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One PORTAL_ variable: its name without the prefix, default text, reader and meaning."""
+
+    name: str
+    default: str
+    read: Callable[[str], Any]
+    help: str
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"give a whole number from {low} to {high}") from None
+        if not low <= value <= high:
+            raise ValueError(f"give a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _text(text: str) -> str:
+    return text.strip()
+
+
+def _flag(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in known:
+        raise ValueError("give 1 or 0")
+    return known[text.lower()]
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    networks = []
+    for part in text.replace(",", " ").split():
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise ValueError(f"give networks such as 10.1.0.0/16, not {part!r} ({error})") from None
+    return tuple(networks)
+
+
+def _cron_line(text: str) -> str:
+    if not croniter.is_valid(text):
+        raise ValueError("give a cron line such as '17 3 * * *'")
+    return text
+
+
+def _schedule(text: str) -> tuple[int, ...]:
+    try:
+        delays = tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        delays = ()
+    if not 1 <= len(delays) <= 20 or any(not 0 <= delay <= 7 * 86_400 for delay in delays):
+        raise ValueError("give 1 to 20 delays in seconds, each from 0 to 604800")
+    return delays
+
+
+def _database_url(text: str) -> str:
+    if text.startswith("postgres://"):
+        text = "postgresql://" + text.removeprefix("postgres://")
+    if text.startswith("postgresql://"):
+        text = "postgresql+psycopg://" + text.removeprefix("postgresql://")
+    if text and not text.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("give a sqlite:///… or postgresql://… address")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    if text and not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("give a redis://, rediss:// or unix:// address")
+    return text
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("HOST", "127.0.0.1", _text, "Address the web server listens on."),
+    Setting("PORT", "8000", _integer(1, 65_535), "Port the web server listens on."),
+    Setting(
+        "PUBLIC_URL", "", _text, "Address people use, such as https://hooks.example.com; "
+        "needed behind a proxy. Default: http://HOST:PORT."
+    ),
+    Setting("DATA_DIR", "var", _text, "Directory for the database, the queue and the secret key."),
+    Setting(
+        "DATABASE_URL", "", _database_url, "sqlite:///… or postgresql://…; "
+        "default: portal.db in the data directory."
+    ),
+    Setting(
+        "REDIS_URL", "", _redis_url, "redis://, rediss:// or unix://; default: a server that "
+        "bin/run starts, on a socket in the data directory."
+    ),
+    Setting(
+        "SECRET_KEY", "", _text, "Signs sessions and encrypts secrets; 32 or more characters, "
+        "several separated by commas while rotating, the newest first. "
+        "Default: made once and kept in the data directory."
+    ),
+    Setting(
+        "EGRESS_ALLOW", "", _networks, "Private networks that webhooks may reach, such as "
+        "10.1.0.0/16, separated by commas; none by default."
+    ),
+    Setting("WEB_PROCESSES", "2", _integer(1, 64), "Processes that answer HTTP."),
+    Setting("WEB_THREADS", "8", _integer(1, 256), "Threads in each web process."),
+    Setting("WORKERS", "2", _integer(1, 64), "Processes that deliver."),
+    Setting(
+        "LANES", "4", _integer(1, 256), "Parts into which webhooks are divided; at least as many "
+        "as delivering processes on all machines together. The same on every machine."
+    ),
+    Setting("SWEEP_SECONDS", "5", _integer(1, 300), "How often cron looks for forgotten work."),
+    Setting(
+        "RETRY_SCHEDULE", "0 5 300 1800 7200 18000 36000 50400 72000 86400", _schedule,
+        "Delay before each attempt in seconds, each after the one before."
+    ),
+    Setting("TIMEOUT_SECONDS", "15", _integer(1, 120), "Deadline of one attempt, first to last."),
+    Setting("MAX_IN_FLIGHT", "20", _integer(1, 1_000), "Requests at once to one webhook."),
+    Setting(
+        "HOLD_AFTER_FAILURES", "20", _integer(2, 10_000), "Failures in a row after which a "
+        "webhook's deliveries are held and only a probe is sent."
+    ),
+    Setting(
+        "DISABLE_AFTER_DAYS", "5", _integer(1, 60), "Days of nothing but failures after which a "
+        "webhook is disabled."
+    ),
+    Setting("EVENT_DAYS", "60", _integer(1, 3_650), "Days to keep events and header logs."),
+    Setting(
+        "PAYLOAD_DAYS", "15", _integer(1, 3_650), "Days to keep payload logs and record data."
+    ),
+    Setting(
+        "RETENTION_CRON", "17 3 * * *", _cron_line, "When the nightly clean-up runs, as a cron line in "
+        "the server's local time."
+    ),
+    Setting(
+        "CONTACT", "", _text, "Whom merchants ask to have the feature activated: a name, an "
+        "address or a link, shown in the portal."
+    ),
+    Setting("SESSION_HOURS", "12", _integer(1, 720), "Hours after which a sign-in ends."),
+    Setting("LOG_LEVEL", "INFO", _text, "DEBUG, INFO, WARNING or ERROR."),
+    Setting("SECURE_COOKIES", "0", _flag, "1 behind TLS: cookies are sent over HTTPS only."),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one process, all validated."""
+
+    host: str
+    port: int
+    public_url: str
+    data_dir: Path
+    database_url: str
+    redis_url: str
+    redis_is_embedded: bool
+    secret_keys: tuple[str, ...]
+    egress_allow: tuple[Network, ...]
+    web_processes: int
+    web_threads: int
+    workers: int
+    lanes: int
+    sweep_seconds: int
+    retry_schedule: tuple[int, ...]
+    timeout_seconds: int
+    max_in_flight: int
+    hold_after_failures: int
+    disable_after_days: int
+    event_days: int
+    payload_days: int
+    retention_cron: str
+    contact: str
+    session_hours: int
+    log_level: str
+    secure_cookies: bool
+
+
+def load_config(environ: Mapping[str, str] | None = None) -> Config:
+    """Read every setting from `environ` (default: the process environment).
+
+    Makes the data directory and, once, its secret key. Raises SettingError, whose message
+    names the variable and the remedy.
+    """
+    environ = os.environ if environ is None else environ
+    known = {f"PORTAL_{setting.name}" for setting in SETTINGS}
+    for name in sorted(environ):
+        if name.startswith("PORTAL_") and name not in known:
+            raise SettingError(f"{name} is not a setting; docs/settings.md lists them.")
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        text = environ.get(f"PORTAL_{setting.name}", "") or setting.default
+        try:
+            values[setting.name.lower()] = setting.read(text)
+        except ValueError as error:
+            raise SettingError(f"PORTAL_{setting.name}={text!r} cannot be used: {error}.") from None
+    if values["log_level"] not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingError("PORTAL_LOG_LEVEL cannot be used: give DEBUG, INFO, WARNING or ERROR.")
+    if values["payload_days"] > values["event_days"]:
+        raise SettingError(
+            "PORTAL_PAYLOAD_DAYS cannot be used: payloads cannot be kept longer than events."
+        )
+    data_dir = _data_directory(values.pop("data_dir"))
+    secret_key = values.pop("secret_key")
+    redis_url = values.pop("redis_url")
+    database_url = values.pop("database_url")
+    public_url = values.pop("public_url") or f"http://{_in_url(values['host'])}:{values['port']}"
+    if not public_url.startswith(("http://", "https://")):
+        raise SettingError("PORTAL_PUBLIC_URL cannot be used: give http://… or https://….")
+    return Config(
+        data_dir=data_dir,
+        database_url=database_url or f"sqlite:///{data_dir / 'portal.db'}",
+        redis_url=redis_url or f"unix://{embedded_redis_socket(data_dir)}",
+        redis_is_embedded=not redis_url,
+        secret_keys=_secret_keys(secret_key, data_dir),
+        public_url=public_url.rstrip("/"),
+        **values,
+    )
+
+
+def _in_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _data_directory(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(
+            f"PORTAL_DATA_DIR={str(path)!r} cannot be written ({error.strerror}): "
+            "give a directory that this user may write."
+        ) from None
+    return path
+
+
+def _secret_keys(text: str, data_dir: Path) -> tuple[str, ...]:
+    if not text:
+        path = data_dir / "secret_key"
+        if not path.exists():
+            draft = data_dir / f"secret_key.{os.getpid()}"
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
+            # link() fails when the file is there: of two processes that start at once,
+            # one makes the key and both read the same.
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+            draft.unlink()
+        text = path.read_text().strip()
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys or any(len(key) < 32 for key in keys):
+        raise SettingError("PORTAL_SECRET_KEY cannot be used: give 32 or more characters.")
+    return keys
+
+
+def embedded_redis_socket(data_dir: Path) -> Path:
+    """Where the server that bin/run starts listens; the same for every process of a data_dir.
+
+    A Unix socket path holds at most 107 bytes, so a deep directory gets one elsewhere.
+    """
+    path = data_dir / "valkey.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    return Path(f"/tmp/webhook-portal-{os.getuid()}/{digest}.sock")

@@ -1,0 +1,102 @@
+"""What can be wrong with a request, as data that pages and the API both show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong with one field.
+
+    `pointer` is a JSON Pointer (RFC 6901) into what was sent, such as `/events/3/type`;
+    `message` is a sentence that names the remedy.
+    """
+
+    pointer: str
+    message: str
+
+    @property
+    def field(self) -> str:
+        """The first part of the pointer: the name of the form field."""
+        return self.pointer.split("/")[1] if "/" in self.pointer else ""
+
+
+class PortalError(Exception):
+    """Base of everything the portal refuses, with the HTTP status that says so."""
+
+    status = 400
+    title = "The request cannot be used"
+
+    def __init__(self, detail: str, errors: list[FieldError] | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+
+
+class Malformed(PortalError):
+    """The body cannot be read at all: not JSON, not UTF-8, too deep (400)."""
+
+    title = "The body is not valid JSON"
+
+
+class Invalid(PortalError):
+    """Fields are wrong (422); `errors` names each."""
+
+    status = 422
+    title = "Some fields are wrong"
+
+    def __init__(self, errors: list[FieldError]):
+        count = len(errors)
+        super().__init__(
+            errors[0].message if count == 1 else f"{count} fields need another value.", errors
+        )
+
+    def by_field(self) -> dict[str, list[str]]:
+        """Messages grouped by form field."""
+        grouped: dict[str, list[str]] = {}
+        for error in self.errors:
+            grouped.setdefault(error.field, []).append(error.message)
+        return grouped
+
+
+class Unauthorized(PortalError):
+    """No API key, or one that is unknown or revoked (401)."""
+
+    status = 401
+    title = "Not signed in"
+
+
+class Forbidden(PortalError):
+    """The key or user is known and may not do this (403)."""
+
+    status = 403
+    title = "Not allowed"
+
+
+class NotFound(PortalError):
+    """No such object for this merchant (404)."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(PortalError):
+    """The object is not in the state that the request expects (409)."""
+
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(PortalError):
+    """The body is over its limit (413)."""
+
+    status = 413
+    title = "The body is too large"
+
+
+class Unavailable(PortalError):
+    """The database cannot take the write now; try again (503)."""
+
+    status = 503
+    title = "The portal cannot store this right now"

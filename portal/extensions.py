@@ -1,0 +1,111 @@
+"""The Flask extensions, and the one way to write: `writing()`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg.errors
+import sqlalchemy as sa
+from flask_login import LoginManager
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
+
+from portal.errors import Unavailable
+
+LOCK_WAIT_MS = 5_000
+"""How long a SQLite writer waits for another before the request answers 503."""
+
+
+class Base(DeclarativeBase):
+    """Base of all models, with names for constraints so that migrations can change them."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+migrate = Migrate(render_as_batch=True)
+csrf = CSRFProtect()
+login = LoginManager()
+
+
+@contextmanager
+def writing() -> Iterator[scoped_session[Session]]:
+    """One write transaction: everything in it is committed at its end, or nothing is.
+
+    On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads
+    first and writes later would fail at once, whatever the timeout, when another process wrote
+    in between. Objects loaded before it are read again inside it.
+    Raises Unavailable when the database cannot take the write now.
+    """
+    session = db.session
+    session.rollback()
+    try:
+        session.connection(execution_options={"immediate": True})
+        yield session
+        session.commit()
+    except DBAPIError as error:
+        session.rollback()
+        if is_temporary(error):
+            raise Unavailable(
+                "The database is busy or away; nothing was stored. Try again in a few seconds."
+            ) from error
+        raise
+    except BaseException:
+        session.rollback()
+        raise
+
+
+def is_temporary(error: DBAPIError) -> bool:
+    """Whether the database may take the same statement later: locked, full, restarting."""
+    original = error.orig
+    if error.connection_invalidated:
+        return True
+    if isinstance(original, sqlite3.OperationalError):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_CANTOPEN,
+        )
+    return isinstance(
+        original,
+        psycopg.errors.OperationalError
+        | psycopg.errors.SerializationFailure
+        | psycopg.errors.DeadlockDetected,
+    )
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Make SQLite durable and fit for many processes; PostgreSQL needs nothing."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_WAIT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,14 @@
+"""The tables and the rules of single rows."""
+
+from portal.models.audit import AuditEntry, Notice, OperationsEntry
+from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
+from portal.models.event import Event, EventPayload, OwnEventType
+from portal.models.merchant import ApiKey, Merchant
+from portal.models.user import Membership, User
+from portal.models.webhook import Webhook
+
+__all__ = [
+    "ApiKey", "Attempt", "AttemptPayload", "AuditEntry", "Delivery", "Event", "EventPayload",
+    "Lane", "Membership", "Merchant", "Notice", "OperationsEntry", "OwnEventType", "User",
+    "Webhook",
+]

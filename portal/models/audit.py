@@ -1,0 +1,56 @@
+"""What people did, what the portal did by itself, and what people must be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.clock import now
+from portal.extensions import Base
+
+
+class AuditEntry(Base):
+    """Who changed or revealed what. Never updated."""
+
+    __tablename__ = "audit_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
+    merchant_id: Mapped[int | None] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(sa.String(300))
+    """`user:ann@example.com`, `key:key_…`, `cli` or `portal`."""
+    action: Mapped[str] = mapped_column(sa.String(60))
+    """Such as `webhook.updated`, `webhook.secret_revealed`, `merchant.activated`."""
+    target: Mapped[str] = mapped_column(sa.String(300), default="")
+    detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
+    """What changed, secrets masked."""
+
+
+class OperationsEntry(Base):
+    """One line of what the portal did by itself: retention, sweeps that found orphans."""
+
+    __tablename__ = "operations_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
+    kind: Mapped[str] = mapped_column(sa.String(40))
+    message: Mapped[str] = mapped_column(sa.Text)
+
+
+class Notice(Base):
+    """Something a merchant must be told, shown in the portal until someone dismisses it."""
+
+    __tablename__ = "notice"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"))
+    webhook_id: Mapped[str | None] = mapped_column(sa.String(40))
+    at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    kind: Mapped[str] = mapped_column(sa.String(40))
+    """`held`, `recovered`, `disabled`."""
+    message: Mapped[str] = mapped_column(sa.Text)
+    dismissed_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (sa.Index("ix_notice_merchant", "merchant_id", "dismissed_at", "at"),)

@@ -1,0 +1,126 @@
+"""One event owed to one webhook, the requests made for it, and the lanes they run in."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.extensions import Base
+
+PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
+    "pending", "succeeded", "failed", "held", "discarded",
+)
+SCHEDULED, MANUAL, TEST = TRIGGERS = ("scheduled", "manual", "test")
+
+_PENDING_ONLY = {
+    "sqlite_where": sa.text("state = 'pending'"),
+    "postgresql_where": sa.text("state = 'pending'"),
+}
+
+
+class Delivery(Base):
+    """One event owed to one webhook.
+
+    Only the owner of the webhook's lane (portal.lanes) sends it, so being in flight needs no
+    mark of its own: a pending row whose `next_attempt_at` has come is due, also after a crash.
+    """
+
+    __tablename__ = "delivery"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    merchant_id: Mapped[int]
+    event_id: Mapped[str] = mapped_column(sa.String(255))
+    webhook_id: Mapped[str] = mapped_column(sa.String(40))
+    state: Mapped[str] = mapped_column(sa.String(10), default=PENDING)
+    reason: Mapped[str | None] = mapped_column(sa.String(200))
+    """Why it ended or waits, where the last attempt does not say it."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Requests made so far, manual ones too."""
+    step: Mapped[int] = mapped_column(default=0)
+    """Place in the retry schedule; 0 is the first attempt."""
+    is_retry: Mapped[bool] = mapped_column(default=False)
+    """Whether the next attempt gives way to first attempts."""
+    trigger: Mapped[str] = mapped_column(sa.String(10), default=SCHEDULED)
+    """What the next attempt is for: `scheduled` or `manual`."""
+    next_attempt_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    created_at: Mapped[int] = mapped_column(sa.BigInteger)
+    finished_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (
+        sa.Index("ix_delivery_event", "merchant_id", "event_id"),
+        # What is due, first attempts apart from retries, per webhook.
+        sa.Index("ix_delivery_due", "webhook_id", "is_retry", "next_attempt_at", **_PENDING_ONLY),
+        sa.Index(
+            "ix_delivery_held", "webhook_id", "created_at",
+            sqlite_where=sa.text("state = 'held'"), postgresql_where=sa.text("state = 'held'"),
+        ),
+        sa.Index("ix_delivery_webhook", "webhook_id", "created_at"),
+        sa.Index("ix_delivery_created", "created_at"),
+    )
+
+
+class Attempt(Base):
+    """The header log: one HTTP request of a delivery. Kept 60 days."""
+
+    __tablename__ = "attempt"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    """The Request ID, `req_…`; time-ordered."""
+    merchant_id: Mapped[int]
+    event_id: Mapped[str] = mapped_column(sa.String(255))
+    webhook_id: Mapped[str] = mapped_column(sa.String(40))
+    delivery_id: Mapped[str] = mapped_column(sa.String(40))
+    number: Mapped[int]
+    trigger: Mapped[str] = mapped_column(sa.String(10))
+    attempted_at: Mapped[int] = mapped_column(sa.BigInteger)
+    method: Mapped[str] = mapped_column(sa.String(5))
+    uri: Mapped[str] = mapped_column(sa.Text)
+    """As requested, with secret parameters masked."""
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(sa.String(40))
+    """A code such as `connect_timeout`; None when an answer came."""
+    error_detail: Mapped[str | None] = mapped_column(sa.Text)
+    ok: Mapped[bool]
+    duration_us: Mapped[int]
+    dns_us: Mapped[int | None]
+    connect_us: Mapped[int | None]
+    tls_us: Mapped[int | None]
+    wait_us: Mapped[int | None]
+    download_us: Mapped[int | None]
+
+    __table_args__ = (
+        sa.Index("ix_attempt_merchant", "merchant_id", "id"),
+        sa.Index("ix_attempt_event", "merchant_id", "event_id", "id"),
+        sa.Index("ix_attempt_webhook", "webhook_id", "id"),
+        sa.Index("ix_attempt_delivery", "delivery_id", "id"),
+    )
+
+
+class AttemptPayload(Base):
+    """The payload log of one attempt. Kept 15 days."""
+
+    __tablename__ = "attempt_payload"
+
+    attempt_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    merchant_id: Mapped[int]
+    request_headers: Mapped[str] = mapped_column(sa.Text)
+    """JSON list of [name, value], secret values masked."""
+    body_kind: Mapped[str] = mapped_column(sa.String(6))
+    """`record` or `thin`: the event's body with or without its record; `own`: request_body;
+    `none`: a request without a body."""
+    request_body: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
+    response_headers: Mapped[str | None] = mapped_column(sa.Text)
+    response_body: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
+    truncated: Mapped[bool] = mapped_column(default=False)
+
+
+class Lane(Base):
+    """A lease on a part of all webhooks: one owner at a time (portal.lanes)."""
+
+    __tablename__ = "lane"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner: Mapped[str | None] = mapped_column(sa.String(100))
+    token: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    """Rises with each new owner; a late owner's writes do not match and are refused."""
+    leased_until: Mapped[int] = mapped_column(sa.BigInteger, default=0)

@@ -1,0 +1,95 @@
+"""Who signs in: staff of the platform, and members of merchants."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from flask_login import UserMixin
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from portal.clock import now
+from portal.extensions import Base
+from portal.models.merchant import Merchant
+
+MEMBER_ROLES = ("viewer", "editor", "owner")
+STAFF_ROLES = ("auditor", "operator")
+MIN_PASSWORD = 10
+MAX_PASSWORD = 200
+
+_hasher = PasswordHasher()
+_NOBODY = _hasher.hash("nobody has this password")
+
+
+class User(UserMixin, Base):
+    """A person: staff (`auditor` reads everything, `operator` runs it), or member of merchants."""
+
+    __tablename__ = "user_account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(sa.String(254), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(200), default="")
+    password_hash: Mapped[str] = mapped_column(sa.String(200))
+    staff_role: Mapped[str | None] = mapped_column(sa.String(10))
+    session_number: Mapped[int] = mapped_column(default=1)
+    disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    memberships: Mapped[list[Membership]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+    def get_id(self) -> str:
+        """What the session holds; a new `session_number` ends every older session."""
+        return f"{self.id}.{self.session_number}"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the account may be used (Flask-Login asks at sign-in)."""
+        return self.disabled_at is None
+
+    def set_password(self, password: str) -> None:
+        """Keep the argon2id hash of a password and end all sessions."""
+        self.password_hash = _hasher.hash(password)
+        self.session_number = (self.session_number or 0) + 1
+
+    def check_password(self, password: str) -> bool:
+        """Whether this is the password."""
+        return _verify(self.password_hash, password)
+
+    @staticmethod
+    def check_nobody(password: str) -> bool:
+        """Take as long as for a real user, so that addresses cannot be tried out. Always False."""
+        return _verify(_NOBODY, password) and False
+
+    def disable(self) -> None:
+        """End the account and its sessions."""
+        self.disabled_at = now()
+        self.session_number += 1
+
+    def role_at(self, merchant_id: int) -> str | None:
+        """`viewer`, `editor`, `owner`, or None when not a member of the merchant."""
+        for membership in self.memberships:
+            if membership.merchant_id == merchant_id:
+                return membership.role
+        return None
+
+
+def _verify(password_hash: str, password: str) -> bool:
+    try:
+        return _hasher.verify(password_hash, password[:MAX_PASSWORD])
+    except VerificationError:
+        return False
+
+
+class Membership(Base):
+    """One user's role at one merchant."""
+
+    __tablename__ = "membership"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), primary_key=True)
+    merchant_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("merchant.id"), primary_key=True, index=True
+    )
+    role: Mapped[str] = mapped_column(sa.String(10))
+    user: Mapped[User] = relationship(back_populates="memberships")
+    merchant: Mapped[Merchant] = relationship(lazy="joined")

@@ -1,0 +1,133 @@
+"""A webhook: a target, what triggers it, and how it has been doing."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, TypedDict
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal import vault
+from portal.clock import HOUR, now
+from portal.extensions import Base
+
+METHODS = ("POST", "PUT", "PATCH", "GET")
+MASK = "••••••••"
+"""What pages, the API and logs show in place of a secret value."""
+
+
+class Pair(TypedDict):
+    """One query parameter or header. A secret's value is an encrypted token (portal.vault)."""
+
+    name: str
+    value: str
+    secret: bool
+
+
+def lane_of(webhook_id: str, lanes: int) -> int:
+    """The lane a webhook belongs to; the same on every machine."""
+    return zlib.crc32(webhook_id.encode()) % lanes
+
+
+class Webhook(Base):
+    """One target of a merchant. A deleted one keeps its row so that the log can name it."""
+
+    __tablename__ = "webhook"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"))
+    lane: Mapped[int] = mapped_column(sa.Integer, index=True)
+    description: Mapped[str] = mapped_column(sa.String(500), default="")
+    url: Mapped[str] = mapped_column(sa.String(2_048))
+    method: Mapped[str] = mapped_column(sa.String(5), default="POST")
+    query_params: Mapped[list[Pair]] = mapped_column(sa.JSON, default=list)
+    headers: Mapped[list[Pair]] = mapped_column(sa.JSON, default=list)
+    events: Mapped[list[str]] = mapped_column(sa.JSON)
+    include_object_record: Mapped[bool] = mapped_column(default=True)
+    only_sources: Mapped[list[str]] = mapped_column(sa.JSON, default=list)
+    except_sources: Mapped[list[str]] = mapped_column(sa.JSON, default=list)
+    body_template: Mapped[str | None] = mapped_column(sa.Text)
+    retry_schedule: Mapped[list[int] | None] = mapped_column(sa.JSON)
+    timeout_seconds: Mapped[int | None]
+    secret_token: Mapped[str] = mapped_column(sa.Text)
+    old_secret_token: Mapped[str | None] = mapped_column(sa.Text)
+    old_secret_until: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    enabled: Mapped[bool] = mapped_column(default=True)
+    disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    disabled_reason: Mapped[str | None] = mapped_column(sa.String(500))
+    failures: Mapped[int] = mapped_column(default=0)
+    """Failed attempts in a row."""
+    failing_since: Mapped[int | None] = mapped_column(sa.BigInteger)
+    held_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """Since when its deliveries are held and only probes are sent; None when sending."""
+    next_probe_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    version: Mapped[int] = mapped_column(default=1)
+    """Rises with each edit; a form that was opened before another's edit answers 409."""
+    created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    updated_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    deleted_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (sa.Index("ix_webhook_merchant", "merchant_id", "created_at"),)
+
+    @property
+    def state(self) -> str:
+        """`deleted`, `disabled`, `held`, `failing` or `enabled`: one word for lists and badges."""
+        if self.deleted_at is not None:
+            return "deleted"
+        if not self.enabled:
+            return "disabled"
+        if self.held_at is not None:
+            return "held"
+        return "failing" if self.failures else "enabled"
+
+    @property
+    def secret(self) -> str:
+        """The signing secret's text: `whsec_` and base64 of 32 random bytes."""
+        return vault.decrypt(self.secret_token)
+
+    def signing_secrets(self, moment: int) -> list[str]:
+        """The secrets to sign with at `moment` (Unix µs): the current one, and the one before
+        it while a rotation overlaps."""
+        secrets = [self.secret]
+        if self.old_secret_token and (self.old_secret_until or 0) > moment:
+            secrets.append(vault.decrypt(self.old_secret_token))
+        return secrets
+
+    def set_secret(self, secret: str) -> None:
+        """Give the webhook its first secret."""
+        self.secret_token = vault.encrypt(secret)
+
+    def rotate_secret(self, secret: str, overlap_hours: int = 24) -> None:
+        """Replace the secret; requests carry both signatures for `overlap_hours`."""
+        self.old_secret_token = self.secret_token
+        self.old_secret_until = now() + overlap_hours * HOUR
+        self.secret_token = vault.encrypt(secret)
+
+    def enable(self) -> None:
+        """Send again, with a clean record of health."""
+        self.enabled = True
+        self.disabled_at = self.disabled_reason = None
+        self.failures = 0
+        self.failing_since = self.held_at = self.next_probe_at = None
+
+    def disable(self, reason: str) -> None:
+        """Send nothing until someone enables it; `reason` is shown to people."""
+        self.enabled = False
+        self.disabled_at = now()
+        self.disabled_reason = reason
+
+    def delete(self) -> None:
+        """Take it out of use for good; the log keeps its name."""
+        self.enabled = False
+        self.deleted_at = now()
+
+    @staticmethod
+    def shown(pairs: list[Pair]) -> dict[str, Any]:
+        """Pairs as the API shows them: `{name: value}`, secrets as `{"secret": true}` masked."""
+        return {
+            pair["name"]: {"value": MASK, "secret": True} if pair["secret"] else pair["value"]
+            for pair in pairs
+        }

@@ -1,0 +1,115 @@
+"""Which addresses webhooks may reach. Pure: an address in, a reason for refusal out.
+
+Asked at save where it can be decided, and always in the socket callback just before connecting,
+with the very address the kernel gets: a name that changes its answer cannot pass.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_V4 = {
+    "this network": ["0.0.0.0/8"],
+    "loopback": ["127.0.0.0/8"],
+    "private": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
+    "carrier-grade NAT": ["100.64.0.0/10"],
+    "link-local": ["169.254.0.0/16"],
+    "reserved": [
+        "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
+        "192.175.48.0/24", "198.18.0.0/15", "240.0.0.0/4",
+    ],
+    "documentation": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"],
+    "multicast": ["224.0.0.0/4"],
+}
+_V6 = {
+    "loopback": ["::1/128"],
+    "unspecified": ["::/128"],
+    "IPv4-mapped": ["::ffff:0:0/96", "::ffff:0:0:0/96"],
+    "IPv4-compatible": ["::/96"],
+    "NAT64": ["64:ff9b::/96", "64:ff9b:1::/48"],
+    "discard": ["100::/64", "100:0:0:1::/64"],
+    "reserved": ["2001::/23", "5f00::/16"],
+    "documentation": ["2001:db8::/32", "3fff::/20"],
+    "6to4": ["2002::/16"],
+    "unique-local": ["fc00::/7"],
+    "link-local": ["fe80::/10"],
+    "site-local": ["fec0::/10"],
+    "multicast": ["ff00::/8"],
+}
+_REFUSED: dict[int, list[tuple[Network, str]]] = {
+    version: [
+        (ipaddress.ip_network(text), kind) for kind, texts in table.items() for text in texts
+    ]
+    for version, table in ((4, _V4), (6, _V6))
+}
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
+)
+
+
+def refusal(address: Address, allow: Sequence[Network] = ()) -> str | None:
+    """What kind of address it is when webhooks may not reach it, such as `loopback`; None when
+    they may.
+
+    `allow` admits its networks (PORTAL_EGRESS_ALLOW); a cloud's metadata address only when a
+    network of that single address is named. An IPv6 address that carries an IPv4 one (mapped,
+    compatible, NAT64, 6to4, Teredo) is refused whatever it carries: no public receiver needs it.
+    """
+    return _refusal(address, tuple(allow))
+
+
+@lru_cache(maxsize=4_096)
+def _refusal(address: Address, allow: tuple[Network, ...]) -> str | None:
+    for network in allow:
+        if network.version == address.version and address in network:
+            if address not in _METADATA or network.num_addresses == 1:
+                return None
+            return "cloud metadata"
+    if address in _METADATA:
+        return "cloud metadata"
+    for network, kind in _REFUSED[address.version]:
+        if address in network:
+            return kind
+    if address.version == 6 and address not in _GLOBAL_V6:
+        return "reserved"
+    return None
+
+
+def literal(host: str) -> Address | None:
+    """The IP address that a URL's host spells out, in any spelling that a resolver would take
+    (dotted, decimal, octal, hex, short, bracketed); None for a name."""
+    text = host.strip("[]").rstrip(".").split("%")[0]
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return _inet_aton(text)
+
+
+def _inet_aton(text: str) -> Address | None:
+    """IPv4 as inet_aton(3) reads it: one to four numbers, each decimal, octal or hex."""
+    parts = text.lower().split(".")
+    if not 1 <= len(parts) <= 4:
+        return None
+    numbers = []
+    for part in parts:
+        try:
+            if part.startswith("0x"):
+                numbers.append(int(part[2:] or "0", 16))
+            elif part.startswith("0") and part != "0":
+                numbers.append(int(part, 8))
+            else:
+                numbers.append(int(part, 10))
+        except ValueError:
+            return None
+    *heads, last = numbers
+    if any(not 0 <= number <= 255 for number in heads) or not 0 <= last < 256 ** (4 - len(heads)):
+        return None
+    value = sum(number << (24 - 8 * place) for place, number in enumerate(heads)) + last
+    return ipaddress.IPv4Address(value)

@@ -1,0 +1,87 @@
+"""Signatures of requests: Standard Webhooks 1.0.0 and EvolutionX's own, side by side.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+
+PREFIX = "whsec_"
+SECRET_BYTES = 32
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
+"""The length of a secret as the Standard Webhooks specification allows it."""
+
+
+def new_secret() -> str:
+    """A fresh signing secret: `whsec_` and base64 of 32 random bytes."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def secret_bytes(secret: str) -> bytes:
+    """The key inside a secret's text. Raises ValueError when it is not `whsec_` + base64 of
+    24 to 64 bytes."""
+    if not secret.startswith(PREFIX):
+        raise ValueError("a secret starts with whsec_")
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("after whsec_ a secret is base64") from None
+    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+        raise ValueError("a secret holds 24 to 64 bytes")
+    return key
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """One `webhook-signature` entry: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`.
+
+    `timestamp` is in Unix seconds.
+    """
+    return _standard(secret_bytes(secret), message_id, timestamp, body)
+
+
+def evox_sign(secret: str, timestamp: int, body: bytes) -> str:
+    """`Evox-Signature`: lowercase hex HMAC-SHA256 over `timestamp.body`, keyed with the
+    secret's text as it stands. `timestamp` is in Unix seconds."""
+    return hmac.new(secret.encode(), b"%d.%b" % (timestamp, body), hashlib.sha256).hexdigest()
+
+
+class Signer:
+    """Signs many requests of one webhook; secrets are decoded once.
+
+    `secrets_in_use` holds the current secret first, then the one before it while a rotation
+    overlaps. Standard Webhooks carries a signature of each; Evox-Signature has room for one
+    value in its scheme, so it lists them separated by a comma, the current one first.
+    """
+
+    def __init__(self, secrets_in_use: list[str]):
+        self._keys = [(secret.encode(), secret_bytes(secret)) for secret in secrets_in_use]
+
+    def headers(self, message_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
+        """The five signature headers of one attempt; `timestamp` is in Unix seconds."""
+        evox_content = b"%d.%b" % (timestamp, body)
+        time = str(timestamp)
+        return [
+            ("webhook-id", message_id),
+            ("webhook-timestamp", time),
+            (
+                "webhook-signature",
+                " ".join(_standard(key, message_id, timestamp, body) for _, key in self._keys),
+            ),
+            ("Evox-Time", time),
+            (
+                "Evox-Signature",
+                ",".join(
+                    hmac.digest(text, evox_content, "sha256").hex() for text, _ in self._keys
+                ),
+            ),
+        ]
+
+
+def _standard(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+    return "v1," + base64.b64encode(hmac.digest(key, content, "sha256")).decode()

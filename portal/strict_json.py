@@ -1,0 +1,110 @@
+"""JSON as RFC 8259 means it, and nothing that a database or a receiver chokes on."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from portal.errors import Malformed
+
+MAX_DEPTH = 64
+MAX_INTEGER_DIGITS = 300
+
+
+class _Refused(ValueError):
+    """A value that JSON allows and the portal does not; the message is for people."""
+
+
+def parse(raw: bytes) -> Any:
+    """The value in `raw` (UTF-8).
+
+    Raises Malformed for what is not JSON, for doubled keys, NaN and numbers beyond a double,
+    NUL characters and lone surrogates (a receiver or PostgreSQL could not take them), and for
+    nesting deeper than MAX_DEPTH.
+    """
+    if not raw.strip():
+        raise Malformed("The body is empty; send a JSON object.")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"The body is not UTF-8 (byte {error.start}); send UTF-8.") from None
+    try:
+        value = _DECODER.decode(text)
+    except _Refused as error:
+        raise Malformed(f"{error}.") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+    # Few brackets and no escapes: nothing to walk, which is the common case.
+    if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
+        _check(value)
+    return value
+
+
+def dump(value: Any) -> str:
+    """Compact JSON text with non-ASCII characters as they are."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _check(value: Any) -> None:
+    pending = [(value, 1)]
+    while pending:
+        item, depth = pending.pop()
+        if isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, dict | list):
+            if depth > MAX_DEPTH:
+                raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
+            if isinstance(item, dict):
+                for key in item:
+                    _check_text(key)
+                item = list(item.values())
+            pending.extend((child, depth + 1) for child in item)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise Malformed("The body holds a NUL character (\\u0000); leave it out.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Malformed(
+            "The body holds half of a surrogate pair (\\ud800–\\udfff); send the whole character."
+        ) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refused(f"The key {key[:100]!r} appears twice in one object; send it once")
+            seen.add(key)
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_INTEGER_DIGITS:
+        raise _Refused(f"A number has more than {MAX_INTEGER_DIGITS} digits; send it as text")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _Refused(f"The number {text[:40]} is beyond a double; send it as text")
+    return number
+
+
+def _constant(text: str) -> Any:
+    raise _Refused(f"{text} is not a JSON number; send null or text")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
+)

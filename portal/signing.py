@@ -54,18 +54,18 @@ class Signer:
     """Signs many requests of one webhook; secrets are decoded once.
 
     `secrets_in_use` holds the current secret first, then the one before it while a rotation
-    overlaps. Standard Webhooks carries a signature of each; Evox-Signature has room for one
-    value in its scheme, so it lists them separated by a comma, the current one first.
+    overlaps. Standard Webhooks carries a signature of each in one header. `Evox-Signature` has
+    room for one, so it is the current secret's, and `Evox-Signature-Old` is the other's.
     """
 
     def __init__(self, secrets_in_use: list[str]):
         self._keys = [(secret.encode(), secret_bytes(secret)) for secret in secrets_in_use]
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
-        """The five signature headers of one attempt; `timestamp` is in Unix seconds."""
+        """The signature headers of one attempt; `timestamp` is in Unix seconds."""
         evox_content = b"%d.%b" % (timestamp, body)
         time = str(timestamp)
-        return [
+        headers = [
             ("webhook-id", message_id),
             ("webhook-timestamp", time),
             (
@@ -73,13 +73,12 @@ class Signer:
                 " ".join(_standard(key, message_id, timestamp, body) for _, key in self._keys),
             ),
             ("Evox-Time", time),
-            (
-                "Evox-Signature",
-                ",".join(
-                    hmac.digest(text, evox_content, "sha256").hex() for text, _ in self._keys
-                ),
-            ),
         ]
+        for name, (text, _) in zip(
+            ("Evox-Signature", "Evox-Signature-Old"), self._keys, strict=False
+        ):
+            headers.append((name, hmac.digest(text, evox_content, "sha256").hex()))
+        return headers
 
 
 def _standard(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:

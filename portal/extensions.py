@@ -71,6 +71,22 @@ def writing() -> Iterator[scoped_session[Session]]:
         raise
 
 
+@contextmanager
+def reading() -> Iterator[scoped_session[Session]]:
+    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
+    log from shrinking. Raises Unavailable when the database cannot be read now."""
+    session = db.session
+    session.rollback()
+    try:
+        yield session
+    except DBAPIError as error:
+        if is_temporary(error):
+            raise Unavailable("The database is busy or away.") from error
+        raise
+    finally:
+        session.rollback()
+
+
 def is_temporary(error: DBAPIError) -> bool:
     """Whether the database may take the same statement later: locked, full, restarting."""
     original = error.orig

@@ -63,6 +63,8 @@ class Transport(Generic[Tag]):
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
         self._wake_at: float | None = None
+        self.woken = False
+        """Whether a watched fd could be read in the last `run`."""
         self._watched: set[int] = set()
         self._watched_by_curl: set[int] = set()
         self._idle: list[_Transfer[Tag]] = []
@@ -93,11 +95,13 @@ class Transport(Generic[Tag]):
     def run(self, seconds: float) -> list[tuple[Tag, Answer]]:
         """Work for up to `seconds`, or until an answer has come or a watched fd can be read."""
         wait = seconds
+        self.woken = False
         if self._wake_at is not None:
             wait = min(seconds, max(0.0, self._wake_at - time.monotonic()))
         # epoll rounds down to milliseconds and would spin through the last one.
         for fd, events in self._epoll.poll(wait if wait == 0 else wait + 0.0005):
             if fd in self._watched:
+                self.woken = True
                 continue
             mask = 0
             if events & (select.EPOLLIN | select.EPOLLHUP):

@@ -6,11 +6,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.extensions import Base
+from portal.models.webhook import Webhook
 
 PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
     "pending", "succeeded", "failed", "held", "discarded",
 )
+"""What people see. `held` is never stored: a pending delivery of a webhook that is held or
+disabled is shown as held (Delivery.shown_state), so that holding is one row's change."""
 SCHEDULED, MANUAL, TEST = TRIGGERS = ("scheduled", "manual", "test")
+
+PENDING_LITERAL = sa.literal_column("'pending'")
+"""For `state == …` where the index of pending rows must serve: a planner cannot match a bound
+parameter with the index's condition."""
 
 _PENDING_ONLY = {
     "sqlite_where": sa.text("state = 'pending'"),
@@ -46,16 +53,19 @@ class Delivery(Base):
     created_at: Mapped[int] = mapped_column(sa.BigInteger)
     finished_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 
+    @staticmethod
+    def shown_state(state: str, webhook: Webhook | None) -> str:
+        """The state that people see, given the row's and its webhook."""
+        if state == PENDING and webhook is not None and webhook.holds:
+            return HELD
+        return state
+
     __table_args__ = (
         sa.Index("ix_delivery_event", "merchant_id", "event_id"),
         # What is due, first attempts apart from retries, per webhook.
         sa.Index("ix_delivery_due", "webhook_id", "is_retry", "next_attempt_at", **_PENDING_ONLY),
-        sa.Index(
-            "ix_delivery_held", "webhook_id", "created_at",
-            sqlite_where=sa.text("state = 'held'"), postgresql_where=sa.text("state = 'held'"),
-        ),
         sa.Index("ix_delivery_webhook", "webhook_id", "created_at"),
-        sa.Index("ix_delivery_created", "created_at"),
+        sa.Index("ix_delivery_created", "created_at", "id"),
     )
 
 

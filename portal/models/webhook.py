@@ -67,7 +67,7 @@ class Webhook(Base):
     version: Mapped[int] = mapped_column(default=1)
     """Rises with each edit; a form that was opened before another's edit answers 409."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
-    updated_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    updated_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, onupdate=now)
     deleted_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 
     __table_args__ = (sa.Index("ix_webhook_merchant", "merchant_id", "created_at"),)
@@ -82,6 +82,11 @@ class Webhook(Base):
         if self.held_at is not None:
             return "held"
         return "failing" if self.failures else "enabled"
+
+    @property
+    def holds(self) -> bool:
+        """Whether its pending deliveries wait for it to recover or to be enabled."""
+        return not self.enabled or self.held_at is not None
 
     @property
     def secret(self) -> str:

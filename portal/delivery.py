@@ -1,0 +1,215 @@
+"""What people do with deliveries: send one again, recover, discard, try a webhook out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import catalogue, event_rules, ingest, queues, recording
+from portal.audit import note
+from portal.clock import now
+from portal.compose import ComposeError, Composer, Payload, Target
+from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.ids import new_id
+from portal.models import Attempt, Delivery, EventPayload, Merchant, Webhook
+from portal.models.delivery import PENDING_LITERAL
+from portal.recording import Due, Tried
+from portal.transport import Answer, send_now
+
+BATCH = 1_000
+"""Deliveries changed in one transaction, so that ingest and workers get their turn between."""
+
+_delivery = Delivery.__table__
+
+
+def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
+    """Make one more attempt of a delivery as soon as possible, whatever its state.
+
+    One that was final gets this one attempt; one that waits for a retry keeps its schedule.
+    Raises NotFound, or Conflict when the webhook is deleted or disabled or the event's record
+    data is past its days.
+    """
+    with writing() as session:
+        delivery = session.scalar(
+            sa.select(Delivery).where(
+                Delivery.merchant_id == merchant_id, Delivery.id == delivery_id
+            )
+        )
+        if delivery is None:
+            raise NotFound("There is no such delivery.")
+        webhook = _webhook(merchant_id, delivery.webhook_id)
+        if webhook.deleted_at is not None:
+            raise Conflict("The webhook is deleted; nothing can be sent to it any more.")
+        if not webhook.enabled:
+            raise Conflict("The webhook is disabled; enable it first.")
+        payload = session.get(EventPayload, (merchant_id, delivery.event_id))
+        if payload is None:
+            raise Conflict("The event's record data is past its days; it cannot be sent again.")
+        if delivery.state != "pending":
+            schedule = webhook.retry_schedule or current_app.config["PORTAL"].retry_schedule
+            delivery.state = "pending"
+            delivery.reason = delivery.finished_at = None
+            delivery.step = len(schedule) - 1
+        delivery.trigger = "manual"
+        delivery.is_retry = False
+        delivery.next_attempt_at = now()
+        note(
+            session, actor, "delivery.resent", delivery_id, merchant_id,
+            event_id=delivery.event_id, webhook_id=webhook.id,
+        )
+        lane = webhook.lane
+    queues.wake([lane])
+    return delivery
+
+
+def recover(webhook: Webhook, since: int, actor: str) -> int:
+    """Send again everything of a webhook that failed since a moment (Unix µs), and what is held;
+    how many deliveries that is.
+
+    Raises Conflict when the webhook is deleted or disabled.
+    """
+    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
+    if webhook.deleted_at is not None or not webhook.enabled:
+        raise Conflict("The webhook is disabled; enable it first.")
+    kept = sa.exists().where(
+        EventPayload.merchant_id == _delivery.c.merchant_id,
+        EventPayload.event_id == _delivery.c.event_id,
+    )
+    count = _in_batches(
+        webhook_id,
+        sa.and_(_delivery.c.state == "failed", _delivery.c.created_at >= since, kept),
+        {
+            "state": "pending", "step": 0, "is_retry": True, "trigger": "manual", "reason": None,
+            "finished_at": None, "next_attempt_at": now(),
+        },
+    )
+    with writing() as session:
+        stored = _webhook(merchant_id, webhook_id)
+        stored.enable()
+        note(
+            session, actor, "webhook.recovered", webhook_id, merchant_id,
+            since=since, deliveries=count,
+        )
+    queues.wake([lane])
+    return count
+
+
+def discard_held(webhook: Webhook, actor: str) -> int:
+    """Discard what a held or disabled webhook is owed; how many deliveries that was."""
+    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    if not webhook.holds:
+        raise Conflict("The webhook is sending; nothing of it is held.")
+    count = discard_pending(webhook_id, "Discarded by a person.")
+    with writing() as session:
+        note(session, actor, "webhook.held_discarded", webhook_id, merchant_id, deliveries=count)
+    return count
+
+
+def discard_pending(webhook_id: str, reason: str) -> int:
+    """End every pending delivery of a webhook as `discarded`, in batches; how many."""
+    return _in_batches(
+        webhook_id,
+        _delivery.c.state == PENDING_LITERAL,
+        {"state": "discarded", "reason": reason, "next_attempt_at": None, "finished_at": now()},
+    )
+
+
+def count_held(webhook: Webhook, at_most: int = 1_000) -> int:
+    """How many pending deliveries a webhook has, counted up to `at_most`."""
+    few = (
+        sa.select(Delivery.id)
+        .where(Delivery.webhook_id == webhook.id, Delivery.state == PENDING_LITERAL)
+        .limit(at_most)
+    )
+    return db.session.scalar(sa.select(sa.func.count()).select_from(few.subquery())) or 0
+
+
+def _in_batches(
+    webhook_id: str, which: sa.ColumnElement[bool], values: dict[str, Any]
+) -> int:
+    total = 0
+    while True:
+        with writing() as session:
+            ids = session.scalars(
+                sa.select(_delivery.c.id)
+                .where(_delivery.c.webhook_id == webhook_id, which)
+                .limit(BATCH)
+            ).all()
+            if ids:
+                session.execute(
+                    sa.update(_delivery).where(_delivery.c.id.in_(ids)).values(values)
+                )
+        total += len(ids)
+        if len(ids) < BATCH:
+            return total
+
+
+def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
+    """Send a type's example to a webhook now and wait for the answer; the logged attempt.
+
+    It is an event of its own in the log, marked as a test, and is not retried. A disabled
+    webhook can be tried too. Raises Invalid for an unknown type.
+    """
+    merchant = db.session.get_one(Merchant, webhook.merchant_id)
+    merchant_id, webhook_id = merchant.id, webhook.id
+    found = catalogue.find(merchant_id, event_type)
+    if found is None:
+        raise Invalid([FieldError("/type", f"The event type {event_type} is not in the catalogue.")])
+    example = catalogue.example_event(found)
+    # A test happens now, and to nobody's order of work.
+    fields = {name: example.get(name) for name in event_rules.FIELDS}
+    fields |= {"id": None, "occurred_at": None}
+    (event,) = event_rules.clean_events(merchant_id, [fields], batch=False)
+    event_id, moment = new_id("evt"), now()
+    row = ingest.payload_row(merchant_id, event_id, event, moment)
+    delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, 0)
+    with writing() as session:
+        session.execute(
+            sa.insert(ingest.Event.__table__),
+            [ingest.event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
+        )
+        session.execute(sa.insert(EventPayload.__table__), [row])
+        note(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
+    due = Due(
+        delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test",
+        Payload(row["head"], row["data"], row["previous"]),
+    )
+    tried = _try(_webhook(merchant_id, webhook_id), due)
+    delivery |= {
+        "state": "succeeded" if tried.ok else "failed", "attempts": 1, "trigger": "test",
+        "next_attempt_at": None, "finished_at": tried.finished_at,
+    }
+    with writing() as session:
+        session.execute(sa.insert(_delivery), [delivery])
+        recording.log_attempts(session, [tried])
+    return db.session.get_one(Attempt, tried.request_id)
+
+
+def _try(webhook: Webhook, due: Due) -> Tried:
+    config = current_app.config["PORTAL"]
+    moment = now()
+    request_id, method, url = new_id("req"), webhook.method, webhook.url
+    timeout = webhook.timeout_seconds or config.timeout_seconds
+    composer = Composer(Target.of(webhook, moment))
+    # No transaction stays open while the receiver takes its time.
+    db.session.rollback()
+    outgoing = None
+    try:
+        assert due.payload is not None
+        outgoing = composer.compose(due.event_id, due.payload, moment)
+        answer = send_now(outgoing, timeout, config.egress_allow)
+    except ComposeError as error:
+        answer = Answer(error=error.code, error_detail=error.detail)
+    return Tried(request_id, due, method, url, outgoing, answer, moment, now())
+
+
+def _webhook(merchant_id: int, webhook_id: str) -> Webhook:
+    webhook = db.session.scalar(
+        sa.select(Webhook).where(Webhook.merchant_id == merchant_id, Webhook.id == webhook_id)
+    )
+    if webhook is None:
+        raise NotFound("There is no such webhook.")
+    return webhook

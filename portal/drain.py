@@ -1,0 +1,541 @@
+"""3 DELIVERY: a worker drains lanes: what is due goes out, and what came back is recorded.
+
+One thread, hundreds of requests in flight. Each webhook has a line of its own: a cap on its
+requests in flight, and a small buffer of what is due, so that one that hangs holds its cap and
+nothing else. The database stays the truth: a row is due until its result is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from flask import current_app
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from portal import health, lanes, queues, recording
+from portal.clock import now
+from portal.compose import ComposeError, Composer, Outgoing, Payload, Target
+from portal.errors import Unavailable
+from portal.extensions import db, reading, writing
+from portal.ids import new_id
+from portal.models import Delivery, EventPayload, Webhook
+from portal.models.delivery import PENDING_LITERAL
+from portal.recording import PAYLOAD_EXPIRED, Due, Tried
+from portal.retry import SLOW_DOWN
+from portal.transport import Answer, Transport
+
+MAX_IN_FLIGHT = 1_000
+"""Requests in flight of one worker, over all its webhooks."""
+BUFFER = 200
+"""Deliveries read ahead for one webhook."""
+BUFFER_BYTES = 32 * 1024 * 1024
+"""Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
+RECORD_COUNT, RECORD_SECONDS = 200, 0.05
+"""Results are written when there are this many, or when the oldest waited this long."""
+POLL_SECONDS = 0.5
+ADOPT_SECONDS = 0.2
+LINGER_SECONDS = 8.0
+"""How long an idle worker keeps its lanes, listening for more."""
+KEEP_ALIVE_SECONDS = 20.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+_delivery = Delivery.__table__
+_payload = EventPayload.__table__
+
+
+def drain(
+    lane: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    keep_alive: Callable[[], None] = lambda: None,
+) -> int:
+    """Send what is due in a lane, and in lanes that nobody else takes, until there is nothing
+    left for a few seconds; how many attempts were made.
+
+    `should_stop` ends it early: what is in flight is finished and recorded, the rest is left to
+    the next owner. `keep_alive` is called now and then.
+    """
+    run = _Drain()
+    try:
+        if run.take(lane):
+            run.loop(should_stop, keep_alive)
+        return run.attempts
+    finally:
+        run.close()
+
+
+class _Line:
+    """One webhook while it is being drained."""
+
+    webhook_id: str
+    merchant_id: int
+    lane: int
+    url: str
+    method: str
+    composer: Composer
+    schedule: tuple[int, ...]
+    timeout_seconds: int
+    health: health.Health
+
+    def __init__(self) -> None:
+        self.updated_at = 0
+        self.secrets_until: int | None = None
+        self.buffer: deque[Due] = deque()
+        self.known: set[str] = set()
+        """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self.in_flight = 0
+        self.may_have_more = True
+        self.paused_until = 0.0
+        self.cap = self.most = float(current_app.config["PORTAL"].max_in_flight)
+
+    def take_settings(self, webhook: Webhook, moment: int) -> None:
+        """Use the webhook's settings and secrets as they are at `moment` (Unix µs)."""
+        config = current_app.config["PORTAL"]
+        self.webhook_id = webhook.id
+        self.merchant_id = webhook.merchant_id
+        self.lane = webhook.lane
+        self.updated_at = webhook.updated_at
+        self.url = webhook.url
+        self.method = webhook.method
+        self.composer = Composer(Target.of(webhook, moment))
+        overlap_end = webhook.old_secret_until or 0
+        self.secrets_until = overlap_end if overlap_end > moment else None
+        self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
+        self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
+        self.health = health.Health(
+            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
+        )
+
+    def room(self, moment: int) -> int:
+        """How many more requests may be started now."""
+        if time.monotonic() < self.paused_until:
+            return 0
+        if self.health.held_at is not None:
+            probe_due = (self.health.next_probe_at or 0) <= moment
+            return 1 if probe_due and not self.in_flight else 0
+        return max(0, int(self.cap) - self.in_flight)
+
+
+class _Drain:
+    def __init__(self) -> None:
+        self._config = current_app.config["PORTAL"]
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._tokens: dict[int, int] = {}
+        self._lines: dict[str, _Line] = {}
+        self._transport: Transport[tuple[_Line, Due, Outgoing, str, int]] = Transport(
+            self._config.egress_allow
+        )
+        self._done: list[tuple[_Line, Tried]] = []
+        self._oldest_done = 0.0
+        self._buffered_bytes = 0
+        self._wakes = _Wakes(self._transport)
+        self._next: dict[str, float] = {}
+        self.attempts = 0
+
+    def take(self, lane: int) -> bool:
+        """Lease a lane and listen for its wake-up calls; False when another owns it."""
+        token = lanes.lease(lane, self._owner)
+        if token is None:
+            return False
+        self._tokens[lane] = token
+        self._wakes.listen(lane)
+        return True
+
+    def loop(self, should_stop: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
+        idle_since = time.monotonic()
+        look = True
+        while self._tokens:
+            stopping = should_stop()
+            if not stopping:
+                called = self._wakes.called()
+                try:
+                    if self._every("poll", POLL_SECONDS) or called or look:
+                        self._look()
+                        look = False
+                    self._refill()
+                    if self._every("adopt", ADOPT_SECONDS):
+                        look = self._adopt()
+                except Unavailable as error:
+                    _log.warning("What is due cannot be read now: %s", error)
+                    time.sleep(0.2)
+                self._submit()
+            for tag, answer in self._transport.run(self._pause()):
+                self._take_answer(*tag, answer)
+            if self._ready_to_record():
+                self._record()
+            if self._every("heartbeat", lanes.HEARTBEAT / 1e6):
+                self._heartbeat()
+            if self._every("keep_alive", KEEP_ALIVE_SECONDS):
+                keep_alive()
+            if self._transport.in_flight or self._done:
+                idle_since = time.monotonic()
+            elif stopping:
+                break
+            elif self._sendable():
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > LINGER_SECONDS:
+                break
+
+    def close(self) -> None:
+        """Record what came back, give the lanes back, and pass on what is left in them."""
+        try:
+            if self._done:
+                self._record()
+        except Unavailable as error:
+            _log.warning("Attempts could not be recorded and will be made again: %s", error)
+        self._transport.abort()
+        self._wakes.close()
+        mine = set(self._tokens)
+        try:
+            lanes.release(self._tokens)
+            # Work that came in after the last look, before the wake-up call was unsubscribed.
+            for lane in mine.intersection(lanes.forgotten()):
+                queues.replace_drain(lane)
+        except (Unavailable, RedisError) as error:
+            _log.warning("Lanes %s were left to the sweep: %s", sorted(mine), error)
+
+    def _every(self, what: str, seconds: float) -> bool:
+        moment = time.monotonic()
+        if moment < self._next.get(what, 0.0):
+            return False
+        self._next[what] = moment + seconds
+        return True
+
+    def _pause(self) -> float:
+        if self._done:
+            return max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
+        if any(line.buffer and line.room(now()) for line in self._lines.values()):
+            return 0.0
+        return ADOPT_SECONDS
+
+    def _sendable(self) -> bool:
+        return any(
+            line.buffer and line.health.held_at is None for line in self._lines.values()
+        )
+
+    # -- what is due ------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Find the webhooks that have something due, and take over changes of their settings."""
+        moment = now()
+        due = sa.exists().where(
+            Delivery.webhook_id == Webhook.id,
+            Delivery.state == PENDING_LITERAL,
+            Delivery.is_retry.in_([False, True]),
+            Delivery.next_attempt_at <= moment,
+        )
+        with reading():
+            rows = db.session.execute(
+                sa.select(Webhook.id, Webhook.updated_at).where(
+                    Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
+                    Webhook.deleted_at.is_(None), due,
+                )
+            ).all()
+            wanted = {row.id: row.updated_at for row in rows}
+            for webhook_id, line in list(self._lines.items()):
+                if webhook_id not in wanted:
+                    # Disabled, deleted, or nothing due: what was read ahead is not sent.
+                    self._drop_buffer(line)
+                    if not line.known:
+                        del self._lines[webhook_id]
+            for webhook_id, updated_at in wanted.items():
+                line = self._lines.get(webhook_id)
+                if line is None:
+                    line = self._lines[webhook_id] = _Line()
+                expired = line.secrets_until is not None and line.secrets_until <= moment
+                if line.updated_at != updated_at or expired:
+                    self._drop_buffer(line)
+                    line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
+                line.may_have_more = True
+
+    def _drop_buffer(self, line: _Line) -> None:
+        for due in line.buffer:
+            line.known.discard(due.id)
+            self._buffered_bytes -= _size(due)
+        line.buffer.clear()
+
+    def _refill(self) -> None:
+        for line in self._lines.values():
+            if line.may_have_more and not line.buffer and line.room(now()):
+                self._fill(line)
+
+    def _fill(self, line: _Line) -> None:
+        """Read what is due for a webhook, first attempts before retries."""
+        want = BUFFER if self._buffered_bytes < BUFFER_BYTES else 1
+        if line.health.held_at is not None:
+            want = 1
+        moment = now()
+        found: list[Due] = []
+        line.may_have_more = False
+        with reading():
+            for is_retry in (False, True):
+                # Rows that are known are due until they are recorded, so they come again.
+                limit = want - len(found) + len(line.known)
+                rows = db.session.execute(_DUE, {
+                    "webhook_id": line.webhook_id, "is_retry": is_retry, "moment": moment,
+                    "count": limit,
+                }).all()
+                line.may_have_more |= len(rows) == limit
+                found += [
+                    Due(
+                        row.id, row.merchant_id, row.event_id, line.webhook_id, row.attempts,
+                        row.step, row.trigger,
+                        None if row.head is None else Payload(row.head, row.data, row.previous),
+                    )
+                    for row in rows
+                    if row.id not in line.known
+                ][: want - len(found)]
+                if len(found) >= want:
+                    line.may_have_more = True
+                    break
+        for due in found:
+            line.buffer.append(due)
+            line.known.add(due.id)
+            self._buffered_bytes += _size(due)
+
+    # -- out and back -----------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Start requests, one of each webhook in turn, until the caps are reached."""
+        moment = now()
+        waiting = [line for line in self._lines.values() if line.buffer]
+        while waiting and self._transport.in_flight < MAX_IN_FLIGHT:
+            still = []
+            for line in waiting:
+                if line.room(moment) and self._transport.in_flight < MAX_IN_FLIGHT:
+                    self._send(line, line.buffer.popleft())
+                    if line.buffer:
+                        still.append(line)
+            waiting = still
+
+    def _send(self, line: _Line, due: Due) -> None:
+        self._buffered_bytes -= _size(due)
+        moment = now()
+        request_id = new_id("req")
+        line.in_flight += 1
+        if due.payload is None:
+            answer = Answer(
+                error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
+            )
+            self._take_answer(line, due, None, request_id, moment, answer)
+            return
+        try:
+            outgoing = line.composer.compose(due.event_id, due.payload, moment)
+        except ComposeError as error:
+            answer = Answer(error=error.code, error_detail=error.detail)
+            self._take_answer(line, due, None, request_id, moment, answer)
+            return
+        self._transport.submit(
+            outgoing, line.timeout_seconds, (line, due, outgoing, request_id, moment)
+        )
+
+    def _take_answer(
+        self, line: _Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
+        answer: Answer,
+    ) -> None:
+        line.in_flight -= 1
+        tried = Tried(request_id, due, line.method, line.url, outgoing, answer, moment, now())
+        if answer.status in SLOW_DOWN:
+            line.cap = max(1.0, line.cap / 2)
+            pause = min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS)
+            line.paused_until = max(line.paused_until, time.monotonic() + pause)
+        elif tried.ok:
+            line.cap = min(line.most, line.cap + 1 / line.cap)
+        if not self._done:
+            self._oldest_done = time.monotonic()
+        self._done.append((line, tried))
+
+    # -- the log ----------------------------------------------------------------------------
+
+    def _ready_to_record(self) -> bool:
+        if not self._done:
+            return False
+        waited = time.monotonic() - self._oldest_done
+        return (
+            len(self._done) >= RECORD_COUNT
+            or waited >= RECORD_SECONDS
+            or not self._transport.in_flight
+        )
+
+    def _record(self) -> None:
+        """Write all results in one transaction; again until the database takes them."""
+        done, self._done = self._done, []
+        try:
+            self._write(done)
+        except lanes.LeaseLost as lost:
+            self._leave(lost.lanes)
+            self._done = [(line, tried) for line, tried in done if line.lane in self._tokens]
+            self._oldest_done = time.monotonic()
+            return
+        except Unavailable as error:
+            _log.warning("Attempts are kept until the database takes them: %s", error)
+            self._done = done + self._done
+            self._oldest_done = time.monotonic() + 1.0
+            time.sleep(0.2)
+            return
+        self.attempts += len(done)
+        for line, tried in done:
+            line.known.discard(tried.due.id)
+
+    def _write(self, done: list[tuple[_Line, Tried]]) -> None:
+        touched = {line.lane for line, _ in done}
+        moment = now()
+        changes = []
+        healths: dict[str, health.Health] = {}
+        lines = {line.webhook_id: line for line, _ in done}
+        with writing() as session:
+            lanes.renew({lane: self._tokens[lane] for lane in touched if lane in self._tokens})
+            recording.log_attempts(session, [tried for _, tried in done])
+            for line, tried in done:
+                before = healths.get(line.webhook_id, line.health)
+                is_probe = before.held_at is not None
+                changes.append(
+                    (tried.due.id, recording.settle(tried, line.schedule, is_probe=is_probe))
+                )
+                healths[line.webhook_id] = health.after_attempt(
+                    before, tried.ok, tried.gone, moment, self._config
+                )
+            recording.update_deliveries(session, changes)
+            for webhook_id, after in healths.items():
+                line = lines[webhook_id]
+                if after != line.health:
+                    health.store(
+                        session, webhook_id, line.merchant_id, line.health, after,
+                        line.updated_at, moment, self._config,
+                    )
+        for webhook_id, after in healths.items():
+            line = lines[webhook_id]
+            if after.disabled_reason or after.held_at != line.health.held_at:
+                self._drop_buffer(line)
+                line.may_have_more = after.disabled_reason is None
+            line.health = after
+
+    # -- lanes ------------------------------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        try:
+            with writing():
+                lanes.renew(self._tokens)
+        except lanes.LeaseLost as lost:
+            self._leave(lost.lanes)
+        except Unavailable as error:
+            _log.warning("Leases could not be renewed: %s", error)
+
+    def _leave(self, lost: set[int]) -> None:
+        _log.warning("Lanes %s have another owner now.", sorted(lost))
+        for lane in lost:
+            self._tokens.pop(lane, None)
+        for webhook_id, line in list(self._lines.items()):
+            if line.lane in lost:
+                self._drop_buffer(line)
+                del self._lines[webhook_id]
+        self._done = [(line, tried) for line, tried in self._done if line.lane not in lost]
+
+    def _adopt(self) -> bool:
+        """Take one lane whose work nobody does, because its worker died or all are busy."""
+        return any(self.take(lane) for lane in lanes.forgotten()[:1])
+
+
+class _Wakes:
+    """Wake-up calls for the lanes of a drain, as a socket among those that libcurl waits for.
+
+    Without Redis the drain goes on by polling.
+    """
+
+    def __init__(self, transport: Transport[tuple[_Line, Due, Outgoing, str, int]]):
+        self._transport = transport
+        self._lanes: set[int] = set()
+        self._pubsub: PubSub | None = None
+        self._fd: int | None = None
+        self._again_at = 0.0
+
+    def listen(self, lane: int) -> None:
+        """Listen for a lane's calls too."""
+        self._lanes.add(lane)
+        self._again_at = 0.0
+        self._connect([lane])
+
+    def called(self) -> bool:
+        """Whether there was a call since the last question."""
+        if self._fd is None:
+            if time.monotonic() >= self._again_at:
+                self._connect(sorted(self._lanes))
+            return False
+        if not self._transport.woken:
+            return False
+        called = False
+        try:
+            assert self._pubsub is not None
+            while (message := self._pubsub.get_message(timeout=0)) is not None:
+                called |= message["type"] == "message"
+        except (RedisError, OSError):
+            self._drop()
+        return called
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._drop()
+
+    def _connect(self, fresh: list[int]) -> None:
+        try:
+            if self._pubsub is None:
+                self._pubsub = queues.client().pubsub()
+            self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
+            if self._fd is None:
+                self._fd = self._pubsub.connection._sock.fileno()
+                self._transport.watch(self._fd)
+        except (RedisError, OSError, AttributeError):
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._fd is not None:
+            self._transport.unwatch(self._fd)
+            self._fd = None
+        if self._pubsub is not None:
+            try:
+                self._pubsub.close()
+            except (RedisError, OSError) as error:
+                _log.debug("The wake-up connection was gone already: %s", error)
+            self._pubsub = None
+        self._again_at = time.monotonic() + queues.QUIET_SECONDS
+
+
+def _size(due: Due) -> int:
+    if due.payload is None:
+        return 0
+    return len(due.payload.head) + len(due.payload.data or "") + len(due.payload.previous or "")
+
+
+_DUE = (
+    sa.select(
+        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.attempts,
+        _delivery.c.step, _delivery.c.trigger, _payload.c.head, _payload.c.data,
+        _payload.c.previous,
+    )
+    .select_from(
+        _delivery.outerjoin(
+            _payload,
+            sa.and_(
+                _payload.c.merchant_id == _delivery.c.merchant_id,
+                _payload.c.event_id == _delivery.c.event_id,
+            ),
+        )
+    )
+    .where(
+        _delivery.c.webhook_id == sa.bindparam("webhook_id"),
+        _delivery.c.state == PENDING_LITERAL,
+        _delivery.c.is_retry == sa.bindparam("is_retry"),
+        _delivery.c.next_attempt_at <= sa.bindparam("moment"),
+    )
+    .order_by(_delivery.c.next_attempt_at)
+    .limit(sa.bindparam("count"))
+)

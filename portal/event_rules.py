@@ -1,0 +1,248 @@
+"""What an event must look like (PRODUCT.md, "An event"), checked field by field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from portal import catalogue
+from portal.clock import DAY, SECOND, iso, now
+from portal.errors import FieldError, Invalid
+from portal.strict_json import dump
+
+MAX_BATCH = 1_000
+MAX_TEXT = 255
+MAX_ERRORS = 50
+"""Errors named in one answer; a thousand wrong events need no thousand sentences each."""
+
+FIELDS = (
+    "type", "object_type", "object_id", "source_user_type", "source_user_id", "occurred_at",
+    "correlation_id", "id", "data", "previous",
+)
+_EARLIEST = 0
+_FUTURE = DAY
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+# Controls, and the marks that change the direction of text around them (Unicode TR 36).
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """A checked event. `occurred_at` is in Unix µs; None means the moment it came in."""
+
+    type: str
+    object_type: str
+    object_id: str | None
+    source_user_type: str | None
+    source_user_id: str | None
+    occurred_at: int | None
+    correlation_id: str | None
+    id: str | None
+    data: dict[str, Any] | None
+    previous: dict[str, Any] | None
+    schema_error: str | None
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the content, whatever the order of its keys."""
+        content = {name: getattr(self, name) for name in FIELDS}
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def head(self, event_id: str, received_at: int) -> str:
+        """The JSON text a target receives, without the object record."""
+        occurred_at = received_at if self.occurred_at is None else self.occurred_at
+        return dump(
+            {
+                "id": event_id,
+                "type": self.type,
+                "timestamp": iso(occurred_at),
+                "created": occurred_at // SECOND,
+                "object_type": self.object_type,
+                "object_id": self.object_id,
+                "source_user_type": self.source_user_type,
+                "source_user_id": self.source_user_id,
+                "correlation_id": self.correlation_id,
+            }
+        )
+
+
+def clean_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> list[NewEvent]:
+    """Check events and fill in defaults. Raises Invalid naming each wrong field, with pointers
+    `/events/<n>/<field>` in a batch."""
+    if batch and not 1 <= len(events) <= MAX_BATCH:
+        raise Invalid(
+            [FieldError("/events", f"Send 1 to {MAX_BATCH:,} events, not {len(events):,}.")]
+        )
+    errors: list[FieldError] = []
+    clean = []
+    moment = now()
+    types = _Types(merchant_id)
+    for place, event in enumerate(events):
+        pointer = f"/events/{place}" if batch else ""
+        cleaner = _Cleaner(types, pointer, moment)
+        result = cleaner.clean(event)
+        errors += cleaner.errors
+        if result is not None:
+            clean.append(result)
+        if len(errors) >= MAX_ERRORS:
+            break
+    if errors:
+        raise Invalid(errors[:MAX_ERRORS])
+    return clean
+
+
+class _Types:
+    """The catalogue as one request sees it: each name is looked up once."""
+
+    def __init__(self, merchant_id: int):
+        self._merchant_id = merchant_id
+        self._found: dict[str, catalogue.EventType | None] = {}
+
+    def find(self, name: str) -> catalogue.EventType | None:
+        if name not in self._found:
+            self._found[name] = catalogue.find(self._merchant_id, name)
+        return self._found[name]
+
+    def nearest(self, name: str) -> list[str]:
+        return catalogue.nearest(self._merchant_id, name)
+
+
+class _Cleaner:
+    def __init__(self, types: _Types, pointer: str, moment: int):
+        self._types = types
+        self._pointer = pointer
+        self._moment = moment
+        self.errors: list[FieldError] = []
+
+    def clean(self, event: Any) -> NewEvent | None:
+        if not isinstance(event, dict):
+            self.errors.append(
+                FieldError(self._pointer, 'An event is an object such as {"type": "order.paid"}.')
+            )
+            return None
+        for name in event:
+            if name not in FIELDS:
+                self._wrong(
+                    name[:100], f"An event has no field {name[:100]!r}; it has {', '.join(FIELDS)}."
+                )
+        event_type = self._type(event.get("type"))
+        given_type = event_type.name if event_type else ""
+        object_type = self._text(event, "object_type", _NAME, "letters, digits, . _ and -")
+        data = self._object(event, "data")
+        result = {
+            "type": given_type,
+            "object_type": object_type or given_type.partition(".")[0],
+            "object_id": self._text(event, "object_id", numbers=True),
+            "source_user_type": self._text(
+                event, "source_user_type", _NAME, "letters, digits, . _ and -"
+            ),
+            "source_user_id": self._text(event, "source_user_id", numbers=True),
+            "occurred_at": self._moment_of(event.get("occurred_at")),
+            "correlation_id": self._text(event, "correlation_id"),
+            "id": self._text(event, "id", _ID, "letters, digits, . _ : and -"),
+            "data": data,
+            "previous": self._object(event, "previous"),
+        }
+        if self.errors or event_type is None:
+            return None
+        return NewEvent(**result, schema_error=catalogue.schema_error(event_type, data))
+
+    def _wrong(self, field: str, message: str) -> None:
+        field = field.replace("~", "~0").replace("/", "~1")
+        self.errors.append(FieldError(f"{self._pointer}/{field}", message))
+
+    def _type(self, name: Any) -> catalogue.EventType | None:
+        if name is None:
+            self._wrong("type", 'The field type is missing; give one such as "order.created".')
+        elif not isinstance(name, str) or not catalogue.valid_name(name):
+            self._wrong(
+                "type",
+                "type is text such as order.created: two or more parts of a–z, 0–9 and _, "
+                f"separated by dots, at most {MAX_TEXT} characters.",
+            )
+        else:
+            found = self._types.find(name)
+            if found is not None:
+                return found
+            nearest = self._types.nearest(name)
+            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            self._wrong(
+                "type", f"The event type {name} is not in the catalogue; add it there first.{hint}"
+            )
+        return None
+
+    def _text(
+        self,
+        event: dict[str, Any],
+        field: str,
+        pattern: re.Pattern[str] | None = None,
+        made_of: str = "",
+        *,
+        numbers: bool = False,
+    ) -> str | None:
+        value = event.get(field)
+        if value is None:
+            return None
+        if numbers and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            self._wrong(field, f"{field} is text; send it in quotes.")
+        elif not 1 <= len(value) <= MAX_TEXT:
+            self._wrong(field, f"{field} has 1 to {MAX_TEXT} characters.")
+        elif _UNSAFE.search(value):
+            self._wrong(
+                field, f"{field} holds a control character or line break; leave it out."
+            )
+        elif pattern is not None and not pattern.fullmatch(value):
+            self._wrong(field, f"{field} is made of {made_of}, and starts with a letter or digit.")
+        else:
+            return value
+        return None
+
+    def _object(self, event: dict[str, Any], field: str) -> dict[str, Any] | None:
+        value = event.get(field)
+        if value is None or isinstance(value, dict):
+            return value
+        self._wrong(field, f"{field} is an object with the record's fields, or null.")
+        return None
+
+    def _moment_of(self, value: Any) -> int | None:
+        if value is None:
+            return None
+        message = (
+            "occurred_at is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
+            "2025-11-23T20:33:20Z."
+        )
+        if isinstance(value, str):
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                moment = None
+            if moment is None:
+                self._wrong("occurred_at", message)
+                return None
+            if moment.tzinfo is None:
+                self._wrong("occurred_at", "occurred_at has no zone; add Z or an offset.")
+                return None
+            try:
+                seconds: float = moment.timestamp()
+            except OverflowError:
+                seconds = -1
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = value
+        else:
+            self._wrong("occurred_at", message)
+            return None
+        if not _EARLIEST <= seconds * SECOND <= self._moment + _FUTURE:
+            hint = " It looks like milliseconds; send seconds." if seconds > 10**11 else ""
+            self._wrong(
+                "occurred_at", f"occurred_at is before 1970 or more than a day ahead.{hint}"
+            )
+            return None
+        return int(seconds * SECOND)

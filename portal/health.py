@@ -1,0 +1,137 @@
+"""A webhook that fails: hold its deliveries, probe, tell people, disable it in the end.
+
+Deliveries of a held or disabled webhook stay pending in the database and are shown as held: so
+holding a hundred thousand of them, and sending them again, is one row's change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.clock import DAY, MINUTE, SECOND, iso
+from portal.config import Config
+from portal.models import AuditEntry, Notice, Webhook
+
+FIRST_PROBE = 5 * SECOND
+LONGEST_BETWEEN_PROBES = 30 * MINUTE
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a webhook has been doing; moments in Unix µs."""
+
+    failures: int = 0
+    failing_since: int | None = None
+    held_at: int | None = None
+    next_probe_at: int | None = None
+    disabled_reason: str | None = None
+
+
+def after_attempt(health: Health, ok: bool, gone: bool, moment: int, config: Config) -> Health:
+    """The health after one more attempt. Pure.
+
+    `gone` is a 410, by which the receiver asks for no more (Standard Webhooks); the webhook is
+    disabled at once. Otherwise it is held after PORTAL_HOLD_AFTER_FAILURES failures in a row,
+    probed ever less often, and disabled after PORTAL_DISABLE_AFTER_DAYS of nothing but failures.
+    """
+    if ok:
+        return Health()
+    since = health.failing_since or moment
+    health = replace(health, failures=health.failures + 1, failing_since=since)
+    if gone:
+        return replace(health, disabled_reason="The receiver answered 410 Gone.")
+    if health.held_at is None:
+        if health.failures < config.hold_after_failures:
+            return health
+        return replace(health, held_at=moment, next_probe_at=moment + FIRST_PROBE)
+    if moment - since >= config.disable_after_days * DAY:
+        days = config.disable_after_days
+        return replace(
+            health, disabled_reason=f"Every attempt has failed for {days} days."
+        )
+    pause = min(max(moment - health.held_at, FIRST_PROBE), LONGEST_BETWEEN_PROBES)
+    return replace(health, next_probe_at=moment + pause)
+
+
+def store(
+    session: scoped_session[Session],
+    webhook_id: str,
+    merchant_id: int,
+    before: Health,
+    after: Health,
+    seen_at: int,
+    moment: int,
+    config: Config,
+) -> None:
+    """Write a changed health and tell people, inside the running transaction.
+
+    `seen_at` is the webhook's `updated_at` when it was read: a person's change since then wins,
+    and this one is dropped.
+    """
+    values = {
+        "failures": after.failures,
+        "failing_since": after.failing_since,
+        "held_at": after.held_at,
+        "next_probe_at": after.next_probe_at,
+        # Not an edit: forms and caches stay valid.
+        "updated_at": Webhook.updated_at,
+    }
+    if after.disabled_reason:
+        values |= {
+            "enabled": False, "disabled_at": moment, "disabled_reason": after.disabled_reason,
+            "updated_at": moment,
+        }
+    written = session.execute(
+        sa.update(Webhook)
+        .where(Webhook.id == webhook_id, Webhook.updated_at == seen_at)
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+    if written.rowcount != 1:  # type: ignore[attr-defined]
+        return
+    told = _news(before, after, config)
+    if told is None:
+        return
+    kind, message = told
+    session.execute(
+        sa.update(Notice)
+        .where(
+            Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
+            Notice.dismissed_at.is_(None),
+        )
+        .values(dismissed_at=moment)
+    )
+    session.add(
+        Notice(
+            merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
+        )
+    )
+    session.add(
+        AuditEntry(
+            at=moment, merchant_id=merchant_id, actor="portal", action=f"webhook.{kind}",
+            target=webhook_id, detail={"reason": message},
+        )
+    )
+
+
+def _news(before: Health, after: Health, config: Config) -> tuple[str, str] | None:
+    if after.disabled_reason:
+        return (
+            "disabled",
+            f"{after.disabled_reason} The webhook is disabled; what it is owed is held until "
+            "you enable it or discard it.",
+        )
+    if after.held_at is not None and before.held_at is None:
+        until = (after.failing_since or after.held_at) + config.disable_after_days * DAY
+        return (
+            "held",
+            f"The last {after.failures} attempts failed. Deliveries are held and a probe is sent "
+            f"now and then; they go out when it succeeds. Unless it does, the webhook will be "
+            f"disabled on {iso(until)}.",
+        )
+    if before.held_at is not None and after.held_at is None:
+        return "recovered", "The webhook answers again; what was held is being sent."
+    return None

@@ -1,0 +1,146 @@
+"""Lanes: each part of all webhooks has one owner at a time, by a lease in the database.
+
+So a webhook's requests in flight, its order and its health need no other coordination, on SQLite
+and PostgreSQL alike. A lease is a row with a fencing token: who lost it cannot write any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import queues
+from portal.clock import SECOND, now
+from portal.extensions import db, reading, writing
+from portal.models import Delivery, Lane, Webhook
+from portal.models.delivery import PENDING_LITERAL
+from portal.models.webhook import lane_of
+
+LEASE = 10 * SECOND
+"""How long an owner that shows no sign of life keeps its lane."""
+HEARTBEAT = 2_500_000
+"""How often an owner renews its leases, in µs."""
+
+_log = logging.getLogger(__name__)
+_lane = Lane.__table__
+
+
+class LeaseLost(Exception):
+    """Another worker owns the lane now; what was to be written belongs to it."""
+
+    def __init__(self, lanes: set[int]):
+        super().__init__(f"lanes {sorted(lanes)} have another owner")
+        self.lanes = lanes
+
+
+def prepare_lanes() -> None:
+    """Make a row for each of PORTAL_LANES lanes and put every webhook into its lane.
+
+    Called at the start and safe to repeat; it changes nothing when the setting did not change.
+    """
+    count = current_app.config["PORTAL"].lanes
+    with writing() as session:
+        there = set(session.scalars(sa.select(Lane.id)))
+        for lane in set(range(count)) - there:
+            session.add(Lane(id=lane))
+        for webhook in session.execute(sa.select(Webhook.id, Webhook.lane)):
+            if webhook.lane != lane_of(webhook.id, count):
+                session.execute(
+                    sa.update(Webhook)
+                    .where(Webhook.id == webhook.id)
+                    .values(lane=lane_of(webhook.id, count), updated_at=Webhook.updated_at)
+                )
+
+
+def _free(moment: int) -> sa.ColumnElement[bool]:
+    # A lease that ends far ahead was made before the clock was set back.
+    return sa.or_(Lane.leased_until < moment, Lane.leased_until > moment + 2 * LEASE)
+
+
+def lease(lane: int, owner: str) -> int | None:
+    """Take a lane that nobody owns; its fencing token, or None when it is owned."""
+    moment = now()
+    with writing() as session:
+        return session.scalar(
+            sa.update(_lane)
+            .where(_lane.c.id == lane, _free(moment))
+            .values(owner=owner, token=_lane.c.token + 1, leased_until=moment + LEASE)
+            .returning(_lane.c.token)
+        )
+
+
+def renew(tokens: dict[int, int]) -> None:
+    """Renew leases inside the running transaction, which is thereby fenced: raises LeaseLost,
+    naming the lanes, when one has another owner."""
+    if not tokens:
+        return
+    until = now() + LEASE
+    lost = set()
+    for lane, token in sorted(tokens.items()):
+        renewed = db.session.execute(
+            sa.update(_lane)
+            .where(_lane.c.id == lane, _lane.c.token == token)
+            .values(leased_until=until)
+        )
+        if renewed.rowcount != 1:  # type: ignore[attr-defined]
+            lost.add(lane)
+    if lost:
+        raise LeaseLost(lost)
+
+
+def release(tokens: dict[int, int]) -> None:
+    """Give lanes back, so that the next owner need not wait for the lease to end."""
+    if not tokens:
+        return
+    with writing() as session:
+        for lane, token in sorted(tokens.items()):
+            session.execute(
+                sa.update(_lane)
+                .where(_lane.c.id == lane, _lane.c.token == token)
+                .values(owner=None, leased_until=0)
+            )
+
+
+def forgotten() -> list[int]:
+    """Lanes with due work and no living owner: one look per webhook into an index, never a scan
+    of the deliveries."""
+    moment = now()
+    due = (
+        sa.exists()
+        .where(
+            Webhook.lane == Lane.id,
+            Webhook.enabled,
+            Webhook.deleted_at.is_(None),
+            sa.or_(Webhook.held_at.is_(None), Webhook.next_probe_at <= moment),
+        )
+        .where(
+            sa.exists().where(
+                Delivery.webhook_id == Webhook.id,
+                Delivery.state == PENDING_LITERAL,
+                Delivery.is_retry.in_([False, True]),
+                Delivery.next_attempt_at <= moment,
+            )
+        )
+    )
+    with reading() as session:
+        return list(
+            session.scalars(sa.select(Lane.id).where(_free(moment), due).order_by(Lane.id))
+        )
+
+
+def sweep() -> int:
+    """Wake every forgotten lane; how many there were. Cron calls it every few seconds: it finds
+    retries that came due, and work whose owner or wake-up call was lost."""
+    lanes = forgotten()
+    for lane in lanes:
+        queues.replace_drain(lane)
+    return len(lanes)
+
+
+def lanes_of(webhook_ids: Iterable[str]) -> set[int]:
+    """The lanes of webhooks, to wake after a change."""
+    count = current_app.config["PORTAL"].lanes
+    return {lane_of(webhook_id, count) for webhook_id in webhook_ids}

@@ -1,0 +1,114 @@
+"""Redis: the wake-up call. Nothing here is needed for an event to be delivered sooner or later.
+
+Queue names and dotted job paths live here, so that a stage can enqueue without importing jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from flask import current_app
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
+DRAIN = "portal.jobs.drain"
+SWEEP = "portal.jobs.sweep"
+PURGE = "portal.jobs.purge"
+JOB_PATHS = (DRAIN, SWEEP, PURGE)
+
+NO_TIMEOUT = -1
+"""A drain ends by itself when its lane is idle."""
+QUIET_SECONDS = 2.0
+"""How long a process leaves Redis alone after it did not answer, so that a hung one costs one
+request its timeout and not all of them."""
+
+_log = logging.getLogger(__name__)
+_quiet_until = 0.0
+_clients: dict[str, Redis] = {}
+
+
+def client() -> Redis:
+    """The process's connection for short commands: it gives up after a second and does not
+    retry, because a request may be waiting."""
+    url = current_app.config["PORTAL"].redis_url
+    if url not in _clients:
+        _clients[url] = Redis.from_url(
+            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+    return _clients[url]
+
+
+def blocking_client() -> Redis:
+    """A connection for a worker, which waits on it."""
+    return Redis.from_url(current_app.config["PORTAL"].redis_url, health_check_interval=30)
+
+
+def wake_channel(lane: int) -> str:
+    """Where the owner of a lane listens for new work."""
+    return f"portal:wake:{lane}"
+
+
+def wake(lanes: Iterable[int]) -> None:
+    """Tell the owners of lanes that there is work; a lane that nobody owns gets a drain job.
+
+    Called after the commit. Never raises for a Redis that is down: the sweep finds the work.
+    """
+    global _quiet_until
+    lanes = sorted(set(lanes))
+    if not lanes or time.monotonic() < _quiet_until:
+        return
+    try:
+        redis = client()
+        pipeline = redis.pipeline(transaction=False)
+        for lane in lanes:
+            pipeline.publish(wake_channel(lane), "work")
+        for lane, listeners in zip(lanes, pipeline.execute(), strict=True):
+            if not listeners:
+                enqueue_drain(lane)
+    except RedisError as error:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+        _log.warning("Redis does not answer (%s); the sweep will find the work.", error)
+
+
+def enqueue_drain(lane: int) -> None:
+    """Queue the job that drains a lane, unless it is queued or running."""
+    queue = Queue(DELIVERIES, connection=client(), serializer=JSONSerializer)
+    try:
+        queue.enqueue(
+            DRAIN, lane, job_id=drain_job_id(lane), unique=True, job_timeout=NO_TIMEOUT,
+            result_ttl=0, failure_ttl=3_600, description=f"drain lane {lane}",
+        )
+    except DuplicateJobError:
+        return
+
+
+def replace_drain(lane: int) -> None:
+    """Queue a lane's drain job although RQ may still know one: for a lane whose owner is gone.
+
+    A killed worker leaves its job marked as started, which would keep a new one out for many
+    minutes.
+    """
+    redis = client()
+    queue = Queue(DELIVERIES, connection=redis, serializer=JSONSerializer)
+    job_id = drain_job_id(lane)
+    if job_id not in queue.get_job_ids():
+        try:
+            Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
+        except NoSuchJobError:
+            # Gone since: it ended by itself.
+            pass
+        enqueue_drain(lane)
+
+
+def drain_job_id(lane: int) -> str:
+    """The one ID of a lane's drain job."""
+    return f"drain-{lane}"

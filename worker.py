@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from types import FrameType
+from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.cron import CronJob, CronScheduler
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from portal import create_app, jobs, lanes, queues
 from portal.config import Config, SettingError, load_config
 
+SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
 
 
@@ -32,20 +33,17 @@ class PortalWorker(SimpleWorker):
 
     def __init__(self, queue: str, connection: Redis):
         super().__init__([queue], connection=connection, serializer=JSONSerializer)
-        jobs.should_stop = lambda: self._stop_requested
-        jobs.keep_alive = self._keep_alive
+        jobs.Host.should_stop = staticmethod(lambda: self._stop_requested)
+        jobs.Host.keep_alive = staticmethod(self._keep_alive)
 
     def _keep_alive(self) -> None:
         """Tell RQ that the job and the worker live; a drain may run for days."""
         for execution in list(self.executions.values()):
             try:
                 self.maintain_heartbeats(execution.job, execution)
-            except RedisError as error:
-                logging.getLogger(__name__).warning("Redis does not answer: %s", error)
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Finish what is in flight, then end."""
-        super().request_stop(signum, frame)
+            except (RedisError, NoSuchJobError) as error:
+                # Redis is away, or was wiped; the lane's lease is in the database.
+                logging.getLogger(__name__).warning("RQ was not told of the drain: %s", error)
 
 
 class PortalCronJob(CronJob):
@@ -114,12 +112,12 @@ def main() -> None:
 
         processes = arguments.processes or config.workers
         commands = {
-            f"deliver-{number + 1}": [sys.executable, os.path.abspath(__file__), "--part", "deliver"]
+            f"deliver-{number + 1}": [sys.executable, SCRIPT, "--part", "deliver"]
             for number in range(processes)
         }
         if arguments.part == "all":
             for part in ("maintenance", "cron"):
-                commands[part] = [sys.executable, os.path.abspath(__file__), "--part", part]
+                commands[part] = [sys.executable, SCRIPT, "--part", part]
         sys.exit(supervisor.keep_running(commands))
 
 

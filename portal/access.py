@@ -122,16 +122,16 @@ def check_access() -> ResponseReturnValue | None:
     if allowed is PUBLIC:
         return None
     if request.blueprint == "api":
-        return _check_key(allowed)
+        _check_key(allowed)
+        return None
     if not current_user.is_authenticated:
         return to_sign_in()
     g.roles = _roles()
     if allowed & g.roles:
         return None
     slug = (request.view_args or {}).get("slug")
-    if slug is not None and not VIEW & g.roles:
-        abort(404)
-    abort(403)
+    # Another merchant's page answers as one that does not exist.
+    return abort(404 if slug is not None and not VIEW & g.roles else 403)
 
 
 def to_sign_in() -> ResponseReturnValue:
@@ -184,4 +184,8 @@ def _check_key(allowed: frozenset[str]) -> None:
 
 def template_context() -> dict[str, Any]:
     """What every template may use."""
-    return {"may": may, "merchant": g.get("merchant"), "config_portal": current_app.config["PORTAL"]}
+    return {
+        "may": may,
+        "merchant": g.get("merchant"),
+        "config_portal": current_app.config["PORTAL"],
+    }

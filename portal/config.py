@@ -153,8 +153,8 @@ SETTINGS: tuple[Setting, ...] = (
         "PAYLOAD_DAYS", "15", _integer(1, 3_650), "Days to keep payload logs and record data."
     ),
     Setting(
-        "RETENTION_CRON", "17 3 * * *", _cron_line, "When the nightly clean-up runs, as a cron line in "
-        "the server's local time."
+        "RETENTION_CRON", "17 3 * * *", _cron_line, "When the nightly clean-up runs, as a cron "
+        "line in the server's local time."
     ),
     Setting(
         "CONTACT", "", _text, "Whom merchants ask to have the feature activated: a name, an "

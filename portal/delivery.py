@@ -12,9 +12,9 @@ from portal.audit import note
 from portal.clock import now
 from portal.compose import ComposeError, Composer, Payload, Target
 from portal.errors import Conflict, FieldError, Invalid, NotFound
-from portal.extensions import db, writing
+from portal.extensions import db, table, writing
 from portal.ids import new_id
-from portal.models import Attempt, Delivery, EventPayload, Merchant, Webhook
+from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
 from portal.models.delivery import PENDING_LITERAL
 from portal.recording import Due, Tried
 from portal.transport import Answer, send_now
@@ -22,7 +22,7 @@ from portal.transport import Answer, send_now
 BATCH = 1_000
 """Deliveries changed in one transaction, so that ingest and workers get their turn between."""
 
-_delivery = Delivery.__table__
+_delivery = table(Delivery)
 
 
 def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
@@ -157,7 +157,8 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     merchant_id, webhook_id = merchant.id, webhook.id
     found = catalogue.find(merchant_id, event_type)
     if found is None:
-        raise Invalid([FieldError("/type", f"The event type {event_type} is not in the catalogue.")])
+        message = f"The event type {event_type} is not in the catalogue."
+        raise Invalid([FieldError("/type", message)])
     example = catalogue.example_event(found)
     # A test happens now, and to nobody's order of work.
     fields = {name: example.get(name) for name in event_rules.FIELDS}
@@ -168,10 +169,10 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, 0)
     with writing() as session:
         session.execute(
-            sa.insert(ingest.Event.__table__),
+            sa.insert(table(Event)),
             [ingest.event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
         )
-        session.execute(sa.insert(EventPayload.__table__), [row])
+        session.execute(sa.insert(table(EventPayload)), [row])
         note(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
     due = Due(
         delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test",

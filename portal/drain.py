@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -24,7 +25,7 @@ from portal import health, lanes, queues, recording
 from portal.clock import now
 from portal.compose import ComposeError, Composer, Outgoing, Payload, Target
 from portal.errors import Unavailable
-from portal.extensions import db, reading, writing
+from portal.extensions import db, reading, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
@@ -48,8 +49,8 @@ KEEP_ALIVE_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-_delivery = Delivery.__table__
-_payload = EventPayload.__table__
+_delivery = table(Delivery)
+_payload = table(EventPayload)
 
 
 def drain(
@@ -248,9 +249,7 @@ class _Drain:
                     if not line.known:
                         del self._lines[webhook_id]
             for webhook_id, updated_at in wanted.items():
-                line = self._lines.get(webhook_id)
-                if line is None:
-                    line = self._lines[webhook_id] = _Line()
+                line = self._lines.setdefault(webhook_id, _Line())
                 expired = line.secrets_until is not None and line.secrets_until <= moment
                 if line.updated_at != updated_at or expired:
                     self._drop_buffer(line)
@@ -491,7 +490,8 @@ class _Wakes:
                 self._pubsub = queues.client().pubsub()
             self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
             if self._fd is None:
-                self._fd = self._pubsub.connection._sock.fileno()
+                connection: Any = self._pubsub.connection
+                self._fd = connection._sock.fileno()
                 self._transport.watch(self._fd)
         except (RedisError, OSError, AttributeError):
             self._drop()

@@ -135,7 +135,7 @@ class _Cleaner:
         given_type = event_type.name if event_type else ""
         object_type = self._text(event, "object_type", _NAME, "letters, digits, . _ and -")
         data = self._object(event, "data")
-        result = {
+        result: dict[str, Any] = {
             "type": given_type,
             "object_type": object_type or given_type.partition(".")[0],
             "object_id": self._text(event, "object_id", numbers=True),

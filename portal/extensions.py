@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg.errors
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from flask_wtf import CSRFProtect
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
+from sqlalchemy.orm import DeclarativeBase, scoped_session
 
 from portal.errors import Unavailable
 
@@ -38,6 +38,11 @@ class Base(DeclarativeBase):
     )
 
 
+def table(model: type[Base]) -> sa.Table:
+    """A model's table, for statements that make no objects."""
+    return cast(sa.Table, model.__table__)
+
+
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate(render_as_batch=True)
 csrf = CSRFProtect()
@@ -45,7 +50,7 @@ login = LoginManager()
 
 
 @contextmanager
-def writing() -> Iterator[scoped_session[Session]]:
+def writing() -> Iterator[scoped_session[Any]]:
     """One write transaction: everything in it is committed at its end, or nothing is.
 
     On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads
@@ -72,7 +77,7 @@ def writing() -> Iterator[scoped_session[Session]]:
 
 
 @contextmanager
-def reading() -> Iterator[scoped_session[Session]]:
+def reading() -> Iterator[scoped_session[Any]]:
     """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
     log from shrinking. Raises Unavailable when the database cannot be read now."""
     session = db.session

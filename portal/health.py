@@ -7,9 +7,10 @@ holding a hundred thousand of them, and sending them again, is one row's change.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import scoped_session
 
 from portal.clock import DAY, MINUTE, SECOND, iso
 from portal.config import Config
@@ -57,7 +58,7 @@ def after_attempt(health: Health, ok: bool, gone: bool, moment: int, config: Con
 
 
 def store(
-    session: scoped_session[Session],
+    session: scoped_session[Any],
     webhook_id: str,
     merchant_id: int,
     before: Health,
@@ -71,7 +72,7 @@ def store(
     `seen_at` is the webhook's `updated_at` when it was read: a person's change since then wins,
     and this one is dropped.
     """
-    values = {
+    values: dict[str, Any] = {
         "failures": after.failures,
         "failing_since": after.failing_since,
         "held_at": after.held_at,

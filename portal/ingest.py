@@ -12,14 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
-from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from portal import event_rules, matching, queues
 from portal.clock import SECOND, now
 from portal.errors import Conflict, FieldError
 from portal.event_rules import NewEvent
-from portal.extensions import db, writing
+from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.strict_json import dump
@@ -80,10 +79,10 @@ def _store(
             fresh[event_id] = event
         rows = _rows(merchant_id, fresh)
         if fresh:
-            session.execute(sa.insert(Event.__table__), rows.events)
-            session.execute(sa.insert(EventPayload.__table__), rows.payloads)
+            session.execute(sa.insert(table(Event)), rows.events)
+            session.execute(sa.insert(table(EventPayload)), rows.payloads)
         if rows.deliveries:
-            session.execute(sa.insert(Delivery.__table__), rows.deliveries)
+            session.execute(sa.insert(table(Delivery)), rows.deliveries)
     counts = {row["id"]: row["deliveries"] for row in rows.events}
     return (
         [
@@ -145,7 +144,7 @@ def _rows(merchant_id: int, fresh: dict[str, NewEvent]) -> _Rows:
     return rows
 
 
-def _sending_webhooks(merchant_id: int) -> Sequence[Row[Any]]:
+def _sending_webhooks(merchant_id: int) -> Sequence[Any]:
     """The webhooks that could get an event now: none when the feature is inactive."""
     return db.session.execute(
         sa.select(

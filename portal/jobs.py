@@ -7,13 +7,17 @@ from collections.abc import Callable
 from portal import drain as draining
 from portal import lanes, retention
 
-should_stop: Callable[[], bool] = lambda: False
-keep_alive: Callable[[], None] = lambda: None
+
+class Host:
+    """The worker that runs the jobs of this process; worker.py fills it in."""
+
+    should_stop: Callable[[], bool] = staticmethod(lambda: False)
+    keep_alive: Callable[[], None] = staticmethod(lambda: None)
 
 
 def drain(lane: int) -> int:
     """Send what is due in a lane (portal.drain)."""
-    return draining.drain(lane, should_stop=lambda: should_stop(), keep_alive=lambda: keep_alive())
+    return draining.drain(lane, should_stop=Host.should_stop, keep_alive=Host.keep_alive)
 
 
 def sweep() -> int:

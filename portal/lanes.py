@@ -14,7 +14,7 @@ from flask import current_app
 
 from portal import queues
 from portal.clock import SECOND, now
-from portal.extensions import db, reading, writing
+from portal.extensions import db, reading, table, writing
 from portal.models import Delivery, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
 from portal.models.webhook import lane_of
@@ -25,7 +25,7 @@ HEARTBEAT = 2_500_000
 """How often an owner renews its leases, in µs."""
 
 _log = logging.getLogger(__name__)
-_lane = Lane.__table__
+_lane = table(Lane)
 
 
 class LeaseLost(Exception):

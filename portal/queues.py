@@ -5,6 +5,7 @@ Queue names and dotted job paths live here, so that a stage can enqueue without 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -101,11 +102,8 @@ def replace_drain(lane: int) -> None:
     queue = Queue(DELIVERIES, connection=redis, serializer=JSONSerializer)
     job_id = drain_job_id(lane)
     if job_id not in queue.get_job_ids():
-        try:
+        with contextlib.suppress(NoSuchJobError):
             Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
-        except NoSuchJobError:
-            # Gone since: it ended by itself.
-            pass
         enqueue_drain(lane)
 
 

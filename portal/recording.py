@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import scoped_session
 
 from portal import retry
 from portal.compose import NONE, Outgoing, Payload
+from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import PENDING_LITERAL
 from portal.strict_json import dump
@@ -23,7 +24,7 @@ from portal.transport import Answer
 PAYLOAD_EXPIRED = "payload_expired"
 """The error of a delivery whose event is past its payload days."""
 
-_delivery = Delivery.__table__
+_delivery = table(Delivery)
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Tried:
         return retry.retry_after(values, self.finished_at)
 
 
-def log_attempts(session: scoped_session[Session], tried: Sequence[Tried]) -> None:
+def log_attempts(session: scoped_session[Any], tried: Sequence[Tried]) -> None:
     """Insert the header log and the payload log of attempts in the running transaction."""
-    session.execute(sa.insert(Attempt.__table__), [_attempt_row(one) for one in tried])
-    session.execute(sa.insert(AttemptPayload.__table__), [_payload_row(one) for one in tried])
+    session.execute(sa.insert(table(Attempt)), [_attempt_row(one) for one in tried])
+    session.execute(sa.insert(table(AttemptPayload)), [_payload_row(one) for one in tried])
 
 
 def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> 
 
 
 def update_deliveries(
-    session: scoped_session[Session], changes: Sequence[tuple[str, dict[str, Any]]]
+    session: scoped_session[Any], changes: Sequence[tuple[str, dict[str, Any]]]
 ) -> None:
     """Write the values of many deliveries with few statements: those that share their values,
     as most successes do, are one. A delivery that was discarded meanwhile stays so."""
@@ -123,7 +124,8 @@ def update_deliveries(
             session.execute(
                 sa.update(_delivery)
                 .where(
-                    _delivery.c.id.in_(ids[start : start + 500]), _delivery.c.state == PENDING_LITERAL
+                    _delivery.c.id.in_(ids[start : start + 500]),
+                    _delivery.c.state == PENDING_LITERAL,
                 )
                 .values(dict(values_key))
             )

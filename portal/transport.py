@@ -239,7 +239,7 @@ class _Transfer(Generic[Tag]):
             **self._timing(),
         )
 
-    def _timing(self) -> dict[str, int | None]:
+    def _timing(self) -> dict[str, Any]:
         easy = self.easy
         dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
         connect = easy.getinfo(pycurl.CONNECT_TIME_T)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,11 +17,11 @@ PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
 disabled is shown as held (Delivery.shown_state), so that holding is one row's change."""
 SCHEDULED, MANUAL, TEST = TRIGGERS = ("scheduled", "manual", "test")
 
-PENDING_LITERAL = sa.literal_column("'pending'")
+PENDING_LITERAL: sa.ColumnElement[str] = sa.literal_column("'pending'")
 """For `state == …` where the index of pending rows must serve: a planner cannot match a bound
 parameter with the index's condition."""
 
-_PENDING_ONLY = {
+_PENDING_ONLY: dict[str, Any] = {
     "sqlite_where": sa.text("state = 'pending'"),
     "postgresql_where": sa.text("state = 'pending'"),
 }

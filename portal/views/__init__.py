@@ -6,6 +6,9 @@ from importlib import import_module
 
 from flask import Flask
 
+from portal import rendering
+from portal.views import errors, protection
+
 BLUEPRINTS = (
     "health", "auth", "account", "home", "webhooks", "events", "attempts", "deliveries",
     "catalogue", "settings", "staff",
@@ -13,6 +16,9 @@ BLUEPRINTS = (
 
 
 def init_app(app: Flask) -> None:
-    """Register every page, the template filters and the error pages."""
+    """Register every page, the template filters, the error pages and the security headers."""
+    rendering.init_app(app)
+    errors.init_app(app)
+    protection.init_app(app)
     for name in BLUEPRINTS:
         app.register_blueprint(import_module(f"portal.views.{name}").bp)

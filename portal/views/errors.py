@@ -1,0 +1,91 @@
+"""Error pages: what went wrong and what to do, as a page or as a message in the page.
+
+Requests under /api/ have handlers of their own (portal.api).
+"""
+
+from __future__ import annotations
+
+from flask import Flask, Response, current_app
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import DBAPIError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from portal import rendering
+from portal.errors import PortalError
+from portal.extensions import db, is_temporary
+
+RETRY_SECONDS = 5
+SENTENCES = {
+    400: ("The request cannot be used", "Go back, reload the page and try again."),
+    401: ("Not signed in", "Sign in to see this page."),
+    403: ("Not allowed", "Your role does not include this. Ask an owner of the merchant."),
+    404: ("Not found", "There is nothing at this address, or it is not yours to see."),
+    405: ("Not possible here", "This address does not take that kind of request."),
+    409: ("Changed meanwhile", "Someone changed this after you opened it. Reload and try again."),
+    413: ("Too large", "What was sent is larger than the portal takes."),
+    415: ("Wrong kind of content", "The portal cannot read content of this kind here."),
+    429: ("Too many tries", "Wait a minute, then try again."),
+    500: (
+        "Something went wrong", "The portal failed at this, and the failure is in its log. "
+        "Nothing was half stored; try again in a moment.",
+    ),
+    503: (
+        "Busy right now", "The portal cannot store this at the moment. Try again in a few seconds.",
+    ),
+}
+
+
+def init_app(app: Flask) -> None:
+    """Register a handler for each kind of failure."""
+    app.register_error_handler(PortalError, refused)
+    app.register_error_handler(CSRFError, forged)
+    app.register_error_handler(DBAPIError, database_failed)
+    app.register_error_handler(HTTPException, failed)
+
+
+def refused(error: PortalError) -> Response:
+    """What a stage function refused, with its own sentence."""
+    return answer(error.status, error.title, error.detail)
+
+
+def forged(_error: CSRFError) -> Response:
+    """A form without its token, or with one of another session."""
+    return answer(
+        400, "This form has expired",
+        "It was opened under another sign-in, or too long ago. Reload the page and send it again.",
+    )
+
+
+def database_failed(error: DBAPIError) -> Response:
+    """A locked or restarting database is a 503; everything else is a defect."""
+    db.session.rollback()
+    if is_temporary(error):
+        current_app.logger.warning("database unavailable: %s", error.orig)
+        return answer(503, *SENTENCES[503])
+    raise error
+
+
+def failed(error: HTTPException) -> Response:
+    """Any other status; Flask wraps a defect as a 500 after logging it."""
+    status = error.code or 500
+    if error.response is not None or status < 400:
+        return error.get_response()  # type: ignore[return-value]
+    title, remedy = SENTENCES.get(status, (error.name, error.description or ""))
+    if isinstance(error, InternalServerError):
+        # The failed transaction may still be open, and the page reads who is signed in.
+        db.session.rollback()
+    return answer(status, title, remedy)
+
+
+def answer(status: int, title: str, remedy: str) -> Response:
+    """The error page; in an HTMX request a message on top of the page that stays as it is."""
+    response = rendering.render(
+        "errors/page.html", "errors/_message.html", status, status_code=status, title=title,
+        remedy=remedy,
+    )
+    if rendering.wants_fragment():
+        response.headers["HX-Retarget"] = "#messages"
+        response.headers["HX-Reswap"] = "innerHTML show:top"
+    if status in (429, 503):
+        response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
+    return response

@@ -1,0 +1,68 @@
+"""The audit log: who changed or revealed what, written in the transaction of the change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.extensions import db
+from portal.listing import Page, newest_first
+from portal.models import AuditEntry, Merchant, OperationsEntry, User
+
+
+def actor_of(user: User) -> str:
+    """How a signed-in user is named in the log: `user:ann@example.com`."""
+    return f"user:{user.email}"
+
+
+def note(
+    session: Session | scoped_session[Session],
+    actor: str,
+    action: str,
+    target: str = "",
+    merchant_id: int | None = None,
+    **detail: Any,
+) -> AuditEntry:
+    """Add an entry to the running transaction, so that it stands exactly when the change does.
+
+    `actor` is `user:<email>`, `key:<id>`, `cli` or `portal`; `action` such as
+    `webhook.updated`; `detail` is JSON and holds no secret.
+    """
+    entry = AuditEntry(
+        actor=actor[:300], action=action, target=target[:300], merchant_id=merchant_id,
+        detail=detail,
+    )
+    session.add(entry)
+    return entry
+
+
+def entries(
+    cursor: str = "", *, merchant: str = "", actor: str = "", action: str = "", limit: int = 50
+) -> Page[tuple[AuditEntry, str | None]]:
+    """One page of the audit log, newest first: entries with their merchant's slug.
+
+    Filters: a merchant's slug, a part of the actor, the start of the action; empty means all.
+    Raises BadCursor for a cursor that the portal did not make.
+    """
+    query = sa.select(AuditEntry, Merchant.slug).outerjoin(
+        Merchant, Merchant.id == AuditEntry.merchant_id
+    )
+    if merchant:
+        query = query.where(Merchant.slug == merchant)
+    if actor:
+        query = query.where(AuditEntry.actor.contains(actor, autoescape=True))
+    if action:
+        query = query.where(AuditEntry.action.startswith(action, autoescape=True))
+    return newest_first(query, AuditEntry.id, cursor, limit)
+
+
+def operations(cursor: str = "", limit: int = 50) -> Page[tuple[OperationsEntry]]:
+    """One page of what the portal did by itself, newest first."""
+    return newest_first(sa.select(OperationsEntry), OperationsEntry.id, cursor, limit)
+
+
+def actions() -> list[str]:
+    """Every action that the log holds, for its filter."""
+    return list(db.session.scalars(sa.select(AuditEntry.action).distinct().order_by("action")))

@@ -36,7 +36,7 @@ class Page(Generic[Row]):
 
 
 def newest_first(
-    query: sa.Select[Any], key: InstrumentedAttribute[int], cursor: str, limit: int
+    query: sa.Select[*tuple[Any, ...]], key: InstrumentedAttribute[int], cursor: str, limit: int
 ) -> Page[Any]:
     """A page of `query` by falling `key` from `cursor` on (empty: from the newest).
 
@@ -47,7 +47,7 @@ def newest_first(
         place = _key(cursor.removeprefix("-"))
         query = query.where(key > place if backwards else key < place)
     query = query.order_by(key.asc() if backwards else key.desc()).limit(limit + 1)
-    found = db.session.execute(query.add_columns(key.label("page_key"))).all()
+    found = list(db.session.execute(query.add_columns(key.label("page_key"))))
     more = len(found) > limit
     found = found[:limit]
     if backwards:

@@ -49,7 +49,15 @@ class User(UserMixin, Base):
 
     def set_password(self, password: str) -> None:
         """Keep the argon2id hash of a password and end all sessions."""
-        self.password_hash = _hasher.hash(password)
+        self.set_password_hash(hash_password(password))
+
+    def set_password_hash(self, password_hash: str) -> None:
+        """Keep a hash made by `hash_password` and end all sessions."""
+        self.password_hash = password_hash
+        self.end_sessions()
+
+    def end_sessions(self) -> None:
+        """Sign the person out everywhere."""
         self.session_number = (self.session_number or 0) + 1
 
     def check_password(self, password: str) -> bool:
@@ -64,7 +72,11 @@ class User(UserMixin, Base):
     def disable(self) -> None:
         """End the account and its sessions."""
         self.disabled_at = now()
-        self.session_number += 1
+        self.end_sessions()
+
+    def enable(self) -> None:
+        """Open a disabled account again; sessions from before stay ended."""
+        self.disabled_at = None
 
     def role_at(self, merchant_id: int) -> str | None:
         """`viewer`, `editor`, `owner`, or None when not a member of the merchant."""
@@ -72,6 +84,12 @@ class User(UserMixin, Base):
             if membership.merchant_id == merchant_id:
                 return membership.role
         return None
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash of a password. It takes tens of milliseconds by design: call it before
+    `writing()`, never while the database is locked."""
+    return _hasher.hash(password)
 
 
 def _verify(password_hash: str, password: str) -> bool:

@@ -66,3 +66,8 @@ def _key(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_KEY):
         raise BadCursor("The page's address is wrong; open the list again from its start.")
     return int(text)
+
+
+def clean_search(text: str) -> str:
+    """What someone typed into a filter, fit for a query: PostgreSQL takes no NUL."""
+    return "".join(letter for letter in text if letter.isprintable()).strip()[:254]

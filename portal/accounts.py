@@ -1,0 +1,363 @@
+"""Merchants, the people who work with them, and their API keys.
+
+Every change is noted in the audit log. Passwords are hashed before the database is locked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.account_rules import (
+    clean_email,
+    email_errors,
+    is_slug,
+    name_errors,
+    password_errors,
+    refuse,
+    role_errors,
+    slug_errors,
+    unique,
+)
+from portal.audit import actor_of, note
+from portal.errors import Conflict, FieldError, NotFound
+from portal.extensions import db, writing
+from portal.listing import Page, clean_search, newest_first
+from portal.models import ApiKey, Membership, Merchant, User
+from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
+
+_PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Without letters that are mistaken for others: a new password may be read from paper."""
+
+
+@dataclass(frozen=True)
+class FirstStart:
+    """What an empty portal was given, to be shown once."""
+
+    email: str
+    password: str
+    key: str
+
+
+# ── Merchants ─────────────────────────────────────────────────────────────────────────────
+
+
+def create_merchant(slug: str, name: str, actor: str, active: bool = False) -> Merchant:
+    """Add a merchant; its feature is off until it is activated. Without a name it gets its slug.
+
+    Raises Invalid for a slug that is not fit for an address or is taken.
+    """
+    slug = slug.strip()
+    name = name.strip() or slug
+    refuse(slug_errors(slug) + name_errors(name))
+    taken = f"There is already a merchant with the slug {slug}; choose another slug."
+    with unique("/slug", taken), writing() as session:
+        merchant = Merchant(slug=slug, name=name)
+        if active:
+            merchant.activate()
+        session.add(merchant)
+        session.flush()
+        note(session, actor, "merchant.created", slug, merchant.id, name=name, active=active)
+    return merchant
+
+
+def activate(merchant: Merchant, actor: str) -> None:
+    """Turn a merchant's feature on: from its next event on, webhooks are sent."""
+    with writing() as session:
+        if not merchant.active:
+            merchant.activate()
+            note(session, actor, "merchant.activated", merchant.slug, merchant.id)
+
+
+def deactivate(merchant: Merchant, actor: str) -> None:
+    """Turn a merchant's feature off: events are logged, nothing new is sent."""
+    with writing() as session:
+        if merchant.active:
+            merchant.deactivate()
+            note(session, actor, "merchant.deactivated", merchant.slug, merchant.id)
+
+
+def get_merchant(slug: str) -> Merchant:
+    """The merchant with this slug; raises NotFound."""
+    merchant = None
+    if is_slug(slug):
+        merchant = db.session.scalar(sa.select(Merchant).where(Merchant.slug == slug))
+    if merchant is None:
+        raise NotFound(f"There is no merchant with the slug {clean_search(slug)}.")
+    return merchant
+
+
+def merchants(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[Merchant]]:
+    """One page of merchants, newest first; `search` is a part of the slug or name."""
+    query = sa.select(Merchant)
+    if search := clean_search(search).lower():
+        query = query.where(
+            Merchant.slug.contains(search, autoescape=True)
+            | sa.func.lower(Merchant.name).contains(search, autoescape=True)
+        )
+    return newest_first(query, Merchant.id, cursor, limit)
+
+
+# ── API keys ──────────────────────────────────────────────────────────────────────────────
+
+
+def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
+    """Give a merchant an API key; its text, which is kept nowhere and so shown once.
+
+    Two keys in use cannot have one name, so that a form sent twice makes one key; keys without
+    a name may be many. Raises Invalid.
+    """
+    name = name.strip()
+    errors = name_errors(name)
+    if scope not in ApiKey.SCOPES:
+        errors.append(FieldError("/scope", "Choose the scope read or write."))
+    refuse(errors)
+    with writing() as session:
+        lock_merchant(session, merchant)
+        if name and session.scalar(_keys(merchant).where(ApiKey.name == name)):
+            refuse([FieldError(
+                "/name", f"There is a key named {name} already; revoke it first, or choose "
+                "another name.",
+            )])
+        key, text = ApiKey.make(merchant, scope, name)
+        session.add(key)
+        note(session, actor, "api_key.created", key.id, merchant.id, name=name, scope=scope)
+    return text
+
+
+def revoke_key(merchant: Merchant, key_id: str, actor: str) -> None:
+    """End one of a merchant's API keys at once. Raises NotFound."""
+    with writing() as session:
+        key = session.scalar(_keys(merchant).where(ApiKey.id == clean_search(key_id)))
+        if key is None:
+            raise NotFound("There is no such key, or it is revoked already.")
+        key.revoke()
+        note(session, actor, "api_key.revoked", key.id, merchant.id, name=key.name)
+
+
+def keys(merchant: Merchant) -> Sequence[ApiKey]:
+    """A merchant's keys in use, newest first."""
+    return db.session.scalars(_keys(merchant).order_by(ApiKey.created_at.desc())).all()
+
+
+def _keys(merchant: Merchant) -> sa.Select[ApiKey]:
+    return sa.select(ApiKey).where(
+        ApiKey.merchant_id == merchant.id, ApiKey.revoked_at.is_(None)
+    )
+
+
+# ── Users ─────────────────────────────────────────────────────────────────────────────────
+
+
+def create_user(
+    email: str, password: str, actor: str, staff_role: str | None = None, name: str = "",
+    *, merchant: Merchant | None = None, role: str | None = None,
+) -> User:
+    """Add a user: staff with `staff_role`, member of `merchant` with `role`, or neither yet.
+
+    Raises Invalid, also when the address has an account already.
+    """
+    email, name = clean_email(email), name.strip()
+    errors = email_errors(email) + password_errors(password) + name_errors(name)
+    if staff_role is not None and staff_role not in STAFF_ROLES:
+        errors.append(FieldError("/staff_role", "Choose the staff role auditor or operator."))
+    if merchant is not None:
+        errors += role_errors(role)
+    refuse(errors)
+    password_hash = hash_password(password)
+    taken = f"{email} has an account already."
+    with unique("/email", taken), writing() as session:
+        user = new_user(session, email, password_hash, actor, staff_role, name)
+        if merchant is not None and role is not None:
+            join_merchant(session, merchant, user, role, actor)
+    return user
+
+
+def get_user(email: str) -> User:
+    """The user with this address; raises NotFound."""
+    user = find_user(clean_email(email))
+    if user is None:
+        raise NotFound(f"There is no user with the address {clean_search(email)}.")
+    return user
+
+
+def users(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[User]]:
+    """One page of users, newest first; `search` is a part of the address or name."""
+    query = sa.select(User)
+    if search := clean_search(search).lower():
+        query = query.where(
+            User.email.contains(search, autoescape=True)
+            | sa.func.lower(User.name).contains(search, autoescape=True)
+        )
+    return newest_first(query, User.id, cursor, limit)
+
+
+def disable_user(user: User, actor: str) -> None:
+    """End an account and its sessions. Raises Conflict for one's own and for the last operator."""
+    with writing() as session:
+        if actor == actor_of(user):
+            raise Conflict("You cannot disable your own account; ask another operator.")
+        if _is_last_operator(session, user):
+            raise Conflict(
+                f"{user.email} is the last operator; create another operator first."
+            )
+        if user.disabled_at is None:
+            user.disable()
+            note(session, actor, "user.disabled", user.email)
+
+
+def enable_user(user: User, actor: str) -> None:
+    """Open a disabled account again."""
+    with writing() as session:
+        if user.disabled_at is not None:
+            user.enable()
+            note(session, actor, "user.enabled", user.email)
+
+
+def change_password(user: User, password: str, actor: str) -> None:
+    """Give a user another password and end all their sessions. Raises Invalid."""
+    refuse(password_errors(password))
+    password_hash = hash_password(password)
+    with writing() as session:
+        user.set_password_hash(password_hash)
+        note(session, actor, "user.password_changed", user.email)
+
+
+def change_own_password(user: User, current: str, password: str, repeated: str) -> None:
+    """The same by the user, who knows the current one. Raises Invalid."""
+    errors = password_errors(password)
+    if password != repeated:
+        errors.append(FieldError("/repeated", "The two new passwords differ; type both again."))
+    if len(current) > MAX_PASSWORD or not user.check_password(current):
+        errors.append(FieldError("/current", "This is not your current password."))
+    refuse(errors)
+    change_password(user, password, actor_of(user))
+
+
+def reset_password(user: User, actor: str) -> str:
+    """Give a user a generated password, which is shown once, and end all their sessions."""
+    if actor == actor_of(user):
+        raise Conflict("Change your own password on your account's page.")
+    password = new_password()
+    change_password(user, password, actor)
+    return password
+
+
+def new_password() -> str:
+    """A generated password of 100 random bits, easy to type."""
+    letters = "".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(20))
+    return "-".join(letters[start : start + 5] for start in range(0, 20, 5))
+
+
+# ── Signing in ────────────────────────────────────────────────────────────────────────────
+
+
+def sign_in(email: str, password: str) -> User | None:
+    """The user, when address and password fit and the account is not disabled; else None.
+
+    It takes the same time whether or not the address has an account.
+    """
+    user = find_user(clean_email(email))
+    fits = User.check_nobody(password) if user is None else user.check_password(password)
+    if user is None or not fits or not user.is_active:
+        return None
+    with writing() as session:
+        note(session, actor_of(user), "user.signed_in", user.email)
+    return user
+
+
+def sign_out(user: User) -> None:
+    """End all sessions of a user: a copied cookie ends with them."""
+    with writing() as session:
+        user.end_sessions()
+        note(session, actor_of(user), "user.signed_out", user.email)
+
+
+def user_of_session(session_id: str) -> User | None:
+    """The user whom a session's `User.get_id()` belongs to, as long as it has not ended."""
+    number = session_id.partition(".")[0]
+    if not number.isdigit():
+        return None
+    user = db.session.get(User, int(number))
+    return user if user and user.is_active and user.get_id() == session_id else None
+
+
+# ── The first start ───────────────────────────────────────────────────────────────────────
+
+
+def first_start(actor: str) -> FirstStart | None:
+    """Give an empty portal an operator, the merchant `demo` with the feature active, and an API
+    key for it; None when there is any user. All of it in one transaction."""
+    if db.session.scalar(sa.select(User.id).limit(1)) is not None:
+        return None
+    email, password = "operator@localhost", new_password()
+    password_hash = hash_password(password)
+    try:
+        with writing() as session:
+            if session.scalar(sa.select(User.id).limit(1)) is not None:
+                return None
+            new_user(session, email, password_hash, actor, "operator", "Operator")
+            merchant = session.scalar(sa.select(Merchant).where(Merchant.slug == "demo"))
+            if merchant is None:
+                merchant = Merchant(slug="demo", name="Demo store")
+                merchant.activate()
+                session.add(merchant)
+                session.flush()
+                note(session, actor, "merchant.created", "demo", merchant.id, active=True)
+            key, text = ApiKey.make(merchant, "write", "first start")
+            session.add(key)
+            note(session, actor, "api_key.created", key.id, merchant.id, scope="write")
+    except IntegrityError:
+        # Another process started at the same moment and was first.
+        return None
+    return FirstStart(email, password, text)
+
+
+# ── Common to them ────────────────────────────────────────────────────────────────────────
+
+
+def new_user(
+    session: scoped_session[Session], email: str, password_hash: str, actor: str,
+    staff_role: str | None, name: str,
+) -> User:
+    """Add a user in the running transaction; the caller has checked what is given."""
+    user = User(email=email, name=name, password_hash=password_hash, staff_role=staff_role)
+    session.add(user)
+    session.flush()
+    note(session, actor, "user.created", email, staff_role=staff_role)
+    return user
+
+
+def join_merchant(
+    session: scoped_session[Session], merchant: Merchant, user: User, role: str, actor: str
+) -> None:
+    """Make a user a member in the running transaction."""
+    user.memberships.append(Membership(merchant_id=merchant.id, role=role))
+    note(session, actor, "member.added", user.email, merchant.id, role=role)
+
+
+def find_user(email: str) -> User | None:
+    """The user with this (clean) address, or None."""
+    if email_errors(email):
+        return None
+    return db.session.scalar(sa.select(User).where(User.email == email))
+
+
+def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
+    # Locked, so that on PostgreSQL two operators cannot disable each other at once.
+    query = sa.select(User.id).where(
+        User.staff_role == "operator", User.disabled_at.is_(None)
+    ).order_by(User.id).with_for_update()
+    return session.scalars(query).all() == [user.id]
+
+
+def lock_merchant(session: scoped_session[Session], merchant: Merchant) -> None:
+    """Let nobody else change the merchant's members or keys until the transaction ends."""
+    # PostgreSQL: two who look at the members or keys at once would both see them unchanged.
+    # SQLite has one writer anyway.
+    session.execute(sa.select(Merchant.id).where(Merchant.id == merchant.id).with_for_update())

@@ -1,0 +1,139 @@
+"""Who works for a merchant, and as what: viewer, editor or owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.account_rules import (
+    clean_email,
+    email_errors,
+    name_errors,
+    refuse,
+    role_errors,
+    unique,
+)
+from portal.accounts import find_user, join_merchant, lock_merchant, new_password, new_user
+from portal.audit import actor_of, note
+from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.models import Membership, Merchant, User
+from portal.models.user import MEMBER_ROLES, hash_password
+
+
+@dataclass(frozen=True)
+class Added:
+    """A new member, and the password when the account is new too; it is shown once."""
+
+    email: str
+    password: str | None
+
+
+def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
+    """A merchant's members with their roles, by address."""
+    query = (
+        sa.select(User, Membership.role)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.merchant_id == merchant.id)
+        .order_by(User.email)
+    )
+    return [(row[0], row[1]) for row in db.session.execute(query)]
+
+
+def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str = "") -> Added:
+    """Make someone a member of a merchant; an address without an account gets one, with a
+    generated password.
+
+    Raises Invalid, and Forbidden for oneself: nobody gives themselves a role.
+    """
+    email, name = clean_email(email), name.strip()
+    refuse(email_errors(email) + role_errors(role) + name_errors(name))
+    if actor == f"user:{email}":
+        raise Forbidden("Nobody can give themselves a role; ask another operator or an owner.")
+    password = password_hash = None
+    if find_user(email) is None:
+        password = new_password()
+        password_hash = hash_password(password)
+    with unique("/email", f"{email} is being added already."), writing() as session:
+        user = find_user(email)
+        if user is None and password_hash is not None:
+            user = new_user(session, email, password_hash, actor, None, name)
+        elif user is not None:
+            password = None
+        if user is None or not user.is_active:
+            raise Invalid([FieldError(
+                "/email", f"The account of {email} is disabled; ask staff to enable it."
+            )])
+        if user.role_at(merchant.id):
+            raise Invalid([FieldError(
+                "/email", f"{email} is a member already; change the role in the list."
+            )])
+        join_merchant(session, merchant, user, role, actor)
+    return Added(email, password)
+
+
+def change_member(merchant: Merchant, user_id: int, role: str, actor: str) -> None:
+    """Give a member another role.
+
+    Raises NotFound for one who is no member, Forbidden for a higher role of one's own, Conflict
+    for the last owner.
+    """
+    refuse(role_errors(role))
+    with writing() as session:
+        membership = _membership(session, merchant, user_id)
+        user = membership.user
+        if role == membership.role:
+            return
+        if actor == actor_of(user) and _rank(role) > _rank(membership.role):
+            raise Forbidden("Nobody can give themselves a higher role; ask an owner.")
+        _keep_an_owner(session, merchant, membership)
+        note(
+            session, actor, "member.changed", user.email, merchant.id,
+            role=role, role_before=membership.role,
+        )
+        membership.role = role
+
+
+def remove_member(merchant: Merchant, user_id: int, actor: str) -> None:
+    """End a membership. Raises NotFound, or Conflict for the last owner."""
+    with writing() as session:
+        membership = _membership(session, merchant, user_id)
+        _keep_an_owner(session, merchant, membership)
+        note(
+            session, actor, "member.removed", membership.user.email, merchant.id,
+            role=membership.role,
+        )
+        session.delete(membership)
+
+
+def _membership(
+    session: scoped_session[Session], merchant: Merchant, user_id: int
+) -> Membership:
+    lock_merchant(session, merchant)
+    membership = session.get(Membership, (user_id, merchant.id))
+    if membership is None:
+        raise NotFound("This user is not a member of the merchant.")
+    return membership
+
+
+def _keep_an_owner(
+    session: scoped_session[Session], merchant: Merchant, membership: Membership
+) -> None:
+    if membership.role != "owner":
+        return
+    another = sa.select(Membership.user_id).join(User, User.id == Membership.user_id).where(
+        Membership.merchant_id == merchant.id, Membership.role == "owner",
+        Membership.user_id != membership.user_id, User.disabled_at.is_(None),
+    )
+    if session.scalar(another.limit(1)) is None:
+        raise Conflict(
+            f"{membership.user.email} is the last owner of {merchant.name}; "
+            "make someone else an owner first."
+        )
+
+
+def _rank(role: str) -> int:
+    return MEMBER_ROLES.index(role)

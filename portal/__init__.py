@@ -9,7 +9,15 @@ from flask import Flask
 
 from portal import access
 from portal.config import Config, load_config
-from portal.extensions import csrf, db, login, migrate, prepare_engine
+from portal.extensions import (
+    csrf,
+    db,
+    limiter,
+    limiter_settings,
+    login,
+    migrate,
+    prepare_engine,
+)
 
 MIGRATIONS = str(Path(__file__).resolve().parent.parent / "migrations")
 
@@ -33,11 +41,13 @@ def create_app(config: Config | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
         WTF_CSRF_TIME_LIMIT=None,
+        **limiter_settings(config.redis_url),
     )
     db.init_app(app)
     migrate.init_app(app, db, directory=MIGRATIONS)
     csrf.init_app(app)
     login.init_app(app)
+    limiter.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)
 

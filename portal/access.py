@@ -77,6 +77,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "staff.users": STAFF,
     "staff.create_user": OPERATOR,
     "staff.disable_user": OPERATOR,
+    "staff.enable_user": OPERATOR,
+    "staff.reset_password": OPERATOR,
     "staff.events": STAFF,
     "staff.attempts": STAFF,
     "staff.operations": STAFF,
@@ -103,6 +105,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "api.resend_delivery": KEY_WRITE,
     "api.list_attempts": KEY_READ,
     "api.show_attempt": KEY_READ,
+    "api.openapi": PUBLIC,
+    "api_docs.index": PUBLIC,
 }
 
 

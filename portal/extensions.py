@@ -9,10 +9,15 @@ from typing import Any, cast
 
 import psycopg.errors
 import sqlalchemy as sa
+from flask import request
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
 from flask_login import LoginManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -47,6 +52,27 @@ db = SQLAlchemy(model_class=Base)
 migrate = Migrate(render_as_batch=True)
 csrf = CSRFProtect()
 login = LoginManager()
+limiter = Limiter(
+    get_remote_address, key_prefix="portal", in_memory_fallback_enabled=True, swallow_errors=True
+)
+"""Limits on tries of passwords, counted in Redis; in the process's memory while that is away."""
+LIMITED = ("auth", "account")
+
+
+@limiter.request_filter
+def _is_unlimited() -> bool:
+    # Other requests must not even look for Redis: it may hang, and they promise to be quick.
+    return request.blueprint not in LIMITED
+
+
+def limiter_settings(redis_url: str) -> dict[str, Any]:
+    """Flask-Limiter's settings for a PORTAL_REDIS_URL: it gives up after a second."""
+    return {
+        "RATELIMIT_STORAGE_URI": redis_url.replace("unix://", "redis+unix://", 1),
+        "RATELIMIT_STORAGE_OPTIONS": {
+            "socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0),
+        },
+    }
 
 
 @contextmanager

@@ -193,8 +193,8 @@ class _Drain:
                 self._record()
         except Unavailable as error:
             _log.warning("Attempts could not be recorded and will be made again: %s", error)
-        self._transport.abort()
         self._wakes.close()
+        self._transport.abort()
         mine = set(self._tokens)
         try:
             lanes.release(self._tokens)

@@ -1,0 +1,106 @@
+"""What every command shares: the portal around it, sentences for what goes wrong, columns."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec
+
+import click
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from portal import MIGRATIONS, clock, create_app
+from portal.config import SettingError
+from portal.errors import PortalError
+from portal.extensions import db, is_temporary
+from portal.models import Merchant
+from portal.models.user import MEMBER_ROLES
+from portal.rendering import visible
+
+ACTOR = "cli"
+MIGRATE = "flask --app wsgi db upgrade"
+P = ParamSpec("P")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+merchant_option = click.option("--merchant", "slug", required=True, help="The merchant's slug.")
+role_option = click.option("--role", type=click.Choice(MEMBER_ROLES), help="Role at the merchant.")
+
+
+def with_portal(command: Callable[P, None]) -> Callable[P, None]:
+    """Run a command inside the portal; what is expected to go wrong becomes one sentence."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with create_app().app_context():
+                _check_tables()
+                command(*args, **kwargs)
+        except SettingError as error:
+            raise click.ClickException(str(error)) from None
+        except PortalError as error:
+            messages = [field_error.message for field_error in error.errors] or [error.detail]
+            raise click.ClickException(" ".join(messages)) from None
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
+            reason = str(error.orig).strip().partition("\n")[0]
+            raise click.ClickException(f"The database cannot be used now: {reason}.") from None
+
+    return run
+
+
+def _check_tables() -> None:
+    with db.engine.connect() as connection:
+        if not sa.inspect(connection).has_table(Merchant.__tablename__):
+            raise click.ClickException(f"The database has no tables yet; run: {MIGRATE}")
+        current = set(MigrationContext.configure(connection).get_current_heads())
+    if current and current != set(ScriptDirectory(MIGRATIONS).get_heads()):
+        raise click.ClickException(
+            f"The database's tables are not those of this version; run: {MIGRATE}"
+        )
+
+
+def print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print a list as JSON, or as columns for people."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        return
+    lines = [[name.replace("_", " ").upper() for name in rows[0]]]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " ".join(f"{name}:{item}" for name, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return visible(value)
+
+
+def moment_of(moment: int, as_json: bool) -> int | str | None:
+    """A moment (Unix µs) as whole Unix seconds for scripts, as ISO 8601 for people."""
+    return clock.unix(moment) if as_json else clock.iso(moment)
+
+
+def all_rows(listed: Callable[..., Any]) -> Iterable[Any]:
+    """Every row of a listing that comes in pages."""
+    cursor: str | None = ""
+    while cursor is not None:
+        page = listed(cursor, limit=500)
+        for (row,) in page.rows:
+            yield row
+        cursor = page.next_cursor

@@ -1,0 +1,159 @@
+"""Commands for events, webhooks, the clean-up and the settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from portal import accounts, catalogue, ingest
+from portal import retention as retention_stage
+from portal import webhooks as webhook_stage
+from portal.cli.common import json_option, merchant_option, print_rows, with_portal
+from portal.config import SETTINGS, SettingError, load_config
+from portal.strict_json import parse
+
+_MASK = "********"
+
+# ── Events and webhooks ───────────────────────────────────────────────────────────────────
+
+
+@click.group()
+def event() -> None:
+    """Events: send one, list the types."""
+
+
+@event.command("send")
+@merchant_option
+@click.option("--type", "event_type", required=True, help="Such as order.created.")
+@click.option("--object-type", help="Default: the part of the type before the dot.")
+@click.option("--object-id", help="The record's ID.")
+@click.option("--source-user-type", help="The application that made the change.")
+@click.option("--source-user-id", help="The user in it.")
+@click.option("--correlation-id", help="What ties the events of one action together.")
+@click.option("--id", "event_id", help="The event's own ID, for sending it only once.")
+@click.option("--data", help="The record: JSON, @FILE, or - for standard input.")
+@click.option("--previous", help="What changed, as it was: JSON, @FILE, or -.")
+@click.option("--example", is_flag=True, help="Use the record of the type's example.")
+@json_option
+@with_portal
+def event_send(
+    slug: str, event_type: str, event_id: str | None, data: str | None, previous: str | None,
+    example: bool, as_json: bool, **fields: str | None,
+) -> None:
+    """Store an event and send it to every webhook that wants it; prints its ID."""
+    if example and data is not None:
+        raise click.UsageError("Give --data or --example, not both.")
+    merchant = accounts.get_merchant(slug)
+    sent: dict[str, Any] = {"type": event_type, "id": event_id, **fields}
+    sent = {name: value for name, value in sent.items() if value is not None}
+    known = catalogue.find(merchant.id, event_type) if example else None
+    if known is not None:
+        sent["data"] = known.example
+    for name, text in (("data", data), ("previous", previous)):
+        if text is not None:
+            sent[name] = parse(_content(text, f"--{name}"))
+    accepted = ingest.ingest_events(merchant, [sent], batch=False)[0]
+    if as_json:
+        click.echo(json.dumps({"id": accepted.id, "deliveries": accepted.deliveries}))
+    else:
+        click.echo(accepted.id)
+
+
+@event.command("types")
+@click.option("--merchant", "slug", help="With the merchant's own types.")
+@json_option
+@with_portal
+def event_types(slug: str | None, as_json: bool) -> None:
+    """The types of events that can be sent."""
+    merchant_id = accounts.get_merchant(slug).id if slug else 0
+    print_rows([
+        {"name": kind.name, "description": kind.description}
+        for kind in catalogue.known_types(merchant_id).values()
+    ], as_json)
+
+
+@click.group()
+def webhook() -> None:
+    """Webhooks of a merchant."""
+
+
+@webhook.command("list")
+@merchant_option
+@json_option
+@with_portal
+def webhook_list(slug: str, as_json: bool) -> None:
+    """A merchant's webhooks with their state."""
+    print_rows([
+        {
+            "id": row.id, "state": row.state, "method": row.method, "url": row.url,
+            "events": row.events, "description": row.description,
+        }
+        for row in webhook_stage.list_webhooks(accounts.get_merchant(slug).id)
+    ], as_json)
+
+
+# ── The portal itself ─────────────────────────────────────────────────────────────────────
+
+
+@click.group()
+def retention() -> None:
+    """Deleting what is past its days."""
+
+
+@retention.command("run")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@json_option
+@with_portal
+def retention_run(dry_run: bool, as_json: bool) -> None:
+    """Run the clean-up now, beside a running portal; prints the rows per table."""
+    removed = retention_stage.purge_expired(dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(removed))
+        return
+    for name, count in removed.items():
+        click.echo(f"{name}: {count:,} {'would be removed' if dry_run else 'removed'}")
+
+
+@click.command()
+@json_option
+def settings(as_json: bool) -> None:
+    """The settings in force, with secrets masked."""
+    try:
+        config = load_config()
+    except SettingError as error:
+        raise click.ClickException(str(error)) from None
+    values = {
+        f"PORTAL_{setting.name}": _shown(getattr(config, setting.name.lower(), _MASK))
+        for setting in SETTINGS
+    }
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    for name, value in values.items():
+        click.echo(f"{name}={value}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return str(int(value))
+    # A password in an address of a database or of Redis, in either of its places.
+    text = re.sub(r"(//[^/@:]*:)[^/]*@", rf"\1{_MASK}@", str(value))
+    return re.sub(r"([?&]password=)[^&]*", rf"\1{_MASK}", text)
+
+
+def _content(text: str, option: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if not text.startswith("@"):
+        return text.encode("utf-8", "surrogateescape")
+    try:
+        return Path(text[1:]).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{text[1:]}: {error.strerror}", param_hint=option) from None

@@ -1,0 +1,37 @@
+"""One's own account."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from portal import accounts, rendering
+from portal.errors import Invalid
+from portal.extensions import limiter
+from portal.views.auth import start_session
+
+bp = Blueprint("account", __name__, url_prefix="/account")
+
+
+@bp.get("")
+def show() -> ResponseReturnValue:
+    """Who one is, where one is a member, and the form for another password."""
+    return rendering.render("account/show.html", errors={})
+
+
+@bp.post("/password")
+@limiter.limit(
+    "10 per minute", key_func=lambda: str(current_user.get_id()),
+    deduct_when=lambda response: response.status_code == 422,
+)
+def change_password() -> ResponseReturnValue:
+    """Take another password; every other session ends, this one is renewed."""
+    fields = (request.form.get(name, "") for name in ("current", "password", "repeated"))
+    try:
+        accounts.change_own_password(current_user, *fields)
+    except Invalid as error:
+        return rendering.render("account/show.html", status=422, errors=error.by_field())
+    start_session(accounts.get_user(current_user.email))
+    flash("Your password is changed. Your sign-ins on other devices have ended.")
+    return redirect(url_for("account.show"), 303)

@@ -1,0 +1,95 @@
+"""A merchant's settings: API keys, members, how long logs are kept, whether it is active."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, flash, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from portal import accounts, members, rendering
+from portal.audit import actor_of
+from portal.errors import FieldError, Invalid
+
+bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
+
+
+def _render(fragment: str | None = None, status: int = 200, **context: Any) -> Response:
+    config = current_app.config["PORTAL"]
+    page: dict[str, Any] = {
+        "keys": accounts.keys(g.merchant),
+        "members": members.members(g.merchant),
+        "event_days": g.merchant.event_days or config.event_days,
+        "payload_days": g.merchant.payload_days or config.payload_days,
+        "key_errors": {}, "member_errors": {}, "new_key": None, "added": None, "typed": {},
+    }
+    return rendering.render("settings/index.html", fragment, status, **page | context)
+
+
+@bp.get("")
+def index(slug: str) -> ResponseReturnValue:
+    """All settings on one page; who may not change them sees them."""
+    return _render()
+
+
+@bp.post("/keys")
+def create_key(slug: str) -> ResponseReturnValue:
+    """Make a key and show it in the answer to this very request, and never again."""
+    name, scope = request.form.get("name", ""), request.form.get("scope", "")
+    fragment = "settings/_keys.html"
+    try:
+        if not name.strip():
+            raise Invalid([FieldError("/name", "Name the key after what will use it.")])
+        key = accounts.create_key(g.merchant, scope, name, actor_of(current_user))
+    except Invalid as error:
+        return _render(fragment, 422, key_errors=error.by_field(), typed=request.form)
+    return _render(fragment, new_key=key)
+
+
+@bp.post("/keys/<key_id>/revoke")
+def revoke_key(slug: str, key_id: str) -> ResponseReturnValue:
+    """End a key at once."""
+    accounts.revoke_key(g.merchant, key_id, actor_of(current_user))
+    flash("The key is revoked. Requests with it are refused from now on.")
+    return redirect(url_for("settings.index", slug=slug), 303)
+
+
+@bp.post("/members")
+def add_member(slug: str) -> ResponseReturnValue:
+    """Add a member; the password of a new account is in the answer to this very request."""
+    form = request.form
+    fragment = "settings/_members.html"
+    try:
+        added = members.add_member(
+            g.merchant, form.get("email", ""), form.get("role", ""), actor_of(current_user),
+            name=form.get("name", ""),
+        )
+    except Invalid as error:
+        return _render(fragment, 422, member_errors=error.by_field(), typed=form)
+    return _render(fragment, added=added)
+
+
+@bp.post("/members/<int(max=2147483647):user_id>")
+def change_member(slug: str, user_id: int) -> ResponseReturnValue:
+    """Give a member another role."""
+    members.change_member(
+        g.merchant, user_id, request.form.get("role", ""), actor_of(current_user)
+    )
+    flash("The role is changed.")
+    return _after_change(slug)
+
+
+@bp.post("/members/<int(max=2147483647):user_id>/remove")
+def remove_member(slug: str, user_id: int) -> ResponseReturnValue:
+    """End a membership."""
+    members.remove_member(g.merchant, user_id, actor_of(current_user))
+    flash("The member is removed.")
+    return _after_change(slug)
+
+
+def _after_change(slug: str) -> ResponseReturnValue:
+    # Who removed themselves can no longer see this page.
+    stays = current_user.staff_role or current_user.role_at(g.merchant.id)
+    target = url_for("settings.index", slug=slug) if stays else url_for("home.root")
+    return redirect(target, 303)

@@ -1,0 +1,120 @@
+"""The request that a preview shows is the one that is sent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+
+import pytest
+
+from portal.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
+from portal.models.webhook import MASK, Pair
+
+SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()
+NOW = 1_763_930_000_000_000
+PAYLOAD = Payload('{"id":"evt_1","object_id":"7 & 8"}', '{"total":"99.50"}', '{"total":"89.50"}')
+
+
+def pair(name: str, value: str, secret: bool = False) -> Pair:
+    return {"name": name, "value": value, "secret": secret}
+
+
+def target(**changes: object) -> Target:
+    fields = {"method": "POST", "url": "https://shop.example/hook", "signing_secrets": [SECRET]}
+    return Target(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_parameters_join_those_that_the_url_has():
+    composed = Composer(
+        target(url="https://shop.example/hook?x=1", query_params=[pair("store", "7 ü")])
+    ).compose("evt_1", PAYLOAD, NOW)
+    assert composed.url == "https://shop.example/hook?x=1&store=7+%C3%BC"
+
+
+def test_the_body_is_spliced_from_what_was_stored():
+    assert event_body(PAYLOAD, include_record=False) == PAYLOAD.head
+    assert event_body(PAYLOAD, include_record=True) == (
+        '{"id":"evt_1","object_id":"7 & 8","data":{"total":"99.50"},"previous":{"total":"89.50"}}'
+    )
+    composed = Composer(target(include_object_record=False)).compose("evt_1", PAYLOAD, NOW)
+    assert composed.body == PAYLOAD.head.encode()
+    assert composed.body_kind == "thin"
+
+
+def test_liquid_fills_parameters_headers_and_body():
+    composed = Composer(
+        target(
+            query_params=[pair("order", "{{ event.object_id }}")],
+            headers=[pair("X-Total", "{{ event.data.total }}")],
+            body_template='{"text": "Order {{ event.object_id }}"}',
+        )
+    ).compose("evt_1", PAYLOAD, NOW)
+    assert composed.url.endswith("?order=7+%26+8")
+    assert dict(composed.headers)["X-Total"] == "99.50"
+    assert composed.body == b'{"text": "Order 7 & 8"}'
+    assert composed.body_kind == "own"
+
+
+def test_a_template_sees_no_record_that_the_webhook_leaves_out():
+    composed = Composer(
+        target(include_object_record=False, headers=[pair("X-Total", "[{{ event.data.total }}]")])
+    ).compose("evt_1", PAYLOAD, NOW)
+    assert dict(composed.headers)["X-Total"] == "[]"
+
+
+def test_secret_values_are_masked_in_what_is_shown_and_sent_as_they_are():
+    composed = Composer(
+        target(
+            query_params=[pair("key", "s3cret-in-url", True), pair("store", "7")],
+            headers=[pair("X-Auth", "s3cret-in-header", True)],
+        )
+    ).compose("evt_1", PAYLOAD, NOW)
+    assert "key=s3cret-in-url&store=7" in composed.url
+    assert dict(composed.headers)["X-Auth"] == "s3cret-in-header"
+    assert composed.shown_url == f"https://shop.example/hook?key={MASK}&store=7"
+    assert dict(composed.shown_headers)["X-Auth"] == MASK
+    assert "s3cret" not in repr((composed.shown_url, composed.shown_headers))
+
+
+def test_a_get_has_no_body_and_is_signed_over_nothing():
+    composed = Composer(target(method="GET")).compose("evt_1", PAYLOAD, NOW)
+    assert composed.body is None
+    names = [name for name, _ in composed.headers]
+    assert "Content-Type" not in names
+    assert "webhook-signature" in names
+
+
+def test_a_merchants_content_type_replaces_the_default():
+    composed = Composer(target(headers=[pair("content-type", "text/plain")])).compose(
+        "evt_1", PAYLOAD, NOW
+    )
+    types = [value for name, value in composed.headers if name.lower() == "content-type"]
+    assert types == ["text/plain"]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\0b"])
+def test_a_line_break_from_a_record_cannot_make_a_header(value: str):
+    payload = Payload('{"id":"evt_1"}', '{"name":' + json.dumps(value) + "}")
+    with pytest.raises(ComposeError) as refused:
+        Composer(target(headers=[pair("X-Name", "{{ event.data.name }}")])).compose(
+            "evt_1", payload, NOW
+        )
+    assert refused.value.code == "invalid_header"
+
+
+def test_a_template_that_fails_says_where():
+    with pytest.raises(ComposeError, match="the header X-A") as refused:
+        Composer(target(headers=[pair("X-A", "{{ 1 | divided_by: 0 }}")])).compose(
+            "evt_1", PAYLOAD, NOW
+        )
+    assert refused.value.code == "template_error"
+
+
+def test_a_copied_curl_line_is_quoted_for_the_shell():
+    line = as_curl("POST", "https://a.example/?q='x'", [("X-A", "it's"), ("Empty", "")], '@{"a":1}')
+    words = shlex.split(line.replace("\\\n", ""))
+    assert words == [
+        "curl", "--request", "POST", "https://a.example/?q='x'", "--header", "X-A: it's",
+        "--header", "Empty;", "--data-raw", '@{"a":1}',
+    ]

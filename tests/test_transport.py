@@ -1,0 +1,293 @@
+"""Hostile receivers, over real sockets: each ends in a named error, in time, in little memory."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from portal.compose import Outgoing
+from portal.transport import MAX_BODY, Answer, Transport, send_now
+
+LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
+Behaviour = Callable[[socket.socket], None]
+
+
+class RawReceiver:
+    """A listener that hands each connection, after its request, to a behaviour."""
+
+    def __init__(self, behaviour: Behaviour, context: ssl.SSLContext | None = None):
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self._behaviour = behaviour
+        self._context = context
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            if self._context:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            self.requests.append(connection.recv(65_536))
+            self._behaviour(connection)
+        except OSError:
+            pass  # The portal hung up, as it should.
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def receive() -> Iterator[Callable[..., RawReceiver]]:
+    receivers: list[RawReceiver] = []
+
+    def start(behaviour: Behaviour, context: ssl.SSLContext | None = None) -> RawReceiver:
+        receivers.append(RawReceiver(behaviour, context))
+        return receivers[-1]
+
+    yield start
+    for receiver in receivers:
+        receiver.close()
+
+
+def outgoing(url: str, body: bytes | None = b'{"a":1}', **headers: str) -> Outgoing:
+    method = "GET" if body is None else "POST"
+    return Outgoing(method, url, list(headers.items()), body, "own", url, [])
+
+
+def ask(receiver: RawReceiver, seconds: float = 2.0) -> Answer:
+    return send_now(outgoing(f"http://127.0.0.1:{receiver.port}/hook"), seconds, LOOPBACK)
+
+
+def says(data: bytes) -> Behaviour:
+    return lambda connection: connection.sendall(data)
+
+
+def drips(head: bytes, drop: bytes) -> Behaviour:
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(head)
+        for _ in range(100):
+            connection.sendall(drop)
+            time.sleep(0.05)
+
+    return behave
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Trace: 7\r\n\r\nok"
+
+
+def test_an_answer_comes_with_status_headers_body_and_timing(receive):
+    receiver = receive(says(OK))
+    answer = ask(receiver)
+    assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
+    assert ("X-Trace", "7") in answer.headers
+    assert answer.duration_us > 0
+    assert answer.connect_us is not None
+    assert answer.wait_us is not None
+    assert receiver.requests[0].startswith(b"POST /hook HTTP/1.1\r\n")
+    assert receiver.requests[0].endswith(b'\r\n\r\n{"a":1}')
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        lambda connection: time.sleep(3),
+        drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
+        drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+    ids=["hangs", "drips a body", "drips a header", "endless 100 Continue", "endless chunks"],
+)
+def test_a_slow_receiver_ends_at_the_deadline(receive, behaviour):
+    started = time.monotonic()
+    answer = ask(receive(behaviour), seconds=0.6)
+    assert answer.error == "timeout"
+    assert answer.status is None
+    assert 0.5 < time.monotonic() - started < 1.1
+
+
+def test_at_most_64_kib_of_an_answer_are_kept_and_it_is_judged_by_its_status(receive):
+    def floods(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 100_000)
+
+    answer = ask(receive(floods))
+    assert (answer.status, answer.error, answer.truncated) == (200, None, True)
+    assert len(answer.body) == MAX_BODY
+
+
+def test_a_compressed_bomb_is_kept_as_it_came(receive):
+    bomb = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    answer = ask(receive(says(bomb)))
+    assert (answer.status, answer.body) == (200, b"\x1f\x8b\x08\x00")
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", "empty_answer"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "not_http"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "answer_cut_short"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n",
+            "connection_reset",
+        ),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", "headers_too_large"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 65_600 + b"\r\n\r\n", "headers_too_large"),
+    ],
+    ids=["nothing", "not HTTP", "short body", "bad chunk", "101 headers", "64 KiB header"],
+)
+def test_a_broken_answer_is_a_named_error(receive, data: bytes, error: str):
+    answer = ask(receive(says(data)))
+    assert answer.error == error
+    assert answer.error_detail
+
+
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK,
+             b"HTTP/1.1 100 Continue\r\n\r\n" + OK],
+)
+def test_the_answer_after_an_interim_one_counts(receive, data: bytes):
+    answer = ask(receive(says(data)))
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert "Link" not in dict(answer.headers)
+
+
+def test_a_redirect_is_not_followed(receive):
+    elsewhere = receive(says(OK))
+    answer = ask(receive(says(
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:%d/\r\n"
+        b"Content-Length: 0\r\n\r\n" % elsewhere.port
+    )))
+    assert answer.status == 307
+    assert elsewhere.requests == []
+
+
+def test_bytes_that_are_no_text_are_kept(receive):
+    answer = ask(receive(says(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\x00\xff\xfe")))
+    assert answer.body == b"\x00\xff\xfe"
+
+
+def test_nobody_listening_and_no_such_name_are_named():
+    free = socket.create_server(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+    free.close()
+    assert send_now(outgoing(f"http://127.0.0.1:{port}/"), 2, LOOPBACK).error == (
+        "connection_refused"
+    )
+    assert send_now(outgoing("http://no-such-host.invalid/"), 5, LOOPBACK).error == "dns_failed"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "[::1]",
+             "[::ffff:127.0.0.1]", "0.0.0.0", "127.0.0.1."],
+)
+def test_an_address_inside_is_never_connected_to(receive, host: str):
+    canary = receive(says(OK))
+    answer = send_now(outgoing(f"http://{host}:{canary.port}/"), 3, [])
+    assert answer.error in ("egress_refused", "dns_failed")
+    assert answer.status is None
+    time.sleep(0.05)
+    assert canary.requests == []
+
+
+def test_the_environments_proxy_is_not_used(receive, monkeypatch):
+    proxy, target = receive(says(OK)), receive(says(OK))
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{proxy.port}")
+    assert ask(target).status == 200
+    assert proxy.requests == []
+
+
+def _certificate(directory: Path, *, host: str, days: int) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    today = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - datetime.timedelta(days=30))
+        .not_valid_after(today + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.mark.parametrize("days", [30, -1], ids=["self-signed", "expired"])
+def test_a_bad_certificate_is_a_tls_error_and_nothing_is_sent(receive, tmp_path, days: int):
+    receiver = receive(says(OK), _certificate(tmp_path, host="localhost", days=days))
+    answer = send_now(outgoing(f"https://127.0.0.1:{receiver.port}/"), 3, LOOPBACK)
+    assert (answer.error or "").startswith("tls_")
+    assert answer.status is None
+    assert b"".join(receiver.requests) == b""
+
+
+def test_a_plain_server_behind_https_is_a_tls_error(receive):
+    receiver = receive(says(OK))
+    answer = send_now(outgoing(f"https://127.0.0.1:{receiver.port}/"), 3, LOOPBACK)
+    assert (answer.error or "").startswith("tls_")
+
+
+def test_many_requests_are_in_flight_at_once(receive):
+    def slow(connection: socket.socket) -> None:
+        time.sleep(0.3)
+        connection.sendall(OK)
+
+    receiver = receive(slow)
+    transport: Transport[int] = Transport(LOOPBACK)
+    started = time.monotonic()
+    for number in range(40):
+        transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
+    assert transport.in_flight == 40
+    answers: dict[int, Answer] = {}
+    while len(answers) < 40:
+        answers.update(transport.run(1.0))
+    transport.abort()
+    assert {answer.status for answer in answers.values()} == {200}
+    assert sorted(answers) == list(range(40))
+    assert time.monotonic() - started < 3
+
+
+def test_an_empty_header_value_is_sent(receive):
+    receiver = receive(says(OK))
+    send_now(outgoing(f"http://127.0.0.1:{receiver.port}/", None, Empty="", Full="x"), 2, LOOPBACK)
+    assert b"\r\nEmpty:" in receiver.requests[0]
+    assert b"\r\nFull: x\r\n" in receiver.requests[0]
+    assert receiver.requests[0].startswith(b"GET / ")

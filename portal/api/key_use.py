@@ -1,0 +1,52 @@
+"""When a key was last used: written at most once a minute, and never at the cost of a request."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import sqlalchemy as sa
+from flask import Response, current_app, g
+from sqlalchemy.exc import DBAPIError
+
+from portal.api.blueprint import bp
+from portal.clock import MINUTE, SECOND, now
+from portal.errors import Unavailable
+from portal.extensions import writing
+from portal.models import ApiKey
+
+_written: dict[str, float] = {}
+"""Key ID → this process's clock when it last wrote, or saw that another process had."""
+
+
+@bp.before_request
+def remember() -> None:
+    """Read the key's row while it is loaded: a stage function's transaction expires it."""
+    if "key" in g:
+        g.key_used = (g.key.id, g.key.last_used_at or 0)
+
+
+@bp.after_request
+def note_use(response: Response) -> Response:
+    """Write the moment when the last one is over a minute old; what fails is tried again later.
+
+    Only after success: a database that refuses the request's own write is not asked again.
+    """
+    if response.status_code >= 400 or "key_used" not in g:
+        return response
+    key_id, last_used_at = g.key_used
+    clock = time.monotonic()
+    if clock - _written.get(key_id, -math.inf) < MINUTE / SECOND:
+        return response
+    moment = now()
+    _written[key_id] = clock
+    if moment - last_used_at < MINUTE:
+        return response
+    try:
+        with writing() as session:
+            session.execute(
+                sa.update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=moment)
+            )
+    except (DBAPIError, Unavailable) as error:
+        current_app.logger.warning("last use of key %s not noted: %s", key_id, error)
+    return response

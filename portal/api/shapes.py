@@ -1,0 +1,137 @@
+"""How the API shows things: plain dicts, moments in whole Unix seconds, secrets masked."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from portal.catalogue import EventType
+from portal.clock import unix
+from portal.models import Attempt, Delivery, Event, Webhook
+
+
+def event(row: Event) -> dict[str, Any]:
+    """An event's log entry, without its record data."""
+    return {
+        "id": row.id,
+        "type": row.type,
+        "object_type": row.object_type,
+        "object_id": row.object_id,
+        "source_user_type": row.source_user_type,
+        "source_user_id": row.source_user_id,
+        "correlation_id": row.correlation_id,
+        "occurred_at": unix(row.occurred_at),
+        "received_at": unix(row.received_at),
+        "deliveries": row.deliveries,
+        "schema_error": row.schema_error,
+        "is_test": row.is_test,
+    }
+
+
+def event_type(found: EventType) -> dict[str, Any]:
+    """An event type of the catalogue."""
+    return {
+        "name": found.name,
+        "description": found.description,
+        "group": found.group,
+        "own": found.own,
+        "schema": found.schema,
+        "example": found.example,
+    }
+
+
+def webhook(row: Webhook) -> dict[str, Any]:
+    """A webhook; its signing secret is not among it."""
+    return {
+        "id": row.id,
+        "description": row.description,
+        "url": row.url,
+        "method": row.method,
+        "query_params": Webhook.shown(row.query_params),
+        "headers": Webhook.shown(row.headers),
+        "events": row.events,
+        "include_object_record": row.include_object_record,
+        "only_sources": row.only_sources,
+        "except_sources": row.except_sources,
+        "body_template": row.body_template,
+        "retry_schedule": row.retry_schedule,
+        "timeout_seconds": row.timeout_seconds,
+        "enabled": row.enabled,
+        "state": row.state,
+        "disabled_at": unix(row.disabled_at),
+        "disabled_reason": row.disabled_reason,
+        "failing_since": unix(row.failing_since),
+        "version": row.version,
+        "created_at": unix(row.created_at),
+        "updated_at": unix(row.updated_at),
+    }
+
+
+def delivery(row: Delivery, target: Webhook | None) -> dict[str, Any]:
+    """One event owed to one webhook, in the state that people see."""
+    return {
+        "id": row.id,
+        "event_id": row.event_id,
+        "webhook_id": row.webhook_id,
+        "state": Delivery.shown_state(row.state, target),
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "next_attempt_at": unix(row.next_attempt_at),
+        "created_at": unix(row.created_at),
+        "finished_at": unix(row.finished_at),
+    }
+
+
+def attempt(row: Attempt) -> dict[str, Any]:
+    """An attempt's header log."""
+    return {
+        "request_id": row.id,
+        "attempted_at": unix(row.attempted_at),
+        "event_id": row.event_id,
+        "webhook_id": row.webhook_id,
+        "delivery_id": row.delivery_id,
+        "number": row.number,
+        "trigger": row.trigger,
+        "status": row.status,
+        "error": row.error,
+        "error_detail": row.error_detail,
+        "duration_ms": milliseconds(row.duration_us),
+        "timing": {
+            "dns_ms": milliseconds(row.dns_us),
+            "connect_ms": milliseconds(row.connect_us),
+            "tls_ms": milliseconds(row.tls_us),
+            "wait_ms": milliseconds(row.wait_us),
+            "download_ms": milliseconds(row.download_us),
+        },
+        "uri": row.uri,
+        "method": row.method,
+    }
+
+
+def milliseconds(microseconds: int | None) -> int | None:
+    """µs as whole ms, rounded; None stays None."""
+    return None if microseconds is None else (microseconds + 500) // 1_000
+
+
+def headers(pairs: str | list[Any] | None) -> dict[str, str]:
+    """Logged headers as an object; a name that came several times has its values joined by
+    commas (RFC 9110, 5.3)."""
+    shown: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name, value in json.loads(pairs) if isinstance(pairs, str) else pairs or []:
+        known = names.setdefault(name.lower(), name)
+        shown[known] = f"{shown[known]}, {value}" if known in shown else value
+    return shown
+
+
+def body(raw: bytes | str | None) -> dict[str, Any]:
+    """A logged body: text where it is UTF-8, otherwise base64, and which of the two."""
+    if raw is None:
+        return {"body": None}
+    if isinstance(raw, str):
+        return {"body": raw}
+    try:
+        return {"body": raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(raw).decode("ascii"), "body_encoding": "base64"}

@@ -1,0 +1,118 @@
+"""Webhooks: set up, tried out, mended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, g, jsonify, url_for
+
+from portal import delivery, webhooks
+from portal.api import reading, shapes
+from portal.api.blueprint import bp
+from portal.errors import FieldError, Invalid
+from portal.models import Webhook
+
+DEFAULT_OVERLAP_HOURS = 24
+MAX_REASON = 500
+
+
+def _webhook(webhook_id: str) -> Webhook:
+    return webhooks.get_webhook(g.merchant.id, webhook_id)
+
+
+@bp.get("/webhooks")
+def list_webhooks() -> Response:
+    """Every webhook of the merchant."""
+    reading.parameters()
+    rows = webhooks.list_webhooks(g.merchant.id)
+    return jsonify(data=[shapes.webhook(row) for row in rows], next_cursor=None)
+
+
+@bp.post("/webhooks")
+def create_webhook() -> tuple[Response, int, dict[str, str]]:
+    """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
+    made = webhooks.create_webhook(g.merchant, reading.body(), reading.actor())
+    content = shapes.webhook(made) | {"secret": made.secret}
+    return jsonify(content), 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)}
+
+
+@bp.get("/webhooks/<webhook_id>")
+def show_webhook(webhook_id: str) -> Response:
+    """One webhook."""
+    reading.parameters()
+    return jsonify(shapes.webhook(_webhook(webhook_id)))
+
+
+@bp.patch("/webhooks/<webhook_id>")
+def update_webhook(webhook_id: str) -> Response:
+    """Change the fields that are given; `version` refuses the change when another came first."""
+    webhook = _webhook(webhook_id)
+    fields = reading.body()
+    version = fields.pop("version", None)
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+        raise Invalid([FieldError("/version", "version is the number that the webhook showed.")])
+    changed = webhooks.update_webhook(webhook, fields, reading.actor(), version)
+    return jsonify(shapes.webhook(changed))
+
+
+@bp.delete("/webhooks/<webhook_id>")
+def delete_webhook(webhook_id: str) -> tuple[str, int]:
+    """Take a webhook out of use for good; what it is still owed is discarded."""
+    webhooks.delete(_webhook(webhook_id), reading.actor())
+    return "", 204
+
+
+@bp.post("/webhooks/<webhook_id>/rotate-secret")
+def rotate_secret(webhook_id: str) -> Response:
+    """Give a webhook a new secret; the old one signs too for `overlap_hours`."""
+    webhook = _webhook(webhook_id)
+    fields = reading.optional_body("overlap_hours")
+    hours = fields.get("overlap_hours", DEFAULT_OVERLAP_HOURS)
+    rotated = webhooks.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
+    return jsonify(shapes.webhook(rotated) | {"secret": rotated.secret})
+
+
+@bp.post("/webhooks/<webhook_id>/test")
+def test_webhook(webhook_id: str) -> Response:
+    """Send the example of a type now and wait for the answer."""
+    webhook = _webhook(webhook_id)
+    event_type = _text(reading.optional_body("type"), "type", 255)
+    if not event_type:
+        raise Invalid([FieldError("/type", "type is missing; give one such as order.created.")])
+    return jsonify(shapes.attempt(delivery.send_test(webhook, event_type, reading.actor())))
+
+
+@bp.post("/webhooks/<webhook_id>/enable")
+def enable_webhook(webhook_id: str) -> Response:
+    """Send again."""
+    webhook = _webhook(webhook_id)
+    reading.optional_body()
+    webhooks.enable(webhook, reading.actor())
+    return jsonify(shapes.webhook(_webhook(webhook_id)))
+
+
+@bp.post("/webhooks/<webhook_id>/disable")
+def disable_webhook(webhook_id: str) -> Response:
+    """Send nothing until someone enables it; what comes meanwhile is held."""
+    webhook = _webhook(webhook_id)
+    reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
+    webhooks.disable(webhook, reason or "Disabled through the API.", reading.actor())
+    return jsonify(shapes.webhook(_webhook(webhook_id)))
+
+
+@bp.post("/webhooks/<webhook_id>/recover")
+def recover_webhook(webhook_id: str) -> tuple[Response, int]:
+    """Send again everything that failed since a moment."""
+    webhook = _webhook(webhook_id)
+    fields = reading.optional_body("since")
+    if "since" not in fields:
+        raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
+    since = reading.moment("since", fields["since"])
+    return jsonify(deliveries=delivery.recover(webhook, since, reading.actor())), 202
+
+
+def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:
+    value = fields.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > longest):
+        raise Invalid([FieldError(f"/{name}", f"{name} is text of at most {longest} characters.")])
+    return value

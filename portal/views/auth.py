@@ -42,8 +42,9 @@ _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]{0,2000}")
 @login.user_loader
 def load_user(session_id: str) -> User | None:
     """The signed-in user of a session; None once it ended or is over PORTAL_SESSION_HOURS old."""
-    age = now() // SECOND - session.get("signed_in_at", 0)
-    if age > current_app.config["PORTAL"].session_hours * 3_600:
+    moment = now() // SECOND
+    limit = current_app.config["PORTAL"].session_hours * 3_600
+    if moment - session.get("signed_in_at", moment) > limit:
         return None
     return accounts.user_of_session(session_id)
 

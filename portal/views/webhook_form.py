@@ -1,0 +1,257 @@
+"""The webhook form between browser and stage: what was typed, and what that means.
+
+A form keeps what was typed. A secret that was typed goes back to the page sealed, so that no
+page holds its text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cryptography.fernet import InvalidToken
+from flask import current_app
+from itsdangerous import BadSignature, URLSafeSerializer
+from werkzeug.datastructures import MultiDict
+
+from portal import vault
+from portal.errors import FieldError
+from portal.ids import new_id
+from portal.models import Merchant, Webhook
+from portal.models.webhook import MASK
+from portal.pair_rules import KINDS, Rows
+
+MAX_ROWS = 200
+"""Rows that are read and shown again; the rules allow fewer."""
+_CELL = re.compile(r"(query_params|headers)-([0-9]{1,4})-(name|value|secret|sealed)")
+_REMOVE = re.compile(r"remove_(query_params|headers)_([0-9]{1,4})")
+_TEXTS = ("description", "url", "method", "body_template", "retry_schedule", "timeout_seconds")
+LABELS = {
+    "description": "Description", "url": "URL", "method": "Method",
+    "query_params": "Query parameters", "headers": "Headers", "events": "Events",
+    "include_object_record": "Include object record", "only_sources": "Only from sources",
+    "except_sources": "Except from sources", "body_template": "Body template",
+    "retry_schedule": "Retry schedule", "timeout_seconds": "Timeout", "enabled": "Enabled",
+}
+
+
+@dataclass
+class Row:
+    """One query parameter or header of the form. `sealed` holds a secret that was typed."""
+
+    name: str = ""
+    value: str = ""
+    secret: bool = False
+    sealed: str = ""
+    is_new: bool = False
+
+
+@dataclass
+class Typed:
+    """All that the form shows, as text."""
+
+    description: str = ""
+    url: str = ""
+    method: str = "POST"
+    query_params: list[Row] = field(default_factory=list)
+    headers: list[Row] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    include_object_record: bool = True
+    only_sources: str = ""
+    except_sources: str = ""
+    body_template: str = ""
+    retry_schedule: str = ""
+    timeout_seconds: str = ""
+    enabled: bool = True
+    version: int | None = None
+    token: str = ""
+    event_search: str = ""
+
+    @property
+    def has_advanced(self) -> bool:
+        """Whether something under "Advanced" was filled in, so that it is shown open."""
+        return bool(self.retry_schedule or self.timeout_seconds)
+
+
+def blank(merchant: Merchant) -> Typed:
+    """A new webhook's form. Its token makes a form that is sent twice one webhook."""
+    token = _tokens().dumps([merchant.id, new_id("wh")])
+    return Typed(token=token if isinstance(token, str) else token.decode())
+
+
+def token_id(merchant: Merchant, token: str) -> str | None:
+    """The ID that a form's token reserved for this merchant; None for a token that is not ours."""
+    try:
+        merchant_id, webhook_id = _tokens().loads(token)
+    except (BadSignature, ValueError, TypeError):
+        return None
+    return webhook_id if merchant_id == merchant.id else None
+
+
+def stored(webhook: Webhook) -> Typed:
+    """The form of a stored webhook; secret values are masked."""
+
+    def rows(pairs: list[Any]) -> list[Row]:
+        return [
+            Row(pair["name"], MASK if pair["secret"] else pair["value"], pair["secret"])
+            for pair in pairs
+        ]
+
+    return Typed(
+        description=webhook.description,
+        url=webhook.url,
+        method=webhook.method,
+        query_params=rows(webhook.query_params),
+        headers=rows(webhook.headers),
+        events=list(webhook.events),
+        include_object_record=webhook.include_object_record,
+        only_sources="\n".join(webhook.only_sources),
+        except_sources="\n".join(webhook.except_sources),
+        body_template=webhook.body_template or "",
+        retry_schedule=" ".join(map(str, webhook.retry_schedule or [])),
+        timeout_seconds=str(webhook.timeout_seconds or ""),
+        enabled=webhook.enabled,
+        version=webhook.version,
+    )
+
+
+def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
+    """What the browser sent, as the form shows it again."""
+    typed = Typed(**{name: form.get(name, "") for name in _TEXTS})
+    # Browsers send line breaks as CR LF (HTML, 4.10.21.8).
+    typed.body_template = typed.body_template.replace("\r\n", "\n")
+    typed.events = list(dict.fromkeys(form.getlist("events")))
+    typed.include_object_record = "include_object_record" in form
+    typed.enabled = "enabled" in form
+    typed.only_sources = form.get("only_sources", "").replace("\r\n", "\n")
+    typed.except_sources = form.get("except_sources", "").replace("\r\n", "\n")
+    typed.version = _whole(form.get("version", ""))
+    typed.token = form.get("token", "")
+    typed.event_search = form.get("event_search", "")[:100]
+    cells: dict[tuple[str, int], dict[str, str]] = {}
+    for key in form:
+        found = _CELL.fullmatch(key)
+        if found:
+            cells.setdefault((found[1], int(found[2])), {})[found[3]] = form[key]
+    for (kind, _), cell in sorted(cells.items(), key=lambda item: item[0])[: 2 * MAX_ROWS]:
+        row = Row(cell.get("name", ""), cell.get("value", ""), "secret" in cell)
+        if row.value == MASK:
+            row.sealed = cell.get("sealed", "")
+        elif row.secret and row.value:
+            row.sealed = vault.encrypt(json.dumps([merchant.id, row.value]))
+        getattr(typed, kind).append(row)
+    return typed
+
+
+def shown(typed: Typed) -> Typed:
+    """The same for a page: every secret masked."""
+
+    def masked(rows: list[Row]) -> list[Row]:
+        return [replace(row, value=MASK) if row.sealed else row for row in rows]
+
+    return replace(
+        typed, query_params=masked(typed.query_params), headers=masked(typed.headers)
+    )
+
+
+def change_rows(typed: Typed, action: str) -> str | None:
+    """Add or remove a row as a button asked; the field whose rows changed, None for another
+    action."""
+    if action in ("add_query_params", "add_headers"):
+        kind = action.removeprefix("add_")
+        rows = getattr(typed, kind)
+        if len(rows) < MAX_ROWS:
+            rows.append(Row(is_new=True))
+        return kind
+    found = _REMOVE.fullmatch(action)
+    if found is None:
+        return None
+    rows = getattr(typed, found[1])
+    del rows[int(found[2]) : int(found[2]) + 1]
+    return found[1]
+
+
+def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
+    """What was typed as the API would send it, for portal.webhooks."""
+    return {
+        "description": typed.description,
+        "url": typed.url.strip(),
+        "method": typed.method,
+        "events": typed.events,
+        "include_object_record": typed.include_object_record,
+        "only_sources": _lines(typed.only_sources),
+        "except_sources": _lines(typed.except_sources),
+        "body_template": typed.body_template if typed.body_template.strip() else None,
+        "retry_schedule": _delays(typed.retry_schedule),
+        "timeout_seconds": _number(typed.timeout_seconds),
+        "enabled": typed.enabled,
+        **{
+            kind: Rows(
+                {"name": row.name, "value": _value(row, merchant), "secret": row.secret}
+                for row in getattr(typed, kind)
+                if row.name or row.value
+            )
+            for kind in KINDS
+        },
+    }
+
+
+def differences(stored: Typed, typed: Typed) -> list[tuple[str, str, str]]:
+    """Label, stored and typed text of each field in which two forms differ; secrets masked."""
+    pairs = ((label, _text(stored, name), _text(typed, name)) for name, label in LABELS.items())
+    return [(label, before, after) for label, before, after in pairs if before != after]
+
+
+def _text(typed: Typed, name: str) -> str:
+    value = getattr(shown(typed), name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in KINDS:
+        return "\n".join(f"{row.name}: {row.value}" for row in value if row.name or row.value)
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def by_place(errors: list[FieldError]) -> dict[str, list[str]]:
+    """Messages by the place where the form shows them: `url`, `headers`, `headers/X-Auth`."""
+    places: dict[str, list[str]] = {}
+    for error in errors:
+        kind, _, name = error.pointer.removeprefix("/").partition("/")
+        name = name.replace("~1", "/").replace("~0", "~")
+        place = f"{kind}/{name}" if "/" in error.pointer[1:] else kind
+        places.setdefault(place, []).append(error.message)
+    return places
+
+
+def _value(row: Row, merchant: Merchant) -> str:
+    if row.value != MASK or not row.sealed or not row.secret:
+        return row.value
+    try:
+        merchant_id, value = json.loads(vault.decrypt(row.sealed))
+    except (InvalidToken, ValueError):
+        return row.value
+    return str(value) if merchant_id == merchant.id else row.value
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _delays(text: str) -> list[Any] | None:
+    return [_number(part) for part in text.replace(",", " ").split()] or None
+
+
+def _number(text: str) -> int | str | None:
+    """A whole number, or the text itself for the rules to refuse; None for nothing."""
+    text = text.strip()
+    number = _whole(text)
+    return number if number is not None else text or None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
+def _tokens() -> URLSafeSerializer:
+    return URLSafeSerializer(current_app.config["SECRET_KEY"], salt="webhook form")

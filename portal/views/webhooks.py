@@ -1,0 +1,301 @@
+"""Webhooks: list, form with its live preview, and one webhook with all that can be done to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, flash, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from portal import catalogue, delivery, rendering, webhook_preview, webhooks
+from portal.audit import actor_of
+from portal.clock import HOUR, now
+from portal.errors import Conflict, FieldError, Invalid
+from portal.models import Webhook
+from portal.models.webhook import METHODS
+from portal.views import webhook_form
+from portal.views.webhook_form import Typed
+
+bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
+
+RECOVER_HOURS = {"1": "the last hour", "24": "the last 24 hours", "168": "the last 7 days"}
+
+
+@bp.get("")
+def index(slug: str) -> ResponseReturnValue:
+    """Every webhook of the merchant with its state and its last attempt."""
+    return rendering.render(
+        "webhooks/index.html", "webhooks/_rows.html",
+        webhooks=webhooks.list_webhooks(g.merchant.id),
+        last_attempts=webhooks.last_attempts(g.merchant.id),
+    )
+
+
+@bp.get("/new")
+def new(slug: str) -> ResponseReturnValue:
+    """An empty form, with the event type of `?event=` chosen."""
+    typed = webhook_form.blank(g.merchant)
+    typed.events = request.args.getlist("event")[:1]
+    return _form(typed, None)
+
+
+@bp.post("")
+def create(slug: str) -> ResponseReturnValue:
+    """Store a new webhook; or change the form's rows, or show its preview."""
+    typed = webhook_form.read(request.form, g.merchant)
+    fragment = _form_action(typed, None)
+    if fragment is not None:
+        return fragment
+    webhook_id = webhook_form.token_id(g.merchant, typed.token)
+    repeated = webhook_id is not None and _find(webhook_id) is not None
+    fields = webhook_form.fields(typed, g.merchant)
+    try:
+        webhook = webhooks.create_webhook(
+            g.merchant, fields, actor_of(current_user), webhook_id=webhook_id
+        )
+    except (Invalid, Conflict) as error:
+        return _form(typed, None, error, error.status)
+    if repeated:
+        flash("This form had been saved before as this webhook; nothing was saved again.", "info")
+    else:
+        flash(f"The webhook is created. {_matched(webhook)}")
+    return _to(webhook)
+
+
+@bp.post("/preview")
+def preview(slug: str) -> ResponseReturnValue:
+    """The request that the form, as it is now, would make."""
+    typed = webhook_form.read(request.form, g.merchant)
+    webhook_id = request.form.get("webhook_id")
+    webhook = webhooks.get_webhook(g.merchant.id, webhook_id) if webhook_id else None
+    return _form(typed, webhook, fragment="webhooks/_preview.html", previewed=True)
+
+
+@bp.get("/<webhook_id>")
+def show(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """One webhook: state, settings, signing secret, trying it out, recent attempts."""
+    return _show(_get(webhook_id), "webhooks/_activity.html")
+
+
+@bp.get("/<webhook_id>/edit")
+def edit(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """The form of a stored webhook."""
+    webhook = _get(webhook_id)
+    return _form(webhook_form.stored(webhook), webhook, previewed=True)
+
+
+@bp.post("/<webhook_id>/edit")
+def update(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Save the form; when another's edit came first, both are shown (409)."""
+    webhook = _get(webhook_id)
+    typed = webhook_form.read(request.form, g.merchant)
+    fragment = _form_action(typed, webhook)
+    if fragment is not None:
+        return fragment
+    fields = webhook_form.fields(typed, g.merchant)
+    try:
+        webhook = webhooks.update_webhook(
+            webhook, fields, actor_of(current_user), typed.version or 0
+        )
+    except Invalid as error:
+        return _form(typed, _get(webhook_id), error, 422)
+    except Conflict as error:
+        webhook = _get(webhook_id)
+        theirs = webhook_form.stored(webhook)
+        typed.version = theirs.version
+        return _form(
+            typed, webhook, error, 409, differences=webhook_form.differences(theirs, typed)
+        )
+    flash(f"The webhook is saved. {_matched(webhook)}")
+    return _to(webhook)
+
+
+@bp.post("/<webhook_id>/delete")
+def delete(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Delete it; what it was owed is discarded."""
+    webhook = _get(webhook_id)
+    name = webhook.description or webhook.url
+    webhooks.delete(webhook, actor_of(current_user))
+    flash(f"The webhook “{rendering.visible(name)}” is deleted. Its log stays.")
+    return redirect(url_for("webhooks.index", slug=slug), 303)
+
+
+@bp.post("/<webhook_id>/enable")
+def enable(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Send again, beginning with what was held."""
+    webhook = _get(webhook_id)
+    webhooks.enable(webhook, actor_of(current_user))
+    flash("The webhook is enabled; what was held is being sent.")
+    return _to(webhook)
+
+
+@bp.post("/<webhook_id>/disable")
+def disable(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Stop sending; what comes meanwhile is not sent to it."""
+    webhook = _get(webhook_id)
+    reason = request.form.get("reason", "").strip() or f"Disabled by {current_user.email}."
+    webhooks.disable(webhook, rendering.visible(reason), actor_of(current_user))
+    flash("The webhook is disabled; nothing is sent to it until you enable it.")
+    return _to(webhook)
+
+
+@bp.post("/<webhook_id>/test")
+def test(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Send the example of an event type now and show the answer in place."""
+    webhook = _get(webhook_id)
+    event_type = request.form.get("type", "")
+    if event_type not in webhooks.types_of(webhook):
+        raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
+    attempt = delivery.send_test(webhook, event_type, actor_of(current_user))
+    return _show(
+        _get(webhook_id), "webhooks/_test_result.html", attempt=attempt,
+        answer=webhooks.answer_of(attempt), tested=event_type,
+    )
+
+
+@bp.post("/<webhook_id>/secret")
+def reveal_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Show the signing secret in the answer to this very request; that is noted."""
+    webhook = _get(webhook_id)
+    secret = webhooks.reveal_secret(webhook, actor_of(current_user))
+    return _show(_get(webhook_id), "webhooks/_secret.html", secret=secret)
+
+
+@bp.post("/<webhook_id>/rotate-secret")
+def rotate_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Replace the signing secret; both sign for the hours given."""
+    webhook = _get(webhook_id)
+    text = request.form.get("overlap_hours", "").strip()
+    hours = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
+    try:
+        webhooks.rotate_secret(webhook, actor_of(current_user), hours)
+    except Invalid as error:
+        return _show(_get(webhook_id), status=422, rotate_errors=error.by_field(), typed_hours=text)
+    flash("The webhook has a new signing secret. Reveal it and give it to the receiver.")
+    return _to(webhook)
+
+
+@bp.post("/<webhook_id>/recover")
+def recover(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Send what is held and, with `hours`, what failed since then."""
+    webhook = _get(webhook_id)
+    hours = request.form.get("hours", "")
+    since = now() - int(hours) * HOUR if hours in RECOVER_HOURS else now()
+    count = delivery.recover(webhook, since, actor_of(current_user))
+    if hours in RECOVER_HOURS:
+        flash(f"{count:,} failed deliveries of {RECOVER_HOURS[hours]} are being sent again.")
+    else:
+        flash("What was held is being sent.")
+    return _to(webhook)
+
+
+@bp.post("/<webhook_id>/discard-held")
+def discard_held(slug: str, webhook_id: str) -> ResponseReturnValue:
+    """Give up what is held."""
+    webhook = _get(webhook_id)
+    count = delivery.discard_held(webhook, actor_of(current_user))
+    flash(f"{count:,} held deliveries are discarded; the log keeps them.")
+    return _to(webhook)
+
+
+def _get(webhook_id: str) -> Webhook:
+    return webhooks.get_webhook(g.merchant.id, webhook_id)
+
+
+def _find(webhook_id: str) -> Webhook | None:
+    return next(
+        (found for found in webhooks.list_webhooks(g.merchant.id) if found.id == webhook_id), None
+    )
+
+
+def _to(webhook: Webhook) -> ResponseReturnValue:
+    return redirect(
+        url_for("webhooks.show", slug=g.merchant.slug, webhook_id=webhook.id), 303
+    )
+
+
+def _matched(webhook: Webhook) -> str:
+    count = webhooks.matched_last_week(webhook.merchant_id, webhooks.columns(webhook))
+    events = "1 event" if count == 1 else f"{rendering.amount(count)} events"
+    return f"{events} of the last 7 days would have matched."
+
+
+def _show(
+    webhook: Webhook, fragment: str | None = None, status: int = 200, **context: Any
+) -> Response:
+    return rendering.render(
+        "webhooks/show.html", fragment, status, webhook=webhook,
+        attempts=webhooks.recent_attempts(webhook), types=webhooks.types_of(webhook),
+        held=delivery.count_held(webhook) if webhook.holds else 0, moment=now(),
+        recover_hours=RECOVER_HOURS, **context,
+    )
+
+
+def _form_action(typed: Typed, webhook: Webhook | None) -> Response | None:
+    """What the form's buttons other than "save" do; None for saving."""
+    action = request.form.get("action", "")
+    if action == "preview":
+        return _form(typed, webhook, previewed=True)
+    if action == "search_events":
+        return _form(typed, webhook, fragment="webhooks/_triggers.html")
+    kind = webhook_form.change_rows(typed, action)
+    if kind is None:
+        return None
+    response = _form(typed, webhook, fragment=f"webhooks/_{kind}.html")
+    response.headers["HX-Trigger"] = '{"refresh": {"target": "#preview"}}'
+    return response
+
+
+def _form(
+    typed: Typed,
+    webhook: Webhook | None,
+    error: Invalid | Conflict | None = None,
+    status: int = 200,
+    *,
+    fragment: str | None = None,
+    previewed: bool = False,
+    differences: list[tuple[str, str, str]] | None = None,
+) -> Response:
+    """The form, or the part of it that HTMX asks for."""
+    part = fragment if rendering.wants_fragment() else None
+    wants_preview = part == "webhooks/_preview.html" or (part is None and (previewed or error))
+    shown_preview: webhook_preview.Preview | None = None
+    if wants_preview:
+        fields = webhook_form.fields(typed, g.merchant)
+        shown_preview = webhooks.preview(g.merchant, fields, webhook)
+    errors = webhook_form.by_place(error.errors if error else [])
+    return rendering.render(
+        "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,
+        errors=errors, error=error, preview=shown_preview, differences=differences,
+        methods=METHODS, groups=_groups(typed),
+    )
+
+
+def _groups(typed: Typed) -> list[dict[str, Any]]:
+    """The catalogue as the form offers it: groups with their wildcard, narrowed by the search.
+
+    What is chosen is always there. Patterns that are no checkbox of a group come last.
+    """
+    search = typed.event_search.casefold().split()
+    chosen = set(typed.events)
+    offered = {"*"}
+    groups = []
+
+    def wanted(title: str, found: catalogue.EventType) -> bool:
+        text = f"{title} {found.name} {found.description}".casefold()
+        return found.name in chosen or all(word in text for word in search)
+
+    for title, types in catalogue.groups(g.merchant.id).items():
+        wildcards = list(dict.fromkeys(f"{found.name.partition('.')[0]}.*" for found in types))
+        offered |= {found.name for found in types} | set(wildcards)
+        shown = [found for found in types if wanted(title, found)]
+        if shown or chosen & set(wildcards):
+            count = len(chosen & ({found.name for found in types} | set(wildcards)))
+            groups.append(
+                {"title": title, "wildcards": wildcards, "types": shown, "count": count}
+            )
+    others = [pattern for pattern in typed.events if pattern not in offered]
+    if others:
+        groups.append({"title": "Others", "wildcards": others, "types": [], "count": len(others)})
+    return groups

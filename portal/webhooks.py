@@ -1,0 +1,356 @@
+"""Setting up webhooks, for the form and the API alike: check, store, note in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.exc import IntegrityError
+
+from portal import catalogue, queues, signing, vault, webhook_preview, webhook_rules
+from portal.audit import note
+from portal.delivery import discard_pending
+from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.ids import new_id
+from portal.matching import pattern_matches
+from portal.models import Attempt, AttemptPayload, Merchant, Webhook
+from portal.models.webhook import lane_of
+from portal.resolver import addresses_of
+from portal.url_rules import DEFAULT_PORTS, Reach
+from portal.webhook_rules import FIELDS
+
+MAX_WEBHOOKS = 100
+"""Webhooks of one merchant; each event is matched with all of them."""
+MAX_OVERLAP_HOURS = 7 * 24
+_SHOWN_TEXT = 500
+_RACES = 5
+
+
+def get_webhook(merchant_id: int, webhook_id: str) -> Webhook:
+    """A merchant's webhook. Raises NotFound when it has none of this ID, or deleted it."""
+    webhook = db.session.scalar(
+        sa.select(Webhook).where(
+            Webhook.merchant_id == merchant_id, Webhook.id == webhook_id,
+            Webhook.deleted_at.is_(None),
+        )
+    )
+    if webhook is None:
+        raise NotFound("There is no such webhook.")
+    return webhook
+
+
+def list_webhooks(merchant_id: int) -> list[Webhook]:
+    """A merchant's webhooks, the newest first; at most MAX_WEBHOOKS."""
+    return list(
+        db.session.scalars(
+            sa.select(Webhook)
+            .where(Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None))
+            .order_by(Webhook.created_at.desc(), Webhook.id.desc())
+        )
+    )
+
+
+def last_attempts(merchant_id: int) -> dict[str, Attempt]:
+    """The newest attempt of each of a merchant's webhooks, by webhook ID."""
+    newest = (
+        sa.select(Attempt.id)
+        .where(Attempt.webhook_id == Webhook.id)
+        .order_by(Attempt.id.desc())
+        .limit(1)
+        .correlate(Webhook)
+        .scalar_subquery()
+    )
+    ids = sa.select(newest).where(
+        Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
+    )
+    found = db.session.scalars(
+        sa.select(Attempt).where(Attempt.merchant_id == merchant_id, Attempt.id.in_(ids))
+    )
+    return {attempt.webhook_id: attempt for attempt in found}
+
+
+def recent_attempts(webhook: Webhook, limit: int = 10) -> list[Attempt]:
+    """The newest attempts of a webhook, the newest first."""
+    return list(
+        db.session.scalars(
+            sa.select(Attempt)
+            .where(
+                Attempt.merchant_id == webhook.merchant_id, Attempt.webhook_id == webhook.id
+            )
+            .order_by(Attempt.id.desc())
+            .limit(limit)
+        )
+    )
+
+
+def answer_of(attempt: Attempt) -> AttemptPayload | None:
+    """The payload log of an attempt; None once it is past its days."""
+    return db.session.get(AttemptPayload, attempt.id)
+
+
+def types_of(webhook: Webhook) -> list[str]:
+    """The names of the catalogue's event types that trigger a webhook, sorted."""
+    return sorted(
+        name
+        for name in catalogue.known_types(webhook.merchant_id)
+        if any(pattern_matches(pattern, name) for pattern in webhook.events)
+    )
+
+
+def validate(
+    merchant: Merchant, fields: Any, existing: Webhook | None = None, *, resolve: bool = True
+) -> dict[str, Any]:
+    """A webhook's columns from fields as the API takes them, checked by portal.webhook_rules.
+
+    With `existing`, what is not sent stays as it is. `resolve` says whether the URL's host name
+    is looked up and refused when it leads to an address that may not be reached.
+    Raises Invalid naming every wrong field, with pointers such as `/headers/X-Auth`.
+    """
+    merchant_id = merchant.id
+    current = None if existing is None else columns(existing)
+    types = catalogue.known_types(merchant_id)
+
+    def is_known(pattern: str) -> bool:
+        if pattern.endswith(".*"):
+            return any(pattern_matches(pattern, name) for name in types)
+        return pattern in types
+
+    around = webhook_rules.Around(
+        reach=_reach(resolve),
+        is_known=is_known,
+        nearest=lambda name: catalogue.nearest(merchant_id, name),
+        try_out=webhook_preview.Trial(merchant_id),
+        seal=vault.encrypt,
+        unseal=vault.decrypt,
+    )
+    return webhook_rules.clean(fields, current, around)
+
+
+def create_webhook(
+    merchant: Merchant, fields: Any, actor: str, *, webhook_id: str | None = None
+) -> Webhook:
+    """Store a new webhook with a signing secret, the given one or a fresh one.
+
+    A `webhook_id` that the merchant already has gives that webhook back unchanged, so that a
+    form sent twice makes one. Raises Invalid, and Conflict past MAX_WEBHOOKS.
+    """
+    merchant_id = merchant.id
+    cleaned = validate(merchant, fields)
+    secret = cleaned.pop("secret", None) or signing.new_secret()
+    webhook_id = webhook_id or new_id("wh")
+    lanes = current_app.config["PORTAL"].lanes
+    try:
+        with writing() as session:
+            earlier = session.get(Webhook, webhook_id)
+            if earlier is not None and earlier.merchant_id == merchant_id:
+                return earlier
+            count = session.scalar(
+                sa.select(sa.func.count())
+                .select_from(Webhook)
+                .where(Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None))
+            )
+            if (count or 0) >= MAX_WEBHOOKS:
+                raise Conflict(
+                    f"A merchant has at most {MAX_WEBHOOKS} webhooks; delete one that is not "
+                    "needed any more."
+                )
+            webhook = Webhook(
+                id=webhook_id, merchant_id=merchant_id, lane=lane_of(webhook_id, lanes), **cleaned
+            )
+            webhook.set_secret(secret)
+            if not webhook.enabled:
+                webhook.disable("It was created disabled.")
+            session.add(webhook)
+            note(
+                session, actor, "webhook.created", webhook_id, merchant_id,
+                **{name: _shown(name, cleaned[name]) for name in FIELDS},
+            )
+    except IntegrityError:
+        # The same form, sent twice at the same moment.
+        return get_webhook(merchant_id, webhook_id)
+    return webhook
+
+
+def update_webhook(
+    webhook: Webhook, fields: Any, actor: str, version: int | None = None
+) -> Webhook:
+    """Change the given fields of a webhook; enabling sends what was held.
+
+    `version` is the one that the editor saw; Conflict when it has been edited since.
+    Raises Invalid naming every wrong field.
+    """
+    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
+    merchant = db.session.get_one(Merchant, merchant_id)
+    for _ in range(_RACES):
+        # Checked before the transaction: a name may take its time to resolve.
+        seen = get_webhook(merchant_id, webhook_id)
+        seen_version = seen.version
+        if version is not None and version != seen_version:
+            break
+        cleaned = validate(merchant, fields, seen)
+        with writing() as session:
+            stored = _locked(merchant_id, webhook_id)
+            if stored.version != seen_version:
+                continue
+            was_enabled = stored.enabled
+            changed = _change(stored, cleaned, actor)
+            if changed:
+                stored.version += 1
+                note(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
+            work_is_due = stored.enabled and not was_enabled
+        if work_is_due:
+            queues.wake([lane])
+        return stored
+    raise Conflict(
+        "Someone changed this webhook after you opened it. Compare both, then save again."
+    )
+
+
+def enable(webhook: Webhook, actor: str) -> None:
+    """Send again, beginning with what was held."""
+    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
+    with writing() as session:
+        stored = _locked(merchant_id, webhook_id)
+        if not stored.holds and not stored.failures:
+            return
+        stored.enable()
+        stored.version += 1
+        note(session, actor, "webhook.enabled", webhook_id, merchant_id)
+    queues.wake([lane])
+
+
+def disable(webhook: Webhook, reason: str, actor: str) -> None:
+    """Send nothing until someone enables it; what it is owed is held."""
+    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    with writing() as session:
+        stored = _locked(merchant_id, webhook_id)
+        if not stored.enabled:
+            return
+        stored.disable(reason[:_SHOWN_TEXT])
+        stored.version += 1
+        note(session, actor, "webhook.disabled", webhook_id, merchant_id, reason=reason)
+
+
+def delete(webhook: Webhook, actor: str) -> None:
+    """Take a webhook out of use for good and discard what it is owed; the log keeps its name."""
+    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    with writing() as session:
+        stored = _locked(merchant_id, webhook_id)
+        stored.delete()
+        note(
+            session, actor, "webhook.deleted", webhook_id, merchant_id,
+            description=stored.description, url=stored.url,
+        )
+    discard_pending(webhook_id, "The webhook was deleted.")
+
+
+def reveal_secret(webhook: Webhook, actor: str) -> str:
+    """The signing secret's text; that someone asked for it is noted first."""
+    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    with writing() as session:
+        stored = _locked(merchant_id, webhook_id)
+        note(session, actor, "webhook.secret_revealed", webhook_id, merchant_id)
+        return stored.secret
+
+
+def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webhook:
+    """Replace the signing secret; requests carry both signatures for `overlap_hours` (0–168).
+
+    Raises Invalid for another overlap.
+    """
+    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    if (
+        not isinstance(overlap_hours, int)
+        or isinstance(overlap_hours, bool)
+        or not 0 <= overlap_hours <= MAX_OVERLAP_HOURS
+    ):
+        raise Invalid([
+            FieldError(
+                "/overlap_hours", "The overlap is a whole number of hours from 0 to "
+                f"{MAX_OVERLAP_HOURS}.",
+            )
+        ])
+    with writing() as session:
+        stored = _locked(merchant_id, webhook_id)
+        stored.rotate_secret(signing.new_secret(), overlap_hours)
+        note(
+            session, actor, "webhook.secret_rotated", webhook_id, merchant_id,
+            overlap_hours=overlap_hours,
+        )
+    return stored
+
+
+def preview(
+    merchant: Merchant, fields: Any, existing: Webhook | None = None
+) -> webhook_preview.Preview:
+    """The request that the newest matching event, or an example, would make with these fields;
+    or what keeps it from being made. Stores and sends nothing, and resolves no name."""
+    try:
+        cleaned = validate(merchant, fields, existing, resolve=False)
+    except Invalid as error:
+        return webhook_preview.Preview(errors=error.errors)
+    return webhook_preview.make(merchant.id, cleaned, existing)
+
+
+def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
+    """How many events of the last 7 days these columns would have matched, counted to 1,000."""
+    return webhook_preview.matched_last_week(merchant_id, cleaned)
+
+
+def columns(webhook: Webhook) -> dict[str, Any]:
+    """A stored webhook's fields by name, as `validate` gives them."""
+    return {name: getattr(webhook, name) for name in FIELDS}
+
+
+def _locked(merchant_id: int, webhook_id: str) -> Webhook:
+    """The webhook inside a write transaction, where nobody else changes it."""
+    webhook = db.session.scalar(
+        sa.select(Webhook)
+        .where(
+            Webhook.merchant_id == merchant_id, Webhook.id == webhook_id,
+            Webhook.deleted_at.is_(None),
+        )
+        .with_for_update()
+    )
+    if webhook is None:
+        raise NotFound("There is no such webhook.")
+    return webhook
+
+
+def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str, Any]:
+    """Set what differs; each change as [before, after], secrets masked."""
+    changed = {}
+    for name in FIELDS:
+        before, after = getattr(stored, name), cleaned[name]
+        if before == after:
+            continue
+        changed[name] = [_shown(name, before), _shown(name, after)]
+        if name != "enabled":
+            setattr(stored, name, after)
+        elif after:
+            stored.enable()
+        else:
+            stored.disable(f"Disabled by {actor.removeprefix('user:')}.")
+    return changed
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name in ("query_params", "headers"):
+        return Webhook.shown(value)
+    if isinstance(value, str) and len(value) > _SHOWN_TEXT:
+        return value[:_SHOWN_TEXT] + "…"
+    return value
+
+
+def _reach(resolve: bool) -> Reach:
+    config = current_app.config["PORTAL"]
+    public = urlsplit(config.public_url)
+    own = {
+        ((public.hostname or "").lower(), public.port or DEFAULT_PORTS[public.scheme]),
+        *((host, config.port) for host in (config.host, "localhost", "127.0.0.1", "::1")),
+    }
+    return Reach(config.egress_allow, frozenset(own), addresses_of if resolve else None)

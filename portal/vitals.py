@@ -1,0 +1,93 @@
+"""How the portal itself is: what it depends on, and numbers for those who watch it.
+
+Every number is cheap, however long the logs are: a range of an index, or a count with a cap.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+from redis.exceptions import RedisError
+
+from portal import queues
+from portal.clock import MILLISECOND, MINUTE, now
+from portal.errors import Unavailable
+from portal.extensions import reading
+from portal.models import Attempt, Delivery, Event, Webhook
+from portal.models.delivery import PENDING_LITERAL
+
+BACKLOG_CAP = 100_000
+"""A backlog is counted to here, so that looking at a growing one stays cheap."""
+NEARLY_FULL = 0.95
+"""The part of its maxmemory from which Redis counts as full."""
+
+_log = logging.getLogger(__name__)
+
+
+def database_state() -> str:
+    """`ok`, or `unavailable`: then no event can be accepted."""
+    try:
+        with reading() as session:
+            session.execute(sa.select(1))
+    except Unavailable as error:
+        _log.warning("database unavailable: %s", error.__cause__)
+        return "unavailable"
+    return "ok"
+
+
+def redis_state() -> str:
+    """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep."""
+    try:
+        memory = queues.client().info("memory")
+    except RedisError:
+        return "unavailable"
+    limit = memory.get("maxmemory", 0)
+    return "full" if limit and memory["used_memory"] >= limit * NEARLY_FULL else "ok"
+
+
+def events_last_minute() -> int:
+    """Events accepted in the last minute, of all merchants."""
+    with reading() as session:
+        return session.scalar(
+            sa.select(sa.func.count())
+            .select_from(Event)
+            .where(Event.received_at >= now() - MINUTE)
+        ) or 0
+
+
+def attempts_last_minute() -> dict[str, int]:
+    """Attempts of the last minute, of all merchants: `succeeded` and `failed`."""
+    # Request IDs begin with their millisecond (UUIDv7), so the newest are a range of the key.
+    first = f"req_{(now() - MINUTE) // MILLISECOND:012x}"
+    counts = {"succeeded": 0, "failed": 0}
+    with reading() as session:
+        for ok, count in session.execute(
+            sa.select(Attempt.ok, sa.func.count()).where(Attempt.id >= first).group_by(Attempt.ok)
+        ):
+            counts["succeeded" if ok else "failed"] = count
+    return counts
+
+
+def backlog() -> dict[str, int]:
+    """Deliveries that wait, each counted up to BACKLOG_CAP: `due` now, `scheduled` for later,
+    `held` because their webhook is held or disabled."""
+    moment = now()
+    sends = sa.and_(Webhook.enabled, Webhook.held_at.is_(None))
+    kinds = {
+        "due": sa.and_(sends, Delivery.next_attempt_at <= moment),
+        "scheduled": sa.and_(sends, Delivery.next_attempt_at > moment),
+        "held": sa.and_(sa.not_(sends), Webhook.deleted_at.is_(None)),
+    }
+    counts = {}
+    with reading() as session:
+        for kind, condition in kinds.items():
+            waiting = (
+                sa.select(Delivery.id)
+                .join(Webhook, Webhook.id == Delivery.webhook_id)
+                .where(Delivery.state == PENDING_LITERAL, condition)
+                .limit(BACKLOG_CAP)
+                .subquery()
+            )
+            counts[kind] = session.scalar(sa.select(sa.func.count()).select_from(waiting)) or 0
+    return counts

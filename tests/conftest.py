@@ -86,7 +86,7 @@ def environment(
         "PORTAL_DATABASE_URL": database,
         "PORTAL_REDIS_URL": valkey,
         "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
-        "PORTAL_SECRET_KEY": "a secret key for tests, long enough",
+        "PORTAL_SECRET_KEY": "a secret key for tests that is long enough",
     } | {f"PORTAL_{name}": value for name, value in settings.items()}
 
 

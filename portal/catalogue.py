@@ -1,0 +1,283 @@
+"""The event catalogue: each type's description, JSON Schema and a realistic example.
+
+Built-in types are in event_types/*.json, one file a group; a merchant may add types of its own.
+Data that breaks a type's schema is flagged, never refused: a store must not lose an event for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from jsonschema.protocols import Validator
+
+from portal.audit import note
+from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.models import Merchant, OwnEventType, Webhook
+from portal.strict_json import dump
+
+MAX_NAME = 255
+MAX_DESCRIPTION = 500
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_OWN_TYPES = 500
+OWN_GROUP = "Your own"
+OWN_FIELDS = ("name", "description", "schema", "example")
+
+_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_REFUSED_KEYWORDS: dict[str, type] = {
+    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str, "uniqueItems": bool,
+}
+"""In merchants' schemas: patterns can take for ever to match, references can lead anywhere, and
+comparing all items with each other takes the square of their number."""
+_MAX_SCHEMA_WORK = 30_000_000
+"""Length of a merchant's schema times length of the data: a bound for the time a check takes."""
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A kind of event. `example` is its whole record; `previous` what an update changed."""
+
+    name: str
+    description: str
+    schema: dict[str, Any] | None
+    example: dict[str, Any] | None
+    group: str
+    own: bool = False
+    previous: dict[str, Any] | None = None
+    object_id: str = "1000"
+    source_user_type: str = "storefront"
+
+    @property
+    def object_type(self) -> str:
+        """The record's kind: the part before the dot."""
+        return self.name.partition(".")[0]
+
+
+def valid_name(name: str) -> bool:
+    """Whether a text can name a type: two or more parts of a–z, 0–9 and _, with dots between."""
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1)
+def built_in() -> dict[str, EventType]:
+    """The portal's own types by name, in the order of the catalogue."""
+    types = {}
+    folder = Path(__file__).parent / "event_types"
+    for title in _GROUPS:
+        group = json.loads((folder / f"{title}.json").read_text())
+        for name, entry in group["types"].items():
+            types[name] = EventType(
+                name=name,
+                description=entry["description"],
+                schema=group["schema"],
+                example=group["record"] | entry.get("data", {}),
+                previous=entry.get("previous"),
+                group=group["title"],
+                object_id=group["object_id"],
+                source_user_type=entry.get("source_user_type", group["source_user_type"]),
+            )
+    return types
+
+
+_GROUPS = (
+    "order", "customer", "user", "product", "category", "inventory", "cart", "payment", "refund",
+    "shipment", "quote", "subscription", "marketing",
+)
+
+
+def _own(row: OwnEventType) -> EventType:
+    return EventType(row.name, row.description, row.schema, row.example, OWN_GROUP, own=True)
+
+
+def known_types(merchant_id: int) -> dict[str, EventType]:
+    """All types that a merchant can use: built-in ones, then its own."""
+    rows = db.session.scalars(
+        sa.select(OwnEventType)
+        .where(OwnEventType.merchant_id == merchant_id)
+        .order_by(OwnEventType.name)
+    )
+    return built_in() | {row.name: _own(row) for row in rows}
+
+
+def find(merchant_id: int, name: str) -> EventType | None:
+    """The type of that name, built-in or the merchant's own."""
+    found = built_in().get(name)
+    if found is None:
+        row = db.session.get(OwnEventType, (merchant_id, name))
+        return _own(row) if row is not None else None
+    return found
+
+
+def nearest(merchant_id: int, name: str) -> list[str]:
+    """Up to three known names that look like a name."""
+    return difflib.get_close_matches(name, known_types(merchant_id), n=3, cutoff=0.6)
+
+
+def groups(merchant_id: int) -> dict[str, list[EventType]]:
+    """All types of a merchant by the title of their group."""
+    grouped: dict[str, list[EventType]] = {}
+    for event_type in known_types(merchant_id).values():
+        grouped.setdefault(event_type.group, []).append(event_type)
+    return grouped
+
+
+def example_event(event_type: EventType) -> dict[str, Any]:
+    """A whole event of the type, in the shape that a store sends (PRODUCT.md)."""
+    example = event_type.example
+    event: dict[str, Any] = {
+        "type": event_type.name,
+        "object_type": event_type.object_type,
+        "object_id": event_type.object_id,
+        "source_user_type": event_type.source_user_type,
+        "source_user_id": "1000",
+        "occurred_at": 1_763_930_000,
+        "correlation_id": "checkout-77",
+        "data": example if example is not None else {"id": event_type.object_id},
+    }
+    if event_type.previous is not None:
+        event["previous"] = event_type.previous
+    return event
+
+
+@lru_cache(maxsize=512)
+def _validator(schema: str) -> Validator:
+    return Draft202012Validator(json.loads(schema))
+
+
+@lru_cache(maxsize=512)
+def _built_in_validator(name: str) -> Validator:
+    return Draft202012Validator(built_in()[name].schema or {})
+
+
+def schema_error(event_type: EventType, data: dict[str, Any] | None) -> str | None:
+    """Where `data` breaks the type's schema, in a sentence with a JSON Pointer; None when it
+    fits, or when there is no data or no schema."""
+    if data is None or event_type.schema is None:
+        return None
+    if event_type.own:
+        schema = dump(event_type.schema)
+        if len(schema) * len(dump(data)) > _MAX_SCHEMA_WORK:
+            return "/: not checked, because schema and data together are too large."
+        validator = _validator(schema)
+    else:
+        validator = _built_in_validator(event_type.name)
+    error = next(iter(validator.iter_errors(data)), None)
+    if error is None:
+        return None
+    pointer = "".join(f"/{part}" for part in error.absolute_path) or "/"
+    return f"{pointer[:200]}: {error.message[:300]}"
+
+
+def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventType:
+    """Add a type of the merchant's own: `name`, and where wanted `description`, `schema` (JSON
+    Schema 2020-12) and `example`.
+
+    Raises Invalid naming each wrong field, Conflict when the name is taken.
+    """
+    merchant_id = merchant.id
+    clean = _clean(fields)
+    with writing() as session:
+        name = clean["name"]
+        if find(merchant_id, name) is not None:
+            message = f"The event type {name} exists already; choose another name."
+            raise Conflict(message, [FieldError("/name", message)])
+        count = session.scalar(
+            sa.select(sa.func.count())
+            .select_from(OwnEventType)
+            .where(OwnEventType.merchant_id == merchant_id)
+        )
+        if (count or 0) >= MAX_OWN_TYPES:
+            raise Conflict(f"A merchant has at most {MAX_OWN_TYPES} types of its own; delete one.")
+        row = OwnEventType(merchant_id=merchant_id, **clean)
+        session.add(row)
+        note(session, actor, "event_type.added", name, merchant_id)
+        return _own(row)
+
+
+def delete_type(merchant: Merchant, name: str, actor: str) -> None:
+    """Delete a type of the merchant's own; its logged events stay.
+
+    Raises NotFound, or Conflict while a webhook is triggered by it.
+    """
+    merchant_id = merchant.id
+    with writing() as session:
+        row = session.get(OwnEventType, (merchant_id, name))
+        if row is None:
+            raise NotFound("There is no such event type of your own.")
+        for webhook in session.scalars(
+            sa.select(Webhook).where(
+                Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
+            )
+        ):
+            if name in webhook.events:
+                raise Conflict(
+                    f"The webhook {webhook.description or webhook.url} is triggered by {name}; "
+                    "take it out there first."
+                )
+        session.delete(row)
+        note(session, actor, "event_type.deleted", name, merchant_id)
+
+
+def _clean(fields: dict[str, Any]) -> dict[str, Any]:
+    errors = [
+        FieldError(f"/{field[:100]}", f"An event type has no field {field[:100]!r}.")
+        for field in fields
+        if field not in OWN_FIELDS
+    ]
+
+    def wrong(field: str, message: str) -> None:
+        errors.append(FieldError(f"/{field}", message))
+
+    name = fields.get("name")
+    if not isinstance(name, str) or not valid_name(name):
+        wrong(
+            "name",
+            "name is text such as loyalty.points_earned: two or more parts of a–z, 0–9 and _, "
+            f"separated by dots, at most {MAX_NAME} characters.",
+        )
+    description = fields.get("description") or ""
+    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:
+        wrong("description", f"description is text of at most {MAX_DESCRIPTION} characters.")
+    schema, example = fields.get("schema"), fields.get("example")
+    for field, value in (("schema", schema), ("example", example)):
+        if value is not None and not isinstance(value, dict):
+            wrong(field, f"{field} is a JSON object, or left out.")
+        elif value is not None and len(dump(value).encode()) > MAX_SCHEMA_BYTES:
+            wrong(field, f"{field} is at most {MAX_SCHEMA_BYTES // 1024} KiB of JSON.")
+    if isinstance(schema, dict) and not errors:
+        message = _schema_problem(schema)
+        if message:
+            wrong("schema", message)
+    if errors:
+        raise Invalid(errors)
+    return {"name": name, "description": description, "schema": schema, "example": example}
+
+
+def _schema_problem(schema: dict[str, Any]) -> str | None:
+    pending: list[Any] = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            for keyword, kind in _REFUSED_KEYWORDS.items():
+                # A property may be called so; then its value is a schema.
+                if isinstance(value.get(keyword), kind):
+                    return f"schema uses {keyword}, which is not allowed here; leave it out."
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"schema is not a JSON Schema: {error.message[:200]}."
+    except RecursionError:
+        return "schema is nested too deep."
+    return None

@@ -1,0 +1,111 @@
+"""The catalogue: complete, true to its schemas, open to merchants, and safe from them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from portal import catalogue
+from portal.errors import Conflict, Invalid, NotFound
+from portal.models import Merchant
+from tests.factories import make_merchant, make_webhook
+
+TYPES = catalogue.built_in()
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_each_type_has_a_description_and_an_example_that_fits_its_schema(name: str):
+    event_type = TYPES[name]
+    assert catalogue.valid_name(name)
+    assert event_type.description.endswith(".")
+    assert event_type.schema is not None
+    Draft202012Validator.check_schema(event_type.schema)
+    assert catalogue.schema_error(event_type, event_type.example) is None
+    assert catalogue.example_event(event_type)["type"] == name
+
+
+def test_the_types_of_an_online_store_are_there():
+    groups = {name.partition(".")[0] for name in TYPES}
+    assert groups >= {
+        "customer", "user", "order", "product", "inventory", "cart", "payment", "refund",
+        "shipment", "quote",
+    }
+    assert {"user.subscribed", "user.unsubscribed", "order.created"} <= set(TYPES)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "order", "Order.created", "a..b", ".a", "a.", "../x", "*", "order.*", "a.b\n",
+             "a.‮b", "a." + "x" * 255],
+)
+def test_what_cannot_name_a_type_is_refused(name: str):
+    assert not catalogue.valid_name(name)
+
+
+def test_data_that_breaks_the_schema_is_described_with_a_pointer():
+    error = catalogue.schema_error(TYPES["order.created"], {"id": "1", "lines": [{"sku": 7}]})
+    assert error is not None
+    assert error.startswith("/")
+
+
+def test_the_nearest_names_are_offered(merchant: Merchant):
+    assert "order.created" in catalogue.nearest(merchant.id, "order.crated")
+
+
+def test_a_merchants_own_type_is_its_own_only(merchant: Merchant):
+    other = make_merchant("bob")
+    catalogue.add_type(merchant, {"name": "loyalty.points_earned"}, "cli")
+    assert catalogue.find(merchant.id, "loyalty.points_earned") is not None
+    assert catalogue.find(other.id, "loyalty.points_earned") is None
+    with pytest.raises(NotFound):
+        catalogue.delete_type(other, "loyalty.points_earned", "cli")
+
+
+def test_a_taken_name_is_refused(merchant: Merchant):
+    with pytest.raises(Conflict):
+        catalogue.add_type(merchant, {"name": "order.created"}, "cli")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": 7},
+        {"name": "a.b", "description": "x" * 501},
+        {"name": "a.b", "schema": []},
+        {"name": "a.b", "schema": {"type": "no-such-type"}},
+        {"name": "a.b", "schema": {"properties": {"a": {"pattern": "(a+)+$"}}}},
+        {"name": "a.b", "schema": {"patternProperties": {"(a+)+$": {}}}},
+        {"name": "a.b", "schema": {"$ref": "http://example.com/schema"}},
+        {"name": "a.b", "schema": {"description": "x" * 70_000}},
+        {"name": "a.b", "colour": "red"},
+    ],
+)
+def test_a_wrong_type_is_refused_and_named(merchant: Merchant, fields):
+    with pytest.raises(Invalid) as refused:
+        catalogue.add_type(merchant, fields, "cli")
+    assert refused.value.errors[0].pointer.startswith("/")
+    assert set(catalogue.known_types(merchant.id)) == set(TYPES)
+
+
+def test_a_property_may_be_called_pattern(merchant: Merchant):
+    schema = {"properties": {"pattern": {"type": "string"}}}
+    added = catalogue.add_type(merchant, {"name": "knit.started", "schema": schema}, "cli")
+    assert catalogue.schema_error(added, {"pattern": 7}) is not None
+
+
+def test_a_schema_made_to_take_long_does_not(merchant: Merchant):
+    branch: dict[str, object] = {"type": "object", "properties": {"never": {"type": "null"}}}
+    schema = {"additionalProperties": {"anyOf": [{"not": branch}] * 500}}
+    added = catalogue.add_type(merchant, {"name": "slow.schema", "schema": schema}, "cli")
+    started = time.monotonic()
+    catalogue.schema_error(added, {str(number): {} for number in range(50_000)})
+    assert time.monotonic() - started < 2
+
+
+def test_a_type_in_use_cannot_be_deleted(merchant: Merchant):
+    catalogue.add_type(merchant, {"name": "loyalty.points_earned"}, "cli")
+    make_webhook(merchant, events=["loyalty.points_earned"])
+    with pytest.raises(Conflict):
+        catalogue.delete_type(merchant, "loyalty.points_earned", "cli")

@@ -53,6 +53,10 @@ def clean_url(text: str, reach: Reach) -> str:
         raise ValueError("Give the URL to send to, such as https://erp.example.com/hooks.")
     if len(text) > MAX_URL:
         raise ValueError(f"The URL has {len(text):,} characters; at most {MAX_URL:,} are possible.")
+    if "{{" in text or "{%" in text:
+        raise ValueError(
+            "The URL cannot hold Liquid; put it into a query parameter, a header or the body."
+        )
     if _UNSAFE.search(text):
         raise ValueError(
             "The URL holds a space, tab, line break or invisible character; "
@@ -62,10 +66,6 @@ def clean_url(text: str, reach: Reach) -> str:
         raise ValueError("The URL holds a backslash; use / in its place.")
     if "#" in text:
         raise ValueError("The URL holds a fragment (#…), which is never sent; leave it out.")
-    if "{{" in text or "{%" in text:
-        raise ValueError(
-            "The URL cannot hold Liquid; put it into a query parameter, a header or the body."
-        )
     found = _SHAPE.fullmatch(text)
     scheme = found[1].lower() if found else ""
     if found is None or scheme not in DEFAULT_PORTS or not found[2]:

@@ -19,6 +19,7 @@ from portal.url_rules import Reach, clean_url, origin
 
 MAX_DESCRIPTION = 500
 MAX_EVENTS = 100
+MAX_EVENT_NAME = 255
 MAX_SOURCES = 50
 MAX_TEMPLATE = 64 * 1024
 MAX_ATTEMPTS = 20
@@ -166,11 +167,10 @@ class _Cleaner:
             return []
         for pattern in value:
             if pattern != "*" and not self._around.is_known(pattern):
-                nearest = self._around.nearest(pattern)
+                nearest = self._around.nearest(pattern[:MAX_EVENT_NAME])
                 hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-                shown = pattern[:80]
                 self._wrong(
-                    "events", f"No event type in the catalogue is or starts with {shown!r}.{hint}"
+                    "events", f"The event {pattern[:80]!r} is not in the catalogue.{hint}"
                 )
         return list(dict.fromkeys(value))
 

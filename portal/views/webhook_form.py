@@ -27,7 +27,10 @@ MAX_ROWS = 200
 """Rows that are read and shown again; the rules allow fewer."""
 _CELL = re.compile(r"(query_params|headers)-([0-9]{1,4})-(name|value|secret|sealed)")
 _REMOVE = re.compile(r"remove_(query_params|headers)_([0-9]{1,4})")
-_TEXTS = ("description", "url", "method", "body_template", "retry_schedule", "timeout_seconds")
+_TEXTS = (
+    "description", "url", "method", "only_sources", "except_sources", "body_template",
+    "retry_schedule", "timeout_seconds",
+)
 LABELS = {
     "description": "Description", "url": "URL", "method": "Method",
     "query_params": "Query parameters", "headers": "Headers", "events": "Events",
@@ -119,14 +122,13 @@ def stored(webhook: Webhook) -> Typed:
 
 def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
     """What the browser sent, as the form shows it again."""
-    typed = Typed(**{name: form.get(name, "") for name in _TEXTS})
-    # Browsers send line breaks as CR LF (HTML, 4.10.21.8).
-    typed.body_template = typed.body_template.replace("\r\n", "\n")
+    typed = Typed()
+    for name in _TEXTS:
+        # Browsers send line breaks as CR LF (HTML, 4.10.21.8).
+        setattr(typed, name, form.get(name, "").replace("\r\n", "\n"))
     typed.events = list(dict.fromkeys(form.getlist("events")))
     typed.include_object_record = "include_object_record" in form
     typed.enabled = "enabled" in form
-    typed.only_sources = form.get("only_sources", "").replace("\r\n", "\n")
-    typed.except_sources = form.get("except_sources", "").replace("\r\n", "\n")
     typed.version = _whole(form.get("version", ""))
     typed.token = form.get("token", "")
     typed.event_search = form.get("event_search", "")[:100]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from flask import Blueprint, Response, flash, g, redirect, request, url_for
@@ -148,10 +149,12 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     if event_type not in webhooks.types_of(webhook):
         raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
     attempt = delivery.send_test(webhook, event_type, actor_of(current_user))
-    return _show(
+    response = _show(
         _get(webhook_id), "webhooks/_test_result.html", attempt=attempt,
         answer=webhooks.answer_of(attempt), tested=event_type,
     )
+    response.headers["HX-Trigger"] = _refresh("#activity")
+    return response
 
 
 @bp.post("/<webhook_id>/secret")
@@ -215,6 +218,11 @@ def _to(webhook: Webhook) -> ResponseReturnValue:
     )
 
 
+def _refresh(target: str) -> str:
+    """An HX-Trigger header that has another part of the page load itself again."""
+    return json.dumps({"refresh": {"target": target}})
+
+
 def _matched(webhook: Webhook) -> str:
     count = webhooks.matched_last_week(webhook.merchant_id, webhooks.columns(webhook))
     events = "1 event" if count == 1 else f"{rendering.amount(count)} events"
@@ -243,7 +251,7 @@ def _form_action(typed: Typed, webhook: Webhook | None) -> Response | None:
     if kind is None:
         return None
     response = _form(typed, webhook, fragment=f"webhooks/_{kind}.html")
-    response.headers["HX-Trigger"] = '{"refresh": {"target": "#preview"}}'
+    response.headers["HX-Trigger"] = _refresh("#preview")
     return response
 
 
@@ -287,7 +295,8 @@ def _groups(typed: Typed) -> list[dict[str, Any]]:
         return found.name in chosen or all(word in text for word in search)
 
     for title, types in catalogue.groups(g.merchant.id).items():
-        wildcards = list(dict.fromkeys(f"{found.name.partition('.')[0]}.*" for found in types))
+        starts = dict.fromkeys(f"{found.name.partition('.')[0]}.*" for found in types)
+        wildcards = [pattern for pattern in starts if pattern not in offered]
         offered |= {found.name for found in types} | set(wildcards)
         shown = [found for found in types if wanted(title, found)]
         if shown or chosen & set(wildcards):

@@ -1,0 +1,577 @@
+"""Setting up webhooks: what is taken, what is refused, what is stored and noted."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal import queues, vault, webhooks
+from portal.clock import DAY, HOUR, now
+from portal.errors import Conflict, Invalid, NotFound
+from portal.extensions import db
+from portal.models import AuditEntry, Delivery, Merchant, Webhook
+from portal.models.webhook import MASK
+from portal.pair_rules import Rows
+from tests import factories
+from tests.conftest import on_both_databases
+
+ACTOR = "user:ann@example.com"
+BASIC = {"url": "https://erp.example.com/hooks", "events": ["order.created"]}
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What names resolve to; all others do not."""
+    known: dict[str, str] = {}
+    monkeypatch.setattr(
+        webhooks, "addresses_of",
+        lambda host: [ipaddress.ip_address(known[host])] if host in known else [],
+    )
+    return known
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lanes that were woken."""
+    lanes: list[int] = []
+    monkeypatch.setattr(queues, "wake", lanes.extend)
+    return lanes
+
+
+def create(merchant: Merchant, **fields: Any) -> Webhook:
+    return webhooks.create_webhook(merchant, BASIC | fields, ACTOR)
+
+
+def wrong(merchant: Merchant, existing: Webhook | None = None, **fields: Any) -> dict[str, str]:
+    """Pointer → message of what is wrong with a webhook."""
+    given = fields if existing else BASIC | fields
+    with pytest.raises(Invalid) as caught:
+        webhooks.validate(merchant, given, existing)
+    return {error.pointer: error.message for error in caught.value.errors}
+
+
+def audited(action: str) -> list[AuditEntry]:
+    return list(
+        db.session.scalars(
+            sa.select(AuditEntry).where(AuditEntry.action == action).order_by(AuditEntry.id)
+        )
+    )
+
+
+@on_both_databases
+def test_a_webhook_needs_a_url_and_events_only(merchant: Merchant) -> None:
+    webhook = create(merchant)
+    assert (webhook.method, webhook.include_object_record, webhook.enabled) == ("POST", True, True)
+    assert webhook.query_params == [] and webhook.headers == []
+    assert webhook.retry_schedule is None and webhook.timeout_seconds is None
+    assert len(base64.b64decode(webhook.secret.removeprefix("whsec_"))) == 32
+    assert webhooks.get_webhook(merchant.id, webhook.id) is webhook
+    assert webhooks.list_webhooks(merchant.id) == [webhook]
+
+
+def test_every_wrong_field_is_reported_at_once(merchant: Merchant) -> None:
+    errors = wrong(
+        merchant, url="ftp://x", events=[], method="DELETE", description=7, enabled="yes",
+        timeout_seconds=0, retry_schedule=[-1], headers={"Host": "x", "X-Ok": "y"},
+        query_params=[], colour="red",
+    )
+    assert set(errors) == {
+        "/url", "/events", "/method", "/description", "/enabled", "/timeout_seconds",
+        "/retry_schedule", "/headers/Host", "/query_params", "/colour",
+    }
+    assert webhooks.list_webhooks(merchant.id) == []
+
+
+def test_a_new_webhook_without_anything_names_what_is_needed(merchant: Merchant) -> None:
+    with pytest.raises(Invalid) as caught:
+        webhooks.create_webhook(merchant, {}, ACTOR)
+    assert [error.pointer for error in caught.value.errors] == ["/url", "/events"]
+
+
+@pytest.mark.parametrize("fields", [None, [], "x", 7])
+def test_a_webhook_that_is_no_object_is_refused(merchant: Merchant, fields: Any) -> None:
+    with pytest.raises(Invalid):
+        webhooks.create_webhook(merchant, fields, ACTOR)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("description", "x" * 501), ("description", "x" * 1_000_000), ("description", "a\nb"),
+        ("description", "a\u202eb"), ("description", None),
+        ("url", None), ("url", 7), ("url", ["https://x.example"]),
+        ("method", "post"), ("method", "DELETE"), ("method", None), ("method", ["POST"]),
+        ("events", "order.created"), ("events", [7]), ("events", [None]), ("events", {}),
+        ("events", ["order.created"] * 1_000), ("events", [""]), ("events", ["order"]),
+        ("events", ["order."]), ("events", ["*.created"]), ("events", ["nothing.*"]),
+        ("events", ["x" * 100_000]), ("events", ["order.created\n"]),
+        ("include_object_record", 1), ("include_object_record", None), ("enabled", 0),
+        ("only_sources", "erp"), ("only_sources", [7]), ("only_sources", [""]),
+        ("only_sources", ["a b"]), ("only_sources", ["erp:"]), ("except_sources", ["erp"] * 51),
+        ("except_sources", ["erp:\n"]),
+        ("body_template", 7), ("body_template", "x" * (64 * 1024 + 1)), ("body_template", "\0"),
+        ("body_template", "{{ event.id"), ("body_template", "{% for %}"),
+        ("body_template", "{% nonsense %}"), ("body_template", "{% include 'x' %}"),
+        ("retry_schedule", []), ("retry_schedule", [0] * 21), ("retry_schedule", [604_801]),
+        ("retry_schedule", [True]), ("retry_schedule", [1.5]), ("retry_schedule", "5"),
+        ("timeout_seconds", -1), ("timeout_seconds", 61), ("timeout_seconds", 10**12),
+        ("timeout_seconds", True), ("timeout_seconds", "15"), ("timeout_seconds", 1.5),
+        ("secret", "short"), ("secret", "whsec_" + base64.b64encode(b"x" * 23).decode()),
+        ("secret", "whsec_" + base64.b64encode(b"x" * 65).decode()), ("secret", 7),
+        ("secret", "whsec_not base64 at all, really not"), ("secret", ""),
+        ("headers", []), ("headers", "X-A: b"), ("query_params", [["a", "b"]]),
+    ],
+)
+def test_a_wrong_value_is_named(merchant: Merchant, field: str, value: Any) -> None:
+    assert set(wrong(merchant, **{field: value})) == {f"/{field}"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "X Auth", "X-Auth:", "X-Äuth", "X\r\nEvil", "X\0", "x" * 256, "Host", "content-length",
+        "Transfer-Encoding", "Connection", "Expect", "Proxy-Authorization", "X-Forwarded-For",
+        "webhook-id", "Webhook-Signature", "Evox-Time", "TE", "Upgrade",
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused(merchant: Merchant, name: str) -> None:
+    (pointer,) = wrong(merchant, headers={name: "x"})
+    assert pointer.startswith("/headers/")
+
+
+@pytest.mark.parametrize(
+    "value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x1b", " a", "a ", "x" * 100_000, 7, None, ["a"],
+              {"value": 7}, {"value": "a", "secret": 1}, {"value": "a", "more": 1}, {}],
+)
+def test_a_header_value_that_cannot_be_sent_is_refused(merchant: Merchant, value: Any) -> None:
+    assert set(wrong(merchant, headers={"X-A": value})) == {"/headers/X-A"}
+
+
+def test_fifty_headers_are_taken_and_one_more_is_not(merchant: Merchant) -> None:
+    headers = {f"X-{number}": "v" for number in range(51)}
+    assert "at most 50" in wrong(merchant, headers=headers)["/headers"]
+    assert "at most 50" in wrong(merchant, query_params=headers)["/query_params"]
+    headers.popitem()
+    assert len(create(merchant, headers=headers, query_params=headers).headers) == 50
+
+
+def test_a_header_stands_once_whatever_its_case(merchant: Merchant) -> None:
+    assert "/headers/x-a" in wrong(merchant, headers={"X-A": "1", "x-a": "2"})
+    webhook = create(merchant, query_params={"A": "1", "a": "2"})
+    assert [pair["name"] for pair in webhook.query_params] == ["A", "a"]
+
+
+def test_a_name_with_a_slash_is_escaped_in_the_pointer(merchant: Merchant) -> None:
+    assert set(wrong(merchant, headers={"a/b~c": "x"})) == {"/headers/a~1b~0c"}
+
+
+def test_an_unknown_event_is_refused_with_the_nearest_names(merchant: Merchant) -> None:
+    assert "Did you mean order.created" in wrong(merchant, events=["order.creatd"])["/events"]
+
+
+def test_events_may_be_exact_a_group_or_all(merchant: Merchant) -> None:
+    webhook = create(merchant, events=["order.created", "customer.*", "order.created"])
+    assert webhook.events == ["order.created", "customer.*"]
+    names = webhooks.types_of(webhook)
+    assert "order.created" in names and "customer.created" in names and "order.paid" not in names
+    assert len(webhooks.types_of(create(merchant, events=["*"]))) > len(names)
+
+
+def test_a_source_in_both_lists_is_refused(merchant: Merchant) -> None:
+    errors = wrong(merchant, only_sources=["erp", "admin:17"], except_sources=["admin:17"])
+    assert "both source lists" in errors["/except_sources"]
+
+
+def test_a_template_for_a_get_is_refused(merchant: Merchant) -> None:
+    assert "A GET has no body" in wrong(
+        merchant, method="GET", body_template="{{ event.id }}"
+    )["/body_template"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in (1..100000000) %}x{% endfor %}",
+        "{% for a in (1..3000) %}{% for b in (1..3000) %}x{% endfor %}{% endfor %}",
+        "{% assign s = 'xxxxxxxxxx' %}" + "{% assign s = s | append: s %}" * 20 + "{{ s }}",
+    ],
+)
+def test_a_template_that_does_too_much_is_refused(merchant: Merchant, template: str) -> None:
+    assert "The Liquid cannot be used" in wrong(merchant, body_template=template)["/body_template"]
+    assert "/headers/X-A" in wrong(merchant, headers={"X-A": template})
+    assert "/query_params/a" in wrong(merchant, query_params={"a": {"value": template,
+                                                                   "secret": True}})
+
+
+def test_liquid_that_makes_a_line_break_in_a_header_is_refused(merchant: Merchant) -> None:
+    template = "{{ 'a,b' | split: ',' | join: '<br />' | newline_to_br | strip_html }}"
+    assert create(merchant, headers={"X-A": template})
+    template = '{{ "%0A" | url_decode }}'
+    assert "line break" in wrong(merchant, headers={"X-A": template})["/headers/X-A"]
+
+
+def test_a_url_to_a_private_address_is_refused(
+    merchant: Merchant, names: dict[str, str]
+) -> None:
+    assert "only public addresses" in wrong(merchant, url="http://10.0.0.1/")["/url"]
+    names["intranet.example.com"] = "10.0.0.1"
+    assert "intranet.example.com, which is 10.0.0.1" in wrong(
+        merchant, url="http://intranet.example.com/"
+    )["/url"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1"])
+def test_the_portals_own_url_is_refused(app: Flask, merchant: Merchant, host: str) -> None:
+    port = app.config["PORTAL"].port
+    assert "the portal's own" in wrong(merchant, url=f"http://{host}:{port}/x")["/url"]
+
+
+def test_the_senders_own_secret_is_taken(merchant: Merchant) -> None:
+    secret = "whsec_" + base64.b64encode(b"x" * 24).decode()
+    assert create(merchant, secret=secret).secret == secret
+
+
+def test_a_merchant_has_at_most_a_hundred_webhooks(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_WEBHOOKS", 2)
+    create(merchant)
+    gone = create(merchant)
+    with pytest.raises(Conflict, match="at most 2"):
+        create(merchant)
+    webhooks.delete(gone, ACTOR)
+    assert create(merchant)
+
+
+def test_a_webhook_of_another_merchant_does_not_exist(merchant: Merchant) -> None:
+    webhook = create(merchant)
+    bob = factories.make_merchant("bob")
+    with pytest.raises(NotFound):
+        webhooks.get_webhook(bob.id, webhook.id)
+    assert webhooks.list_webhooks(bob.id) == []
+    theirs = webhooks.create_webhook(bob, BASIC, ACTOR)
+    assert webhooks.list_webhooks(bob.id) == [theirs]
+
+
+@on_both_databases
+def test_the_same_form_sent_many_times_at_once_makes_one_webhook(
+    app: Flask, merchant: Merchant
+) -> None:
+    merchant_id = merchant.id
+    made: list[str] = []
+
+    def send() -> None:
+        with app.app_context():
+            found = db.session.get_one(Merchant, merchant_id)
+            made.append(webhooks.create_webhook(found, BASIC, ACTOR, webhook_id="wh_form").id)
+            db.session.remove()
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["wh_form"] * 8
+    db.session.rollback()
+    assert len(webhooks.list_webhooks(merchant_id)) == 1
+    assert len(audited("webhook.created")) == 1
+
+
+class TestSecretValues:
+    HEADERS = {"X-Auth": {"value": "canary", "secret": True}, "X-Open": "open"}
+
+    def test_they_are_stored_encrypted_and_shown_masked(self, merchant: Merchant) -> None:
+        webhook = create(merchant, headers=self.HEADERS)
+        stored = db.session.execute(sa.text("SELECT headers FROM webhook")).scalar_one()
+        assert "canary" not in str(stored)
+        assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
+        assert Webhook.shown(webhook.headers) == {
+            "X-Auth": {"value": MASK, "secret": True}, "X-Open": "open"
+        }
+
+    def test_they_are_masked_in_the_audit_log(self, merchant: Merchant) -> None:
+        webhook = create(merchant, headers=self.HEADERS)
+        changed = {"headers": {"X-Auth": {"value": "canary-2", "secret": True}}}
+        webhooks.update_webhook(webhook, changed, ACTOR)
+        entries = audited("webhook.created") + audited("webhook.updated")
+        assert len(entries) == 2
+        assert "canary" not in str([entry.detail for entry in entries])
+        assert "whsec_" not in str([entry.detail for entry in entries])
+
+    def test_the_mask_keeps_the_stored_value(self, merchant: Merchant) -> None:
+        webhook = create(merchant, headers=self.HEADERS)
+        headers = {"x-auth": {"value": MASK, "secret": True}, "X-Open": "other"}
+        webhooks.update_webhook(webhook, {"headers": headers}, ACTOR)
+        assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
+        assert webhook.headers[1]["value"] == "other"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"X-Auth": MASK},
+            {"X-Auth": {"value": MASK, "secret": False}},
+            {"X-Other": {"value": MASK, "secret": True}},
+            {"X-Open": {"value": MASK, "secret": True}},
+            {"X-Auth": {"value": MASK + "x", "secret": True}},
+        ],
+    )
+    def test_the_mask_never_stands_for_anything_else(
+        self, merchant: Merchant, headers: dict[str, Any]
+    ) -> None:
+        webhook = create(merchant, headers=self.HEADERS)
+        (pointer,) = wrong(merchant, webhook, headers=headers)
+        assert pointer == f"/headers/{next(iter(headers))}"
+
+    @pytest.mark.parametrize(
+        "url",
+        ["https://evil.example.net/hooks", "http://erp.example.com/hooks",
+         "https://erp.example.com:444/hooks"],
+    )
+    def test_another_server_does_not_get_them(self, merchant: Merchant, url: str) -> None:
+        webhook = create(
+            merchant, headers=self.HEADERS, query_params={"key": {"value": "k", "secret": True}}
+        )
+        assert set(wrong(merchant, webhook, url=url)) == {"/headers/X-Auth", "/query_params/key"}
+        masked = {"X-Auth": {"value": MASK, "secret": True}}
+        assert "/headers/X-Auth" in wrong(merchant, webhook, url=url, headers=masked)
+        anew = {"X-Auth": {"value": "new", "secret": True}}
+        moved = webhooks.update_webhook(
+            webhook, {"url": url, "headers": anew, "query_params": {}}, ACTOR
+        )
+        assert moved.url == url
+
+    def test_another_path_of_the_server_keeps_them(self, merchant: Merchant) -> None:
+        webhook = create(merchant, headers=self.HEADERS)
+        webhooks.update_webhook(webhook, {"url": "https://erp.example.com/v2"}, ACTOR)
+        assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
+
+    def test_a_preview_shows_none(self, merchant: Merchant) -> None:
+        webhook = create(
+            merchant, headers=self.HEADERS, query_params={"key": {"value": "canary", "secret": True}}
+        )
+        shown = webhooks.preview(merchant, {"description": "x"}, webhook)
+        assert shown.errors == ()
+        assert "canary" not in str(shown)
+        assert f"key={MASK}" in shown.url and ("X-Auth", MASK) in shown.headers
+
+
+class TestEditing:
+    def test_what_is_not_given_stays(self, merchant: Merchant) -> None:
+        webhook = create(merchant, headers={"X-A": "1"}, description="ERP")
+        webhooks.update_webhook(webhook, {"method": "PUT"}, ACTOR)
+        assert (webhook.method, webhook.description) == ("PUT", "ERP")
+        assert webhook.headers == [{"name": "X-A", "value": "1", "secret": False}]
+        assert webhook.version == 2
+
+    def test_each_change_is_noted_with_before_and_after(self, merchant: Merchant) -> None:
+        webhook = create(merchant, description="ERP")
+        webhooks.update_webhook(webhook, {"description": "CRM"}, ACTOR)
+        (entry,) = audited("webhook.updated")
+        assert (entry.actor, entry.target, entry.merchant_id) == (ACTOR, webhook.id, merchant.id)
+        assert entry.detail == {"description": ["ERP", "CRM"]}
+
+    def test_saving_without_a_change_changes_nothing(self, merchant: Merchant) -> None:
+        webhook = create(merchant)
+        webhooks.update_webhook(webhook, dict(BASIC), ACTOR)
+        assert webhook.version == 1
+        assert audited("webhook.updated") == []
+
+    def test_a_stale_edit_is_refused(self, merchant: Merchant) -> None:
+        webhook = create(merchant)
+        webhooks.update_webhook(webhook, {"description": "theirs"}, ACTOR, version=1)
+        with pytest.raises(Conflict):
+            webhooks.update_webhook(webhook, {"description": "mine"}, ACTOR, version=1)
+        assert webhook.description == "theirs"
+
+    def test_the_secret_is_not_changed_by_an_edit(self, merchant: Merchant) -> None:
+        webhook = create(merchant)
+        secret = "whsec_" + base64.b64encode(b"x" * 32).decode()
+        assert "rotating" in wrong(merchant, webhook, secret=secret)["/secret"]
+
+    def test_enabling_by_an_edit_wakes_the_lane(
+        self, merchant: Merchant, woken: list[int]
+    ) -> None:
+        webhook = create(merchant, enabled=False)
+        assert webhook.state == "disabled" and webhook.disabled_reason
+        webhooks.update_webhook(webhook, {"description": "x"}, ACTOR)
+        assert woken == []
+        webhooks.update_webhook(webhook, {"enabled": True}, ACTOR)
+        assert webhook.state == "enabled" and woken == [webhook.lane]
+        webhooks.update_webhook(webhook, {"enabled": False}, ACTOR)
+        assert webhook.disabled_reason == "Disabled by ann@example.com."
+
+    def test_rows_of_a_form_may_not_stand_twice(self, merchant: Merchant) -> None:
+        rows = Rows([{"name": "X-A", "value": "1", "secret": False}] * 2)
+        assert "stands twice" in wrong(merchant, headers=rows)["/headers/X-A"]
+
+
+@on_both_databases
+def test_disabling_holds_what_is_owed_and_enabling_sends_it(
+    merchant: Merchant, woken: list[int]
+) -> None:
+    webhook = create(merchant)
+    delivery = factories.make_delivery(factories.make_event(merchant), webhook)
+    webhooks.disable(webhook, "Maintenance", ACTOR)
+    assert Delivery.shown_state(delivery.state, webhook) == "held"
+    assert webhook.disabled_reason == "Maintenance"
+    webhooks.enable(webhook, ACTOR)
+    assert Delivery.shown_state(delivery.state, webhook) == "pending"
+    assert woken == [webhook.lane]
+    assert [entry.detail for entry in audited("webhook.disabled")] == [{"reason": "Maintenance"}]
+    assert len(audited("webhook.enabled")) == 1
+
+
+def test_enabling_clears_the_record_of_failures(merchant: Merchant, woken: list[int]) -> None:
+    webhook = factories.make_webhook(merchant, failures=30, held_at=now(), failing_since=now())
+    webhooks.enable(webhook, ACTOR)
+    assert (webhook.failures, webhook.held_at, webhook.state) == (0, None, "enabled")
+    assert woken == [webhook.lane]
+    webhooks.enable(webhook, ACTOR)
+    assert len(audited("webhook.enabled")) == 1
+
+
+@on_both_databases
+def test_deleting_discards_what_is_owed_and_keeps_the_row_for_the_log(merchant: Merchant) -> None:
+    webhook = create(merchant)
+    webhook_id = webhook.id
+    delivery = factories.make_delivery(factories.make_event(merchant), webhook)
+    done = factories.make_delivery(factories.make_event(merchant), webhook, "succeeded")
+    webhooks.delete(webhook, ACTOR)
+    assert (delivery.state, delivery.reason) == ("discarded", "The webhook was deleted.")
+    assert done.state == "succeeded"
+    assert db.session.get_one(Webhook, webhook_id).state == "deleted"
+    with pytest.raises(NotFound):
+        webhooks.get_webhook(merchant.id, webhook_id)
+    with pytest.raises(NotFound):
+        webhooks.enable(webhook, ACTOR)
+    assert webhooks.list_webhooks(merchant.id) == []
+
+
+def test_revealing_the_secret_is_noted(merchant: Merchant) -> None:
+    webhook = create(merchant)
+    assert webhooks.reveal_secret(webhook, ACTOR) == webhook.secret
+    (entry,) = audited("webhook.secret_revealed")
+    assert (entry.actor, entry.target, entry.detail) == (ACTOR, webhook.id, {})
+
+
+def test_both_secrets_sign_while_a_rotation_overlaps(merchant: Merchant) -> None:
+    webhook = create(merchant)
+    old = webhook.secret
+    webhooks.rotate_secret(webhook, ACTOR)
+    moment = now()
+    assert webhook.secret != old
+    assert webhook.signing_secrets(moment) == [webhook.secret, old]
+    assert webhook.signing_secrets(moment + 25 * HOUR) == [webhook.secret]
+    webhooks.rotate_secret(webhook, ACTOR, overlap_hours=0)
+    assert webhook.signing_secrets(now()) == [webhook.secret]
+
+
+@pytest.mark.parametrize("hours", [-1, 169, 1.5, "24", None, True])
+def test_an_overlap_is_a_week_at_most(merchant: Merchant, hours: Any) -> None:
+    webhook = create(merchant)
+    secret = webhook.secret
+    with pytest.raises(Invalid) as caught:
+        webhooks.rotate_secret(webhook, ACTOR, hours)
+    assert caught.value.errors[0].pointer == "/overlap_hours"
+    assert webhook.secret == secret
+
+
+class TestPreview:
+    def test_it_shows_the_example_when_no_event_matches(self, merchant: Merchant) -> None:
+        shown = webhooks.preview(
+            merchant, BASIC | {"query_params": {"order": "{{ event.object_id }}"}}
+        )
+        assert (shown.event_id, shown.event_type, shown.method) == (None, "order.created", "POST")
+        assert shown.url.startswith("https://erp.example.com/hooks?order=")
+        assert shown.body is not None and '"type":"order.created"' in shown.body
+        signature = dict(shown.headers)["webhook-signature"]
+        assert signature.startswith("v1,…")
+
+    def test_it_shows_the_newest_event_that_matches(self, merchant: Merchant) -> None:
+        moment = now()
+        factories.make_event(merchant, id="evt_old", received_at=moment - 2)
+        factories.make_event(
+            merchant, id="evt_erp", received_at=moment - 1, source_user_type="erp"
+        )
+        factories.make_event(merchant, id="evt_paid", type="order.paid", received_at=moment)
+        factories.make_event(factories.make_merchant("bob"), id="evt_bob")
+        assert webhooks.preview(merchant, BASIC).event_id == "evt_erp"
+        assert webhooks.preview(merchant, BASIC | {"events": ["order.*"]}).event_id == "evt_paid"
+        assert webhooks.preview(merchant, BASIC | {"events": ["*"]}).event_id == "evt_paid"
+        shown = webhooks.preview(merchant, BASIC | {"except_sources": ["erp"]})
+        assert shown.event_id == "evt_old"
+        assert webhooks.preview(merchant, BASIC | {"only_sources": ["crm"]}).event_id is None
+
+    def test_a_stored_webhook_signs_it(self, merchant: Merchant) -> None:
+        webhook = create(merchant)
+        headers = dict(webhooks.preview(merchant, {}, webhook).headers)
+        assert len(headers["Evox-Signature"]) == 64 and headers["Evox-Time"].isdigit()
+
+    def test_it_names_what_is_wrong_and_resolves_no_name(
+        self, merchant: Merchant, names: dict[str, str]
+    ) -> None:
+        names["intranet.example.com"] = "10.0.0.1"
+        url = {"url": "https://intranet.example.com/"}
+        assert webhooks.preview(merchant, BASIC | url).errors == ()
+        shown = webhooks.preview(merchant, {"url": "x", "events": []})
+        assert [error.pointer for error in shown.errors] == ["/url", "/events"]
+
+    def test_it_warns_of_a_body_that_is_not_json(self, merchant: Merchant) -> None:
+        template = {"body_template": "order {{ event.object_id }}"}
+        assert "not valid JSON" in webhooks.preview(merchant, BASIC | template).warning
+        plain = template | {"headers": {"content-type": "text/plain"}}
+        assert webhooks.preview(merchant, BASIC | plain).warning == ""
+
+    def test_a_get_has_no_body(self, merchant: Merchant) -> None:
+        shown = webhooks.preview(merchant, BASIC | {"method": "GET"})
+        assert (shown.method, shown.body) == ("GET", None)
+
+
+@on_both_databases
+def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) -> None:
+    moment = now()
+    factories.make_event(merchant, source_user_type="erp", source_user_id="17")
+    factories.make_event(merchant, source_user_type="erp", source_user_id="18")
+    factories.make_event(merchant)
+    factories.make_event(merchant, type="order.paid")
+    factories.make_event(merchant, is_test=True)
+    factories.make_event(merchant, received_at=moment - 8 * DAY)
+    factories.make_event(factories.make_merchant("bob"))
+
+    def matched(**fields: Any) -> int:
+        return webhooks.matched_last_week(
+            merchant.id, webhooks.validate(merchant, BASIC | fields)
+        )
+
+    assert matched() == 3
+    assert matched(events=["order.*"]) == matched(events=["*"]) == 4
+    assert matched(events=["customer.*"]) == 0
+    assert matched(only_sources=["erp"]) == 2
+    assert matched(only_sources=["erp:17"]) == 1
+    assert matched(except_sources=["erp:17"]) == 2
+    assert matched(except_sources=["erp"]) == 1
+
+
+def test_the_count_ends_at_a_thousand(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.webhook_preview.CAP", 2)
+    for _ in range(3):
+        factories.make_event(merchant)
+    assert webhooks.matched_last_week(merchant.id, webhooks.validate(merchant, BASIC)) == 2
+
+
+def test_the_list_knows_each_webhooks_newest_attempt(merchant: Merchant) -> None:
+    webhook, other = factories.make_webhook(merchant), factories.make_webhook(merchant)
+    delivery = factories.make_delivery(factories.make_event(merchant), webhook)
+    factories.make_attempt(delivery, 500)
+    newest = factories.make_attempt(delivery, 200)
+    found = webhooks.last_attempts(merchant.id)
+    assert found[webhook.id].id == newest.id and other.id not in found
+    assert [attempt.status for attempt in webhooks.recent_attempts(webhook)] == [200, 500]

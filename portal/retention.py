@@ -94,7 +94,7 @@ def _rules() -> list[_Rule]:
         ),
         _Rule(
             event, (event.c.received_at, event.c.merchant_id, event.c.id), itself, itself,
-            sa.exists().where(
+            _owed.where(
                 Delivery.merchant_id == event.c.merchant_id, Delivery.event_id == event.c.id
             ),
             is_payload=False,

@@ -1,0 +1,345 @@
+"""The engine against a real receiver: what is owed arrives, signed, once the receiver takes it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from standardwebhooks import Webhook as Verifier
+
+from portal import drain, ingest, lanes
+from portal.clock import now
+from portal.extensions import db
+from portal.models import (
+    Attempt,
+    AttemptPayload,
+    Delivery,
+    Event,
+    EventPayload,
+    Lane,
+    Merchant,
+    Notice,
+    Webhook,
+)
+from portal.signing import evox_sign
+from tests.conftest import on_both_databases
+from tests.factories import make_delivery, make_event, make_webhook
+from tests.receiver import Receiver
+
+ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "1", "RETRY_SCHEDULE": "0 0 0", "HOLD_AFTER_FAILURES": "50"}
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
+
+
+def send(merchant: Merchant, **fields: Any) -> str:
+    (answer,) = ingest.ingest_events(merchant, [ORDER | fields], batch=False)
+    return answer.id
+
+
+def the(model: Any) -> Any:
+    db.session.rollback()
+    (row,) = db.session.scalars(sa.select(model)).all()
+    return row
+
+
+def everything(model: Any) -> list[Any]:
+    db.session.rollback()
+    return list(db.session.scalars(sa.select(model).order_by(model.id)))
+
+
+@on_both_databases
+def test_an_event_arrives_signed_both_ways_and_is_logged_byte_for_byte(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(
+        merchant, receiver.url("/hook?x=1"),
+        query_params=[{"name": "store", "value": "7", "secret": False}],
+        headers=[{"name": "X-Auth", "value": "k", "secret": False}],
+    )
+    event_id = send(merchant)
+    assert drain.drain(0) == 1
+    (request,) = receiver.ledger
+    assert (request.method, request.path) == ("POST", "/hook?x=1&store=7")
+    assert request.headers["X-Auth"] == "k"
+    assert request.headers["webhook-id"] == event_id
+    body = Verifier(webhook.secret).verify(request.body.decode(), dict(request.headers))
+    assert body["data"] == {"total": "99.50"}
+    assert request.headers["Evox-Signature"] == evox_sign(
+        webhook.secret, int(request.headers["Evox-Time"]), request.body
+    )
+    attempt, payload = the(Attempt), the(AttemptPayload)
+    assert (attempt.status, attempt.number, attempt.method, attempt.error) == (200, 1, "POST", None)
+    assert attempt.uri == receiver.url("/hook?x=1&store=7")
+    assert attempt.duration_us > 0
+    assert payload.body_kind == "record"
+    stored = the(EventPayload)
+    assert stored.head[:-1] + f',"data":{stored.data}}}' == request.body.decode()
+    assert dict(json.loads(payload.request_headers))["webhook-id"] == event_id
+    assert payload.response_body == b"ok"
+    assert the(Delivery).state == "succeeded"
+
+
+@on_both_databases
+def test_a_failure_is_retried_with_the_same_id_until_it_succeeds(
+    merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, receiver.url())
+    event_id = send(merchant)
+    receiver.will_answer([500, 500, 200])
+    drain.drain(0)
+    assert receiver.ids() == [event_id] * 3
+    assert len({request.body for request in receiver.ledger}) == 1
+    assert [(row.number, row.status) for row in everything(Attempt)] == [
+        (1, 500), (2, 500), (3, 200)
+    ]
+    assert the(Delivery).state == "succeeded"
+    assert the(Webhook).failures == 0
+
+
+@on_both_databases
+def test_after_the_last_attempt_the_delivery_has_failed(merchant: Merchant, receiver: Receiver):
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    receiver.always = 500
+    drain.drain(0)
+    delivery = the(Delivery)
+    assert (delivery.state, delivery.attempts, delivery.next_attempt_at) == ("failed", 3, None)
+    assert the(Webhook).failures == 3
+
+
+@on_both_databases
+def test_410_disables_the_webhook_and_people_are_told(merchant: Merchant, receiver: Receiver):
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    receiver.always = 410
+    drain.drain(0)
+    webhook = the(Webhook)
+    assert not webhook.enabled
+    assert "410" in webhook.disabled_reason
+    assert the(Notice).kind == "disabled"
+    assert len(receiver.ledger) == 1
+
+
+def test_a_redirect_is_a_failure_and_is_not_followed(merchant: Merchant, receiver: Receiver):
+    make_webhook(merchant, receiver.url(), retry_schedule=[0])
+    send(merchant)
+    receiver.always = (307, {"Location": receiver.url("/elsewhere")}, b"")
+    drain.drain(0)
+    assert [request.path for request in receiver.ledger] == ["/hook"]
+    assert the(Delivery).state == "failed"
+
+
+def test_a_webhook_that_hangs_slows_nobody_else(app: Flask, merchant: Merchant, receiver: Receiver):
+    hanging = Receiver()
+    hanging.delay = 3.0
+    make_webhook(merchant, hanging.url(), timeout_seconds=2, retry_schedule=[0])
+    make_webhook(merchant, receiver.url())
+    for _ in range(60):
+        send(merchant)
+    started = time.monotonic()
+    drain.drain(0)
+    hanging.close()
+    assert len(receiver.ledger) == 60
+    assert max(request.at for request in receiver.ledger) - time.time() < 0
+    last = max(row.attempted_at for row in everything(Attempt) if row.status == 200)
+    first = min(row.attempted_at for row in everything(Attempt))
+    assert (last - first) / 1e6 < 1.5
+    assert time.monotonic() - started < 20
+
+
+def test_a_disabled_webhook_gets_nothing_until_it_is_enabled(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url())
+    send(merchant)
+    webhook.disable("Too loud.")
+    db.session.commit()
+    assert lanes.forgotten() == []
+    drain.drain(0)
+    assert receiver.ledger == []
+    assert the(Delivery).state == "pending"
+    webhook = the(Webhook)
+    webhook.enable()
+    db.session.commit()
+    assert lanes.forgotten() == [0]
+    drain.drain(0)
+    assert len(receiver.ledger) == 1
+
+
+class TestAWebhookThatOnlyFails:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"LANES": "1", "RETRY_SCHEDULE": "0 86400", "HOLD_AFTER_FAILURES": "3"}
+
+    @on_both_databases
+    def test_it_is_held_probed_and_drained_when_it_recovers(
+        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ):
+        make_webhook(merchant, receiver.url())
+        receiver.always = 503
+        for _ in range(3):
+            send(merchant)
+        drain.drain(0)
+        webhook = the(Webhook)
+        assert webhook.held_at is not None
+        assert the(Notice).kind == "held"
+        for _ in range(5):
+            send(merchant)
+        assert len(receiver.ledger) == 3
+        drain.drain(0)
+        assert len(receiver.ledger) == 3, "nothing is sent before a probe is due"
+
+        receiver.always = 200
+        webhook = the(Webhook)
+        db.session.execute(
+            sa.update(Webhook).values(next_probe_at=now(), updated_at=Webhook.updated_at)
+        )
+        db.session.commit()
+        assert lanes.forgotten() == [0]
+        drain.drain(0)
+        assert the(Webhook).held_at is None
+        assert len(receiver.ledger) == 8
+        kinds = [notice.kind for notice in everything(Notice) if notice.dismissed_at is None]
+        assert kinds == ["recovered"]
+
+    def test_a_probe_that_fails_keeps_the_deliverys_place(
+        self, merchant: Merchant, receiver: Receiver
+    ):
+        webhook = make_webhook(
+            merchant, receiver.url(), failures=9, failing_since=now(), held_at=now(),
+            next_probe_at=now(),
+        )
+        make_delivery(make_event(merchant), webhook)
+        receiver.always = 500
+        drain.drain(0)
+        delivery = the(Delivery)
+        assert (delivery.state, delivery.step, delivery.attempts) == ("pending", 0, 1)
+        assert the(Webhook).next_probe_at > now()
+
+    def test_after_days_of_failures_it_is_disabled_with_a_notice(
+        self, merchant: Merchant, receiver: Receiver
+    ):
+        long_ago = now() - 6 * 86_400 * 1_000_000
+        webhook = make_webhook(
+            merchant, receiver.url(), failures=99, failing_since=long_ago, held_at=long_ago,
+            next_probe_at=now(),
+        )
+        make_delivery(make_event(merchant), webhook)
+        receiver.always = 500
+        drain.drain(0)
+        assert the(Webhook).state == "disabled"
+        assert the(Notice).kind == "disabled"
+        assert the(Delivery).state == "pending"
+
+
+@on_both_databases
+def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver):
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    late = drain._Drain()
+    assert late.take(0)
+    receiver.delay = 0.2
+    late._look()
+    late._refill()
+    late._submit()
+    # Another worker takes the lane while the request is under way.
+    db.session.execute(sa.update(Lane).values(leased_until=0))
+    db.session.commit()
+    token = lanes.lease(0, "another")
+    assert token is not None
+    while not late._done:
+        for tag, answer in late._transport.run(0.5):
+            late._take_answer(*tag, answer)
+    late._record()
+    late.close()
+    assert everything(Attempt) == []
+    assert the(Delivery).state == "pending"
+    lanes.release({0: token})
+    drain.drain(0)
+    assert len(receiver.ledger) == 2
+    assert len(set(receiver.ids())) == 1
+    assert the(Delivery).state == "succeeded"
+
+
+@on_both_databases
+def test_a_lane_has_one_owner(app: Flask):
+    token = lanes.lease(0, "first")
+    assert token is not None
+    assert lanes.lease(0, "second") is None
+    lanes.release({0: token})
+    assert lanes.lease(0, "second") == token + 1
+
+
+def test_a_lease_of_a_clock_that_was_set_back_is_free(app: Flask):
+    db.session.execute(sa.update(Lane).values(leased_until=now() + 3_600 * 1_000_000))
+    db.session.commit()
+    assert lanes.lease(0, "owner") is not None
+
+
+def test_an_event_past_its_payload_days_fails_and_says_so(merchant: Merchant, receiver: Receiver):
+    webhook = make_webhook(merchant, receiver.url())
+    make_delivery(make_event(merchant), webhook)
+    db.session.execute(sa.delete(EventPayload))
+    db.session.commit()
+    drain.drain(0)
+    assert receiver.ledger == []
+    assert the(Attempt).error == "payload_expired"
+    assert the(Delivery).state == "failed"
+
+
+def test_a_target_inside_is_refused_at_send(
+    app: Flask, merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, f"http://127.0.0.2:{receiver.port}/", retry_schedule=[0])
+    send(merchant)
+    drain.drain(0)
+    assert receiver.ledger == []
+    assert the(Attempt).error == "egress_refused"
+
+
+def test_secret_values_are_sent_and_never_logged(merchant: Merchant, receiver: Receiver):
+    from portal import vault
+
+    token = vault.encrypt("canary-7f3a")
+    make_webhook(
+        merchant, receiver.url(),
+        headers=[{"name": "X-Key", "value": token, "secret": True}],
+        query_params=[{"name": "key", "value": token, "secret": True}],
+    )
+    send(merchant)
+    drain.drain(0)
+    (request,) = receiver.ledger
+    assert request.headers["X-Key"] == "canary-7f3a"
+    assert request.path == "/hook?key=canary-7f3a"
+    assert "canary" not in the(Attempt).uri
+    assert "canary" not in the(AttemptPayload).request_headers
+
+
+def test_a_thousand_events_for_three_webhooks_all_arrive_once(
+    merchant: Merchant, receiver: Receiver
+):
+    for _ in range(3):
+        make_webhook(merchant, receiver.url())
+    events = [ORDER | {"object_id": str(number)} for number in range(1_000)]
+    ingest.ingest_events(merchant, events, batch=True)
+    drain.drain(0)
+    assert len(receiver.ledger) == 3_000
+    assert len(set(receiver.ids())) == 1_000
+    db.session.rollback()
+    states = db.session.execute(
+        sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)
+    ).all()
+    assert [tuple(row) for row in states] == [("succeeded", 3_000)]
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 1_000

@@ -1,0 +1,202 @@
+"""What was answered is stored: the event, its record and what it owes, once."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal import ingest
+from portal.errors import Conflict, Invalid
+from portal.extensions import db
+from portal.models import Delivery, Event, EventPayload, Merchant
+from tests.conftest import on_both_databases
+from tests.factories import make_merchant, make_webhook
+
+ORDER = {
+    "type": "order.created", "object_type": "order", "object_id": "1000",
+    "source_user_type": "storefront", "source_user_id": "1000", "occurred_at": 1763930000,
+    "correlation_id": "checkout-77",
+    "data": {"id": "1000", "number": "SO-1000", "total": "99.50", "currency": "EUR"},
+    "previous": {"total": "89.50"},
+}
+
+
+def send(merchant: Merchant, *events: Any, batch: bool = False) -> list[ingest.Accepted]:
+    return ingest.ingest_events(merchant, list(events), batch=batch)
+
+
+def count(model: Any) -> int:
+    db.session.rollback()
+    return db.session.scalar(sa.select(sa.func.count()).select_from(model)) or 0
+
+
+@on_both_databases
+def test_an_event_is_stored_with_its_record_and_what_it_owes(merchant: Merchant):
+    wanting = make_webhook(merchant, events=["order.*"])
+    make_webhook(merchant, events=["cart.*"])
+    make_webhook(merchant, except_sources=["storefront"])
+    make_webhook(merchant, enabled=False)
+    make_webhook(make_merchant("bob"))
+    (answer,) = send(merchant, ORDER)
+    assert answer.deliveries == 1
+    event = db.session.get_one(Event, (merchant.id, answer.id))
+    assert (event.type, event.object_id, event.correlation_id) == (
+        "order.created", "1000", "checkout-77"
+    )
+    assert event.occurred_at == 1763930000 * 1_000_000
+    assert event.schema_error is None
+    payload = db.session.get_one(EventPayload, (merchant.id, answer.id))
+    assert payload.previous == '{"total":"89.50"}'
+    assert '"timestamp":"2025-11-23T20:33:20Z","created":1763930000' in payload.head
+    (delivery,) = db.session.scalars(sa.select(Delivery)).all()
+    assert (delivery.webhook_id, delivery.state) == (wanting.id, "pending")
+
+
+@on_both_databases
+def test_an_inactive_merchants_events_are_logged_and_nothing_is_owed(app: Flask):
+    merchant = make_merchant("sleeping", active=False)
+    make_webhook(merchant)
+    (answer,) = send(merchant, ORDER)
+    assert answer.deliveries == 0
+    assert count(Event) == 1
+    assert count(Delivery) == 0
+
+
+@on_both_databases
+def test_the_same_id_with_the_same_content_gets_the_first_answer_again(merchant: Merchant):
+    make_webhook(merchant)
+    first = send(merchant, ORDER | {"id": "mine-1"})
+    make_webhook(merchant)
+    reordered = dict(reversed(list((ORDER | {"id": "mine-1"}).items())))
+    assert send(merchant, reordered) == first
+    assert (count(Event), count(Delivery)) == (1, 1)
+
+
+@on_both_databases
+def test_the_same_id_with_other_content_is_refused(merchant: Merchant):
+    send(merchant, ORDER | {"id": "mine-1"})
+    with pytest.raises(Conflict, match="mine-1"):
+        send(merchant, ORDER | {"id": "mine-1", "object_id": "2"})
+    assert count(Event) == 1
+
+
+@on_both_databases
+def test_two_merchants_may_use_the_same_id(merchant: Merchant):
+    other = make_merchant("bob")
+    send(merchant, ORDER | {"id": "mine-1"})
+    send(other, ORDER | {"id": "mine-1", "object_id": "2"})
+    assert count(Event) == 2
+
+
+@on_both_databases
+def test_fifty_at_once_with_one_id_make_one_event(app: Flask, merchant: Merchant):
+    make_webhook(merchant)
+    merchant_id = merchant.id
+    db.session.rollback()
+    answers: list[Any] = []
+
+    def work() -> None:
+        with app.app_context():
+            found = db.session.get_one(Merchant, merchant_id)
+            try:
+                answers.extend(send(found, ORDER | {"id": "mine-1"}))
+            except Exception as error:  # noqa: BLE001 - any is a failure, shown below
+                answers.append(error)
+
+    threads = [
+        threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [ingest.Accepted("mine-1", 1)] * 50
+    assert (count(Event), count(Delivery)) == (1, 1)
+
+
+@on_both_databases
+def test_a_batch_keeps_its_order_and_repeats_count_once(merchant: Merchant):
+    events = [ORDER | {"object_id": str(number)} for number in range(100)]
+    answers = send(merchant, *events, ORDER | {"id": "twice"}, ORDER | {"id": "twice"}, batch=True)
+    assert len(answers) == 102
+    assert answers[-1] == answers[-2]
+    stored = db.session.scalars(sa.select(Event).order_by(Event.received_at)).all()
+    assert [event.id for event in stored] == [answer.id for answer in answers[:-1]]
+
+
+def test_one_wrong_event_of_a_batch_refuses_all_and_is_named(merchant: Merchant):
+    with pytest.raises(Invalid) as refused:
+        send(merchant, ORDER, {"type": "order.crated"}, {"type": 7}, batch=True)
+    assert [error.pointer for error in refused.value.errors] == ["/events/1/type", "/events/2/type"]
+    assert "order.created" in refused.value.errors[0].message
+    assert count(Event) == 0
+
+
+def test_data_that_breaks_the_schema_is_stored_and_flagged(merchant: Merchant):
+    (answer,) = send(merchant, {"type": "order.created", "data": {"lines": "none"}})
+    event = db.session.get_one(Event, (merchant.id, answer.id))
+    assert event.schema_error is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"type": None}, "/type"), ({"type": ""}, "/type"), ({"type": "a..b"}, "/type"),
+        ({"type": "../x"}, "/type"), ({"type": "*"}, "/type"), ({"type": "order.*"}, "/type"),
+        ({"type": "order." + "x" * 256}, "/type"), ({"type": "order.\u202ecreated"}, "/type"),
+        ({"type": 7}, "/type"), ({"type": "no.such_type"}, "/type"),
+        ({"object_id": "a\nb"}, "/object_id"), ({"object_id": "x" * 256}, "/object_id"),
+        ({"object_id": ""}, "/object_id"), ({"object_id": True}, "/object_id"),
+        ({"object_type": "a b"}, "/object_type"), ({"source_user_type": "a:b"}, "/source_user_type"),
+        ({"source_user_id": "\u202e1"}, "/source_user_id"), ({"correlation_id": 7}, "/correlation_id"),
+        ({"id": "a\nb"}, "/id"), ({"id": "a/b"}, "/id"), ({"id": "x" * 256}, "/id"),
+        ({"id": ""}, "/id"), ({"id": 7}, "/id"),
+        ({"occurred_at": "9999-01-01T00:00:00Z"}, "/occurred_at"),
+        ({"occurred_at": "2025-11-23T20:33:20"}, "/occurred_at"),
+        ({"occurred_at": "soon"}, "/occurred_at"), ({"occurred_at": -1}, "/occurred_at"),
+        ({"occurred_at": 1763930000000}, "/occurred_at"), ({"occurred_at": True}, "/occurred_at"),
+        ({"occurred_at": 10**300}, "/occurred_at"), ({"occurred_at": []}, "/occurred_at"),
+        ({"data": []}, "/data"), ({"data": "x"}, "/data"), ({"previous": 7}, "/previous"),
+        ({"colour": "red"}, "/colour"), ({"a/b~": 1}, "/a~1b~0"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_is_stored(merchant: Merchant, changes, pointer):
+    with pytest.raises(Invalid) as refused:
+        send(merchant, ORDER | changes)
+    assert pointer in [error.pointer for error in refused.value.errors]
+    assert count(Event) == 0
+
+
+@pytest.mark.parametrize("event", [None, [], 7, "x"])
+def test_what_is_no_object_is_refused(merchant: Merchant, event: Any):
+    with pytest.raises(Invalid):
+        send(merchant, event)
+
+
+@pytest.mark.parametrize("size", [0, 1_001])
+def test_a_batch_holds_1_to_1000_events(merchant: Merchant, size: int):
+    with pytest.raises(Invalid) as refused:
+        send(merchant, *[ORDER] * size, batch=True)
+    assert refused.value.errors[0].pointer == "/events"
+
+
+class TestWithoutRedis:
+    """Redis is a wake-up call; without it events are taken as fast."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"REDIS_URL": "redis://127.0.0.1:1/0"}
+
+    def test_an_event_is_taken(self, merchant: Merchant):
+        make_webhook(merchant)
+        started = time.monotonic()
+        for _ in range(20):
+            assert send(merchant, ORDER)[0].deliveries == 1
+        assert time.monotonic() - started < 5
+        assert count(Delivery) == 20

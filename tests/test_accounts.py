@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("app")
 
 
 @pytest.fixture
-def shop(app: Flask) -> Merchant:  # noqa: ARG001 the database
+def shop(app: Flask) -> Merchant:
     return accounts.create_merchant("green-garden", "Green Garden", "cli")
 
 

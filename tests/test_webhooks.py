@@ -17,7 +17,6 @@ from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
 from portal.models import AuditEntry, Delivery, Merchant, Webhook
 from portal.models.webhook import MASK
-from portal.pair_rules import Rows
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -68,8 +67,10 @@ def audited(action: str) -> list[AuditEntry]:
 def test_a_webhook_needs_a_url_and_events_only(merchant: Merchant) -> None:
     webhook = create(merchant)
     assert (webhook.method, webhook.include_object_record, webhook.enabled) == ("POST", True, True)
-    assert webhook.query_params == [] and webhook.headers == []
-    assert webhook.retry_schedule is None and webhook.timeout_seconds is None
+    assert webhook.query_params == []
+    assert webhook.headers == []
+    assert webhook.retry_schedule is None
+    assert webhook.timeout_seconds is None
     assert len(base64.b64decode(webhook.secret.removeprefix("whsec_"))) == 32
     assert webhooks.get_webhook(merchant.id, webhook.id) is webhook
     assert webhooks.list_webhooks(merchant.id) == [webhook]
@@ -94,104 +95,14 @@ def test_a_new_webhook_without_anything_names_what_is_needed(merchant: Merchant)
     assert [error.pointer for error in caught.value.errors] == ["/url", "/events"]
 
 
-@pytest.mark.parametrize("fields", [None, [], "x", 7])
-def test_a_webhook_that_is_no_object_is_refused(merchant: Merchant, fields: Any) -> None:
-    with pytest.raises(Invalid):
-        webhooks.create_webhook(merchant, fields, ACTOR)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("description", "x" * 501), ("description", "x" * 1_000_000), ("description", "a\nb"),
-        ("description", "a\u202eb"), ("description", None),
-        ("url", None), ("url", 7), ("url", ["https://x.example"]),
-        ("method", "post"), ("method", "DELETE"), ("method", None), ("method", ["POST"]),
-        ("events", "order.created"), ("events", [7]), ("events", [None]), ("events", {}),
-        ("events", ["order.created"] * 1_000), ("events", [""]), ("events", ["order"]),
-        ("events", ["order."]), ("events", ["*.created"]), ("events", ["nothing.*"]),
-        ("events", ["x" * 100_000]), ("events", ["order.created\n"]),
-        ("include_object_record", 1), ("include_object_record", None), ("enabled", 0),
-        ("only_sources", "erp"), ("only_sources", [7]), ("only_sources", [""]),
-        ("only_sources", ["a b"]), ("only_sources", ["erp:"]), ("except_sources", ["erp"] * 51),
-        ("except_sources", ["erp:\n"]),
-        ("body_template", 7), ("body_template", "x" * (64 * 1024 + 1)), ("body_template", "\0"),
-        ("body_template", "{{ event.id"), ("body_template", "{% for %}"),
-        ("body_template", "{% nonsense %}"), ("body_template", "{% include 'x' %}"),
-        ("retry_schedule", []), ("retry_schedule", [0] * 21), ("retry_schedule", [604_801]),
-        ("retry_schedule", [True]), ("retry_schedule", [1.5]), ("retry_schedule", "5"),
-        ("timeout_seconds", -1), ("timeout_seconds", 61), ("timeout_seconds", 10**12),
-        ("timeout_seconds", True), ("timeout_seconds", "15"), ("timeout_seconds", 1.5),
-        ("secret", "short"), ("secret", "whsec_" + base64.b64encode(b"x" * 23).decode()),
-        ("secret", "whsec_" + base64.b64encode(b"x" * 65).decode()), ("secret", 7),
-        ("secret", "whsec_not base64 at all, really not"), ("secret", ""),
-        ("headers", []), ("headers", "X-A: b"), ("query_params", [["a", "b"]]),
-    ],
-)
-def test_a_wrong_value_is_named(merchant: Merchant, field: str, value: Any) -> None:
-    assert set(wrong(merchant, **{field: value})) == {f"/{field}"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "", "X Auth", "X-Auth:", "X-Äuth", "X\r\nEvil", "X\0", "x" * 256, "Host", "content-length",
-        "Transfer-Encoding", "Connection", "Expect", "Proxy-Authorization", "X-Forwarded-For",
-        "webhook-id", "Webhook-Signature", "Evox-Time", "TE", "Upgrade",
-    ],
-)
-def test_a_header_that_cannot_be_sent_is_refused(merchant: Merchant, name: str) -> None:
-    (pointer,) = wrong(merchant, headers={name: "x"})
-    assert pointer.startswith("/headers/")
-
-
-@pytest.mark.parametrize(
-    "value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x1b", " a", "a ", "x" * 100_000, 7, None, ["a"],
-              {"value": 7}, {"value": "a", "secret": 1}, {"value": "a", "more": 1}, {}],
-)
-def test_a_header_value_that_cannot_be_sent_is_refused(merchant: Merchant, value: Any) -> None:
-    assert set(wrong(merchant, headers={"X-A": value})) == {"/headers/X-A"}
-
-
-def test_fifty_headers_are_taken_and_one_more_is_not(merchant: Merchant) -> None:
-    headers = {f"X-{number}": "v" for number in range(51)}
-    assert "at most 50" in wrong(merchant, headers=headers)["/headers"]
-    assert "at most 50" in wrong(merchant, query_params=headers)["/query_params"]
-    headers.popitem()
-    assert len(create(merchant, headers=headers, query_params=headers).headers) == 50
-
-
-def test_a_header_stands_once_whatever_its_case(merchant: Merchant) -> None:
-    assert "/headers/x-a" in wrong(merchant, headers={"X-A": "1", "x-a": "2"})
-    webhook = create(merchant, query_params={"A": "1", "a": "2"})
-    assert [pair["name"] for pair in webhook.query_params] == ["A", "a"]
-
-
-def test_a_name_with_a_slash_is_escaped_in_the_pointer(merchant: Merchant) -> None:
-    assert set(wrong(merchant, headers={"a/b~c": "x"})) == {"/headers/a~1b~0c"}
-
-
-def test_an_unknown_event_is_refused_with_the_nearest_names(merchant: Merchant) -> None:
-    assert "Did you mean order.created" in wrong(merchant, events=["order.creatd"])["/events"]
-
-
 def test_events_may_be_exact_a_group_or_all(merchant: Merchant) -> None:
     webhook = create(merchant, events=["order.created", "customer.*", "order.created"])
     assert webhook.events == ["order.created", "customer.*"]
     names = webhooks.types_of(webhook)
-    assert "order.created" in names and "customer.created" in names and "order.paid" not in names
+    assert "order.created" in names
+    assert "customer.created" in names
+    assert "order.paid" not in names
     assert len(webhooks.types_of(create(merchant, events=["*"]))) > len(names)
-
-
-def test_a_source_in_both_lists_is_refused(merchant: Merchant) -> None:
-    errors = wrong(merchant, only_sources=["erp", "admin:17"], except_sources=["admin:17"])
-    assert "both source lists" in errors["/except_sources"]
-
-
-def test_a_template_for_a_get_is_refused(merchant: Merchant) -> None:
-    assert "A GET has no body" in wrong(
-        merchant, method="GET", body_template="{{ event.id }}"
-    )["/body_template"]
 
 
 @pytest.mark.parametrize(
@@ -312,23 +223,6 @@ class TestSecretValues:
         assert webhook.headers[1]["value"] == "other"
 
     @pytest.mark.parametrize(
-        "headers",
-        [
-            {"X-Auth": MASK},
-            {"X-Auth": {"value": MASK, "secret": False}},
-            {"X-Other": {"value": MASK, "secret": True}},
-            {"X-Open": {"value": MASK, "secret": True}},
-            {"X-Auth": {"value": MASK + "x", "secret": True}},
-        ],
-    )
-    def test_the_mask_never_stands_for_anything_else(
-        self, merchant: Merchant, headers: dict[str, Any]
-    ) -> None:
-        webhook = create(merchant, headers=self.HEADERS)
-        (pointer,) = wrong(merchant, webhook, headers=headers)
-        assert pointer == f"/headers/{next(iter(headers))}"
-
-    @pytest.mark.parametrize(
         "url",
         ["https://evil.example.net/hooks", "http://erp.example.com/hooks",
          "https://erp.example.com:444/hooks"],
@@ -358,7 +252,8 @@ class TestSecretValues:
         shown = webhooks.preview(merchant, {"description": "x"}, webhook)
         assert shown.errors == ()
         assert "canary" not in str(shown)
-        assert f"key={MASK}" in shown.url and ("X-Auth", MASK) in shown.headers
+        assert f"key={MASK}" in shown.url
+        assert ("X-Auth", MASK) in shown.headers
 
 
 class TestEditing:
@@ -398,17 +293,15 @@ class TestEditing:
         self, merchant: Merchant, woken: list[int]
     ) -> None:
         webhook = create(merchant, enabled=False)
-        assert webhook.state == "disabled" and webhook.disabled_reason
+        assert webhook.state == "disabled"
+        assert webhook.disabled_reason
         webhooks.update_webhook(webhook, {"description": "x"}, ACTOR)
         assert woken == []
         webhooks.update_webhook(webhook, {"enabled": True}, ACTOR)
-        assert webhook.state == "enabled" and woken == [webhook.lane]
+        assert webhook.state == "enabled"
+        assert woken == [webhook.lane]
         webhooks.update_webhook(webhook, {"enabled": False}, ACTOR)
         assert webhook.disabled_reason == "Disabled by ann@example.com."
-
-    def test_rows_of_a_form_may_not_stand_twice(self, merchant: Merchant) -> None:
-        rows = Rows([{"name": "X-A", "value": "1", "secret": False}] * 2)
-        assert "stands twice" in wrong(merchant, headers=rows)["/headers/X-A"]
 
 
 @on_both_databases
@@ -489,7 +382,8 @@ class TestPreview:
         )
         assert (shown.event_id, shown.event_type, shown.method) == (None, "order.created", "POST")
         assert shown.url.startswith("https://erp.example.com/hooks?order=")
-        assert shown.body is not None and '"type":"order.created"' in shown.body
+        assert shown.body is not None
+        assert '"type":"order.created"' in shown.body
         signature = dict(shown.headers)["webhook-signature"]
         assert signature.startswith("v1,…")
 
@@ -511,7 +405,8 @@ class TestPreview:
     def test_a_stored_webhook_signs_it(self, merchant: Merchant) -> None:
         webhook = create(merchant)
         headers = dict(webhooks.preview(merchant, {}, webhook).headers)
-        assert len(headers["Evox-Signature"]) == 64 and headers["Evox-Time"].isdigit()
+        assert len(headers["Evox-Signature"]) == 64
+        assert headers["Evox-Time"].isdigit()
 
     def test_it_names_what_is_wrong_and_resolves_no_name(
         self, merchant: Merchant, names: dict[str, str]
@@ -573,5 +468,6 @@ def test_the_list_knows_each_webhooks_newest_attempt(merchant: Merchant) -> None
     factories.make_attempt(delivery, 500)
     newest = factories.make_attempt(delivery, 200)
     found = webhooks.last_attempts(merchant.id)
-    assert found[webhook.id].id == newest.id and other.id not in found
+    assert found[webhook.id].id == newest.id
+    assert other.id not in found
     assert [attempt.status for attempt in webhooks.recent_attempts(webhook)] == [200, 500]

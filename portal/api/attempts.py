@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from flask import Response, g, jsonify
+from flask import Response, g
 
-from portal import browse
-from portal.api import filters, reading, shapes
+from portal import browse, filters, stories
+from portal.api import queries, reading, shapes
+from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 
 
 @bp.get("/attempts")
 def list_attempts() -> Response:
     """A page of the header log, newest first."""
-    asked = filters.asked(filters.ATTEMPTS)
+    asked = queries.asked(filters.ATTEMPTS)
     page = browse.attempts(g.merchant.id, asked.values, asked.cursor, asked.limit)
-    return jsonify(
-        data=[shapes.attempt(row) for row in page.rows], next_cursor=page.next_cursor
-    )
+    return listed((shapes.attempt(row) for row in page.rows), page.next_cursor)
+
+
+@bp.get("/attempts/<request_id>")
+def show_attempt(request_id: str) -> Response:
+    """One attempt; what was sent and what came back while it is kept."""
+    reading.parameters()
+    return answer(shapes.attempt_detail(stories.attempt_detail(g.merchant.id, request_id)))

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from flask import Response, g, jsonify
+from flask import Response, g
 
-from portal import browse, delivery
-from portal.api import filters, reading, shapes
+from portal import browse, delivery, filters
+from portal.api import queries, reading, shapes
+from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+
+
+@bp.get("/deliveries")
+def list_deliveries() -> Response:
+    """A page of deliveries, newest first."""
+    asked = queries.asked(filters.DELIVERIES)
+    page = browse.deliveries(g.merchant.id, asked.values, asked.cursor, asked.limit)
+    return listed((shapes.delivery(*row) for row in page.rows), page.next_cursor)
+
+
+@bp.post("/deliveries/<delivery_id>/resend")
+def resend_delivery(delivery_id: str) -> Response:
+    """Make one more attempt of a delivery as soon as possible."""
+    reading.optional_body()
+    again = delivery.resend(g.merchant.id, delivery_id, reading.actor())
+    return answer(shapes.delivery(again, browse.webhooks_of([again]).get(again.webhook_id)), 202)

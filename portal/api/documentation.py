@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 
 from portal import rendering
+from portal.api.answers import answer
 from portal.api.blueprint import PREFIX, bp
-from portal.api.filters import MEANINGS
 from portal.api.openapi import OPERATIONS, document
 from portal.api.openapi_schemas import SCHEMAS
 from portal.api.problems import KINDS
+from portal.api.queries import MEANINGS
 
 VERSION = "1.0"
 
@@ -19,7 +20,7 @@ docs = Blueprint("api_docs", __name__, url_prefix="/api")
 @bp.get("/openapi.json")
 def openapi() -> Response:
     """The OpenAPI 3.1 document."""
-    return jsonify(document(current_app.config["PORTAL"].public_url, VERSION))
+    return answer(document(current_app.config["PORTAL"].public_url, VERSION))
 
 
 @docs.get("/docs")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from flask import Response, g, jsonify
+from flask import Response, g
 
 from portal import catalogue
 from portal.api import reading, shapes
+from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 
 
 @bp.get("/event-types")
 def list_event_types() -> Response:
-    """Every type that the merchant may send, by name."""
+    """Every type that the merchant may send, in the catalogue's order."""
     reading.parameters()
-    known = catalogue.known_types(g.merchant.id)
-    return jsonify(
-        data=[shapes.event_type(known[name]) for name in sorted(known)], next_cursor=None
-    )
+    known = catalogue.known_types(g.merchant.id).values()
+    return listed(shapes.event_type(one) for one in known)
 
 
 @bp.post("/event-types")
-def create_event_type() -> tuple[Response, int]:
+def create_event_type() -> Response:
     """Add a type to the merchant's own."""
     added = catalogue.add_type(g.merchant, reading.body(), reading.actor())
-    return jsonify(shapes.event_type(added)), 201
+    return answer(shapes.event_type(added), 201)

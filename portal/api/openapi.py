@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from portal.api import filters, problems
+from portal import filters
+from portal.api import problems, queries
 from portal.api.blueprint import PREFIX
 from portal.api.openapi_schemas import SCHEMAS, ref
 
@@ -45,12 +46,14 @@ class Operation:
             common |= {404}
         if self.method == "GET":
             common |= {422}
+        if self.filters:
+            common |= {400}
         if self.takes:
             common |= {400, 413, 415, 422}
         return sorted(common | set(self.refusals))
 
 
-LIST = filters.PAGING
+LIST = queries.PAGING
 OPERATIONS = (
     Operation(
         "create_events", "POST", "/events",
@@ -223,7 +226,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
 def _query_parameter(name: str) -> dict[str, Any]:
     schema = {"type": "integer"} if name == "limit" else {"type": "string"}
     return {
-        "name": name, "in": "query", "description": filters.MEANINGS[name], "schema": schema,
+        "name": name, "in": "query", "description": queries.MEANINGS[name], "schema": schema,
     }
 
 

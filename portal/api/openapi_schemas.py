@@ -168,7 +168,7 @@ SCHEMAS: dict[str, Schema] = {
         "name": described(TEXT, "Dotted, lower-case, two or more parts: loyalty.points_added."),
         "description": TEXT,
         "schema": described(OBJECT_OR_NULL, "JSON Schema 2020-12 of data."),
-        "example": described(OBJECT_OR_NULL, "A realistic event."),
+        "example": described(OBJECT_OR_NULL, "A realistic record: what data holds."),
     }, ("name",)),
     "EventType": _object({
         "name": TEXT, "description": TEXT, "group": TEXT,

@@ -8,7 +8,8 @@ from typing import Any
 
 from portal.catalogue import EventType
 from portal.clock import unix
-from portal.models import Attempt, Delivery, Event, Webhook
+from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
+from portal.stories import AttemptDetail
 
 
 def event(row: Event) -> dict[str, Any]:
@@ -27,6 +28,21 @@ def event(row: Event) -> dict[str, Any]:
         "schema_error": row.schema_error,
         "is_test": row.is_test,
     }
+
+
+def event_with_record(
+    row: Event, payload: EventPayload | None, payload_expires_at: int
+) -> dict[str, Any]:
+    """An event with its record data; None once that has expired (`payload_expires_at`, Unix µs)."""
+    return event(row) | {
+        "data": _record(payload and payload.data),
+        "previous": _record(payload and payload.previous),
+        "payload_expires_at": unix(payload_expires_at),
+    }
+
+
+def _record(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def event_type(found: EventType) -> dict[str, Any]:
@@ -114,23 +130,37 @@ def milliseconds(microseconds: int | None) -> int | None:
     return None if microseconds is None else (microseconds + 500) // 1_000
 
 
-def headers(pairs: str | list[Any] | None) -> dict[str, str]:
+def attempt_detail(detail: AttemptDetail) -> dict[str, Any]:
+    """An attempt with its payload log; request and response are None once it has expired."""
+    request = response = None
+    if not detail.is_expired:
+        request = {"headers": headers(detail.request_headers)} | body(detail.request_body)
+        response = {"headers": headers(detail.response_headers)} | body(detail.response_body)
+        response["truncated"] = detail.is_truncated
+    return attempt(detail.attempt) | {
+        "request": request,
+        "response": response,
+        "payload_expires_at": unix(detail.payload_expires_at),
+    }
+
+
+def headers(pairs: list[tuple[str, str]] | None) -> dict[str, str] | None:
     """Logged headers as an object; a name that came several times has its values joined by
     commas (RFC 9110, 5.3)."""
     shown: dict[str, str] = {}
     names: dict[str, str] = {}
-    for name, value in json.loads(pairs) if isinstance(pairs, str) else pairs or []:
+    if pairs is None:
+        return None
+    for name, value in pairs:
         known = names.setdefault(name.lower(), name)
         shown[known] = f"{shown[known]}, {value}" if known in shown else value
     return shown
 
 
-def body(raw: bytes | str | None) -> dict[str, Any]:
+def body(raw: bytes | None) -> dict[str, Any]:
     """A logged body: text where it is UTF-8, otherwise base64, and which of the two."""
     if raw is None:
         return {"body": None}
-    if isinstance(raw, str):
-        return {"body": raw}
     try:
         return {"body": raw.decode("utf-8")}
     except UnicodeDecodeError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, g, jsonify, url_for
+from flask import Response, g, url_for
 
 from portal import delivery, webhooks
 from portal.api import reading, shapes
+from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.errors import FieldError, Invalid
 from portal.models import Webhook
@@ -25,22 +26,22 @@ def list_webhooks() -> Response:
     """Every webhook of the merchant."""
     reading.parameters()
     rows = webhooks.list_webhooks(g.merchant.id)
-    return jsonify(data=[shapes.webhook(row) for row in rows], next_cursor=None)
+    return listed(shapes.webhook(row) for row in rows)
 
 
 @bp.post("/webhooks")
-def create_webhook() -> tuple[Response, int, dict[str, str]]:
+def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
     made = webhooks.create_webhook(g.merchant, reading.body(), reading.actor())
     content = shapes.webhook(made) | {"secret": made.secret}
-    return jsonify(content), 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)}
+    return answer(content, 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)})
 
 
 @bp.get("/webhooks/<webhook_id>")
 def show_webhook(webhook_id: str) -> Response:
     """One webhook."""
     reading.parameters()
-    return jsonify(shapes.webhook(_webhook(webhook_id)))
+    return answer(shapes.webhook(_webhook(webhook_id)))
 
 
 @bp.patch("/webhooks/<webhook_id>")
@@ -52,7 +53,7 @@ def update_webhook(webhook_id: str) -> Response:
     if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
         raise Invalid([FieldError("/version", "version is the number that the webhook showed.")])
     changed = webhooks.update_webhook(webhook, fields, reading.actor(), version)
-    return jsonify(shapes.webhook(changed))
+    return answer(shapes.webhook(changed))
 
 
 @bp.delete("/webhooks/<webhook_id>")
@@ -69,7 +70,7 @@ def rotate_secret(webhook_id: str) -> Response:
     fields = reading.optional_body("overlap_hours")
     hours = fields.get("overlap_hours", DEFAULT_OVERLAP_HOURS)
     rotated = webhooks.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
-    return jsonify(shapes.webhook(rotated) | {"secret": rotated.secret})
+    return answer(shapes.webhook(rotated) | {"secret": rotated.secret})
 
 
 @bp.post("/webhooks/<webhook_id>/test")
@@ -79,7 +80,7 @@ def test_webhook(webhook_id: str) -> Response:
     event_type = _text(reading.optional_body("type"), "type", 255)
     if not event_type:
         raise Invalid([FieldError("/type", "type is missing; give one such as order.created.")])
-    return jsonify(shapes.attempt(delivery.send_test(webhook, event_type, reading.actor())))
+    return answer(shapes.attempt(delivery.send_test(webhook, event_type, reading.actor())))
 
 
 @bp.post("/webhooks/<webhook_id>/enable")
@@ -88,7 +89,7 @@ def enable_webhook(webhook_id: str) -> Response:
     webhook = _webhook(webhook_id)
     reading.optional_body()
     webhooks.enable(webhook, reading.actor())
-    return jsonify(shapes.webhook(_webhook(webhook_id)))
+    return answer(shapes.webhook(_webhook(webhook_id)))
 
 
 @bp.post("/webhooks/<webhook_id>/disable")
@@ -97,18 +98,18 @@ def disable_webhook(webhook_id: str) -> Response:
     webhook = _webhook(webhook_id)
     reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
     webhooks.disable(webhook, reason or "Disabled through the API.", reading.actor())
-    return jsonify(shapes.webhook(_webhook(webhook_id)))
+    return answer(shapes.webhook(_webhook(webhook_id)))
 
 
 @bp.post("/webhooks/<webhook_id>/recover")
-def recover_webhook(webhook_id: str) -> tuple[Response, int]:
+def recover_webhook(webhook_id: str) -> Response:
     """Send again everything that failed since a moment."""
     webhook = _webhook(webhook_id)
     fields = reading.optional_body("since")
     if "since" not in fields:
         raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
     since = reading.moment("since", fields["since"])
-    return jsonify(deliveries=delivery.recover(webhook, since, reading.actor())), 202
+    return answer({"deliveries": delivery.recover(webhook, since, reading.actor())}, 202)
 
 
 def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:

@@ -20,6 +20,6 @@ def cli() -> None:
 
 for command in (
     people.merchant, people.user, people.member, people.api_key, traffic.event, traffic.webhook,
-    traffic.retention, traffic.settings,
+    traffic.retention, traffic.migrate, traffic.settings,
 ):
     cli.add_command(command)

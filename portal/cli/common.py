@@ -8,21 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 import click
-import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from portal import MIGRATIONS, clock, create_app
+from portal import clock, create_app, schema
 from portal.config import SettingError
 from portal.errors import PortalError
-from portal.extensions import db, is_temporary
-from portal.models import Merchant
+from portal.extensions import is_temporary
 from portal.models.user import MEMBER_ROLES
 from portal.rendering import visible
 
 ACTOR = "cli"
-MIGRATE = "flask --app wsgi db upgrade"
 P = ParamSpec("P")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -31,13 +26,27 @@ role_option = click.option("--role", type=click.Choice(MEMBER_ROLES), help="Role
 
 
 def with_portal(command: Callable[P, None]) -> Callable[P, None]:
+    """Run a command inside the portal, on a migrated database."""
+
+    @with_bare_portal
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if not schema.is_current():
+            raise click.ClickException(
+                "The database is not migrated to this version yet; run: bin/portal migrate"
+            )
+        command(*args, **kwargs)
+
+    return run
+
+
+def with_bare_portal(command: Callable[P, None]) -> Callable[P, None]:
     """Run a command inside the portal; what is expected to go wrong becomes one sentence."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             with create_app().app_context():
-                _check_tables()
                 command(*args, **kwargs)
         except SettingError as error:
             raise click.ClickException(str(error)) from None
@@ -51,17 +60,6 @@ def with_portal(command: Callable[P, None]) -> Callable[P, None]:
             raise click.ClickException(f"The database cannot be used now: {reason}.") from None
 
     return run
-
-
-def _check_tables() -> None:
-    with db.engine.connect() as connection:
-        if not sa.inspect(connection).has_table(Merchant.__tablename__):
-            raise click.ClickException(f"The database has no tables yet; run: {MIGRATE}")
-        current = set(MigrationContext.configure(connection).get_current_heads())
-    if current and current != set(ScriptDirectory(MIGRATIONS).get_heads()):
-        raise click.ClickException(
-            f"The database's tables are not those of this version; run: {MIGRATE}"
-        )
 
 
 def print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:

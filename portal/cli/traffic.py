@@ -10,10 +10,16 @@ from typing import Any
 
 import click
 
-from portal import accounts, catalogue, ingest
+from portal import accounts, catalogue, ingest, schema
 from portal import retention as retention_stage
 from portal import webhooks as webhook_stage
-from portal.cli.common import json_option, merchant_option, print_rows, with_portal
+from portal.cli.common import (
+    json_option,
+    merchant_option,
+    print_rows,
+    with_bare_portal,
+    with_portal,
+)
 from portal.config import SETTINGS, SettingError, load_config
 from portal.strict_json import parse
 
@@ -38,7 +44,7 @@ def event() -> None:
 @click.option("--id", "event_id", help="The event's own ID, for sending it only once.")
 @click.option("--data", help="The record: JSON, @FILE, or - for standard input.")
 @click.option("--previous", help="What changed, as it was: JSON, @FILE, or -.")
-@click.option("--example", is_flag=True, help="Use the record of the type's example.")
+@click.option("--example", is_flag=True, help="Fill in what is not given from the type's example.")
 @json_option
 @with_portal
 def event_send(
@@ -49,11 +55,13 @@ def event_send(
     if example and data is not None:
         raise click.UsageError("Give --data or --example, not both.")
     merchant = accounts.get_merchant(slug)
-    sent: dict[str, Any] = {"type": event_type, "id": event_id, **fields}
-    sent = {name: value for name, value in sent.items() if value is not None}
     known = catalogue.find(merchant.id, event_type) if example else None
-    if known is not None:
-        sent["data"] = known.example
+    sent = catalogue.example_event(known) if known else {}
+    # What the examples of one moment and one action have; this event happens now.
+    for name in ("occurred_at", "correlation_id"):
+        sent.pop(name, None)
+    given = {"type": event_type, "id": event_id, **fields}
+    sent |= {name: value for name, value in given.items() if value is not None}
     for name, text in (("data", data), ("previous", previous)):
         if text is not None:
             sent[name] = parse(_content(text, f"--{name}"))
@@ -98,6 +106,13 @@ def webhook_list(slug: str, as_json: bool) -> None:
 
 
 # ── The portal itself ─────────────────────────────────────────────────────────────────────
+
+
+@click.command()
+@with_bare_portal
+def migrate() -> None:
+    """Bring the database to this version's schema; bin/run does so by itself."""
+    schema.upgrade()
 
 
 @click.group()

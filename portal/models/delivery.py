@@ -105,6 +105,11 @@ class Attempt(Base):
         sa.Index("ix_attempt_event", "merchant_id", "event_id", "id"),
         sa.Index("ix_attempt_webhook", "webhook_id", "id"),
         sa.Index("ix_attempt_delivery", "delivery_id", "id"),
+        # "What failed": without it a merchant whose attempts all succeed is read to the end.
+        sa.Index(
+            "ix_attempt_failed", "merchant_id", "id",
+            sqlite_where=sa.text("ok = 0"), postgresql_where=sa.text("NOT ok"),
+        ),
     )
 
 

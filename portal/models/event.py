@@ -40,7 +40,8 @@ class Event(Base):
     __table_args__ = (
         sa.Index("ix_event_merchant_received", "merchant_id", "received_at", "id"),
         sa.Index("ix_event_received", "received_at", "merchant_id", "id"),
-        sa.Index("ix_event_object", "merchant_id", "object_type", "object_id", "received_at"),
+        # The ID first: people look for a record by its ID alone, and never by its type alone.
+        sa.Index("ix_event_object", "merchant_id", "object_id", "object_type", "received_at"),
         sa.Index("ix_event_type", "merchant_id", "type", "received_at"),
         sa.Index(
             "ix_event_correlation", "merchant_id", "correlation_id", "received_at",

@@ -100,6 +100,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """No private network may be reached."""
+    return {"EGRESS_ALLOW": ""}
+
+
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.usefixtures("nothing_stored")
 def test_a_wrong_field_is_named(api: Caller, name: str) -> None:

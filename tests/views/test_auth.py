@@ -75,13 +75,13 @@ def test_the_right_password_opens_the_page_one_came_for(client: FlaskClient) -> 
     ],
 )
 def test_no_other_site_is_the_page_one_came_for(
-    client: FlaskClient, ann: User, target: str  # noqa: ARG001 signs in
+    client: FlaskClient, ann: User, target: str
 ) -> None:
     assert local_path(target) is None
     assert sign_in(client, next=target).location == "/"
 
 
-def test_a_path_of_the_portal_is(app: Flask) -> None:  # noqa: ARG001
+def test_a_path_of_the_portal_is(app: Flask) -> None:
     for path in ("/", "/m/a/events?type=order.created&cursor=a%2F", "/m/ä"):
         assert local_path(path) == path
 
@@ -132,7 +132,7 @@ def test_a_huge_password_is_refused_clearly(app: Flask, client: FlaskClient) -> 
     assert "larger than the portal takes" in answer.text
 
 
-def test_a_form_without_its_token_is_refused(app: Flask, ann: User) -> None:  # noqa: ARG001
+def test_a_form_without_its_token_is_refused(app: Flask, ann: User) -> None:
     app.config["WTF_CSRF_ENABLED"] = True
     client = app.test_client()
     assert sign_in(client).status_code == 400

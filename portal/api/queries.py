@@ -1,33 +1,32 @@
-"""The query parameters of each list: one table that views read by and OpenAPI shows."""
+"""The query parameters of lists: the filters of portal.filters, and the page."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from portal.api import reading
-from portal.models.delivery import STATES
+from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
 
-PERIOD = ("since", "until")
 PAGING = ("limit", "cursor")
-EVENTS = (
-    "type", "object_type", "object_id", "source_user_type", "source_user_id", "correlation_id",
-    *PERIOD,
-)
-DELIVERIES = ("event_id", "webhook_id", "state", *PERIOD)
-ATTEMPTS = ("event_id", "webhook_id", "status", "method", *PERIOD)
 
 MEANINGS = {
-    "type": "Event type, such as order.created.",
+    "type": "Event type such as order.created, or a group such as order.*.",
     "object_type": "Object type, such as order.",
     "object_id": "ID of the record.",
     "source_user_type": "Application that made the change, such as erp.",
     "source_user_id": "User in that application.",
     "correlation_id": "The action that the event belongs to.",
     "event_id": "Event ID.",
+    "schema": "ok or flagged: whether data breaks its type's schema.",
+    "test": "yes or no: whether it is a test event.",
     "webhook_id": "Webhook ID.",
     "state": f"One of {', '.join(STATES)}.",
     "status": "Response status such as 200, a class such as 5xx, or none where no answer came.",
+    "outcome": "ok or failed.",
+    "error": "Error code, such as connect_timeout.",
+    "request_id": "Request ID.",
+    "trigger": f"One of {', '.join(TRIGGERS)}.",
     "method": f"One of {', '.join(METHODS)}.",
     "since": "From this moment on: Unix seconds, or ISO 8601 with a zone.",
     "until": "Up to this moment, the second it names included: as since.",

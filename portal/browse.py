@@ -1,0 +1,336 @@
+"""4 BROWSE: every query of the logs. Pages by key, never OFFSET, never a count of a log.
+
+`scope` is a merchant's ID, or None for all merchants: that is for staff alone. Filters are
+what portal.filters takes; each list is checked here, for pages and the API alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from portal import filters, keyset
+from portal.clock import MILLISECOND, MINUTE, SECOND, now
+from portal.extensions import db
+from portal.keyset import LogPage, Walk
+from portal.models import Attempt, Delivery, Event, Merchant, Webhook
+from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
+from portal.stories import (
+    attempt_detail,
+    event_deliveries,
+    event_story,
+    get_event,
+    same_action,
+    same_record,
+)
+
+__all__ = [
+    "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
+    "event_story", "events", "events_in_view", "get_event", "merchants_of", "new_attempts",
+    "new_events", "recent_attempts", "same_action", "same_record", "webhooks_of",
+]
+
+DEFAULT_LIMIT = 50
+_INGEST_TAKES = 10 * SECOND
+"""A batch is in the log this long after the moment of its first event, at the latest."""
+_ATTEMPT_TAKES = 3 * MINUTE
+"""An attempt is in the log this long after it began: the longest timeout, and the commit."""
+
+_EQUAL = {
+    "object_type": Event.object_type,
+    "object_id": Event.object_id,
+    "source_user_type": Event.source_user_type,
+    "source_user_id": Event.source_user_id,
+    "correlation_id": Event.correlation_id,
+    "event_id": Event.id,
+}
+_SELECTIVE = {"object_id", "correlation_id", "event_id"}
+
+
+def request_id_at(moment: int) -> str:
+    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
+    starts with its Unix milliseconds (RFC 9562, 5.7)."""
+    return f"req_{max(0, moment) // MILLISECOND:012x}"
+
+
+# ── Events ────────────────────────────────────────────────────────────────────────────────
+
+
+def events(
+    scope: int | None,
+    given: Mapping[str, Any] | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    zone: str = "UTC",
+) -> LogPage[Event]:
+    """A page of the event log, newest first.
+
+    Filters: portal.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor.
+    """
+    return keyset.page(_events(scope, given, zone), _event_walk(scope), cursor, limit)
+
+
+def new_events(
+    scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
+) -> int:
+    """How many events have come since a first page with `mark` was made, up to NEWS_CAP."""
+    return keyset.news(_events(scope, given, zone), _event_walk(scope), mark)
+
+
+def events_in_view(
+    scope: int | None, given: Mapping[str, Any], view: str, zone: str = "UTC"
+) -> Sequence[Event]:
+    """The events that a page with `view` shows."""
+    return keyset.in_view(_events(scope, given, zone), _event_walk(scope), view)
+
+
+def _event_walk(scope: int | None) -> Walk[Event]:
+    def horizon(event: Event | None) -> list[Any]:
+        moment = (event.received_at if event else now()) - _INGEST_TAKES
+        return [moment, ""] if scope is not None else [moment, 0, ""]
+
+    if scope is not None:
+        return Walk(
+            f"events {scope}", (Event.received_at, Event.id),
+            lambda event: [event.received_at, event.id], horizon,
+        )
+    return Walk(
+        "events", (Event.received_at, Event.merchant_id, Event.id),
+        lambda event: [event.received_at, event.merchant_id, event.id], horizon,
+    )
+
+
+def _events(
+    scope: int | None, given: Mapping[str, Any] | None, zone: str
+) -> sa.Select[tuple[Event]]:
+    values = filters.clean(filters.EVENTS, given or {}, zone)
+    query = sa.select(Event)
+    if scope is not None:
+        query = query.where(Event.merchant_id == scope)
+    elif _SELECTIVE & values.keys():
+        query = query.where(_of_any_merchant(Event.merchant_id))
+    for name, column in _EQUAL.items():
+        if name in values:
+            query = query.where(column == values[name])
+    if "correlation_id" in values:
+        # The index holds no other rows, and a planner must be told so.
+        query = query.where(Event.correlation_id.is_not(None))
+    kind = values.get("type", "*")
+    if kind.endswith(".*"):
+        query = query.where(Event.type.startswith(kind[:-1], autoescape=True))
+    elif kind != "*":
+        query = query.where(Event.type == kind)
+    if "schema" in values:
+        flagged = Event.schema_error.is_not(None)
+        query = query.where(flagged if values["schema"] == "flagged" else ~flagged)
+    if "test" in values:
+        query = query.where(Event.is_test if values["test"] == "yes" else ~Event.is_test)
+    return _between(query, Event.received_at, values)
+
+
+# ── Attempts ──────────────────────────────────────────────────────────────────────────────
+
+
+def attempts(
+    scope: int | None,
+    given: Mapping[str, Any] | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    zone: str = "UTC",
+) -> LogPage[Attempt]:
+    """A page of the header log, newest first.
+
+    Filters: portal.filters.ATTEMPTS. Raises Invalid naming a wrong filter, BadCursor.
+    """
+    return keyset.page(_attempts(scope, given, zone), _attempt_walk(scope), cursor, limit)
+
+
+def new_attempts(
+    scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
+) -> int:
+    """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
+    return keyset.news(_attempts(scope, given, zone), _attempt_walk(scope), mark)
+
+
+def recent_attempts(
+    merchant_id: int, webhook_id: str | None = None, limit: int = 10
+) -> list[Attempt]:
+    """The newest attempts of a merchant, or of one of its webhooks."""
+    given = {"webhook_id": webhook_id} if webhook_id else {}
+    query = _attempts(merchant_id, given, "UTC").order_by(Attempt.id.desc()).limit(limit)
+    return list(db.session.scalars(query))
+
+
+def _attempt_walk(scope: int | None) -> Walk[Attempt]:
+    def horizon(attempt: Attempt | None) -> list[Any]:
+        return [request_id_at((attempt.attempted_at if attempt else now()) - _ATTEMPT_TAKES)]
+
+    return Walk(f"attempts {scope}", (Attempt.id,), lambda attempt: [attempt.id], horizon)
+
+
+def _attempts(
+    scope: int | None, given: Mapping[str, Any] | None, zone: str
+) -> sa.Select[tuple[Attempt]]:
+    values = filters.clean(filters.ATTEMPTS, given or {}, zone)
+    query = sa.select(Attempt)
+    merchant = Attempt.merchant_id
+    if scope is None and "event_id" in values:
+        query = query.where(_of_any_merchant(merchant))
+    elif scope is not None and "webhook_id" in values and "event_id" not in values:
+        # As an expression it cannot draw the planner to the index of the merchant's whole log.
+        query = query.where(merchant + 0 == scope)
+    elif scope is not None:
+        query = query.where(merchant == scope)
+    for name in ("webhook_id", "event_id", "method", "error", "trigger"):
+        if name in values:
+            query = query.where(getattr(Attempt, name) == values[name])
+    if "request_id" in values:
+        query = query.where(Attempt.id == values["request_id"])
+    if "outcome" in values:
+        query = query.where(Attempt.ok if values["outcome"] == "ok" else ~Attempt.ok)
+    elif "error" in values or values.get("status", "2")[0] in "345n":
+        # All of these failed: the index of failures serves.
+        query = query.where(~Attempt.ok)
+    query = query.where(*_status(values.get("status", "")))
+    if "since" in values:
+        query = query.where(Attempt.id >= request_id_at(values["since"] - MINUTE))
+    if "before" in values:
+        query = query.where(Attempt.id < request_id_at(values["before"] + MINUTE))
+    return _between(query, Attempt.attempted_at, values)
+
+
+def _status(status: str) -> list[sa.ColumnElement[bool]]:
+    if not status:
+        return []
+    if status == "none":
+        return [Attempt.status.is_(None)]
+    if status.endswith("xx"):
+        first = int(status[0]) * 100
+        return [Attempt.status >= first, Attempt.status < first + 100]
+    return [Attempt.status == int(status)]
+
+
+# ── Deliveries ────────────────────────────────────────────────────────────────────────────
+
+
+def deliveries(
+    merchant_id: int,
+    given: Mapping[str, Any] | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> LogPage[tuple[Delivery, Webhook | None]]:
+    """A page of a merchant's deliveries with their webhooks, newest first.
+
+    Filters: portal.filters.DELIVERIES; `state` is the one that people see. Raises Invalid
+    naming a wrong filter, BadCursor.
+    """
+    values = filters.clean(filters.DELIVERIES, given or {})
+    moment: Any = Delivery.created_at
+    query = sa.select(Delivery).where(Delivery.merchant_id == merchant_id)
+    if "event_id" in values:
+        query = query.where(Delivery.event_id == values["event_id"])
+    if "webhook_id" in values:
+        query = query.where(Delivery.webhook_id == values["webhook_id"])
+    elif "event_id" not in values:
+        # By the merchant's events, whose index is in order: a delivery is made in the moment
+        # of its event, and an index of its own would cost each ingest.
+        moment = Event.received_at
+        query = (
+            sa.select(Delivery)
+            .select_from(Event)
+            .join(
+                Delivery,
+                sa.and_(
+                    Delivery.merchant_id == Event.merchant_id, Delivery.event_id == Event.id
+                ),
+            )
+            .where(Event.merchant_id == merchant_id)
+        )
+    if "state" in values:
+        query = query.where(_in_state(merchant_id, values["state"]))
+    walk: Walk[Delivery] = Walk(
+        f"deliveries {merchant_id}", (moment, Delivery.id),
+        lambda delivery: [delivery.created_at, delivery.id], lambda _: [now(), ""],
+    )
+    found = keyset.page(_between(query, moment, values), walk, cursor, limit)
+    webhooks = webhooks_of(found.rows)
+    return replace(  # type: ignore[return-value]
+        found, rows=[(row, webhooks.get(row.webhook_id)) for row in found.rows]
+    )
+
+
+def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
+    if state not in (PENDING, HELD):
+        return Delivery.state == state
+    holding = Delivery.webhook_id.in_(
+        sa.select(Webhook.id).where(
+            Webhook.merchant_id == merchant_id,
+            sa.or_(~Webhook.enabled, Webhook.held_at.is_not(None)),
+        )
+    )
+    return sa.and_(
+        Delivery.state == PENDING_LITERAL, holding if state == HELD else sa.not_(holding)
+    )
+
+
+def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]]:
+    """How many deliveries of each of some events are in which state, as people see them; by
+    merchant and event ID."""
+    keys = [(event.merchant_id, event.id) for event in rows if event.deliveries]
+    if not keys:
+        return {}
+    holds = sa.or_(~Webhook.enabled, Webhook.held_at.is_not(None))
+    found = db.session.execute(
+        sa.select(
+            Delivery.merchant_id, Delivery.event_id,
+            sa.case(
+                (sa.and_(Delivery.state == PENDING, holds), HELD), else_=Delivery.state
+            ).label("state"),
+        )
+        .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)
+        .where(sa.tuple_(Delivery.merchant_id, Delivery.event_id).in_(keys))
+    )
+    states: dict[tuple[int, str], Counter[str]] = {}
+    for merchant_id, event_id, state in found:
+        states.setdefault((merchant_id, event_id), Counter())[state] += 1
+    return states
+
+
+# ── What rows belong to ───────────────────────────────────────────────────────────────────
+
+
+def webhooks_of(rows: Sequence[Attempt | Delivery]) -> dict[str, Webhook]:
+    """The webhooks of some attempts or deliveries by ID, deleted ones too."""
+    ids = {row.webhook_id for row in rows}
+    owners = {row.merchant_id for row in rows}
+    if not ids:
+        return {}
+    query = sa.select(Webhook).where(Webhook.id.in_(ids), Webhook.merchant_id.in_(owners))
+    return {webhook.id: webhook for webhook in db.session.scalars(query)}
+
+
+def merchants_of(rows: Sequence[Attempt | Event]) -> dict[int, Merchant]:
+    """The merchants of some rows by ID."""
+    ids = {row.merchant_id for row in rows}
+    if not ids:
+        return {}
+    query = sa.select(Merchant).where(Merchant.id.in_(ids))
+    return {merchant.id: merchant for merchant in db.session.scalars(query)}
+
+
+def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:
+    # Each index starts with the merchant: this way one is searched once per merchant.
+    found: sa.ColumnElement[bool] = column.in_(sa.select(Merchant.id))
+    return found
+
+
+def _between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:
+    if "since" in values:
+        query = query.where(moment >= values["since"])
+    if "before" in values:
+        query = query.where(moment < values["before"])
+    return query

@@ -1,0 +1,162 @@
+"""What people look for in the logs: filters as they are typed, checked, as values of a query.
+
+Pages and the API take the same ones. Pure: no database, no request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from portal.clock import MINUTE, SECOND
+from portal.errors import FieldError, Invalid
+from portal.models.delivery import STATES, TRIGGERS
+from portal.models.webhook import METHODS
+
+EVENTS = (
+    "type", "object_type", "object_id", "source_user_type", "source_user_id", "correlation_id",
+    "event_id", "schema", "test", "since", "until",
+)
+ATTEMPTS = (
+    "webhook_id", "event_id", "status", "outcome", "error", "method", "request_id", "trigger",
+    "since", "until",
+)
+DELIVERIES = ("event_id", "webhook_id", "state", "since", "until")
+
+MAX_TEXT = 255
+"""Characters of a filter's value: no column that is searched holds more."""
+STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
+_STATUS = re.compile(r"[1-9][0-9]{2}|[1-5]xx|none")
+_ERROR = re.compile(r"[a-z0-9_]{1,40}")
+_UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
+_OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
+_WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(Z|[+-]\d\d:?\d\d)?")
+_WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_END_OF_TIME = 253_402_300_800
+"""The year 10000 in Unix seconds: what a date cannot say."""
+
+
+def clean(
+    names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC"
+) -> dict[str, Any]:
+    """The values of the filters `names` that were given; empty ones are left out.
+
+    Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already. Text
+    without a zone is a time in `zone`. In the answer `since` is a moment, and `before` the one
+    from which nothing is wanted any more: `until` includes the second, minute or day it names.
+    Raises Invalid with a pointer such as `/since` for each wrong value.
+    """
+    values: dict[str, Any] = {}
+    errors: list[FieldError] = []
+
+    def take(name: str, read: Callable[[], Any]) -> None:
+        try:
+            values[name] = read()
+        except ValueError as error:
+            errors.append(FieldError(f"/{name}", str(error)))
+
+    place: tzinfo = UTC
+    try:
+        place = zone_named(zone)
+    except ValueError as error:
+        errors.append(FieldError("/zone", str(error)))
+    for name in names:
+        value = given.get(name)
+        if value is None or value == "":
+            continue
+        if name in ("since", "until"):
+            take(name, lambda name=name, value=value: _span(name, value, place)[name == "until"])
+        else:
+            take(name, lambda name=name, value=value: _text(name, value))
+    if "until" in values:
+        values["before"] = values.pop("until")
+        if values["before"] <= values.get("since", 0):
+            errors.append(FieldError("/until", "To is before From; give a later moment."))
+    if errors:
+        raise Invalid(errors)
+    return values
+
+
+def zone_named(name: str) -> tzinfo:
+    """A time zone by its IANA name, or an offset such as +02:00; empty is UTC.
+
+    Raises ValueError with a sentence.
+    """
+    name = name.strip()
+    if name.upper() in ("", "UTC", "Z"):
+        return UTC
+    offset = _OFFSET.fullmatch(name)
+    if offset:
+        sign, hours, minutes = offset.groups()
+        distance = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(distance if sign == "+" else -distance)
+    # Asked first: ZoneInfo would open whatever file the name leads to.
+    if len(name) > 64 or name not in available_timezones():
+        raise ValueError("Give a time zone such as Europe/Berlin, an offset such as +02:00, or UTC.")
+    return ZoneInfo(name)
+
+
+def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
+    """The first moment of what was named and the first one after it, in Unix µs."""
+    if isinstance(value, int):
+        return value, (value // SECOND + 1) * SECOND
+    text = value.strip()
+    unit = SECOND
+    if _UNIX.fullmatch(text):
+        seconds = float(text)
+    else:
+        # An unescaped + of a query string arrives as a space.
+        text = re.sub(r"(T.*) (\d\d:?\d\d)$", r"\1+\2", text[:40])
+        try:
+            when = datetime.fromisoformat(text)
+            seconds = (when if when.tzinfo else when.replace(tzinfo=place)).timestamp()
+        except (ValueError, OverflowError):
+            seconds = -1
+        if _WHOLE_MINUTE.fullmatch(text):
+            unit = MINUTE
+        elif _WHOLE_DAY.fullmatch(text):
+            unit = 24 * 60 * MINUTE
+    if not 0 <= seconds < _END_OF_TIME:
+        raise ValueError(
+            f"{'From' if name == 'since' else 'To'} is no moment: give a date and time such as "
+            "2025-11-23T20:33, ISO 8601 with a zone, or Unix seconds."
+        )
+    moment = round(seconds * SECOND)
+    return moment, (moment // SECOND) * SECOND + unit
+
+
+def _text(name: str, value: Any) -> Any:
+    text = str(value).strip()
+    label = name.replace("_", " ").capitalize().replace(" id", " ID")
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{label} is over {MAX_TEXT} characters; no such value is in the log.")
+    if _CONTROL.search(text):
+        raise ValueError(f"{label} holds a control character; type it without.")
+    allowed = _CHOICES.get(name)
+    if allowed and text not in allowed:
+        raise ValueError(f"{label} is one of {', '.join(allowed)}.")
+    pattern, remedy = _PATTERNS.get(name, (None, ""))
+    if pattern and not pattern.fullmatch(text):
+        raise ValueError(remedy)
+    return text
+
+
+_CHOICES = {
+    "schema": ("ok", "flagged"),
+    "test": ("yes", "no"),
+    "outcome": ("ok", "failed"),
+    "method": METHODS,
+    "trigger": TRIGGERS,
+    "state": STATES,
+}
+_PATTERNS = {
+    "type": (_TYPE, "Give an event type such as order.created, or a group such as order.*."),
+    "status": (_STATUS, "Give a status such as 200, a class such as 5xx, or none."),
+    "error": (_ERROR, "Give an error code such as connect_timeout."),
+}

@@ -1,0 +1,269 @@
+"""One event or one attempt with all that belongs to it, as its page and the API show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import matching
+from portal.clock import DAY, now
+from portal.compose import RECORD, THIN, Payload, event_body
+from portal.errors import NotFound
+from portal.extensions import db
+from portal.models import (
+    Attempt,
+    AttemptPayload,
+    Delivery,
+    Event,
+    EventPayload,
+    Merchant,
+    Webhook,
+)
+
+RELATED = 20
+"""Related events on an event's page, of each kind."""
+SHOWN_ATTEMPTS = 10
+"""The newest attempts of each delivery on an event's page."""
+TEST_OF_ANOTHER = "test_of_another"
+CREATED_AFTER = "created_after"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A webhook and what became of an event there: a delivery with its newest attempts, or the
+    reason why there is none.
+
+    The reasons of portal.matching, and `created_after` (the event), `test_of_another` (the
+    event was a test of another webhook), `unknown` (by the settings of today it would have been
+    sent). `is_judged_by_today` says that the reason comes from settings edited after the event.
+    """
+
+    webhook: Webhook | None
+    delivery: Delivery | None
+    state: str | None
+    attempts: Sequence[Attempt]
+    reason: str | None = None
+    is_judged_by_today: bool = False
+
+
+@dataclass(frozen=True)
+class EventStory:
+    """An event's page. `payload` is None once the record data is past its days."""
+
+    event: Event
+    payload: EventPayload | None
+    payload_expires_at: int
+    destinations: list[Destination]
+    same_record: Sequence[Event]
+    same_action: Sequence[Event]
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether something of it may change by itself."""
+        return any(
+            place.delivery is not None and place.delivery.state == "pending"
+            for place in self.destinations
+        )
+
+
+@dataclass(frozen=True)
+class AttemptDetail:
+    """An attempt with its payload log, as exact bytes.
+
+    Past its days (`is_expired`) headers and bodies are None. `request_body` is None too for a
+    request without a body, and where the event's record data went first
+    (`request_body_is_lost`).
+    """
+
+    attempt: Attempt
+    event: Event | None
+    webhook: Webhook | None
+    payload_expires_at: int
+    is_expired: bool
+    request_headers: list[tuple[str, str]] | None = None
+    request_body: bytes | None = None
+    request_body_is_lost: bool = False
+    response_headers: list[tuple[str, str]] | None = None
+    response_body: bytes | None = None
+    is_truncated: bool = False
+
+
+def payload_days(merchant: Merchant) -> int:
+    """Days for which a merchant's payload logs and record data are kept."""
+    if merchant.payload_days is not None:
+        return merchant.payload_days
+    days: int = current_app.config["PORTAL"].payload_days
+    return days
+
+
+def get_event(merchant_id: int, event_id: str) -> Event:
+    """A merchant's event. Raises NotFound."""
+    event = db.session.get(Event, (merchant_id, event_id))
+    if event is None:
+        raise NotFound("There is no such event.")
+    return event
+
+
+def event_story(merchant: Merchant, event_id: str) -> EventStory:
+    """A merchant's event with its record, related events and what became of it at every
+    webhook. Raises NotFound."""
+    event = get_event(merchant.id, event_id)
+    return EventStory(
+        event=event,
+        payload=db.session.get(EventPayload, (merchant.id, event.id)),
+        payload_expires_at=event.received_at + payload_days(merchant) * DAY,
+        destinations=_destinations(merchant, event),
+        same_record=same_record(event),
+        same_action=same_action(event),
+    )
+
+
+def same_record(event: Event, limit: int = RELATED) -> Sequence[Event]:
+    """Other events of an event's record, newest first."""
+    if event.object_id is None:
+        return []
+    return _related(
+        event, limit, Event.object_id == event.object_id, Event.object_type == event.object_type
+    )
+
+
+def same_action(event: Event, limit: int = RELATED) -> Sequence[Event]:
+    """Other events of an event's action (correlation ID), newest first."""
+    if event.correlation_id is None:
+        return []
+    return _related(
+        event, limit, Event.correlation_id == event.correlation_id,
+        Event.correlation_id.is_not(None),
+    )
+
+
+def _related(event: Event, limit: int, *which: sa.ColumnElement[bool]) -> Sequence[Event]:
+    return db.session.scalars(
+        sa.select(Event)
+        .where(Event.merchant_id == event.merchant_id, Event.id != event.id, *which)
+        .order_by(Event.received_at.desc(), Event.id.desc())
+        .limit(limit)
+    ).all()
+
+
+def event_deliveries(event: Event) -> list[tuple[Delivery, Webhook | None]]:
+    """What an event was owed to, with the webhooks, deleted ones too."""
+    found = db.session.execute(
+        sa.select(Delivery, Webhook)
+        .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)
+        .where(Delivery.merchant_id == event.merchant_id, Delivery.event_id == event.id)
+        .order_by(Delivery.id)
+    )
+    return [(delivery, webhook) for delivery, webhook in found]
+
+
+def _destinations(merchant: Merchant, event: Event) -> list[Destination]:
+    tried = _attempts_by_delivery(event)
+    places = [
+        Destination(
+            webhook, delivery, Delivery.shown_state(delivery.state, webhook),
+            tried.get(delivery.id, []),
+        )
+        for delivery, webhook in event_deliveries(event)
+    ]
+    reached = {place.delivery.webhook_id for place in places if place.delivery}
+    others = db.session.scalars(
+        sa.select(Webhook)
+        .where(Webhook.merchant_id == merchant.id, Webhook.deleted_at.is_(None))
+        .order_by(Webhook.created_at.desc(), Webhook.id.desc())
+    )
+    return places + [
+        _left_out(merchant, event, webhook) for webhook in others if webhook.id not in reached
+    ]
+
+
+def _attempts_by_delivery(event: Event) -> dict[str, list[Attempt]]:
+    place = sa.func.row_number().over(
+        partition_by=Attempt.delivery_id, order_by=Attempt.id.desc()
+    )
+    numbered = (
+        sa.select(Attempt.id, place.label("place"))
+        .where(Attempt.merchant_id == event.merchant_id, Attempt.event_id == event.id)
+        .subquery()
+    )
+    newest = sa.select(numbered.c.id).where(numbered.c.place <= SHOWN_ATTEMPTS)
+    found: dict[str, list[Attempt]] = {}
+    for attempt in db.session.scalars(
+        sa.select(Attempt).where(Attempt.id.in_(newest)).order_by(Attempt.id.desc())
+    ):
+        found.setdefault(attempt.delivery_id, []).append(attempt)
+    return found
+
+
+def _left_out(merchant: Merchant, event: Event, webhook: Webhook) -> Destination:
+    reason, is_judged_by_today = _reason(merchant, event, webhook)
+    return Destination(webhook, None, None, [], reason, is_judged_by_today)
+
+
+def _reason(merchant: Merchant, event: Event, webhook: Webhook) -> tuple[str, bool]:
+    if event.is_test:
+        return TEST_OF_ANOTHER, False
+    if webhook.created_at > event.received_at:
+        return CREATED_AFTER, False
+    was_active = merchant.active and (merchant.activated_at or 0) <= event.received_at
+    reason = matching.why_not(
+        webhook, event.type, event.source_user_type, event.source_user_id, was_active
+    )
+    if reason == matching.DISABLED and (webhook.disabled_at or 0) > event.received_at:
+        reason = None if was_active else matching.FEATURE_INACTIVE
+    was_edited = webhook.updated_at > event.received_at
+    return reason or UNKNOWN, was_edited and reason != matching.FEATURE_INACTIVE
+
+
+def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
+    """A merchant's attempt with the exact bytes that were sent and that came back.
+
+    Raises NotFound.
+    """
+    attempt = db.session.scalar(
+        sa.select(Attempt).where(Attempt.merchant_id == merchant_id, Attempt.id == attempt_id)
+    )
+    if attempt is None:
+        raise NotFound("There is no such attempt.")
+    merchant = db.session.get_one(Merchant, merchant_id)
+    expires_at = attempt.attempted_at + payload_days(merchant) * DAY
+    event = db.session.get(Event, (merchant_id, attempt.event_id))
+    webhook = db.session.scalar(
+        sa.select(Webhook).where(
+            Webhook.merchant_id == merchant_id, Webhook.id == attempt.webhook_id
+        )
+    )
+    log = db.session.get(AttemptPayload, attempt.id)
+    if log is None or expires_at <= now():
+        return AttemptDetail(attempt, event, webhook, expires_at, is_expired=True)
+    body, is_lost = _request_body(merchant_id, attempt, log)
+    return AttemptDetail(
+        attempt, event, webhook, expires_at, is_expired=False,
+        request_headers=_pairs(log.request_headers),
+        request_body=body,
+        request_body_is_lost=is_lost,
+        response_headers=_pairs(log.response_headers),
+        response_body=log.response_body,
+        is_truncated=log.truncated,
+    )
+
+
+def _request_body(
+    merchant_id: int, attempt: Attempt, log: AttemptPayload
+) -> tuple[bytes | None, bool]:
+    if log.body_kind not in (RECORD, THIN):
+        return log.request_body, False
+    kept = db.session.get(EventPayload, (merchant_id, attempt.event_id))
+    if kept is None:
+        return None, True
+    payload = Payload(kept.head, kept.data, kept.previous)
+    return event_body(payload, log.body_kind == RECORD).encode(), False
+
+
+def _pairs(text: str | None) -> list[tuple[str, str]] | None:
+    return None if text is None else [(name, value) for name, value in json.loads(text)]

@@ -1,0 +1,131 @@
+"""About the code itself: which way it imports, how long its modules are, what nobody forgot."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from portal import queues
+from portal.access import ACCESS
+
+ROOT = Path(__file__).resolve().parent.parent
+PORTAL = ROOT / "portal"
+MODULES = sorted(PORTAL.rglob("*.py"))
+MAX_LINES = 400
+
+# From top to bottom; a module imports from its own level or from below.
+LEVELS = (
+    ("wsgi", "worker"),
+    ("portal", "portal.supervisor", "portal.cli"),
+    ("portal.views", "portal.api"),
+    ("portal.access", "portal.jobs"),
+    ("stages",),
+    (
+        "portal.models", "portal.queues", "portal.compose", "portal.transport", "portal.matching",
+        "portal.signing", "portal.retry", "portal.egress", "portal.templating", "portal.vault",
+        "portal.strict_json", "portal.schema",
+    ),
+    ("portal.extensions", "portal.config", "portal.clock", "portal.ids", "portal.errors"),
+)
+PURE = ("signing", "retry", "matching", "egress")
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def level_of(module: str) -> int:
+    for level, names in enumerate(LEVELS):
+        for name in names:
+            if module == name or (name != "portal" and module.startswith(name + ".")):
+                return level
+    return next(level for level, names in enumerate(LEVELS) if "stages" in names)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (ROOT / Path(*whole.split("."))).with_suffix(".py").exists() or (
+                    ROOT / Path(*whole.split(".")) / "__init__.py"
+                ).exists()
+                found.add(whole if is_module else node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path):
+    module = name_of(path)
+    for imported in imports_of(path):
+        if imported.startswith("portal"):
+            assert level_of(imported) >= level_of(module), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_knows_no_framework_no_database_and_no_clock(name: str):
+    outside = {"flask", "sqlalchemy", "redis", "rq", "requests", "time", "datetime", "random"}
+    imported = {module.split(".")[0] for module in imports_of(PORTAL / f"{name}.py")}
+    assert not imported & outside
+    assert "portal" not in imported
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_can_be_read_at_one_sitting(path: Path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_public_functions_have_docstrings(path: Path):
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{name_of(path)}.{node.name}"
+
+
+def test_every_route_says_who_may_call_it(app: Flask):
+    routes = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert routes == set(ACCESS)
+
+
+@pytest.mark.parametrize("path", queues.JOB_PATHS)
+def test_every_queued_job_exists(path: str):
+    module, _, name = path.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_vendored_files_are_what_their_makers_published():
+    for sums in (ROOT / "static" / "vendor").rglob("SHA256SUMS"):
+        for line in sums.read_text().splitlines():
+            digest, name = line.split()
+            content = (sums.parent / name.lstrip("*")).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == digest, name
+    assert list((ROOT / "static" / "vendor").rglob("SHA256SUMS"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((PORTAL / "templates").rglob("*.html")), ROOT / "static" / "app.css",
+     ROOT / "static" / "app.js"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_pages_load_nothing_from_elsewhere_and_hold_no_inline_code(path: Path):
+    text = path.read_text()
+    assert not re.search(r"""(?:src|href|action)\s*=\s*["'](?:https?:)?//""", text)
+    assert not re.search(r"""url\(\s*["']?(?:https?:)?//|@import""", text)
+    assert not re.search(r"""<script(?![^>]*\bsrc=)|<style|\sstyle\s*=|\son[a-z]+\s*=|hx-on""", text)
+
+
+def test_nothing_is_left_for_later():
+    for path in MODULES:
+        assert not re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text()), path

@@ -1,0 +1,42 @@
+"""What can be set and called is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from portal.config import SETTINGS, Setting
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_documented_with_its_default(setting: Setting):
+    lines = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| `PORTAL_{setting.name}` |")]
+    assert setting.help in line
+    assert not setting.default or f"`{setting.default}`" in line
+
+
+def test_every_endpoint_is_documented(app: Flask):
+    text = (ROOT / "docs" / "api.md").read_text()
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("api."):
+            path = rule.rule.removeprefix("/api/v1")
+            path = path.replace("<path:", "<").replace("<string:", "<")
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                assert path.split("<")[0].rstrip("/") in text, f"{method} {path}"
+
+
+def test_the_changelog_has_an_unreleased_part():
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_document_that_is_linked_exists():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for part in document.read_text().split("](")[1:]:
+            target = part.split(")")[0].split("#")[0]
+            if target and "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -1,0 +1,88 @@
+"""The portal knows how it is itself, at little cost."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from redis import Redis
+
+from portal import queues, vitals
+from portal.clock import HOUR, now
+from portal.extensions import db
+from portal.models import Merchant
+from tests import factories
+from tests.conftest import on_both_databases
+
+
+@on_both_databases
+def test_what_waits_is_counted_by_why_it_waits(merchant: Merchant) -> None:
+    well = factories.make_webhook(merchant)
+    held = factories.make_webhook(merchant, held_at=1)
+    disabled = factories.make_webhook(merchant, enabled=False)
+    event = factories.make_event(merchant)
+    factories.make_delivery(event, well)
+    factories.make_delivery(event, well, next_attempt_at=now() + HOUR)
+    factories.make_delivery(event, well, "succeeded")
+    factories.make_delivery(event, held)
+    factories.make_delivery(event, disabled)
+    assert vitals.backlog() == {"due": 1, "scheduled": 1, "held": 2}
+
+
+@on_both_databases
+def test_the_last_minute_is_counted(merchant: Merchant) -> None:
+    webhook = factories.make_webhook(merchant)
+    factories.make_event(merchant, received_at=now() - HOUR)
+    delivery = factories.make_delivery(factories.make_event(merchant), webhook)
+    factories.make_attempt(delivery, 200)
+    factories.make_attempt(delivery, 500)
+    factories.make_attempt(delivery, None, error="connect_timeout")
+    factories.make_attempt(delivery, id="req_0195fffffffff7000000000000000000")
+    assert vitals.events_last_minute() == 1
+    assert vitals.attempts_last_minute() == {"succeeded": 1, "failed": 2}
+
+
+def test_a_growing_backlog_is_counted_to_its_cap(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "BACKLOG_CAP", 2)
+    webhook, event = factories.make_webhook(merchant), factories.make_event(merchant)
+    for _ in range(4):
+        factories.make_delivery(event, webhook)
+    assert vitals.backlog()["due"] == 2
+
+
+@on_both_databases
+def test_everything_is_well(app: Flask) -> None:
+    assert (vitals.database_state(), vitals.redis_state()) == ("ok", "ok")
+
+
+def test_a_redis_at_its_memory_limit_is_full(app: Flask, valkey: str) -> None:
+    server = Redis.from_url(valkey)
+    server.config_set("maxmemory", 1_000_000)
+    try:
+        assert vitals.redis_state() == "full"
+    finally:
+        server.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_is_away_is_said_to_be(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "client", lambda: Redis("127.0.0.1", 1, socket_timeout=1))
+    assert vitals.redis_state() == "unavailable"
+
+
+def test_a_database_that_is_away_is_said_to_be(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db.session.remove()
+    db.engine.dispose()
+    monkeypatch.setattr(db.engine.dialect, "connect", _cannot_connect(db.engine.dialect.connect))
+    assert vitals.database_state() == "unavailable"
+
+
+def _cannot_connect(connect):  # type: ignore[no-untyped-def]
+    def fail(*_args: object, **_kwargs: object) -> object:
+        return connect("/no/such/directory/portal.db")
+
+    return fail

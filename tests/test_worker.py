@@ -1,0 +1,155 @@
+"""Real workers, real signals: nothing is lost, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from redis import Redis
+
+from portal import ingest, jobs
+from portal.extensions import db
+from portal.models import Attempt, Delivery, Lane, Merchant
+from tests.conftest import on_both_databases
+from tests.factories import make_webhook
+from tests.receiver import Receiver
+
+pytestmark = pytest.mark.engine
+
+ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
+Start = Callable[..., subprocess.Popen[bytes]]
+Wait = Callable[..., None]
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "2", "SWEEP_SECONDS": "1", "RETRY_SCHEDULE": "0 2 2 2"}
+
+
+def send(merchant: Merchant, count: int = 1) -> list[str]:
+    answers = ingest.ingest_events(merchant, [ORDER] * count, batch=True)
+    return [answer.id for answer in answers]
+
+
+def states() -> dict[str, int]:
+    db.session.rollback()
+    return dict(
+        db.session.execute(
+            sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)
+        ).all()  # type: ignore[arg-type]
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+
+
+@on_both_databases
+def test_an_event_is_delivered_within_a_second(
+    merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait
+):
+    make_webhook(merchant, receiver.url())
+    processes("worker.py", "--part", "deliver")
+    send(merchant)
+    wait_for(lambda: len(receiver.ledger) == 1)
+    for count in range(2, 5):
+        sent_at = time.time()
+        send(merchant)
+        wait_for(lambda count=count: len(receiver.ledger) == count)
+        assert receiver.ledger[-1].at - sent_at < 1
+    wait_for(lambda: states() == {"succeeded": 4})
+
+
+@on_both_databases
+def test_killed_workers_and_a_wiped_redis_lose_nothing(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    valkey: str,
+):
+    make_webhook(merchant, receiver.url())
+    receiver.will_answer([500, 500, 200])
+    workers = [processes("worker.py", "--part", "deliver") for _ in range(2)]
+    processes("worker.py", "--part", "maintenance")
+    processes("worker.py", "--part", "cron")
+    (event_id,) = send(merchant)
+    wait_for(lambda: len(receiver.ledger) == 1)
+    for worker in workers:
+        kill(worker)
+    Redis.from_url(valkey).flushall()
+    processes("worker.py", "--part", "deliver")
+    wait_for(lambda: states() == {"succeeded": 1}, seconds=60)
+    assert set(receiver.ids()) == {event_id}
+    assert len({request.body for request in receiver.ledger}) == 1
+    # Three attempts, or one more where the kill came between the answer and its record.
+    assert 3 <= len(receiver.ledger) <= 4
+    assert [request.at for request in receiver.ledger] == sorted(
+        request.at for request in receiver.ledger
+    )
+
+
+def test_a_worker_killed_in_mid_flight_is_followed_by_one_that_sends_again(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait
+):
+    make_webhook(merchant, receiver.url())
+    receiver.delay = 1.5
+    worker = processes("worker.py", "--part", "deliver")
+    ids = send(merchant, 30)
+    wait_for(lambda: len(receiver.ledger) >= 5)
+    kill(worker)
+    receiver.delay = 0
+    processes("worker.py", "--part", "deliver")
+    processes("worker.py", "--part", "maintenance")
+    processes("worker.py", "--part", "cron")
+    wait_for(lambda: states() == {"succeeded": 30}, seconds=60)
+    assert set(receiver.ids()) == set(ids)
+
+
+def test_sigterm_finishes_what_is_in_flight_and_gives_the_lane_back(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait
+):
+    make_webhook(merchant, receiver.url())
+    receiver.delay = 1.0
+    worker = processes("worker.py", "--part", "deliver")
+    send(merchant, 50)
+    wait_for(lambda: len(receiver.ledger) >= 5)
+    in_flight = len(receiver.ledger)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    db.session.rollback()
+    recorded = db.session.scalar(sa.select(sa.func.count()).select_from(Attempt))
+    assert recorded == len(receiver.ledger) >= in_flight
+    assert not db.session.scalars(sa.select(Lane.owner).where(Lane.owner.is_not(None))).all()
+    assert states()["pending"] == 50 - len(receiver.ledger)
+
+
+def test_a_pickle_planted_in_redis_never_runs(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    valkey: str, tmp_path,
+):
+    from rq import Queue
+
+    victim = tmp_path / "touched"
+    Queue("deliveries", connection=Redis.from_url(valkey)).enqueue(os.mkdir, str(victim))
+    make_webhook(merchant, receiver.url())
+    processes("worker.py", "--part", "deliver")
+    send(merchant)
+    wait_for(lambda: states() == {"succeeded": 1}, seconds=30)
+    assert not victim.exists()
+
+
+def test_the_sweep_finds_work_whose_wake_up_call_was_lost(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    valkey: str,
+):
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    Redis.from_url(valkey).flushall()
+    processes("worker.py", "--part", "deliver")
+    assert jobs.sweep() == 1
+    wait_for(lambda: states() == {"succeeded": 1})

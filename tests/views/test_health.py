@@ -1,0 +1,68 @@
+"""For machines that watch: alive, ready, and numbers, without a sign-in."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from portal import vitals
+from portal.models import Merchant
+from tests import factories
+
+
+def test_a_process_that_answers_is_alive(client: FlaskClient) -> None:
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_ready_with_everything_in_reach(client: FlaskClient) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json == {"status": "ok", "database": "ok", "redis": "ok"}
+
+
+@pytest.mark.parametrize("state", ["unavailable", "full"])
+def test_degraded_and_still_ready_without_redis(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr(vitals, "redis_state", lambda: state)
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json == {"status": "degraded", "database": "ok", "redis": state}
+
+
+def test_not_ready_without_the_database(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "database_state", lambda: "unavailable")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json == {"status": "unavailable", "database": "unavailable", "redis": "ok"}
+
+
+def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Merchant) -> None:
+    webhook, event = factories.make_webhook(merchant), factories.make_event(merchant)
+    factories.make_attempt(factories.make_delivery(event, webhook), 500)
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain")
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert values == {
+        ("portal_events_accepted_last_minute",): 1,
+        ("portal_attempts_last_minute", "succeeded"): 0,
+        ("portal_attempts_last_minute", "failed"): 1,
+        ("portal_deliveries_waiting", "due"): 1,
+        ("portal_deliveries_waiting", "scheduled"): 0,
+        ("portal_deliveries_waiting", "held"): 0,
+    }
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_machines_get_no_cookie(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert "Set-Cookie" not in answer.headers
+    assert "Vary" not in answer.headers

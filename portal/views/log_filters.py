@@ -58,7 +58,7 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
     slug = {"slug": merchant.slug} if merchant else {}
     asked = Asked(
         typed, typed.get("zone", "UTC"), merchant.id if merchant else None,
-        url_for(endpoint, **slug, **typed),
+        url_for(endpoint, **{**slug, **typed})  # type: ignore[arg-type],
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))
@@ -80,10 +80,10 @@ def is_live() -> bool:
     return rendering.wants_fragment() and "after" in request.args
 
 
-def answer(page: str, fragment: str, asked: Asked, **context: Any) -> Response:
+def answer(template: str, fragment: str, asked: Asked, /, **context: Any) -> Response:
     """A log page, or the part of it that HTMX swaps; the address bar follows the filters."""
     response = rendering.render(
-        page, fragment, asked.status, asked=asked, typed=asked.typed, errors=asked.errors,
+        template, fragment, asked.status, asked=asked, typed=asked.typed, errors=asked.errors,
         url=asked.url, is_staff_log=g.merchant is None, **context,
     )
     if rendering.wants_fragment():

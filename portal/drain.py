@@ -12,26 +12,25 @@ import os
 import socket
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
-from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from portal import health, lanes, queues, recording
 from portal.clock import now
-from portal.compose import ComposeError, Composer, Outgoing, Payload, Target
+from portal.compose import ComposeError, Outgoing
 from portal.errors import Unavailable
-from portal.extensions import db, reading, table, writing
+from portal.extensions import db, reading, writing
 from portal.ids import new_id
-from portal.models import Delivery, EventPayload, Webhook
+from portal.lines import Line, size
+from portal.models import Delivery, Webhook
 from portal.models.delivery import PENDING_LITERAL
 from portal.recording import PAYLOAD_EXPIRED, Due, Tried
 from portal.retry import SLOW_DOWN
 from portal.transport import Answer, Transport
+from portal.wakes import Wakes
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks."""
@@ -49,8 +48,6 @@ KEEP_ALIVE_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-_delivery = table(Delivery)
-_payload = table(EventPayload)
 
 
 def drain(
@@ -74,71 +71,19 @@ def drain(
         run.close()
 
 
-class _Line:
-    """One webhook while it is being drained."""
-
-    webhook_id: str
-    merchant_id: int
-    lane: int
-    url: str
-    method: str
-    composer: Composer
-    schedule: tuple[int, ...]
-    timeout_seconds: int
-    health: health.Health
-
-    def __init__(self) -> None:
-        self.updated_at = 0
-        self.secrets_until: int | None = None
-        self.buffer: deque[Due] = deque()
-        self.known: set[str] = set()
-        """IDs that are buffered, in flight or not yet recorded: not to be read again."""
-        self.in_flight = 0
-        self.may_have_more = True
-        self.paused_until = 0.0
-        self.cap = self.most = float(current_app.config["PORTAL"].max_in_flight)
-
-    def take_settings(self, webhook: Webhook, moment: int) -> None:
-        """Use the webhook's settings and secrets as they are at `moment` (Unix µs)."""
-        config = current_app.config["PORTAL"]
-        self.webhook_id = webhook.id
-        self.merchant_id = webhook.merchant_id
-        self.lane = webhook.lane
-        self.updated_at = webhook.updated_at
-        self.url = webhook.url
-        self.method = webhook.method
-        self.composer = Composer(Target.of(webhook, moment))
-        overlap_end = webhook.old_secret_until or 0
-        self.secrets_until = overlap_end if overlap_end > moment else None
-        self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
-        self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
-        self.health = health.Health(
-            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
-        )
-
-    def room(self, moment: int) -> int:
-        """How many more requests may be started now."""
-        if time.monotonic() < self.paused_until:
-            return 0
-        if self.health.held_at is not None:
-            probe_due = (self.health.next_probe_at or 0) <= moment
-            return 1 if probe_due and not self.in_flight else 0
-        return max(0, int(self.cap) - self.in_flight)
-
-
 class _Drain:
     def __init__(self) -> None:
         self._config = current_app.config["PORTAL"]
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
-        self._lines: dict[str, _Line] = {}
-        self._transport: Transport[tuple[_Line, Due, Outgoing, str, int]] = Transport(
+        self._lines: dict[str, Line] = {}
+        self._transport: Transport[tuple[Line, Due, Outgoing, str, int]] = Transport(
             self._config.egress_allow
         )
-        self._done: list[tuple[_Line, Tried]] = []
+        self._done: list[tuple[Line, Tried]] = []
         self._oldest_done = 0.0
         self._buffered_bytes = 0
-        self._wakes = _Wakes(self._transport)
+        self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
         self.attempts = 0
 
@@ -249,57 +194,26 @@ class _Drain:
                     if not line.known:
                         del self._lines[webhook_id]
             for webhook_id, updated_at in wanted.items():
-                line = self._lines.setdefault(webhook_id, _Line())
+                line = self._lines.setdefault(webhook_id, Line())
                 expired = line.secrets_until is not None and line.secrets_until <= moment
                 if line.updated_at != updated_at or expired:
                     self._drop_buffer(line)
                     line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
                 line.may_have_more = True
 
-    def _drop_buffer(self, line: _Line) -> None:
-        for due in line.buffer:
-            line.known.discard(due.id)
-            self._buffered_bytes -= _size(due)
-        line.buffer.clear()
+    def _drop_buffer(self, line: Line) -> None:
+        self._buffered_bytes -= line.drop_buffer()
 
     def _refill(self) -> None:
         for line in self._lines.values():
             if line.may_have_more and not line.buffer and line.room(now()):
                 self._fill(line)
 
-    def _fill(self, line: _Line) -> None:
-        """Read what is due for a webhook, first attempts before retries."""
-        want = BUFFER if self._buffered_bytes < BUFFER_BYTES else 1
-        if line.health.held_at is not None:
-            want = 1
-        moment = now()
-        found: list[Due] = []
-        line.may_have_more = False
-        with reading():
-            for is_retry in (False, True):
-                # Rows that are known are due until they are recorded, so they come again.
-                limit = want - len(found) + len(line.known)
-                rows = db.session.execute(_DUE, {
-                    "webhook_id": line.webhook_id, "is_retry": is_retry, "moment": moment,
-                    "count": limit,
-                }).all()
-                line.may_have_more |= len(rows) == limit
-                found += [
-                    Due(
-                        row.id, row.merchant_id, row.event_id, line.webhook_id, row.attempts,
-                        row.step, row.trigger,
-                        None if row.head is None else Payload(row.head, row.data, row.previous),
-                    )
-                    for row in rows
-                    if row.id not in line.known
-                ][: want - len(found)]
-                if len(found) >= want:
-                    line.may_have_more = True
-                    break
-        for due in found:
-            line.buffer.append(due)
-            line.known.add(due.id)
-            self._buffered_bytes += _size(due)
+    def _fill(self, line: Line) -> None:
+        """Read what is due for a webhook; one delivery at a time while much is read ahead."""
+        self._buffered_bytes += line.fill(
+            BUFFER if self._buffered_bytes < BUFFER_BYTES else 1, now()
+        )
 
     # -- out and back -----------------------------------------------------------------------
 
@@ -316,8 +230,8 @@ class _Drain:
                         still.append(line)
             waiting = still
 
-    def _send(self, line: _Line, due: Due) -> None:
-        self._buffered_bytes -= _size(due)
+    def _send(self, line: Line, due: Due) -> None:
+        self._buffered_bytes -= size(due)
         moment = now()
         request_id = new_id("req")
         line.in_flight += 1
@@ -338,7 +252,7 @@ class _Drain:
         )
 
     def _take_answer(
-        self, line: _Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
+        self, line: Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
         answer: Answer,
     ) -> None:
         line.in_flight -= 1
@@ -385,7 +299,7 @@ class _Drain:
         for line, tried in done:
             line.known.discard(tried.due.id)
 
-    def _write(self, done: list[tuple[_Line, Tried]]) -> None:
+    def _write(self, done: list[tuple[Line, Tried]]) -> None:
         touched = {line.lane for line, _ in done}
         moment = now()
         changes = []
@@ -442,100 +356,3 @@ class _Drain:
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
         return any(self.take(lane) for lane in lanes.forgotten()[:1])
-
-
-class _Wakes:
-    """Wake-up calls for the lanes of a drain, as a socket among those that libcurl waits for.
-
-    Without Redis the drain goes on by polling.
-    """
-
-    def __init__(self, transport: Transport[tuple[_Line, Due, Outgoing, str, int]]):
-        self._transport = transport
-        self._lanes: set[int] = set()
-        self._pubsub: PubSub | None = None
-        self._fd: int | None = None
-        self._again_at = 0.0
-
-    def listen(self, lane: int) -> None:
-        """Listen for a lane's calls too."""
-        self._lanes.add(lane)
-        self._again_at = 0.0
-        self._connect([lane])
-
-    def called(self) -> bool:
-        """Whether there was a call since the last question."""
-        if self._fd is None:
-            if time.monotonic() >= self._again_at:
-                self._connect(sorted(self._lanes))
-            return False
-        if not self._transport.woken:
-            return False
-        called = False
-        try:
-            assert self._pubsub is not None
-            while (message := self._pubsub.get_message(timeout=0)) is not None:
-                called |= message["type"] == "message"
-        except (RedisError, OSError):
-            self._drop()
-        return called
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._drop()
-
-    def _connect(self, fresh: list[int]) -> None:
-        try:
-            if self._pubsub is None:
-                self._pubsub = queues.client().pubsub()
-            self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
-            if self._fd is None:
-                connection: Any = self._pubsub.connection
-                self._fd = connection._sock.fileno()
-                self._transport.watch(self._fd)
-        except (RedisError, OSError, AttributeError):
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._fd is not None:
-            self._transport.unwatch(self._fd)
-            self._fd = None
-        if self._pubsub is not None:
-            try:
-                self._pubsub.close()
-            except (RedisError, OSError) as error:
-                _log.debug("The wake-up connection was gone already: %s", error)
-            self._pubsub = None
-        self._again_at = time.monotonic() + queues.QUIET_SECONDS
-
-
-def _size(due: Due) -> int:
-    if due.payload is None:
-        return 0
-    return len(due.payload.head) + len(due.payload.data or "") + len(due.payload.previous or "")
-
-
-_DUE = (
-    sa.select(
-        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.attempts,
-        _delivery.c.step, _delivery.c.trigger, _payload.c.head, _payload.c.data,
-        _payload.c.previous,
-    )
-    .select_from(
-        _delivery.outerjoin(
-            _payload,
-            sa.and_(
-                _payload.c.merchant_id == _delivery.c.merchant_id,
-                _payload.c.event_id == _delivery.c.event_id,
-            ),
-        )
-    )
-    .where(
-        _delivery.c.webhook_id == sa.bindparam("webhook_id"),
-        _delivery.c.state == PENDING_LITERAL,
-        _delivery.c.is_retry == sa.bindparam("is_retry"),
-        _delivery.c.next_attempt_at <= sa.bindparam("moment"),
-    )
-    .order_by(_delivery.c.next_attempt_at)
-    .limit(sa.bindparam("count"))
-)

@@ -1,0 +1,151 @@
+"""A webhook's line in a drain: what is read ahead for it, and how much it may have in flight.
+
+One line for each webhook, so that one that hangs holds its own cap and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import health
+from portal.compose import Composer, Payload, Target
+from portal.extensions import db, reading, table
+from portal.models import Delivery, EventPayload, Webhook
+from portal.models.delivery import PENDING_LITERAL
+from portal.recording import Due
+
+_delivery = table(Delivery)
+_payload = table(EventPayload)
+
+
+class Line:
+    """A webhook with a buffer of what is due to it, and how many requests it may have at once."""
+
+    webhook_id: str
+    merchant_id: int
+    lane: int
+    url: str
+    method: str
+    composer: Composer
+    schedule: tuple[int, ...]
+    timeout_seconds: int
+    health: health.Health
+
+    def __init__(self) -> None:
+        self.updated_at = 0
+        self.secrets_until: int | None = None
+        self.buffer: deque[Due] = deque()
+        self.known: set[str] = set()
+        """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self.in_flight = 0
+        self.may_have_more = True
+        self.paused_until = 0.0
+        self.cap = self.most = float(current_app.config["PORTAL"].max_in_flight)
+
+    def take_settings(self, webhook: Webhook, moment: int) -> None:
+        """Use the webhook's settings and secrets as they are at `moment` (Unix µs)."""
+        config = current_app.config["PORTAL"]
+        self.webhook_id = webhook.id
+        self.merchant_id = webhook.merchant_id
+        self.lane = webhook.lane
+        self.updated_at = webhook.updated_at
+        self.url = webhook.url
+        self.method = webhook.method
+        self.composer = Composer(Target.of(webhook, moment))
+        overlap_end = webhook.old_secret_until or 0
+        self.secrets_until = overlap_end if overlap_end > moment else None
+        self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
+        self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
+        self.health = health.Health(
+            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
+        )
+
+    def room(self, moment: int) -> int:
+        """How many more requests may be started now."""
+        if time.monotonic() < self.paused_until:
+            return 0
+        if self.health.held_at is not None:
+            probe_due = (self.health.next_probe_at or 0) <= moment
+            return 1 if probe_due and not self.in_flight else 0
+        return max(0, int(self.cap) - self.in_flight)
+
+    def drop_buffer(self) -> int:
+        """Forget what was read ahead; it stays due in the database. Its size in characters."""
+        dropped = 0
+        for due in self.buffer:
+            self.known.discard(due.id)
+            dropped += size(due)
+        self.buffer.clear()
+        return dropped
+
+    def fill(self, want: int, moment: int) -> int:
+        """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
+        attempts before retries; their size in characters.
+
+        A held webhook has one read, to probe it with.
+        """
+        if self.health.held_at is not None:
+            want = 1
+        found: list[Due] = []
+        self.may_have_more = False
+        with reading():
+            for is_retry in (False, True):
+                # Rows that are known are due until they are recorded, so they come again.
+                limit = want - len(found) + len(self.known)
+                rows = db.session.execute(_DUE, {
+                    "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
+                    "count": limit,
+                }).all()
+                self.may_have_more |= len(rows) == limit
+                found += [
+                    Due(
+                        row.id, row.merchant_id, row.event_id, self.webhook_id, row.attempts,
+                        row.step, row.trigger,
+                        None if row.head is None else Payload(row.head, row.data, row.previous),
+                    )
+                    for row in rows
+                    if row.id not in self.known
+                ][: want - len(found)]
+                if len(found) >= want:
+                    self.may_have_more = True
+                    break
+        self.buffer.extend(found)
+        self.known.update(due.id for due in found)
+        return sum(map(size, found))
+
+
+def size(due: Due) -> int:
+    """Characters of the payload that a delivery carries in memory."""
+    if due.payload is None:
+        return 0
+    return len(due.payload.head) + len(due.payload.data or "") + len(due.payload.previous or "")
+
+
+_DUE = (
+    sa.select(
+        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.attempts,
+        _delivery.c.step, _delivery.c.trigger, _payload.c.head, _payload.c.data,
+        _payload.c.previous,
+    )
+    .select_from(
+        _delivery.outerjoin(
+            _payload,
+            sa.and_(
+                _payload.c.merchant_id == _delivery.c.merchant_id,
+                _payload.c.event_id == _delivery.c.event_id,
+            ),
+        )
+    )
+    .where(
+        _delivery.c.webhook_id == sa.bindparam("webhook_id"),
+        _delivery.c.state == PENDING_LITERAL,
+        _delivery.c.is_retry == sa.bindparam("is_retry"),
+        _delivery.c.next_attempt_at <= sa.bindparam("moment"),
+    )
+    .order_by(_delivery.c.next_attempt_at)
+    .limit(sa.bindparam("count"))
+)

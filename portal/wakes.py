@@ -1,0 +1,80 @@
+"""Wake-up calls from Redis for a drain (portal.queues.wake makes them)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from portal import queues
+from portal.transport import Transport
+
+_log = logging.getLogger(__name__)
+
+
+class Wakes:
+    """Wake-up calls for the lanes of a drain, as a socket among those that libcurl waits for.
+
+    Without Redis the drain goes on by polling.
+    """
+
+    def __init__(self, transport: Transport[Any]):
+        self._transport = transport
+        self._lanes: set[int] = set()
+        self._pubsub: PubSub | None = None
+        self._fd: int | None = None
+        self._again_at = 0.0
+
+    def listen(self, lane: int) -> None:
+        """Listen for a lane's calls too."""
+        self._lanes.add(lane)
+        self._again_at = 0.0
+        self._connect([lane])
+
+    def called(self) -> bool:
+        """Whether there was a call since the last question."""
+        if self._fd is None:
+            if time.monotonic() >= self._again_at:
+                self._connect(sorted(self._lanes))
+            return False
+        if not self._transport.woken:
+            return False
+        called = False
+        try:
+            assert self._pubsub is not None
+            while (message := self._pubsub.get_message(timeout=0)) is not None:
+                called |= message["type"] == "message"
+        except (RedisError, OSError):
+            self._drop()
+        return called
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._drop()
+
+    def _connect(self, fresh: list[int]) -> None:
+        try:
+            if self._pubsub is None:
+                self._pubsub = queues.client().pubsub()
+            self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
+            if self._fd is None:
+                connection: Any = self._pubsub.connection
+                self._fd = connection._sock.fileno()
+                self._transport.watch(self._fd)
+        except (RedisError, OSError, AttributeError):
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._fd is not None:
+            self._transport.unwatch(self._fd)
+            self._fd = None
+        if self._pubsub is not None:
+            try:
+                self._pubsub.close()
+            except (RedisError, OSError) as error:
+                _log.debug("The wake-up connection was gone already: %s", error)
+            self._pubsub = None
+        self._again_at = time.monotonic() + queues.QUIET_SECONDS

@@ -20,7 +20,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import create_app, jobs, lanes, queues
+from portal import create_app, jobs, lanes, queues, supervisor
 from portal.config import Config, SettingError, load_config
 
 SCRIPT = str(Path(__file__).resolve())
@@ -108,8 +108,6 @@ def main() -> None:
     elif arguments.part == "deliver" and arguments.processes in (0, 1):
         run_worker(queues.DELIVERIES)
     else:
-        from portal import supervisor
-
         processes = arguments.processes or config.workers
         commands = {
             f"deliver-{number + 1}": [sys.executable, SCRIPT, "--part", "deliver"]

@@ -106,7 +106,7 @@ def _event_walk(scope: int | None) -> Walk[Event]:
 
 def _events(
     scope: int | None, given: Mapping[str, Any] | None, zone: str
-) -> sa.Select[tuple[Event]]:
+) -> sa.Select[Event]:
     values = filters.clean(filters.EVENTS, given or {}, zone)
     query = sa.select(Event)
     if scope is not None:
@@ -174,7 +174,7 @@ def _attempt_walk(scope: int | None) -> Walk[Attempt]:
 
 def _attempts(
     scope: int | None, given: Mapping[str, Any] | None, zone: str
-) -> sa.Select[tuple[Attempt]]:
+) -> sa.Select[Attempt]:
     values = filters.clean(filters.ATTEMPTS, given or {}, zone)
     query = sa.select(Attempt)
     merchant = Attempt.merchant_id
@@ -258,7 +258,7 @@ def deliveries(
     )
     found = keyset.page(_between(query, moment, values), walk, cursor, limit)
     webhooks = webhooks_of(found.rows)
-    return replace(  # type: ignore[return-value]
+    return replace(
         found, rows=[(row, webhooks.get(row.webhook_id)) for row in found.rows]
     )
 

@@ -6,7 +6,7 @@ Pages and the API take the same ones. Pure: no database, no request.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -55,12 +55,6 @@ def clean(
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
 
-    def take(name: str, read: Callable[[], Any]) -> None:
-        try:
-            values[name] = read()
-        except ValueError as error:
-            errors.append(FieldError(f"/{name}", str(error)))
-
     place: tzinfo = UTC
     try:
         place = zone_named(zone)
@@ -70,10 +64,13 @@ def clean(
         value = given.get(name)
         if value is None or value == "":
             continue
-        if name in ("since", "until"):
-            take(name, lambda name=name, value=value: _span(name, value, place)[name == "until"])
-        else:
-            take(name, lambda name=name, value=value: _text(name, value))
+        try:
+            if name in ("since", "until"):
+                values[name] = _span(name, value, place)[name == "until"]
+            else:
+                values[name] = _text(name, value)
+        except ValueError as error:
+            errors.append(FieldError(f"/{name}", str(error)))
     if "until" in values:
         values["before"] = values.pop("until")
         if values["before"] <= values.get("since", 0):
@@ -98,7 +95,9 @@ def zone_named(name: str) -> tzinfo:
         return timezone(distance if sign == "+" else -distance)
     # Asked first: ZoneInfo would open whatever file the name leads to.
     if len(name) > 64 or name not in available_timezones():
-        raise ValueError("Give a time zone such as Europe/Berlin, an offset such as +02:00, or UTC.")
+        raise ValueError(
+            "Give a time zone such as Europe/Berlin, an offset such as +02:00, or UTC."
+        )
     return ZoneInfo(name)
 
 

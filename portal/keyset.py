@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from flask import current_app
 from itsdangerous import BadData, URLSafeSerializer
+from sqlalchemy.orm import InstrumentedAttribute
 
 from portal.errors import FieldError, Invalid
 from portal.extensions import db
@@ -32,7 +33,7 @@ class Walk(Generic[Row]):
     """One way through a log, the newest row first: an index, and the key of a row in it."""
 
     name: str
-    columns: tuple[sa.ColumnElement[Any], ...]
+    columns: tuple[sa.ColumnElement[Any] | InstrumentedAttribute[Any], ...]
     key: Callable[[Row], list[Any]]
     horizon: Callable[[Row | None], list[Any]]
     """The key from which on rows may still appear that are older than this row (None: than the
@@ -48,7 +49,7 @@ class LogPage(Page[Row]):
 
 
 def page(
-    query: sa.Select[tuple[Row]], walk: Walk[Row], cursor: str | None, limit: int
+    query: sa.Select[Row], walk: Walk[Row], cursor: str | None, limit: int
 ) -> LogPage[Row]:
     """The rows of `query` from `cursor` on (None or empty: from the newest).
 
@@ -95,7 +96,7 @@ def news(query: sa.Select[Any], walk: Walk[Any], mark: str) -> int:
     return max(0, count - seen)
 
 
-def in_view(query: sa.Select[tuple[Row]], walk: Walk[Row], view: str) -> Sequence[Row]:
+def in_view(query: sa.Select[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     """The rows that a page shows, as they are now. Raises BadCursor."""
     _, (newest, oldest) = _unseal(walk, view, _VIEW)
     key = sa.tuple_(*walk.columns)

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -252,7 +252,7 @@ def _check_port(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _lock(data_dir: Path) -> contextlib.AbstractContextManager[IO[str]]:  # type: ignore[misc]
+def _lock(data_dir: Path) -> Iterator[IO[str]]:
     with (data_dir / "portal.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

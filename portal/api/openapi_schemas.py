@@ -186,7 +186,9 @@ SCHEMAS: dict[str, Schema] = {
     "WebhookWithSecret": _object(_WEBHOOK | {"secret": _SECRET}),
     "Webhooks": _list_of("Webhook"),
     "Rotation": _object({
-        "overlap_hours": {"type": "integer", "minimum": 0, "maximum": MAX_OVERLAP_HOURS, "default": 24},
+        "overlap_hours": {
+            "type": "integer", "minimum": 0, "maximum": MAX_OVERLAP_HOURS, "default": 24,
+        },
     }, ()),
     "Test": _object({"type": TEXT}),
     "Disabling": _object({"reason": TEXT}, ()),

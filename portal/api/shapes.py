@@ -35,8 +35,8 @@ def event_with_record(
 ) -> dict[str, Any]:
     """An event with its record data; None once that has expired (`payload_expires_at`, Unix µs)."""
     return event(row) | {
-        "data": _record(payload and payload.data),
-        "previous": _record(payload and payload.previous),
+        "data": _record(payload.data if payload else None),
+        "previous": _record(payload.previous if payload else None),
         "payload_expires_at": unix(payload_expires_at),
     }
 

@@ -55,10 +55,12 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
     typed = {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
     if not {"since", "until"} & typed.keys():
         typed.pop("zone", None)
-    slug = {"slug": merchant.slug} if merchant else {}
+    place: dict[str, Any] = dict(typed)
+    if merchant:
+        place["slug"] = merchant.slug
     asked = Asked(
         typed, typed.get("zone", "UTC"), merchant.id if merchant else None,
-        url_for(endpoint, **{**slug, **typed})  # type: ignore[arg-type],
+        url_for(endpoint, **place),
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))

@@ -30,7 +30,9 @@ def _merchants(status: int = 200, **context: Any) -> Response:
         "page": accounts.merchants(request.args.get("cursor", ""), search),
         "search": search, "errors": {}, "typed": {},
     }
-    return rendering.render("staff/merchants.html", "staff/_merchants.html", status, **page | context)
+    return rendering.render(
+        "staff/merchants.html", "staff/_merchants.html", status, **page | context
+    )
 
 
 @bp.get("/merchants")

@@ -24,7 +24,6 @@ from portal.models.user import STAFF_ROLES
 from portal.models.webhook import lane_of
 from portal.signing import new_secret
 
-
 Row = TypeVar("Row")
 
 
@@ -56,7 +55,9 @@ def make_user(
     return _save(user)
 
 
-def make_webhook(merchant: Merchant, url: str = "https://erp.example.com/hook", **fields: Any) -> Webhook:
+def make_webhook(
+    merchant: Merchant, url: str = "https://erp.example.com/hook", **fields: Any
+) -> Webhook:
     """An enabled webhook for everything, with a fresh secret."""
     webhook_id = new_id("wh")
     values: dict[str, Any] = {
@@ -71,7 +72,9 @@ def make_webhook(merchant: Merchant, url: str = "https://erp.example.com/hook", 
     return _save(webhook)
 
 
-def make_event(merchant: Merchant, *, data: str | None = '{"total":"99.50"}', **fields: Any) -> Event:
+def make_event(
+    merchant: Merchant, *, data: str | None = '{"total":"99.50"}', **fields: Any
+) -> Event:
     """An event of order 1000 with its payload; `data` None means without."""
     moment = fields.pop("received_at", now())
     values: dict[str, Any] = {
@@ -88,7 +91,9 @@ def make_event(merchant: Merchant, *, data: str | None = '{"total":"99.50"}', **
     return _save(event)
 
 
-def make_delivery(event: Event, webhook: Webhook, state: str = "pending", **fields: Any) -> Delivery:
+def make_delivery(
+    event: Event, webhook: Webhook, state: str = "pending", **fields: Any
+) -> Delivery:
     """What an event owes a webhook; due now when pending."""
     values: dict[str, Any] = {
         "created_at": event.received_at,
@@ -114,7 +119,7 @@ def make_attempt(delivery: Delivery, status: int | None = 200, **fields: Any) ->
     }
     payload = {
         "request_headers": '[["Content-Type","application/json"]]', "body_kind": "record",
-        "response_headers": '[["X-Trace","7"]]', "response_body": b"ok",
+        "request_body": None, "response_headers": '[["X-Trace","7"]]', "response_body": b"ok",
     }
     payload |= {name: fields.pop(name) for name in list(fields) if name in payload}
     attempt = Attempt(

@@ -185,7 +185,7 @@ class TestAWebhookThatOnlyFails:
 
     @on_both_databases
     def test_it_is_held_probed_and_drained_when_it_recovers(
-        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+        self, merchant: Merchant, receiver: Receiver
     ):
         make_webhook(merchant, receiver.url())
         receiver.always = 503

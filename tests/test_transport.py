@@ -112,7 +112,7 @@ def test_an_answer_comes_with_status_headers_body_and_timing(receive):
 @pytest.mark.parametrize(
     "behaviour",
     [
-        lambda connection: time.sleep(3),
+        lambda _connection: time.sleep(3),
         drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
         drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
         drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),

@@ -247,7 +247,8 @@ class TestSecretValues:
 
     def test_a_preview_shows_none(self, merchant: Merchant) -> None:
         webhook = create(
-            merchant, headers=self.HEADERS, query_params={"key": {"value": "canary", "secret": True}}
+            merchant, headers=self.HEADERS,
+            query_params={"key": {"value": "canary", "secret": True}},
         )
         shown = webhooks.preview(merchant, {"description": "x"}, webhook)
         assert shown.errors == ()

@@ -11,10 +11,12 @@ from werkzeug.test import TestResponse
 
 from portal import accounts
 from portal.access import ACCESS, PUBLIC
-from portal.models import Merchant
+from portal.extensions import db
+from portal.models import Delivery, Merchant
 from tests.api.caller import BASE, Caller, problem
 from tests.api.conftest import ORDER, stored, webhook_fields
 from tests.conftest import on_both_databases
+from tests.factories import make_attempt
 
 pytestmark = on_both_databases
 
@@ -29,7 +31,7 @@ def _requests(app: Flask, endpoint: str, identifier: str = "x") -> list[tuple[st
     found = []
     for rule in app.url_map.iter_rules(endpoint):
         path = re.sub(r"<[^>]+>", identifier, rule.rule).removeprefix(BASE)
-        found += [(method, path) for method in rule.methods or () if method not in ("HEAD", "OPTIONS")]
+        found += [(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
     assert found
     return found
 
@@ -71,7 +73,9 @@ def test_a_key_that_may_read_changes_nothing(
     assert stored() == before
 
 
-@pytest.mark.parametrize("path", ["/events", "/event-types", "/webhooks", "/deliveries", "/attempts"])
+@pytest.mark.parametrize(
+    "path", ["/events", "/event-types", "/webhooks", "/deliveries", "/attempts"]
+)
 def test_both_scopes_read(api: Caller, reader: Caller, path: str) -> None:
     assert api.get(path).status_code == reader.get(path).status_code == 200
 
@@ -92,7 +96,11 @@ def test_anothers_objects_answer_exactly_like_unknown_ones(
     event_id = api.post("/events", ORDER).get_json()["id"]
     (delivery,) = api.get(f"/events/{event_id}/deliveries").get_json()["data"]
     before = api.get(f"/webhooks/{webhook_id}").get_json()
-    ids = {"event_id": event_id, "webhook_id": webhook_id, "delivery_id": delivery["id"]}
+    attempt = make_attempt(db.session.get_one(Delivery, delivery["id"]))
+    ids = {
+        "event_id": event_id, "webhook_id": webhook_id, "delivery_id": delivery["id"],
+        "request_id": attempt.id,
+    }
     tried = 0
     for rule in app.url_map.iter_rules():
         names = rule.arguments & ids.keys()
@@ -110,7 +118,7 @@ def test_anothers_objects_answer_exactly_like_unknown_ones(
             tried += 1
     assert tried >= 13
     assert api.get(f"/webhooks/{webhook_id}").get_json() == before
-    assert api.get(f"/deliveries?event_id={event_id}").get_json()["data"] == [delivery]
+    assert api.get("/deliveries", event_id=event_id).get_json()["data"] == [delivery]
 
 
 def test_lists_hold_nothing_of_another_merchant(
@@ -130,13 +138,17 @@ def test_merchants_may_use_the_same_event_id(api: Caller, bobs: Caller) -> None:
     assert api.get("/events/mine-1").get_json()["data"] == ORDER["data"]
 
 
-@pytest.mark.parametrize("identifier", ["%00", "a%00b", "%0d%0a", "a%20b", "ä", "x" * 300, "..%5c"])
+@pytest.mark.parametrize(
+    "identifier", ["%00", "a%00b", "%0d%0a", "a%20b", "ä", "x" * 300, "..%5c"]
+)
 def test_an_id_that_cannot_be_is_unknown(api: Caller, identifier: str) -> None:
     for path in ("/events/", "/webhooks/", "/attempts/"):
         problem(api.get(path + identifier), 404)
 
 
-@pytest.mark.parametrize("path", ["", "/", "/nothing", "/events/", "/webhooks/a/b", "/events/a/b/c"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/nothing", "/events/", "/webhooks/a/b", "/events/a/b/c"]
+)
 def test_an_unknown_address_is_a_problem(api: Caller, stranger: Caller, path: str) -> None:
     problem(api.get(path), 404)
     problem(stranger.get(path), 404)

@@ -15,7 +15,9 @@ BODIES = {
     "an open brace": b"{",
     "text after the end": b'{"type": "order.created"} {}',
     "a comma too many": b'{"type": "order.created",}',
-    "nested 1,500 deep": b'{"type":"order.created","data":' + b'{"a":' * 1_500 + b"1" + b"}" * 1_501,
+    "nested 1,500 deep": (
+        b'{"type":"order.created","data":' + b'{"a":' * 1_500 + b"1" + b"}" * 1_501
+    ),
     "nested 100,000 deep": b'{"type":"order.created","data":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "an integer of 5,000 digits": b'{"type":"order.created","data":{"n":' + b"9" * 5_000 + b"}}",
     "NaN": b'{"type":"order.created","data":{"n":NaN}}',

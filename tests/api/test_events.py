@@ -22,7 +22,7 @@ def test_an_event_is_accepted_with_the_number_of_its_deliveries(
     api: Caller, webhook: dict[str, Any]
 ) -> None:
     api.post("/webhooks", webhook_fields(events=["*"]))
-    api.post("/webhooks", webhook_fields(events=["customer.registered"]))
+    api.post("/webhooks", webhook_fields(events=["customer.created"]))
     answer = api.post("/events", ORDER)
     assert answer.status_code == 202
     content = answer.get_json()
@@ -31,7 +31,7 @@ def test_an_event_is_accepted_with_the_number_of_its_deliveries(
 
 
 def test_a_batch_is_answered_in_its_order(api: Caller, webhook: dict[str, Any]) -> None:
-    batch = [ORDER, {"type": "customer.registered"}, ORDER | {"id": "mine-1"}]
+    batch = [ORDER, {"type": "customer.created"}, ORDER | {"id": "mine-1"}]
     answer = api.post("/events", {"events": batch})
     assert answer.status_code == 202
     data = answer.get_json()["data"]
@@ -109,7 +109,9 @@ def test_a_moment_may_be_iso_8601_with_a_zone(api: Caller) -> None:
 
 
 def test_numbers_and_texts_come_back_as_they_were_sent(api: Caller) -> None:
-    data = {"total": "99.50", "count": 3, "ratio": 0.1, "big": 2**80, "text": "Zürich 🛒\n", "n": None}
+    data = {
+        "total": "99.50", "count": 3, "ratio": 0.1, "big": 2**80, "text": "Zürich 🛒\n", "n": None,
+    }
     event_id = api.post("/events", {"type": "order.created", "data": data}).get_json()["id"]
     assert api.get(f"/events/{event_id}").get_json()["data"] == data
 
@@ -156,7 +158,7 @@ def many(api: Caller) -> list[str]:
         ORDER | {"source_user_type": "erp"},
         ORDER | {"source_user_id": "7"},
         ORDER | {"correlation_id": "checkout-78"},
-        {"type": "customer.registered", "object_id": "1000"},
+        {"type": "customer.created", "object_id": "1000"},
     ]
     data = api.post("/events", {"events": events}).get_json()["data"]
     return [one["id"] for one in data]

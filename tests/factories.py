@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from flask import current_app
 
 from portal.clock import now
+from portal.delivery.signing import new_secret
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import (
@@ -22,7 +23,6 @@ from portal.models import (
 )
 from portal.models.user import STAFF_ROLES
 from portal.models.webhook import lane_of
-from portal.signing import new_secret
 
 Row = TypeVar("Row")
 

@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import accounts, audit, members
 from portal.errors import Conflict, Forbidden, Invalid, NotFound
 from portal.extensions import db, writing
 from portal.listing import BadCursor
 from portal.models import ApiKey, AuditEntry, Membership, Merchant, User
 from portal.models import user as user_models
+from portal.people import accounts, audit, members
 from tests.conftest import on_both_databases
 
 PASSWORD = "a password of some length"
@@ -411,6 +411,7 @@ def test_an_empty_portal_gets_an_operator_a_merchant_and_a_key_once() -> None:
     assert demo.active
     assert [key.digest for key in accounts.keys(demo)] == [ApiKey.digest_of(first.key)]
     assert accounts.keys(demo)[0].scope == "write"
+    assert olga.role_at(demo.id) == "owner", "the first person can set up the first webhook"
     assert accounts.first_start("portal") is None
 
 

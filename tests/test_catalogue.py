@@ -7,8 +7,8 @@ import time
 import pytest
 from jsonschema import Draft202012Validator
 
-from portal import catalogue
 from portal.errors import Conflict, Invalid, NotFound
+from portal.events import catalogue
 from portal.models import Merchant
 from tests.factories import make_merchant, make_webhook
 

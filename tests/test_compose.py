@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from portal.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
+from portal.delivery.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
 from portal.models.webhook import MASK, Pair
 
 SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import delivery, drain
 from portal.clock import HOUR, MINUTE, now
+from portal.delivery import actions, drain
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
 from portal.models import Attempt, AuditEntry, Delivery, Event, EventPayload, Merchant
@@ -39,7 +39,7 @@ def test_a_finished_delivery_is_sent_once_more(
 ):
     owed = make_delivery(make_event(merchant), make_webhook(merchant, receiver.url()), state)
     receiver.always = 500
-    delivery.resend(merchant.id, owed.id, "user:ann@example.com")
+    actions.resend(merchant.id, owed.id, "user:ann@example.com")
     drain.drain(0)
     assert len(receiver.ledger) == 1
     attempt = the(Attempt)
@@ -56,7 +56,7 @@ def test_one_that_waits_is_sent_now_and_keeps_its_schedule(
         next_attempt_at=now() + HOUR,
     )
     receiver.always = 500
-    delivery.resend(merchant.id, owed.id, "cli")
+    actions.resend(merchant.id, owed.id, "cli")
     drain.drain(0)
     assert len(receiver.ledger) == 1
     again = the(Delivery)
@@ -67,7 +67,7 @@ def test_one_that_waits_is_sent_now_and_keeps_its_schedule(
 def test_another_merchants_delivery_does_not_exist(merchant: Merchant):
     owed = make_delivery(make_event(merchant), make_webhook(merchant))
     with pytest.raises(NotFound):
-        delivery.resend(make_merchant("bob").id, owed.id, "cli")
+        actions.resend(make_merchant("bob").id, owed.id, "cli")
 
 
 def test_what_cannot_be_sent_again_says_why(merchant: Merchant):
@@ -75,12 +75,12 @@ def test_what_cannot_be_sent_again_says_why(merchant: Merchant):
     disabled.disable("Too loud.")
     owed = make_delivery(make_event(merchant), disabled, "failed")
     with pytest.raises(Conflict, match="enable"):
-        delivery.resend(merchant.id, owed.id, "cli")
+        actions.resend(merchant.id, owed.id, "cli")
     old = make_delivery(make_event(merchant), make_webhook(merchant), "failed")
     db.session.execute(sa.delete(EventPayload))
     db.session.commit()
     with pytest.raises(Conflict, match="past its days"):
-        delivery.resend(merchant.id, old.id, "cli")
+        actions.resend(merchant.id, old.id, "cli")
 
 
 def test_everything_that_failed_since_a_moment_is_recovered(
@@ -89,7 +89,7 @@ def test_everything_that_failed_since_a_moment_is_recovered(
     webhook = make_webhook(merchant, receiver.url())
     for hours, state in ((1, "failed"), (2, "failed"), (30, "failed"), (1, "succeeded")):
         make_delivery(make_event(merchant, received_at=now() - hours * HOUR), webhook, state)
-    assert delivery.recover(webhook, now() - 24 * HOUR, "cli") == 2
+    assert actions.recover(webhook, now() - 24 * HOUR, "cli") == 2
     drain.drain(0)
     assert len(receiver.ledger) == 2
 
@@ -99,11 +99,11 @@ def test_what_is_held_can_be_counted_and_discarded(merchant: Merchant):
     for _ in range(3):
         make_delivery(make_event(merchant), webhook)
     with pytest.raises(Conflict):
-        delivery.discard_held(webhook, "cli")
+        actions.discard_held(webhook, "cli")
     webhook.disable("Too loud.")
     db.session.commit()
-    assert delivery.count_held(webhook) == 3
-    assert delivery.discard_held(webhook, "cli") == 3
+    assert actions.count_held(webhook) == 3
+    assert actions.discard_held(webhook, "cli") == 3
     db.session.rollback()
     assert {row.state for row in db.session.scalars(sa.select(Delivery))} == {"discarded"}
 
@@ -111,7 +111,7 @@ def test_what_is_held_can_be_counted_and_discarded(merchant: Merchant):
 def test_a_test_event_is_sent_at_once_and_logged_as_one(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, receiver.url(), events=["order.*"])
     other = make_webhook(merchant, receiver.url("/other"))
-    attempt = delivery.send_test(webhook, "order.paid", "user:ann@example.com")
+    attempt = actions.send_test(webhook, "order.paid", "user:ann@example.com")
     assert (attempt.status, attempt.trigger, attempt.ok) == (200, "test", True)
     assert [request.path for request in receiver.ledger] == ["/hook"]
     assert the(Event).is_test
@@ -120,11 +120,11 @@ def test_a_test_event_is_sent_at_once_and_logged_as_one(merchant: Merchant, rece
 
 def test_a_test_that_fails_says_why_and_is_not_retried(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, f"http://127.0.0.2:{receiver.port}/")
-    attempt = delivery.send_test(webhook, "order.paid", "cli")
+    attempt = actions.send_test(webhook, "order.paid", "cli")
     assert attempt.error == "egress_refused"
     assert the(Delivery).state == "failed"
 
 
 def test_a_test_of_an_unknown_type_is_refused(app: Flask, merchant: Merchant):
     with pytest.raises(Invalid):
-        delivery.send_test(make_webhook(merchant), "order.nope", "cli")
+        actions.send_test(make_webhook(merchant), "order.nope", "cli")

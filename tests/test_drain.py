@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
-from portal import drain, ingest, lanes
 from portal.clock import now
+from portal.delivery import drain, lanes
+from portal.delivery.signing import evox_sign
+from portal.events import ingest
 from portal.extensions import db
 from portal.models import (
     Attempt,
@@ -25,7 +27,6 @@ from portal.models import (
     Notice,
     Webhook,
 )
-from portal.signing import evox_sign
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver

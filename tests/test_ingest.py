@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import ingest
 from portal.errors import Conflict, Invalid
+from portal.events import ingest
 from portal.extensions import db
 from portal.models import Delivery, Event, EventPayload, Merchant
 from tests.conftest import on_both_databases

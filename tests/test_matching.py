@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from portal.matching import pattern_matches, why_not
+from portal.events.matching import pattern_matches, why_not
 
 
 def webhook(**changes: object) -> SimpleNamespace:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from portal import overview
 from portal.clock import DAY, now
 from portal.errors import NotFound
 from portal.extensions import db
+from portal.logs import overview
 from portal.models import Merchant, Notice
 from tests import factories
 from tests.conftest import on_both_databases

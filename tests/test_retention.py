@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import retention
 from portal.clock import DAY, MILLISECOND, now
 from portal.extensions import db
+from portal.logs import retention
 from portal.models import (
     Attempt,
     AttemptPayload,

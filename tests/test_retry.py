@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.retry import is_success, next_attempt_at, retry_after
+from portal.delivery.retry import is_success, next_attempt_at, retry_after
 
 SCHEDULE = (0, 5, 300, 1_800)
 NOW = 1_763_930_000_000_000

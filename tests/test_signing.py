@@ -10,7 +10,7 @@ import time
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from portal.signing import Signer, evox_sign, new_secret, secret_bytes, sign
+from portal.delivery.signing import Signer, evox_sign, new_secret, secret_bytes, sign
 
 
 def test_the_published_standard_webhooks_vector_is_reproduced():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from portal.templating import TemplateFailed, render
+from portal.delivery.templating import TemplateFailed, render
 
 EVENT = {"id": "evt_1", "object_id": "1042", "data": {"total": "99.50", "lines": [{"sku": "A"}]}}
 

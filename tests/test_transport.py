@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portal.compose import Outgoing
-from portal.transport import MAX_BODY, Answer, Transport, send_now
+from portal.delivery.compose import Outgoing
+from portal.delivery.transport import MAX_BODY, Answer, Transport, send_now
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 Behaviour = Callable[[socket.socket], None]

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from portal.url_rules import MAX_URL, Reach, clean_url, origin
+from portal.webhooks.url_rules import MAX_URL, Reach, clean_url, origin
 
 ANYWHERE = Reach()
 

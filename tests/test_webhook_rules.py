@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from portal import catalogue, templating, webhook_rules
+from portal.delivery import templating
 from portal.errors import Invalid
-from portal.matching import pattern_matches
+from portal.events import catalogue
+from portal.events.matching import pattern_matches
 from portal.models.webhook import MASK
-from portal.pair_rules import Rows
-from portal.url_rules import Reach
+from portal.webhooks import rules
+from portal.webhooks.pair_rules import Rows
+from portal.webhooks.url_rules import Reach
 
 BASIC = {"url": "https://erp.example.com/hooks", "events": ["order.created"]}
-CURRENT = webhook_rules.DEFAULTS | BASIC | {
+CURRENT = rules.DEFAULTS | BASIC | {
     "headers": [
         {"name": "X-Auth", "value": "sealed:canary", "secret": True},
         {"name": "X-Open", "value": "open", "secret": False},
@@ -38,7 +40,7 @@ def try_out(_kind: str, text: str, _columns: Mapping[str, Any]) -> None:
         raise ValueError(str(error)) from None
 
 
-AROUND = webhook_rules.Around(
+AROUND = rules.Around(
     reach=Reach(),
     is_known=is_known,
     nearest=lambda name: ["order.created"] if name == "order.creatd" else [],
@@ -49,7 +51,7 @@ AROUND = webhook_rules.Around(
 
 
 def cleaned(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    return webhook_rules.clean(fields if current else BASIC | fields, current, AROUND)
+    return rules.clean(fields if current else BASIC | fields, current, AROUND)
 
 
 def wrong(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, str]:
@@ -62,7 +64,7 @@ def wrong(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, 
 @pytest.mark.parametrize("fields", [None, [], "x", 7])
 def test_a_webhook_that_is_no_object_is_refused(fields: Any) -> None:
     with pytest.raises(Invalid):
-        webhook_rules.clean(fields, None, AROUND)
+        rules.clean(fields, None, AROUND)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import queues, vault, webhooks
+from portal import queues, vault
 from portal.clock import DAY, HOUR, now
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
 from portal.models import AuditEntry, Delivery, Merchant, Webhook
 from portal.models.webhook import MASK
+from portal.webhooks import setup
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -29,7 +30,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What names resolve to; all others do not."""
     known: dict[str, str] = {}
     monkeypatch.setattr(
-        webhooks, "addresses_of",
+        setup, "addresses_of",
         lambda host: [ipaddress.ip_address(known[host])] if host in known else [],
     )
     return known
@@ -44,14 +45,14 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def create(merchant: Merchant, **fields: Any) -> Webhook:
-    return webhooks.create_webhook(merchant, BASIC | fields, ACTOR)
+    return setup.create_webhook(merchant, BASIC | fields, ACTOR)
 
 
 def wrong(merchant: Merchant, existing: Webhook | None = None, **fields: Any) -> dict[str, str]:
     """Pointer → message of what is wrong with a webhook."""
     given = fields if existing else BASIC | fields
     with pytest.raises(Invalid) as caught:
-        webhooks.validate(merchant, given, existing)
+        setup.validate(merchant, given, existing)
     return {error.pointer: error.message for error in caught.value.errors}
 
 
@@ -72,8 +73,8 @@ def test_a_webhook_needs_a_url_and_events_only(merchant: Merchant) -> None:
     assert webhook.retry_schedule is None
     assert webhook.timeout_seconds is None
     assert len(base64.b64decode(webhook.secret.removeprefix("whsec_"))) == 32
-    assert webhooks.get_webhook(merchant.id, webhook.id) is webhook
-    assert webhooks.list_webhooks(merchant.id) == [webhook]
+    assert setup.get_webhook(merchant.id, webhook.id) is webhook
+    assert setup.list_webhooks(merchant.id) == [webhook]
 
 
 def test_every_wrong_field_is_reported_at_once(merchant: Merchant) -> None:
@@ -86,23 +87,23 @@ def test_every_wrong_field_is_reported_at_once(merchant: Merchant) -> None:
         "/url", "/events", "/method", "/description", "/enabled", "/timeout_seconds",
         "/retry_schedule", "/headers/Host", "/query_params", "/colour",
     }
-    assert webhooks.list_webhooks(merchant.id) == []
+    assert setup.list_webhooks(merchant.id) == []
 
 
 def test_a_new_webhook_without_anything_names_what_is_needed(merchant: Merchant) -> None:
     with pytest.raises(Invalid) as caught:
-        webhooks.create_webhook(merchant, {}, ACTOR)
+        setup.create_webhook(merchant, {}, ACTOR)
     assert [error.pointer for error in caught.value.errors] == ["/url", "/events"]
 
 
 def test_events_may_be_exact_a_group_or_all(merchant: Merchant) -> None:
     webhook = create(merchant, events=["order.created", "customer.*", "order.created"])
     assert webhook.events == ["order.created", "customer.*"]
-    names = webhooks.types_of(webhook)
+    names = setup.types_of(webhook)
     assert "order.created" in names
     assert "customer.created" in names
     assert "order.paid" not in names
-    assert len(webhooks.types_of(create(merchant, events=["*"]))) > len(names)
+    assert len(setup.types_of(create(merchant, events=["*"]))) > len(names)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +152,12 @@ def test_the_senders_own_secret_is_taken(merchant: Merchant) -> None:
 def test_a_merchant_has_at_most_a_hundred_webhooks(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "MAX_WEBHOOKS", 2)
+    monkeypatch.setattr(setup, "MAX_WEBHOOKS", 2)
     create(merchant)
     gone = create(merchant)
     with pytest.raises(Conflict, match="at most 2"):
         create(merchant)
-    webhooks.delete(gone, ACTOR)
+    setup.delete(gone, ACTOR)
     assert create(merchant)
 
 
@@ -164,10 +165,10 @@ def test_a_webhook_of_another_merchant_does_not_exist(merchant: Merchant) -> Non
     webhook = create(merchant)
     bob = factories.make_merchant("bob")
     with pytest.raises(NotFound):
-        webhooks.get_webhook(bob.id, webhook.id)
-    assert webhooks.list_webhooks(bob.id) == []
-    theirs = webhooks.create_webhook(bob, BASIC, ACTOR)
-    assert webhooks.list_webhooks(bob.id) == [theirs]
+        setup.get_webhook(bob.id, webhook.id)
+    assert setup.list_webhooks(bob.id) == []
+    theirs = setup.create_webhook(bob, BASIC, ACTOR)
+    assert setup.list_webhooks(bob.id) == [theirs]
 
 
 @on_both_databases
@@ -180,7 +181,7 @@ def test_the_same_form_sent_many_times_at_once_makes_one_webhook(
     def send() -> None:
         with app.app_context():
             found = db.session.get_one(Merchant, merchant_id)
-            made.append(webhooks.create_webhook(found, BASIC, ACTOR, webhook_id="wh_form").id)
+            made.append(setup.create_webhook(found, BASIC, ACTOR, webhook_id="wh_form").id)
             db.session.remove()
 
     threads = [threading.Thread(target=send) for _ in range(8)]
@@ -190,7 +191,7 @@ def test_the_same_form_sent_many_times_at_once_makes_one_webhook(
         thread.join()
     assert made == ["wh_form"] * 8
     db.session.rollback()
-    assert len(webhooks.list_webhooks(merchant_id)) == 1
+    assert len(setup.list_webhooks(merchant_id)) == 1
     assert len(audited("webhook.created")) == 1
 
 
@@ -209,7 +210,7 @@ class TestSecretValues:
     def test_they_are_masked_in_the_audit_log(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
         changed = {"headers": {"X-Auth": {"value": "canary-2", "secret": True}}}
-        webhooks.update_webhook(webhook, changed, ACTOR)
+        setup.update_webhook(webhook, changed, ACTOR)
         entries = audited("webhook.created") + audited("webhook.updated")
         assert len(entries) == 2
         assert "canary" not in str([entry.detail for entry in entries])
@@ -218,7 +219,7 @@ class TestSecretValues:
     def test_the_mask_keeps_the_stored_value(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
         headers = {"x-auth": {"value": MASK, "secret": True}, "X-Open": "other"}
-        webhooks.update_webhook(webhook, {"headers": headers}, ACTOR)
+        setup.update_webhook(webhook, {"headers": headers}, ACTOR)
         assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
         assert webhook.headers[1]["value"] == "other"
 
@@ -235,14 +236,14 @@ class TestSecretValues:
         masked = {"X-Auth": {"value": MASK, "secret": True}}
         assert "/headers/X-Auth" in wrong(merchant, webhook, url=url, headers=masked)
         anew = {"X-Auth": {"value": "new", "secret": True}}
-        moved = webhooks.update_webhook(
+        moved = setup.update_webhook(
             webhook, {"url": url, "headers": anew, "query_params": {}}, ACTOR
         )
         assert moved.url == url
 
     def test_another_path_of_the_server_keeps_them(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
-        webhooks.update_webhook(webhook, {"url": "https://erp.example.com/v2"}, ACTOR)
+        setup.update_webhook(webhook, {"url": "https://erp.example.com/v2"}, ACTOR)
         assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
 
     def test_a_preview_shows_none(self, merchant: Merchant) -> None:
@@ -250,7 +251,7 @@ class TestSecretValues:
             merchant, headers=self.HEADERS,
             query_params={"key": {"value": "canary", "secret": True}},
         )
-        shown = webhooks.preview(merchant, {"description": "x"}, webhook)
+        shown = setup.preview(merchant, {"description": "x"}, webhook)
         assert shown.errors == ()
         assert "canary" not in str(shown)
         assert f"key={MASK}" in shown.url
@@ -260,29 +261,29 @@ class TestSecretValues:
 class TestEditing:
     def test_what_is_not_given_stays(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers={"X-A": "1"}, description="ERP")
-        webhooks.update_webhook(webhook, {"method": "PUT"}, ACTOR)
+        setup.update_webhook(webhook, {"method": "PUT"}, ACTOR)
         assert (webhook.method, webhook.description) == ("PUT", "ERP")
         assert webhook.headers == [{"name": "X-A", "value": "1", "secret": False}]
         assert webhook.version == 2
 
     def test_each_change_is_noted_with_before_and_after(self, merchant: Merchant) -> None:
         webhook = create(merchant, description="ERP")
-        webhooks.update_webhook(webhook, {"description": "CRM"}, ACTOR)
+        setup.update_webhook(webhook, {"description": "CRM"}, ACTOR)
         (entry,) = audited("webhook.updated")
         assert (entry.actor, entry.target, entry.merchant_id) == (ACTOR, webhook.id, merchant.id)
         assert entry.detail == {"description": ["ERP", "CRM"]}
 
     def test_saving_without_a_change_changes_nothing(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        webhooks.update_webhook(webhook, dict(BASIC), ACTOR)
+        setup.update_webhook(webhook, dict(BASIC), ACTOR)
         assert webhook.version == 1
         assert audited("webhook.updated") == []
 
     def test_a_stale_edit_is_refused(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        webhooks.update_webhook(webhook, {"description": "theirs"}, ACTOR, version=1)
+        setup.update_webhook(webhook, {"description": "theirs"}, ACTOR, version=1)
         with pytest.raises(Conflict):
-            webhooks.update_webhook(webhook, {"description": "mine"}, ACTOR, version=1)
+            setup.update_webhook(webhook, {"description": "mine"}, ACTOR, version=1)
         assert webhook.description == "theirs"
 
     def test_the_secret_is_not_changed_by_an_edit(self, merchant: Merchant) -> None:
@@ -296,12 +297,12 @@ class TestEditing:
         webhook = create(merchant, enabled=False)
         assert webhook.state == "disabled"
         assert webhook.disabled_reason
-        webhooks.update_webhook(webhook, {"description": "x"}, ACTOR)
+        setup.update_webhook(webhook, {"description": "x"}, ACTOR)
         assert woken == []
-        webhooks.update_webhook(webhook, {"enabled": True}, ACTOR)
+        setup.update_webhook(webhook, {"enabled": True}, ACTOR)
         assert webhook.state == "enabled"
         assert woken == [webhook.lane]
-        webhooks.update_webhook(webhook, {"enabled": False}, ACTOR)
+        setup.update_webhook(webhook, {"enabled": False}, ACTOR)
         assert webhook.disabled_reason == "Disabled by ann@example.com."
 
 
@@ -311,10 +312,10 @@ def test_disabling_holds_what_is_owed_and_enabling_sends_it(
 ) -> None:
     webhook = create(merchant)
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
-    webhooks.disable(webhook, "Maintenance", ACTOR)
+    setup.disable(webhook, "Maintenance", ACTOR)
     assert Delivery.shown_state(delivery.state, webhook) == "held"
     assert webhook.disabled_reason == "Maintenance"
-    webhooks.enable(webhook, ACTOR)
+    setup.enable(webhook, ACTOR)
     assert Delivery.shown_state(delivery.state, webhook) == "pending"
     assert woken == [webhook.lane]
     assert [entry.detail for entry in audited("webhook.disabled")] == [{"reason": "Maintenance"}]
@@ -323,10 +324,10 @@ def test_disabling_holds_what_is_owed_and_enabling_sends_it(
 
 def test_enabling_clears_the_record_of_failures(merchant: Merchant, woken: list[int]) -> None:
     webhook = factories.make_webhook(merchant, failures=30, held_at=now(), failing_since=now())
-    webhooks.enable(webhook, ACTOR)
+    setup.enable(webhook, ACTOR)
     assert (webhook.failures, webhook.held_at, webhook.state) == (0, None, "enabled")
     assert woken == [webhook.lane]
-    webhooks.enable(webhook, ACTOR)
+    setup.enable(webhook, ACTOR)
     assert len(audited("webhook.enabled")) == 1
 
 
@@ -336,20 +337,20 @@ def test_deleting_discards_what_is_owed_and_keeps_the_row_for_the_log(merchant: 
     webhook_id = webhook.id
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
     done = factories.make_delivery(factories.make_event(merchant), webhook, "succeeded")
-    webhooks.delete(webhook, ACTOR)
+    setup.delete(webhook, ACTOR)
     assert (delivery.state, delivery.reason) == ("discarded", "The webhook was deleted.")
     assert done.state == "succeeded"
     assert db.session.get_one(Webhook, webhook_id).state == "deleted"
     with pytest.raises(NotFound):
-        webhooks.get_webhook(merchant.id, webhook_id)
+        setup.get_webhook(merchant.id, webhook_id)
     with pytest.raises(NotFound):
-        webhooks.enable(webhook, ACTOR)
-    assert webhooks.list_webhooks(merchant.id) == []
+        setup.enable(webhook, ACTOR)
+    assert setup.list_webhooks(merchant.id) == []
 
 
 def test_revealing_the_secret_is_noted(merchant: Merchant) -> None:
     webhook = create(merchant)
-    assert webhooks.reveal_secret(webhook, ACTOR) == webhook.secret
+    assert setup.reveal_secret(webhook, ACTOR) == webhook.secret
     (entry,) = audited("webhook.secret_revealed")
     assert (entry.actor, entry.target, entry.detail) == (ACTOR, webhook.id, {})
 
@@ -357,12 +358,12 @@ def test_revealing_the_secret_is_noted(merchant: Merchant) -> None:
 def test_both_secrets_sign_while_a_rotation_overlaps(merchant: Merchant) -> None:
     webhook = create(merchant)
     old = webhook.secret
-    webhooks.rotate_secret(webhook, ACTOR)
+    setup.rotate_secret(webhook, ACTOR)
     moment = now()
     assert webhook.secret != old
     assert webhook.signing_secrets(moment) == [webhook.secret, old]
     assert webhook.signing_secrets(moment + 25 * HOUR) == [webhook.secret]
-    webhooks.rotate_secret(webhook, ACTOR, overlap_hours=0)
+    setup.rotate_secret(webhook, ACTOR, overlap_hours=0)
     assert webhook.signing_secrets(now()) == [webhook.secret]
 
 
@@ -371,14 +372,14 @@ def test_an_overlap_is_a_week_at_most(merchant: Merchant, hours: Any) -> None:
     webhook = create(merchant)
     secret = webhook.secret
     with pytest.raises(Invalid) as caught:
-        webhooks.rotate_secret(webhook, ACTOR, hours)
+        setup.rotate_secret(webhook, ACTOR, hours)
     assert caught.value.errors[0].pointer == "/overlap_hours"
     assert webhook.secret == secret
 
 
 class TestPreview:
     def test_it_shows_the_example_when_no_event_matches(self, merchant: Merchant) -> None:
-        shown = webhooks.preview(
+        shown = setup.preview(
             merchant, BASIC | {"query_params": {"order": "{{ event.object_id }}"}}
         )
         assert (shown.event_id, shown.event_type, shown.method) == (None, "order.created", "POST")
@@ -396,16 +397,16 @@ class TestPreview:
         )
         factories.make_event(merchant, id="evt_paid", type="order.paid", received_at=moment)
         factories.make_event(factories.make_merchant("bob"), id="evt_bob")
-        assert webhooks.preview(merchant, BASIC).event_id == "evt_erp"
-        assert webhooks.preview(merchant, BASIC | {"events": ["order.*"]}).event_id == "evt_paid"
-        assert webhooks.preview(merchant, BASIC | {"events": ["*"]}).event_id == "evt_paid"
-        shown = webhooks.preview(merchant, BASIC | {"except_sources": ["erp"]})
+        assert setup.preview(merchant, BASIC).event_id == "evt_erp"
+        assert setup.preview(merchant, BASIC | {"events": ["order.*"]}).event_id == "evt_paid"
+        assert setup.preview(merchant, BASIC | {"events": ["*"]}).event_id == "evt_paid"
+        shown = setup.preview(merchant, BASIC | {"except_sources": ["erp"]})
         assert shown.event_id == "evt_old"
-        assert webhooks.preview(merchant, BASIC | {"only_sources": ["crm"]}).event_id is None
+        assert setup.preview(merchant, BASIC | {"only_sources": ["crm"]}).event_id is None
 
     def test_a_stored_webhook_signs_it(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        headers = dict(webhooks.preview(merchant, {}, webhook).headers)
+        headers = dict(setup.preview(merchant, {}, webhook).headers)
         assert len(headers["Evox-Signature"]) == 64
         assert headers["Evox-Time"].isdigit()
 
@@ -414,18 +415,18 @@ class TestPreview:
     ) -> None:
         names["intranet.example.com"] = "10.0.0.1"
         url = {"url": "https://intranet.example.com/"}
-        assert webhooks.preview(merchant, BASIC | url).errors == ()
-        shown = webhooks.preview(merchant, {"url": "x", "events": []})
+        assert setup.preview(merchant, BASIC | url).errors == ()
+        shown = setup.preview(merchant, {"url": "x", "events": []})
         assert [error.pointer for error in shown.errors] == ["/url", "/events"]
 
     def test_it_warns_of_a_body_that_is_not_json(self, merchant: Merchant) -> None:
         template = {"body_template": "order {{ event.object_id }}"}
-        assert "not valid JSON" in webhooks.preview(merchant, BASIC | template).warning
+        assert "not valid JSON" in setup.preview(merchant, BASIC | template).warning
         plain = template | {"headers": {"content-type": "text/plain"}}
-        assert webhooks.preview(merchant, BASIC | plain).warning == ""
+        assert setup.preview(merchant, BASIC | plain).warning == ""
 
     def test_a_get_has_no_body(self, merchant: Merchant) -> None:
-        shown = webhooks.preview(merchant, BASIC | {"method": "GET"})
+        shown = setup.preview(merchant, BASIC | {"method": "GET"})
         assert (shown.method, shown.body) == ("GET", None)
 
 
@@ -441,8 +442,8 @@ def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) 
     factories.make_event(factories.make_merchant("bob"))
 
     def matched(**fields: Any) -> int:
-        return webhooks.matched_last_week(
-            merchant.id, webhooks.validate(merchant, BASIC | fields)
+        return setup.matched_last_week(
+            merchant.id, setup.validate(merchant, BASIC | fields)
         )
 
     assert matched() == 3
@@ -457,10 +458,10 @@ def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) 
 def test_the_count_ends_at_a_thousand(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portal.webhook_preview.CAP", 2)
+    monkeypatch.setattr("portal.webhooks.previews.CAP", 2)
     for _ in range(3):
         factories.make_event(merchant)
-    assert webhooks.matched_last_week(merchant.id, webhooks.validate(merchant, BASIC)) == 2
+    assert setup.matched_last_week(merchant.id, setup.validate(merchant, BASIC)) == 2
 
 
 def test_the_list_knows_each_webhooks_newest_attempt(merchant: Merchant) -> None:
@@ -468,7 +469,7 @@ def test_the_list_knows_each_webhooks_newest_attempt(merchant: Merchant) -> None
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
     factories.make_attempt(delivery, 500)
     newest = factories.make_attempt(delivery, 200)
-    found = webhooks.last_attempts(merchant.id)
+    found = setup.last_attempts(merchant.id)
     assert found[webhook.id].id == newest.id
     assert other.id not in found
-    assert [attempt.status for attempt in webhooks.recent_attempts(webhook)] == [200, 500]
+    assert [attempt.status for attempt in setup.recent_attempts(webhook)] == [200, 500]

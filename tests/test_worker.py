@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from flask import Flask
 from redis import Redis
 
-from portal import ingest, jobs
+from portal import jobs
+from portal.events import ingest
 from portal.extensions import db
 from portal.models import Attempt, Delivery, Lane, Merchant
 from tests.conftest import on_both_databases

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Response, g
 
-from portal import browse, filters, stories
 from portal.api import queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.logs import browse, filters, stories
 
 
 @bp.get("/attempts")

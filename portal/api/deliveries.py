@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Response, g
 
-from portal import browse, delivery, filters
 from portal.api import queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.delivery import actions
+from portal.logs import browse, filters
 
 
 @bp.get("/deliveries")
@@ -22,5 +23,5 @@ def list_deliveries() -> Response:
 def resend_delivery(delivery_id: str) -> Response:
     """Make one more attempt of a delivery as soon as possible."""
     reading.optional_body()
-    again = delivery.resend(g.merchant.id, delivery_id, reading.actor())
+    again = actions.resend(g.merchant.id, delivery_id, reading.actor())
     return answer(shapes.delivery(again, browse.webhooks_of([again]).get(again.webhook_id)), 202)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Response, g
 
-from portal import catalogue
 from portal.api import reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.events import catalogue
 
 
 @bp.get("/event-types")

@@ -6,15 +6,16 @@ from typing import Any
 
 from flask import Response, g
 
-from portal import browse, filters, stories, strict_json
+from portal import strict_json
 from portal.api import queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
 from portal.errors import FieldError, Invalid
+from portal.events.ingest import Accepted, ingest_events
 from portal.extensions import db
-from portal.ingest import Accepted, ingest_events
+from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
 
 MAX_RELATED = 100

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from portal import filters
 from portal.api import problems, queries
 from portal.api.blueprint import PREFIX
 from portal.api.openapi_schemas import SCHEMAS, ref
+from portal.logs import filters
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
-from portal.webhooks import MAX_OVERLAP_HOURS
+from portal.webhooks.setup import MAX_OVERLAP_HOURS
 
 Schema = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The query parameters of lists: the filters of portal.filters, and the page."""
+"""The query parameters of lists: the filters of portal.logs.filters, and the page."""
 
 from __future__ import annotations
 

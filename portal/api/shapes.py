@@ -6,10 +6,10 @@ import base64
 import json
 from typing import Any
 
-from portal.catalogue import EventType
 from portal.clock import unix
+from portal.events.catalogue import EventType
+from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
-from portal.stories import AttemptDetail
 
 
 def event(row: Event) -> dict[str, Any]:

@@ -6,33 +6,34 @@ from typing import Any
 
 from flask import Response, g, url_for
 
-from portal import delivery, webhooks
 from portal.api import reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.delivery import actions
 from portal.errors import FieldError, Invalid
 from portal.models import Webhook
+from portal.webhooks import setup
 
 DEFAULT_OVERLAP_HOURS = 24
 MAX_REASON = 500
 
 
 def _webhook(webhook_id: str) -> Webhook:
-    return webhooks.get_webhook(g.merchant.id, webhook_id)
+    return setup.get_webhook(g.merchant.id, webhook_id)
 
 
 @bp.get("/webhooks")
 def list_webhooks() -> Response:
     """Every webhook of the merchant."""
     reading.parameters()
-    rows = webhooks.list_webhooks(g.merchant.id)
+    rows = setup.list_webhooks(g.merchant.id)
     return listed(shapes.webhook(row) for row in rows)
 
 
 @bp.post("/webhooks")
 def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
-    made = webhooks.create_webhook(g.merchant, reading.body(), reading.actor())
+    made = setup.create_webhook(g.merchant, reading.body(), reading.actor())
     content = shapes.webhook(made) | {"secret": made.secret}
     return answer(content, 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)})
 
@@ -52,14 +53,14 @@ def update_webhook(webhook_id: str) -> Response:
     version = fields.pop("version", None)
     if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
         raise Invalid([FieldError("/version", "version is the number that the webhook showed.")])
-    changed = webhooks.update_webhook(webhook, fields, reading.actor(), version)
+    changed = setup.update_webhook(webhook, fields, reading.actor(), version)
     return answer(shapes.webhook(changed))
 
 
 @bp.delete("/webhooks/<webhook_id>")
 def delete_webhook(webhook_id: str) -> tuple[str, int]:
     """Take a webhook out of use for good; what it is still owed is discarded."""
-    webhooks.delete(_webhook(webhook_id), reading.actor())
+    setup.delete(_webhook(webhook_id), reading.actor())
     return "", 204
 
 
@@ -69,7 +70,7 @@ def rotate_secret(webhook_id: str) -> Response:
     webhook = _webhook(webhook_id)
     fields = reading.optional_body("overlap_hours")
     hours = fields.get("overlap_hours", DEFAULT_OVERLAP_HOURS)
-    rotated = webhooks.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
+    rotated = setup.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
     return answer(shapes.webhook(rotated) | {"secret": rotated.secret})
 
 
@@ -80,7 +81,7 @@ def test_webhook(webhook_id: str) -> Response:
     event_type = _text(reading.optional_body("type"), "type", 255)
     if not event_type:
         raise Invalid([FieldError("/type", "type is missing; give one such as order.created.")])
-    return answer(shapes.attempt(delivery.send_test(webhook, event_type, reading.actor())))
+    return answer(shapes.attempt(actions.send_test(webhook, event_type, reading.actor())))
 
 
 @bp.post("/webhooks/<webhook_id>/enable")
@@ -88,7 +89,7 @@ def enable_webhook(webhook_id: str) -> Response:
     """Send again."""
     webhook = _webhook(webhook_id)
     reading.optional_body()
-    webhooks.enable(webhook, reading.actor())
+    setup.enable(webhook, reading.actor())
     return answer(shapes.webhook(_webhook(webhook_id)))
 
 
@@ -97,7 +98,7 @@ def disable_webhook(webhook_id: str) -> Response:
     """Send nothing until someone enables it; what comes meanwhile is held."""
     webhook = _webhook(webhook_id)
     reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
-    webhooks.disable(webhook, reason or "Disabled through the API.", reading.actor())
+    setup.disable(webhook, reason or "Disabled through the API.", reading.actor())
     return answer(shapes.webhook(_webhook(webhook_id)))
 
 
@@ -109,7 +110,7 @@ def recover_webhook(webhook_id: str) -> Response:
     if "since" not in fields:
         raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
     since = reading.moment("since", fields["since"])
-    return answer({"deliveries": delivery.recover(webhook, since, reading.actor())}, 202)
+    return answer({"deliveries": actions.recover(webhook, since, reading.actor())}, 202)
 
 
 def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:

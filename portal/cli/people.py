@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from portal import accounts, members
 from portal.cli.common import (
     ACTOR,
     all_rows,
@@ -19,6 +18,7 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
+from portal.people import accounts, members
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import click
 
-from portal import accounts, catalogue, ingest, schema
-from portal import retention as retention_stage
-from portal import webhooks as webhook_stage
+from portal import schema
 from portal.cli.common import (
     json_option,
     merchant_option,
@@ -21,7 +19,11 @@ from portal.cli.common import (
     with_portal,
 )
 from portal.config import SETTINGS, SettingError, load_config
+from portal.events import catalogue, ingest
+from portal.logs import retention as retention_stage
+from portal.people import accounts
 from portal.strict_json import parse
+from portal.webhooks import setup as webhook_stage
 
 _MASK = "********"
 

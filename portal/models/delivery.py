@@ -14,7 +14,7 @@ PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
     "pending", "succeeded", "failed", "held", "discarded",
 )
 """What people see. `held` is never stored: a pending delivery of a webhook that is held or
-disabled is shown as held (Delivery.shown_state), so that holding is one row's change."""
+disabled is shown as held (shown_state), so that holding is one row's change."""
 SCHEDULED, MANUAL, TEST = TRIGGERS = ("scheduled", "manual", "test")
 
 PENDING_LITERAL: sa.ColumnElement[str] = sa.literal_column("'pending'")
@@ -30,8 +30,8 @@ _PENDING_ONLY: dict[str, Any] = {
 class Delivery(Base):
     """One event owed to one webhook.
 
-    Only the owner of the webhook's lane (portal.lanes) sends it, so being in flight needs no
-    mark of its own: a pending row whose `next_attempt_at` has come is due, also after a crash.
+    Only the owner of the webhook's lane (portal.delivery.lanes) sends it, so being in flight needs
+    no mark of its own: a pending row whose `next_attempt_at` has come is due, also after a crash.
     """
 
     __tablename__ = "delivery"
@@ -132,7 +132,7 @@ class AttemptPayload(Base):
 
 
 class Lane(Base):
-    """A lease on a part of all webhooks: one owner at a time (portal.lanes)."""
+    """A lease on a part of all webhooks: one owner at a time (portal.delivery.lanes)."""
 
     __tablename__ = "lane"
 

@@ -56,7 +56,7 @@ class EventPayload(Base):
 
     Three pieces of JSON text, so that a body is put together and never encoded again:
     without the record it is `head`; with it, `data` and `previous` are spliced in before
-    the last brace (portal.compose.event_body).
+    the last brace (portal.delivery.compose.event_body).
     """
 
     __tablename__ = "event_payload"

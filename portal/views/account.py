@@ -6,9 +6,10 @@ from flask import Blueprint, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import accounts, rendering
+from portal import rendering
 from portal.errors import Invalid
 from portal.extensions import limiter
+from portal.people import accounts
 from portal.views.auth import start_session
 
 bp = Blueprint("account", __name__, url_prefix="/account")

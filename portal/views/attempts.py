@@ -5,13 +5,15 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
-from portal import browse, explain, filters, rendering, webhooks
-from portal.compose import as_curl
+from portal import rendering
+from portal.delivery.compose import as_curl
 from portal.errors import Invalid, NotFound
+from portal.logs import browse, explain, filters
+from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Merchant
-from portal.stories import AttemptDetail
 from portal.views import log_filters
 from portal.views.log_filters import Asked
+from portal.webhooks import setup
 
 bp = Blueprint("attempts", __name__, url_prefix="/m/<slug>/attempts")
 
@@ -67,7 +69,7 @@ def log_page(merchant: Merchant | None) -> Response:
         "attempts/index.html", "attempts/_log.html", asked, page=page,
         webhooks=browse.webhooks_of(rows),
         merchants={} if merchant else browse.merchants_of(rows),
-        choices=webhooks.list_webhooks(asked.scope) if asked.scope else [],
+        choices=setup.list_webhooks(asked.scope) if asked.scope else [],
         methods=filters.METHODS, triggers=filters.TRIGGERS, error_codes=sorted(explain.ERRORS),
     )
 

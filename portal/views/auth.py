@@ -22,12 +22,12 @@ from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user, login_user, logout_user
 
-from portal import accounts
-from portal.account_rules import clean_email
 from portal.clock import SECOND, now
 from portal.extensions import limiter, login
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
+from portal.people import accounts
+from portal.people.rules import clean_email
 
 bp = Blueprint("auth", __name__)
 

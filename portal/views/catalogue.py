@@ -10,11 +10,12 @@ from flask import Blueprint, abort, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import catalogue, matching, rendering
-from portal.audit import actor_of
+from portal import rendering
 from portal.errors import Conflict, FieldError, Invalid, Malformed
+from portal.events import catalogue, matching
 from portal.extensions import db
 from portal.models import Webhook
+from portal.people.audit import actor_of
 from portal.strict_json import parse
 
 bp = Blueprint("catalogue", __name__, url_prefix="/m/<slug>/event-types")

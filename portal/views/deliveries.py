@@ -6,9 +6,9 @@ from flask import Blueprint, flash, g, redirect, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import delivery
-from portal.audit import actor_of
+from portal.delivery import actions
 from portal.errors import NotFound
+from portal.people.audit import actor_of
 
 bp = Blueprint("deliveries", __name__, url_prefix="/m/<slug>/deliveries")
 
@@ -18,6 +18,6 @@ def resend(slug: str, delivery_id: str) -> ResponseReturnValue:
     """Make one more attempt as soon as possible, and show the event."""
     if not delivery_id.isprintable():
         raise NotFound("There is no such delivery.")
-    sent = delivery.resend(g.merchant.id, delivery_id, actor_of(current_user))
+    sent = actions.resend(g.merchant.id, delivery_id, actor_of(current_user))
     flash("One more attempt is on its way; this page shows it when it is done.")
     return redirect(url_for("events.show", slug=slug, event_id=sent.event_id), 303)

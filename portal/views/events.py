@@ -5,8 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
-from portal import browse, catalogue, filters, rendering
+from portal import rendering
 from portal.errors import Invalid, NotFound
+from portal.events import catalogue
+from portal.logs import browse, filters
 from portal.models import Merchant
 from portal.views import log_filters
 from portal.views.log_filters import Asked

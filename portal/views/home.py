@@ -8,7 +8,8 @@ from flask import Blueprint, current_app, g, redirect, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import overview, rendering
+from portal import rendering
+from portal.logs import overview
 
 bp = Blueprint("home", __name__)
 

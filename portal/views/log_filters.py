@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from flask import Response, g, request, url_for
 
-from portal import filters, rendering
+from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import db
+from portal.logs import filters
 from portal.models import Merchant
 
 Found = TypeVar("Found")

@@ -8,9 +8,10 @@ from flask import Blueprint, Response, current_app, flash, g, redirect, request,
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import accounts, members, rendering
-from portal.audit import actor_of
+from portal import rendering
 from portal.errors import FieldError, Invalid
+from portal.people import accounts, members
+from portal.people.audit import actor_of
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
 

@@ -8,13 +8,14 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import accounts, audit, rendering
-from portal.audit import actor_of
+from portal import rendering
 from portal.errors import FieldError, Invalid, NotFound
 from portal.extensions import db
 from portal.listing import clean_search
 from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
+from portal.people import accounts, audit
+from portal.people.audit import actor_of
 from portal.views import attempts as attempt_views
 from portal.views import events as event_views
 

@@ -21,7 +21,7 @@ from portal.errors import FieldError
 from portal.ids import new_id
 from portal.models import Merchant, Webhook
 from portal.models.webhook import MASK
-from portal.pair_rules import KINDS, Rows
+from portal.webhooks.pair_rules import KINDS, Rows
 
 MAX_ROWS = 200
 """Rows that are read and shown again; the rules allow fewer."""

@@ -9,14 +9,17 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import catalogue, delivery, rendering, webhook_preview, webhooks
-from portal.audit import actor_of
+from portal import rendering
 from portal.clock import HOUR, now
+from portal.delivery import actions
 from portal.errors import Conflict, FieldError, Invalid
+from portal.events import catalogue
 from portal.models import Webhook
 from portal.models.webhook import METHODS
+from portal.people.audit import actor_of
 from portal.views import webhook_form
 from portal.views.webhook_form import Typed
+from portal.webhooks import previews, setup
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
 
@@ -28,8 +31,8 @@ def index(slug: str) -> ResponseReturnValue:
     """Every webhook of the merchant with its state and its last attempt."""
     return rendering.render(
         "webhooks/index.html", "webhooks/_rows.html",
-        webhooks=webhooks.list_webhooks(g.merchant.id),
-        last_attempts=webhooks.last_attempts(g.merchant.id),
+        webhooks=setup.list_webhooks(g.merchant.id),
+        last_attempts=setup.last_attempts(g.merchant.id),
     )
 
 
@@ -52,7 +55,7 @@ def create(slug: str) -> ResponseReturnValue:
     repeated = webhook_id is not None and _find(webhook_id) is not None
     fields = webhook_form.fields(typed, g.merchant)
     try:
-        webhook = webhooks.create_webhook(
+        webhook = setup.create_webhook(
             g.merchant, fields, actor_of(current_user), webhook_id=webhook_id
         )
     except (Invalid, Conflict) as error:
@@ -69,7 +72,7 @@ def preview(slug: str) -> ResponseReturnValue:
     """The request that the form, as it is now, would make."""
     typed = webhook_form.read(request.form, g.merchant)
     webhook_id = request.form.get("webhook_id")
-    webhook = webhooks.get_webhook(g.merchant.id, webhook_id) if webhook_id else None
+    webhook = setup.get_webhook(g.merchant.id, webhook_id) if webhook_id else None
     return _form(typed, webhook, fragment="webhooks/_preview.html", previewed=True)
 
 
@@ -96,7 +99,7 @@ def update(slug: str, webhook_id: str) -> ResponseReturnValue:
         return fragment
     fields = webhook_form.fields(typed, g.merchant)
     try:
-        webhook = webhooks.update_webhook(
+        webhook = setup.update_webhook(
             webhook, fields, actor_of(current_user), typed.version or 0
         )
     except Invalid as error:
@@ -117,7 +120,7 @@ def delete(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Delete it; what it was owed is discarded."""
     webhook = _get(webhook_id)
     name = webhook.description or webhook.url
-    webhooks.delete(webhook, actor_of(current_user))
+    setup.delete(webhook, actor_of(current_user))
     flash(f"The webhook “{rendering.visible(name)}” is deleted. Its log stays.")
     return redirect(url_for("webhooks.index", slug=slug), 303)
 
@@ -126,7 +129,7 @@ def delete(slug: str, webhook_id: str) -> ResponseReturnValue:
 def enable(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Send again, beginning with what was held."""
     webhook = _get(webhook_id)
-    webhooks.enable(webhook, actor_of(current_user))
+    setup.enable(webhook, actor_of(current_user))
     flash("The webhook is enabled; what was held is being sent.")
     return _to(webhook)
 
@@ -136,7 +139,7 @@ def disable(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Stop sending; what comes meanwhile is not sent to it."""
     webhook = _get(webhook_id)
     reason = request.form.get("reason", "").strip() or f"Disabled by {current_user.email}."
-    webhooks.disable(webhook, rendering.visible(reason), actor_of(current_user))
+    setup.disable(webhook, rendering.visible(reason), actor_of(current_user))
     flash("The webhook is disabled; nothing is sent to it until you enable it.")
     return _to(webhook)
 
@@ -146,12 +149,12 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Send the example of an event type now and show the answer in place."""
     webhook = _get(webhook_id)
     event_type = request.form.get("type", "")
-    if event_type not in webhooks.types_of(webhook):
+    if event_type not in setup.types_of(webhook):
         raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
-    attempt = delivery.send_test(webhook, event_type, actor_of(current_user))
+    attempt = actions.send_test(webhook, event_type, actor_of(current_user))
     response = _show(
         _get(webhook_id), "webhooks/_test_result.html", attempt=attempt,
-        answer=webhooks.answer_of(attempt), tested=event_type,
+        answer=setup.answer_of(attempt), tested=event_type,
     )
     response.headers["HX-Trigger"] = _refresh("#activity")
     return response
@@ -161,7 +164,7 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
 def reveal_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Show the signing secret in the answer to this very request; that is noted."""
     webhook = _get(webhook_id)
-    secret = webhooks.reveal_secret(webhook, actor_of(current_user))
+    secret = setup.reveal_secret(webhook, actor_of(current_user))
     return _show(_get(webhook_id), "webhooks/_secret.html", secret=secret)
 
 
@@ -172,7 +175,7 @@ def rotate_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     text = request.form.get("overlap_hours", "").strip()
     hours = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
     try:
-        webhooks.rotate_secret(webhook, actor_of(current_user), hours)
+        setup.rotate_secret(webhook, actor_of(current_user), hours)
     except Invalid as error:
         return _show(_get(webhook_id), status=422, rotate_errors=error.by_field(), typed_hours=text)
     flash("The webhook has a new signing secret. Reveal it and give it to the receiver.")
@@ -185,7 +188,7 @@ def recover(slug: str, webhook_id: str) -> ResponseReturnValue:
     webhook = _get(webhook_id)
     hours = request.form.get("hours", "")
     since = now() - int(hours) * HOUR if hours in RECOVER_HOURS else now()
-    count = delivery.recover(webhook, since, actor_of(current_user))
+    count = actions.recover(webhook, since, actor_of(current_user))
     if hours in RECOVER_HOURS:
         flash(f"{count:,} failed deliveries of {RECOVER_HOURS[hours]} are being sent again.")
     else:
@@ -197,18 +200,18 @@ def recover(slug: str, webhook_id: str) -> ResponseReturnValue:
 def discard_held(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Give up what is held."""
     webhook = _get(webhook_id)
-    count = delivery.discard_held(webhook, actor_of(current_user))
+    count = actions.discard_held(webhook, actor_of(current_user))
     flash(f"{count:,} held deliveries are discarded; the log keeps them.")
     return _to(webhook)
 
 
 def _get(webhook_id: str) -> Webhook:
-    return webhooks.get_webhook(g.merchant.id, webhook_id)
+    return setup.get_webhook(g.merchant.id, webhook_id)
 
 
 def _find(webhook_id: str) -> Webhook | None:
     return next(
-        (found for found in webhooks.list_webhooks(g.merchant.id) if found.id == webhook_id), None
+        (found for found in setup.list_webhooks(g.merchant.id) if found.id == webhook_id), None
     )
 
 
@@ -224,7 +227,7 @@ def _refresh(target: str) -> str:
 
 
 def _matched(webhook: Webhook) -> str:
-    count = webhooks.matched_last_week(webhook.merchant_id, webhooks.columns(webhook))
+    count = setup.matched_last_week(webhook.merchant_id, setup.columns(webhook))
     events = "1 event" if count == 1 else f"{rendering.amount(count)} events"
     return f"{events} of the last 7 days would have matched."
 
@@ -234,8 +237,8 @@ def _show(
 ) -> Response:
     return rendering.render(
         "webhooks/show.html", fragment, status, webhook=webhook,
-        attempts=webhooks.recent_attempts(webhook), types=webhooks.types_of(webhook),
-        held=delivery.count_held(webhook) if webhook.holds else 0, moment=now(),
+        attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
+        held=actions.count_held(webhook) if webhook.holds else 0, moment=now(),
         recover_hours=RECOVER_HOURS, **context,
     )
 
@@ -268,10 +271,10 @@ def _form(
     """The form, or the part of it that HTMX asks for."""
     part = fragment if rendering.wants_fragment() else None
     wants_preview = part == "webhooks/_preview.html" or (part is None and (previewed or error))
-    shown_preview: webhook_preview.Preview | None = None
+    shown_preview: previews.Preview | None = None
     if wants_preview:
         fields = webhook_form.fields(typed, g.merchant)
-        shown_preview = webhooks.preview(g.merchant, fields, webhook)
+        shown_preview = setup.preview(g.merchant, fields, webhook)
     errors = webhook_form.by_place(error.errors if error else [])
     return rendering.render(
         "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import accounts
 from portal.extensions import db
 from portal.models import Delivery, Event, EventPayload, Merchant, OwnEventType, Webhook
+from portal.people import accounts
 from tests.api.caller import Caller
 
 STORED = (Event, EventPayload, Delivery, Webhook, OwnEventType)

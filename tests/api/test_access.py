@@ -9,10 +9,10 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from portal import accounts
 from portal.access import ACCESS, PUBLIC
 from portal.extensions import db
 from portal.models import Delivery, Merchant
+from portal.people import accounts
 from tests.api.caller import BASE, Caller, problem
 from tests.api.conftest import ORDER, stored, webhook_fields
 from tests.conftest import on_both_databases

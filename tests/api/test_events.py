@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from portal import accounts
 from portal.clock import DAY, SECOND, now
 from portal.extensions import writing
 from portal.models import Event, EventPayload, Merchant
+from portal.people import accounts
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER, webhook_fields
 from tests.conftest import on_both_databases

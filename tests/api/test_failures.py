@@ -40,7 +40,7 @@ def test_a_statement_that_fails_tells_nothing_of_itself(
     api: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = OperationalError("SELECT secret_token", {}, sqlite3.OperationalError("no such table"))
-    monkeypatch.setattr(webhooks.webhooks, "list_webhooks", _raises(error))
+    monkeypatch.setattr(webhooks.setup, "list_webhooks", _raises(error))
     answer = api.get("/webhooks")
     problem(answer, 500)
     assert "SELECT" not in answer.text
@@ -52,7 +52,7 @@ def test_a_database_that_cannot_store_is_a_503_with_retry_after(
 ) -> None:
     error = Unavailable("The database is busy or away; nothing was stored.")
     monkeypatch.setattr(events, "ingest_events", _raises(error))
-    monkeypatch.setattr(webhooks.webhooks, "create_webhook", _raises(error))
+    monkeypatch.setattr(webhooks.setup, "create_webhook", _raises(error))
     answer = api.post(path, ORDER)
     problem(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
@@ -64,7 +64,7 @@ def test_a_database_that_cannot_be_read_is_a_503_with_retry_after(
     locked = sqlite3.OperationalError("database is locked")
     locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
     error = OperationalError("SELECT 1", {}, locked)
-    monkeypatch.setattr(webhooks.webhooks, "list_webhooks", _raises(error))
+    monkeypatch.setattr(webhooks.setup, "list_webhooks", _raises(error))
     answer = api.get("/webhooks")
     problem(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
@@ -73,7 +73,7 @@ def test_a_database_that_cannot_be_read_is_a_503_with_retry_after(
 def test_too_many_requests_say_when_to_come_again(
     api: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks.webhooks, "list_webhooks", _raises(TooManyRequests()))
+    monkeypatch.setattr(webhooks.setup, "list_webhooks", _raises(TooManyRequests()))
     answer = api.get("/webhooks")
     problem(answer, 429)
     assert int(answer.headers["Retry-After"]) > 0

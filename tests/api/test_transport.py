@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from portal import accounts, create_app
+from portal import create_app
 from portal.config import load_config
 from portal.extensions import db
 from portal.models import Event
+from portal.people import accounts
 from tests.api.caller import check_problem
 
 ROOT = Path(__file__).resolve().parents[2]

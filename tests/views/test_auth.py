@@ -13,10 +13,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from portal import accounts, create_app
+from portal import create_app
 from portal.config import load_config
 from portal.extensions import db, limiter
 from portal.models import Merchant, User
+from portal.people import accounts
 from portal.views.auth import TRIES_PER_USER, WRONG, local_path
 from tests.conftest import PASSWORD
 from tests.factories import make_user

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from portal import accounts
 from portal.extensions import db
 from portal.models import Merchant, Notice
+from portal.people import accounts
 from tests import factories
 from tests.conftest import PASSWORD
 

@@ -11,12 +11,12 @@ from collections import deque
 import sqlalchemy as sa
 from flask import current_app
 
-from portal import health
-from portal.compose import Composer, Payload, Target
+from portal.delivery import health
+from portal.delivery.compose import Composer, Payload, Target
+from portal.delivery.recording import Due
 from portal.extensions import db, reading, table
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
-from portal.recording import Due
 
 _delivery = table(Delivery)
 _payload = table(EventPayload)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from portal import catalogue
 from portal.clock import DAY, SECOND, iso, now
 from portal.errors import FieldError, Invalid
+from portal.events import catalogue
 from portal.strict_json import dump
 
 MAX_BATCH = 1_000

@@ -1,7 +1,7 @@
 """4 BROWSE: every query of the logs. Pages by key, never OFFSET, never a count of a log.
 
 `scope` is a merchant's ID, or None for all merchants: that is for staff alone. Filters are
-what portal.filters takes; each list is checked here, for pages and the API alike.
+what portal.logs.filters takes; each list is checked here, for pages and the API alike.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal import filters, keyset
 from portal.clock import MILLISECOND, MINUTE, SECOND, now
 from portal.extensions import db
-from portal.keyset import LogPage, Walk
-from portal.models import Attempt, Delivery, Event, Merchant, Webhook
-from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
-from portal.stories import (
+from portal.logs import filters, keyset
+from portal.logs.keyset import LogPage, Walk
+from portal.logs.stories import (
     attempt_detail,
     event_deliveries,
     event_story,
@@ -27,6 +25,8 @@ from portal.stories import (
     same_action,
     same_record,
 )
+from portal.models import Attempt, Delivery, Event, Merchant, Webhook
+from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
 
 __all__ = [
     "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
@@ -69,7 +69,7 @@ def events(
 ) -> LogPage[Event]:
     """A page of the event log, newest first.
 
-    Filters: portal.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor.
+    Filters: portal.logs.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor.
     """
     return keyset.page(_events(scope, given, zone), _event_walk(scope), cursor, limit)
 
@@ -144,7 +144,7 @@ def attempts(
 ) -> LogPage[Attempt]:
     """A page of the header log, newest first.
 
-    Filters: portal.filters.ATTEMPTS. Raises Invalid naming a wrong filter, BadCursor.
+    Filters: portal.logs.filters.ATTEMPTS. Raises Invalid naming a wrong filter, BadCursor.
     """
     return keyset.page(_attempts(scope, given, zone), _attempt_walk(scope), cursor, limit)
 
@@ -225,7 +225,7 @@ def deliveries(
 ) -> LogPage[tuple[Delivery, Webhook | None]]:
     """A page of a merchant's deliveries with their webhooks, newest first.
 
-    Filters: portal.filters.DELIVERIES; `state` is the one that people see. Raises Invalid
+    Filters: portal.logs.filters.DELIVERIES; `state` is the one that people see. Raises Invalid
     naming a wrong filter, BadCursor.
     """
     values = filters.clean(filters.DELIVERIES, given or {})

@@ -13,7 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.account_rules import (
+from portal.errors import Conflict, FieldError, NotFound
+from portal.extensions import db, writing
+from portal.listing import Page, clean_search, newest_first
+from portal.models import ApiKey, Membership, Merchant, User
+from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
+from portal.people.audit import actor_of, note
+from portal.people.rules import (
     clean_email,
     email_errors,
     is_slug,
@@ -24,12 +30,6 @@ from portal.account_rules import (
     slug_errors,
     unique,
 )
-from portal.audit import actor_of, note
-from portal.errors import Conflict, FieldError, NotFound
-from portal.extensions import db, writing
-from portal.listing import Page, clean_search, newest_first
-from portal.models import ApiKey, Membership, Merchant, User
-from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
 
 _PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without letters that are mistaken for others: a new password may be read from paper."""
@@ -291,8 +291,8 @@ def user_of_session(session_id: str) -> User | None:
 
 
 def first_start(actor: str) -> FirstStart | None:
-    """Give an empty portal an operator, the merchant `demo` with the feature active, and an API
-    key for it; None when there is any user. All of it in one transaction."""
+    """Give an empty portal an operator who also owns the merchant `demo`, with the feature active
+    and an API key; None when there is any user. All of it in one transaction."""
     if db.session.scalar(sa.select(User.id).limit(1)) is not None:
         return None
     email, password = "operator@localhost", new_password()
@@ -301,7 +301,7 @@ def first_start(actor: str) -> FirstStart | None:
         with writing() as session:
             if session.scalar(sa.select(User.id).limit(1)) is not None:
                 return None
-            new_user(session, email, password_hash, actor, "operator", "Operator")
+            user = new_user(session, email, password_hash, actor, "operator", "Operator")
             merchant = session.scalar(sa.select(Merchant).where(Merchant.slug == "demo"))
             if merchant is None:
                 merchant = Merchant(slug="demo", name="Demo store")
@@ -309,6 +309,7 @@ def first_start(actor: str) -> FirstStart | None:
                 session.add(merchant)
                 session.flush()
                 note(session, actor, "merchant.created", "demo", merchant.id, active=True)
+            join_merchant(session, merchant, user, "owner", actor)
             key, text = ApiKey.make(merchant, "write", "first start")
             session.add(key)
             note(session, actor, "api_key.created", key.id, merchant.id, scope="write")

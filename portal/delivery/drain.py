@@ -18,19 +18,20 @@ import sqlalchemy as sa
 from flask import current_app
 from redis.exceptions import RedisError
 
-from portal import health, lanes, queues, recording
+from portal import queues
 from portal.clock import now
-from portal.compose import ComposeError, Outgoing
+from portal.delivery import health, lanes, recording
+from portal.delivery.compose import ComposeError, Outgoing
+from portal.delivery.lines import Line, size
+from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
+from portal.delivery.retry import SLOW_DOWN
+from portal.delivery.transport import Answer, Transport
+from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.extensions import db, reading, writing
 from portal.ids import new_id
-from portal.lines import Line, size
 from portal.models import Delivery, Webhook
 from portal.models.delivery import PENDING_LITERAL
-from portal.recording import PAYLOAD_EXPIRED, Due, Tried
-from portal.retry import SLOW_DOWN
-from portal.transport import Answer, Transport
-from portal.wakes import Wakes
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks."""

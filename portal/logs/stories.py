@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from flask import current_app
 
-from portal import matching
 from portal.clock import DAY, now
-from portal.compose import RECORD, THIN, Payload, event_body
+from portal.delivery.compose import RECORD, THIN, Payload, event_body
 from portal.errors import NotFound
+from portal.events import matching
 from portal.extensions import db
 from portal.models import (
     Attempt,
@@ -38,7 +38,7 @@ class Destination:
     """A webhook and what became of an event there: a delivery with its newest attempts, or the
     reason why there is none.
 
-    The reasons of portal.matching, and `created_after` (the event), `test_of_another` (the
+    The reasons of portal.events.matching, and `created_after` (the event), `test_of_another` (the
     event was a test of another webhook), `unknown` (by the settings of today it would have been
     sent). `is_judged_by_today` says that the reason comes from settings edited after the event.
     """

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import threading
 
-from portal.egress import Address
+from portal.delivery.egress import Address
 
 WAIT_SECONDS = 2.0
 MAX_LOOKUPS = 8
@@ -19,7 +19,7 @@ def addresses_of(host: str, wait_seconds: float = WAIT_SECONDS) -> list[Address]
     """Every address that a name has now; none when it has none or takes longer than that.
 
     Good enough to refuse a name at save. What counts is the address at the moment of
-    connecting, which portal.transport checks.
+    connecting, which portal.delivery.transport checks.
     """
     if not _places.acquire(blocking=False):
         return []

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portal import signing
+from portal.delivery import signing
 from portal.errors import FieldError, Invalid
 from portal.models.webhook import METHODS, Pair
-from portal.pair_rules import KINDS, UNSEEN, clean_pairs, pointer
-from portal.url_rules import Reach, clean_url, origin
+from portal.webhooks.pair_rules import KINDS, UNSEEN, clean_pairs, pointer
+from portal.webhooks.url_rules import Reach, clean_url, origin
 
 MAX_DESCRIPTION = 500
 MAX_EVENTS = 100

@@ -13,13 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
-from portal import retry
-from portal.compose import NONE, Outgoing, Payload
+from portal.delivery import retry
+from portal.delivery.compose import NONE, Outgoing, Payload
+from portal.delivery.transport import Answer
 from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import PENDING_LITERAL
 from portal.strict_json import dump
-from portal.transport import Answer
 
 PAYLOAD_EXPIRED = "payload_expired"
 """The error of a delivery whose event is past its payload days."""

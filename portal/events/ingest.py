@@ -14,16 +14,17 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import event_rules, matching, queues
+from portal import queues
 from portal.clock import SECOND, now
 from portal.errors import Conflict, FieldError
-from portal.event_rules import NewEvent
+from portal.events import matching, rules
+from portal.events.rules import NewEvent
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.strict_json import dump
 
-MAX_BATCH = event_rules.MAX_BATCH
+MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
 
 
@@ -45,7 +46,7 @@ def ingest_events(merchant: Merchant, events: Sequence[Any], *, batch: bool) -> 
     when the database cannot take the write.
     """
     merchant_id = merchant.id
-    clean = event_rules.clean_events(merchant_id, events, batch=batch)
+    clean = rules.clean_events(merchant_id, events, batch=batch)
     for attempt in range(_RACES):
         try:
             answers, lanes = _store(merchant_id, clean, batch)

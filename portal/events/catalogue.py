@@ -1,6 +1,6 @@
 """The event catalogue: each type's description, JSON Schema and a realistic example.
 
-Built-in types are in event_types/*.json, one file a group; a merchant may add types of its own.
+Built-in types are in types/*.json, one file a group; a merchant may add types of its own.
 Data that breaks a type's schema is flagged, never refused: a store must not lose an event for it.
 """
 
@@ -19,10 +19,10 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema.protocols import Validator
 
-from portal.audit import note
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
+from portal.people.audit import note
 from portal.strict_json import dump
 
 MAX_NAME = 255
@@ -71,7 +71,7 @@ def valid_name(name: str) -> bool:
 def built_in() -> dict[str, EventType]:
     """The portal's own types by name, in the order of the catalogue."""
     types = {}
-    folder = Path(__file__).parent / "event_types"
+    folder = Path(__file__).parent / "types"
     for title in _GROUPS:
         group = json.loads((folder / f"{title}.json").read_text())
         for name, entry in group["types"].items():

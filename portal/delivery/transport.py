@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 import certifi
 import pycurl
 
-from portal import egress
-from portal.compose import Outgoing
+from portal.delivery import egress
+from portal.delivery.compose import Outgoing
 
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 100

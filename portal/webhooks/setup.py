@@ -10,18 +10,21 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import catalogue, queues, signing, vault, webhook_preview, webhook_rules
-from portal.audit import note
-from portal.delivery import discard_pending
+from portal import queues, vault
+from portal.delivery import signing
+from portal.delivery.actions import discard_pending
 from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.events import catalogue
+from portal.events.matching import pattern_matches
 from portal.extensions import db, writing
 from portal.ids import new_id
-from portal.matching import pattern_matches
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
-from portal.resolver import addresses_of
-from portal.url_rules import DEFAULT_PORTS, Reach
-from portal.webhook_rules import FIELDS
+from portal.people.audit import note
+from portal.webhooks import previews, rules
+from portal.webhooks.resolver import addresses_of
+from portal.webhooks.rules import FIELDS
+from portal.webhooks.url_rules import DEFAULT_PORTS, Reach
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
@@ -104,7 +107,7 @@ def types_of(webhook: Webhook) -> list[str]:
 def validate(
     merchant: Merchant, fields: Any, existing: Webhook | None = None, *, resolve: bool = True
 ) -> dict[str, Any]:
-    """A webhook's columns from fields as the API takes them, checked by portal.webhook_rules.
+    """A webhook's columns from fields as the API takes them, checked by portal.webhooks.rules.
 
     With `existing`, what is not sent stays as it is. `resolve` says whether the URL's host name
     is looked up and refused when it leads to an address that may not be reached.
@@ -119,15 +122,15 @@ def validate(
             return any(pattern_matches(pattern, name) for name in types)
         return pattern in types
 
-    around = webhook_rules.Around(
+    around = rules.Around(
         reach=_reach(resolve),
         is_known=is_known,
         nearest=lambda name: catalogue.nearest(merchant_id, name),
-        try_out=webhook_preview.Trial(merchant_id),
+        try_out=previews.Trial(merchant_id),
         seal=vault.encrypt,
         unseal=vault.decrypt,
     )
-    return webhook_rules.clean(fields, current, around)
+    return rules.clean(fields, current, around)
 
 
 def create_webhook(
@@ -286,19 +289,19 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
 
 def preview(
     merchant: Merchant, fields: Any, existing: Webhook | None = None
-) -> webhook_preview.Preview:
+) -> previews.Preview:
     """The request that the newest matching event, or an example, would make with these fields;
     or what keeps it from being made. Stores and sends nothing, and resolves no name."""
     try:
         cleaned = validate(merchant, fields, existing, resolve=False)
     except Invalid as error:
-        return webhook_preview.Preview(errors=error.errors)
-    return webhook_preview.make(merchant.id, cleaned, existing)
+        return previews.Preview(errors=error.errors)
+    return previews.make(merchant.id, cleaned, existing)
 
 
 def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
     """How many events of the last 7 days these columns would have matched, counted to 1,000."""
-    return webhook_preview.matched_last_week(merchant_id, cleaned)
+    return previews.matched_last_week(merchant_id, cleaned)
 
 
 def columns(webhook: Webhook) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal import catalogue, event_rules, ingest, signing, templating, vault
+from portal import vault
 from portal.clock import DAY, now
-from portal.compose import ComposeError, Composer, Outgoing, Payload, Target, event_body
+from portal.delivery import signing, templating
+from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target, event_body
 from portal.errors import FieldError
+from portal.events import catalogue, ingest, rules
+from portal.events.matching import pattern_matches
 from portal.extensions import db, table
-from portal.matching import pattern_matches
 from portal.models import Event, EventPayload, Webhook
 from portal.models.webhook import Pair
-from portal.pair_rules import KINDS, MAX_VALUE
+from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 
 CAP = 1_000
 """Matching events are counted up to here."""
@@ -180,9 +182,9 @@ def _example_type(merchant_id: int, patterns: Sequence[str]) -> str:
 def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
     """ID and payload of a type's example, as an event that happens now."""
     example = catalogue.example_event(catalogue.known_types(merchant_id)[event_type])
-    fields = {name: example.get(name) for name in event_rules.FIELDS}
+    fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
-    (event,) = event_rules.clean_events(merchant_id, [fields], batch=False)
+    (event,) = rules.clean_events(merchant_id, [fields], batch=False)
     row = ingest.payload_row(merchant_id, EXAMPLE_ID, event, now())
     return EXAMPLE_ID, Payload(row["head"], row["data"], row["previous"])
 
@@ -233,7 +235,7 @@ def _of_types(merchant_id: int, patterns: Sequence[str]) -> list[sa.ColumnElemen
 
 
 def _from_sources(columns: Any, cleaned: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """The source filter of portal.matching.why_not, as SQL."""
+    """The source filter of portal.events.matching.why_not, as SQL."""
 
     def any_of(sources: Sequence[str]) -> sa.ColumnElement[bool]:
         parts = []

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import idna
 
-from portal import egress
+from portal.delivery import egress
 
 MAX_URL = 2_048
 MAX_HOST, MAX_LABEL = 253, 63

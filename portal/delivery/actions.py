@@ -7,17 +7,19 @@ from typing import Any
 import sqlalchemy as sa
 from flask import current_app
 
-from portal import catalogue, event_rules, ingest, queues, recording
-from portal.audit import note
+from portal import queues
 from portal.clock import now
-from portal.compose import ComposeError, Composer, Payload, Target
+from portal.delivery import recording
+from portal.delivery.compose import ComposeError, Composer, Payload, Target
+from portal.delivery.recording import Due, Tried
+from portal.delivery.transport import Answer, send_now
 from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.events import catalogue, ingest, rules
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
 from portal.models.delivery import PENDING_LITERAL
-from portal.recording import Due, Tried
-from portal.transport import Answer, send_now
+from portal.people.audit import note
 
 BATCH = 1_000
 """Deliveries changed in one transaction, so that ingest and workers get their turn between."""
@@ -161,9 +163,9 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
         raise Invalid([FieldError("/type", message)])
     example = catalogue.example_event(found)
     # A test happens now, and to nobody's order of work.
-    fields = {name: example.get(name) for name in event_rules.FIELDS}
+    fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
-    (event,) = event_rules.clean_events(merchant_id, [fields], batch=False)
+    (event,) = rules.clean_events(merchant_id, [fields], batch=False)
     event_id, moment = new_id("evt"), now()
     row = ingest.payload_row(merchant_id, event_id, event, moment)
     delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, 0)

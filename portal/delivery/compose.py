@@ -15,10 +15,11 @@ from typing import Any
 import requests
 from requests.exceptions import InvalidHeader, RequestException
 
-from portal import templating, vault
+from portal import vault
 from portal.clock import SECOND
+from portal.delivery import templating
+from portal.delivery.signing import Signer
 from portal.models.webhook import MASK, Pair, Webhook
-from portal.signing import Signer
 
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"

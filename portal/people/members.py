@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.account_rules import (
+from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.models import Membership, Merchant, User
+from portal.models.user import MEMBER_ROLES, hash_password
+from portal.people.accounts import find_user, join_merchant, lock_merchant, new_password, new_user
+from portal.people.audit import actor_of, note
+from portal.people.rules import (
     clean_email,
     email_errors,
     name_errors,
@@ -16,12 +22,6 @@ from portal.account_rules import (
     role_errors,
     unique,
 )
-from portal.accounts import find_user, join_merchant, lock_merchant, new_password, new_user
-from portal.audit import actor_of, note
-from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from portal.extensions import db, writing
-from portal.models import Membership, Merchant, User
-from portal.models.user import MEMBER_ROLES, hash_password
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from portal import queues
-from portal.transport import Transport
+from portal.delivery.transport import Transport
 
 _log = logging.getLogger(__name__)
 

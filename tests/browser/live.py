@@ -1,0 +1,167 @@
+"""The product as people start it, for a browser: supervisor, Valkey, web, workers and cron."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from flask import Flask
+from playwright.sync_api import Browser, sync_playwright
+
+from portal import create_app
+from portal.config import load_config
+from portal.extensions import db
+from portal.people import accounts
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A merchant of its own with an owner who may sign in, and a key that may write."""
+
+    slug: str
+    email: str
+    key: str
+
+
+class LivePortal:
+    """A running portal on loopback, with a database of its own."""
+
+    def __init__(self, url: str, app: Flask, first_lines: str) -> None:
+        self.url = url
+        self._app = app
+        self._stores = 0
+        found = dict(re.findall(r"^  (sign-in|password|API key) +(\S+)", first_lines, re.M))
+        self.operator = (found["sign-in"], found["password"])
+        self.key = found["API key"]
+
+    def store(self, name: str = "", *, active: bool = True) -> Store:
+        """A new merchant, its owner and its key."""
+        self._stores += 1
+        slug = f"store-{self._stores}"
+        email = f"owner@{slug}.example"
+        with self._app.app_context():
+            name = name or f"Store {self._stores}"
+            merchant = accounts.create_merchant(slug, name, "test", active)
+            accounts.create_user(
+                email, PASSWORD, "test", None, "Robin Owner", merchant=merchant, role="owner"
+            )
+            key = accounts.create_key(merchant, "write", "Store platform", "test")
+            db.session.remove()
+        return Store(slug, email, key)
+
+    def api(self, method: str, path: str, key: str, body: Any = None) -> Any:
+        """Call the API; what it answers, which is no error."""
+        answer = requests.request(
+            method, f"{self.url}/api/v1/{path}", json=body, timeout=20,
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        assert answer.ok, (path, answer.status_code, answer.text)
+        return answer.json() if answer.content else None
+
+    def send_order(self, store: Store, number: str = "1042") -> str:
+        """Send an order.created of the store; its event ID."""
+        sent = self.api("POST", "events", store.key, {
+            "type": "order.created", "object_id": number, "data": {"number": f"SO-{number}"},
+        })
+        return str(sent["id"])
+
+    def make_webhook(self, store: Store, url: str, **fields: Any) -> str:
+        """Make a webhook for the store's orders; its ID."""
+        made = self.api("POST", "webhooks", store.key, {
+            "description": "Orders to the ERP", "url": url, "events": ["order.*"], **fields,
+        })
+        return str(made["id"])
+
+
+@contextlib.contextmanager
+def running(port: int = 0, **settings: str) -> Iterator[LivePortal]:
+    """Start everything that bin/run starts in a temporary directory; stopped and removed after.
+
+    `settings` are PORTAL_ settings without the prefix. Raises RuntimeError with the portal's own
+    lines when it does not come up.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="portal-live-"))
+    port = port or free_port()
+    environment = {
+        "PORTAL_DATA_DIR": str(directory / "data"), "PORTAL_PORT": str(port),
+        "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_WEB_PROCESSES": "1",
+        "PORTAL_WORKERS": "1",
+    } | {f"PORTAL_{name}": value for name, value in settings.items()}
+    log = directory / "log"
+    with log.open("wb") as lines:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "portal.supervisor"], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=lines, stderr=subprocess.STDOUT, env=_clean_environment() | environment,
+        )
+    try:
+        wait_for(
+            lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None, START_SECONDS
+        )
+        if process.poll() is not None:
+            raise RuntimeError(f"The portal did not start:\n{log.read_text()}")
+        app = create_app(load_config(environment))
+        yield LivePortal(f"http://127.0.0.1:{port}", app, log.read_text())
+        with app.app_context():
+            db.engine.dispose()
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def chromium() -> str | None:
+    """Where the browser is; None when the machine has none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextlib.contextmanager
+def a_browser() -> Iterator[Browser]:
+    """The machine's chromium, without a window."""
+    arguments = ["--disable-gpu"]
+    if os.getuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield browser
+        browser.close()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Until it is true; raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not happen in time")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PORTAL_")}

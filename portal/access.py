@@ -59,6 +59,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "events.show": VIEW,
     "attempts.index": VIEW,
     "attempts.show": VIEW,
+    "records.show": VIEW,
+    "search.index": SIGNED_IN,
     "deliveries.resend": OPERATE,
     "catalogue.index": VIEW,
     "catalogue.show": VIEW,

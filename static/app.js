@@ -26,7 +26,8 @@
     showTheme();
   }
 
-  // ── Times: UTC, or local where the reader chose so; the other one in the tooltip ────────
+  // ── Times: UTC, local or Unix seconds, as the reader chose; the others in the tooltip ───
+  const CLOCKS = ["UTC", "local", "Unix"];
   const pad = (number, width = 2) => String(number).padStart(width, "0");
   const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
 
@@ -44,8 +45,10 @@
     return date.toISOString().replace("T", " ").slice(0, precise ? 23 : 19);
   }
 
-  function timesAreLocal() {
-    try { return localStorage.getItem("portal_times") === "local"; } catch { return false; }
+  function clockName() {
+    let name = null;
+    try { name = localStorage.getItem("portal_times"); } catch { /* Storage may be forbidden. */ }
+    return CLOCKS.includes(name) ? name : "UTC";
   }
 
   function showTime(element) {
@@ -53,24 +56,28 @@
     if (!Number.isFinite(microseconds)) return;
     const date = new Date(microseconds / 1000);
     const precise = "precise" in element.dataset;
-    const texts = { UTC: utcTime(date, precise), [zoneName(date)]: localTime(date, precise) };
-    const shown = timesAreLocal() ? zoneName(date) : "UTC";
+    const clocks = {
+      UTC: [utcTime(date, precise), "UTC"],
+      local: [localTime(date, precise), zoneName(date)],
+      Unix: [precise ? (microseconds / 1e6).toFixed(3) : Math.floor(microseconds / 1e6), "Unix"],
+    };
+    const [text, name] = clocks[clockName()];
     const abbreviation = document.createElement("abbr");
-    abbreviation.textContent = shown;
-    element.replaceChildren(`${texts[shown]} `, abbreviation);
-    const others = Object.entries(texts).map(([name, text]) => `${text} ${name}`);
-    element.title = [...others, `Unix ${Math.floor(microseconds / 1e6)}`].join("\n");
+    abbreviation.textContent = name;
+    element.replaceChildren(`${text} `, abbreviation);
+    element.title = Object.values(clocks).map((pair) => pair.join(" ")).join("\n");
   }
 
   function showTimes(scope) {
     each(scope, "time[data-us]", showTime);
     each(scope, "[data-time-name]", (element) => {
-      element.textContent = timesAreLocal() ? "local" : "UTC";
+      element.textContent = clockName();
     });
   }
 
   function switchTimes() {
-    try { localStorage.setItem("portal_times", timesAreLocal() ? "utc" : "local"); } catch { return; }
+    const next = CLOCKS[(CLOCKS.indexOf(clockName()) + 1) % CLOCKS.length];
+    try { localStorage.setItem("portal_times", next); } catch { return; }
     showTimes(document);
   }
 
@@ -115,6 +122,7 @@
   const CLICKS = [
     ["[data-theme-switch]", nextTheme],
     ["[data-time-switch]", switchTimes],
+    ["[data-keys]", () => document.getElementById("keys")?.showModal()],
     ["[data-copy], [data-copy-from]", copy],
     ["[data-add-row]", addRow],
     ["[data-remove-row]", removeRow],
@@ -133,15 +141,41 @@
     }
   });
 
+  // ── Keys: the list of them is templates/_keys.html ──────────────────────────────────────
+  const seen = (selector) =>
+    [...document.querySelectorAll(selector)].filter((element) => element.checkVisibility());
+
+  function search() {
+    const [box] = seen("[data-search], input[type=search]");
+    box?.focus();
+    box?.select();
+  }
+
+  // A row is opened by its link [data-open]: what has the focus is where one is.
+  function step(distance) {
+    const links = seen("main [data-open]");
+    const here = links.findIndex((link) => link === document.activeElement);
+    const next = here < 0 && distance < 0 ? links.length - 1 : here + distance;
+    const link = links[Math.max(0, Math.min(next, links.length - 1))];
+    link?.focus();
+    link?.closest("tr, li")?.scrollIntoView({ block: "nearest" });
+  }
+
+  const KEYS = {
+    "/": search,
+    "j": () => step(1),
+    "k": () => step(-1),
+    "n": () => seen("a[rel=next]")[0]?.click(),
+    "p": () => seen("a[rel=prev]")[0]?.click(),
+    "?": () => document.getElementById("keys")?.showModal(),
+  };
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, select, textarea, [contenteditable]")) return;
-    const search = document.querySelector("[data-search], input[type=search]");
-    if (search) {
-      event.preventDefault();
-      search.focus();
-      search.select?.();
-    }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.closest?.("input, select, textarea, [contenteditable], dialog")) return;
+    const act = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
   });
 
   // ── Pages, and the fragments that HTMX brings ───────────────────────────────────────────

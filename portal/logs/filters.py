@@ -1,6 +1,6 @@
 """What people look for in the logs: filters as they are typed, checked, as values of a query.
 
-Pages and the API take the same ones. Pure: no database, no request.
+Pages and the API take the same ones. No database, no request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from portal.clock import MINUTE, SECOND
+from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.errors import FieldError, Invalid
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
@@ -26,6 +26,8 @@ ATTEMPTS = (
 )
 DELIVERIES = ("event_id", "webhook_id", "state", "since", "until")
 
+PRESETS = (("15m", "15 min"), ("24h", "24 h"), ("7d", "7 d"))
+"""Values of `since` that pages offer: so long ago."""
 MAX_TEXT = 255
 """Characters of a filter's value: no column that is searched holds more."""
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
@@ -35,6 +37,8 @@ _TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
 _STATUS = re.compile(r"[1-9][0-9]{2}|[1-5]xx|none")
 _ERROR = re.compile(r"[a-z0-9_]{1,40}")
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
+_AGO = re.compile(r"([1-9][0-9]{0,3}) ?(m|h|d)")
+_UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
 _WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(Z|[+-]\d\d:?\d\d)?")
 _WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -47,9 +51,10 @@ def clean(
 ) -> dict[str, Any]:
     """The values of the filters `names` that were given; empty ones are left out.
 
-    Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already. Text
-    without a zone is a time in `zone`. In the answer `since` is a moment, and `before` the one
-    from which nothing is wanted any more: `until` includes the second, minute or day it names.
+    Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already, and
+    `15m`, `24h`, `7d` are so long ago. Text without a zone is a time in `zone`. In the answer
+    `since` is a moment, and `before` the one from which nothing is wanted any more: `until`
+    includes the second, minute or day it names.
     Raises Invalid with a pointer such as `/since` for each wrong value.
     """
     values: dict[str, Any] = {}
@@ -106,6 +111,10 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
     if isinstance(value, int):
         return value, (value // SECOND + 1) * SECOND
     text = value.strip()
+    ago = _AGO.fullmatch(text)
+    if ago:
+        moment = now() - int(ago[1]) * _UNITS[ago[2]]
+        return moment, moment
     unit = SECOND
     if _UNIX.fullmatch(text):
         seconds = float(text)
@@ -124,7 +133,7 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
     if not 0 <= seconds < _END_OF_TIME:
         raise ValueError(
             f"{'From' if name == 'since' else 'To'} is no moment: give a date and time such as "
-            "2025-11-23T20:33, ISO 8601 with a zone, or Unix seconds."
+            "2025-11-23T20:33, ISO 8601 with a zone, Unix seconds, or how long ago: 24h."
         )
     moment = round(seconds * SECOND)
     return moment, (moment // SECOND) * SECOND + unit

@@ -15,8 +15,35 @@ from portal.logs import filters
 from portal.models import Merchant
 
 Found = TypeVar("Found")
-MAX_SHOWN = 500
-"""Characters of a wrong value that the page shows again."""
+MAX_CHIP = 60
+"""Characters of a value that its chip shows."""
+
+
+LABELS = {
+    "since": "From", "until": "To", "object_id": "Object ID", "webhook_id": "Webhook ID",
+    "event_id": "Event ID", "request_id": "Request ID", "correlation_id": "Correlation ID",
+    "source_user_type": "Source application", "source_user_id": "Source user",
+    "test": "Tests", "zone": "Zone",
+}
+"""How filters are called where that is more than their name in capitals."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A filter that is set: its name and value for people, and the page without it."""
+
+    label: str
+    value: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A period that a page offers with one click."""
+
+    text: str
+    url: str
+    is_current: bool
 
 
 @dataclass
@@ -24,14 +51,45 @@ class Asked:
     """What the URL of a log page asks for.
 
     `typed` holds the filters that are set, as texts; `scope` is the merchant's ID, None for all;
-    `url` is the page's address with its filters and without a cursor.
+    `address` makes the page's URL for some filters.
     """
 
     typed: dict[str, str]
     zone: str
     scope: int | None
-    url: str
+    address: Callable[[dict[str, Any]], str]
     errors: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The page's address with its filters and without a cursor."""
+        return self.address(self.typed)
+
+    @property
+    def chips(self) -> list[Chip]:
+        """The filters that are set, each with the way to drop it."""
+        return [
+            Chip(
+                LABELS.get(name, name.replace("_", " ").capitalize()), value[:MAX_CHIP],
+                self.address({other: text for other, text in self.typed.items() if other != name}),
+            )
+            for name, value in self.typed.items()
+        ]
+
+    @property
+    def presets(self) -> list[Preset]:
+        """Any time, and the periods of portal.logs.filters.PRESETS."""
+        period = ("since", "until", "zone")
+        others = {name: text for name, text in self.typed.items() if name not in period}
+        is_open = self.typed.get("until") is None
+        chosen = self.typed.get("since")
+        return [
+            Preset("Any time", self.address(others), chosen is None and is_open),
+            *(
+                Preset(text, self.address(others | {"since": key}), chosen == key and is_open)
+                for key, text in filters.PRESETS
+            ),
+        ]
 
     def find(self, read: Callable[[], Found]) -> Found | None:
         """What `read` finds; None when filters are wrong, and `errors` then says which."""
@@ -56,12 +114,13 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
     typed = {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
     if not {"since", "until"} & typed.keys():
         typed.pop("zone", None)
-    place: dict[str, Any] = dict(typed)
-    if merchant:
-        place["slug"] = merchant.slug
+    place: dict[str, Any] = {"slug": merchant.slug} if merchant else {}
+
+    def address(values: dict[str, Any]) -> str:
+        return url_for(endpoint, **place, **values)
+
     asked = Asked(
-        typed, typed.get("zone", "UTC"), merchant.id if merchant else None,
-        url_for(endpoint, **place),
+        typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))

@@ -1,0 +1,20 @@
+"""Records: what happened to order 1042."""
+
+from __future__ import annotations
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+
+from portal import rendering
+from portal.logs import records
+
+bp = Blueprint("records", __name__, url_prefix="/m/<slug>/records")
+
+
+@bp.get("/<object_type>/<path:object_id>")
+def show(slug: str, object_type: str, object_id: str) -> ResponseReturnValue:
+    """Every event of a record, what each changed, and where it was sent."""
+    return rendering.render(
+        "records/show.html", object_type=object_type, object_id=object_id,
+        page=records.story(g.merchant.id, object_type, object_id, request.args.get("cursor")),
+    )

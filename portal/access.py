@@ -34,6 +34,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "health.metrics": PUBLIC,
     # Pages
     "auth.sign_in": PUBLIC,
+    "shared.show": PUBLIC,
     "auth.sign_out": SIGNED_IN,
     "account.show": SIGNED_IN,
     "account.change_password": SIGNED_IN,
@@ -61,6 +62,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "attempts.show": VIEW,
     "records.show": VIEW,
     "search.index": SIGNED_IN,
+    "attempts.share": OPERATE,
+    "attempts.revoke_share": OPERATE,
     "deliveries.resend": OPERATE,
     "catalogue.index": VIEW,
     "catalogue.show": VIEW,

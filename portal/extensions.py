@@ -55,8 +55,9 @@ login = LoginManager()
 limiter = Limiter(
     get_remote_address, key_prefix="portal", in_memory_fallback_enabled=True, swallow_errors=True
 )
-"""Limits on tries of passwords, counted in Redis; in the process's memory while that is away."""
-LIMITED = ("auth", "account")
+"""Limits on tries of passwords and share links, counted in Redis; in the process's memory while
+that is away."""
+LIMITED = ("auth", "account", "shared")
 
 
 @limiter.request_filter

@@ -21,6 +21,11 @@ from markupsafe import Markup, escape
 from pygments import highlight as pygments_highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers.data import JsonLexer
+from pygments.lexers.go import GoLexer
+from pygments.lexers.javascript import JavascriptLexer
+from pygments.lexers.php import PhpLexer
+from pygments.lexers.python import PythonLexer
+from pygments.lexers.ruby import RubyLexer
 from pygments.lexers.shell import BashLexer
 
 from portal import clock
@@ -42,6 +47,12 @@ _FORMATTER = HtmlFormatter(nowrap=True)
 _LEXERS = {
     "bash": BashLexer(stripnl=False, ensurenl=False),
     "json": JsonLexer(stripnl=False, ensurenl=False),
+    # For portal.snippets, which nobody else writes.
+    "python": PythonLexer(),
+    "node": JavascriptLexer(),
+    "php": PhpLexer(),
+    "ruby": RubyLexer(),
+    "go": GoLexer(),
 }
 
 
@@ -109,8 +120,8 @@ def pretty_json(text: str) -> str:
 def highlight(value: object, language: str = "json") -> Markup:
     """Text, bytes or JSON-like data as HTML with Pygments classes, safe whatever it holds.
 
-    `language` is `json` or `bash`; any other, and text over HIGHLIGHT_LIMIT, is shown plain; over
-    SHOWN_LIMIT it is cut, and says so.
+    `language` is one of _LEXERS, such as `json`; any other, and text over HIGHLIGHT_LIMIT, is
+    shown plain; over SHOWN_LIMIT it is cut, and says so.
     """
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)

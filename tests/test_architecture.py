@@ -34,7 +34,7 @@ LEVELS = (
     ("portal.events",),
     ("portal.people",),
     ("portal.queues", "portal.schema", "portal.listing", "portal.models"),
-    ("portal.vault", "portal.strict_json", *PURE),
+    ("portal.vault", "portal.strict_json", "portal.snippets", *PURE),
     ("portal.extensions", "portal.config", "portal.clock", "portal.ids", "portal.errors"),
 )
 

@@ -91,6 +91,7 @@ class AttemptDetail:
     response_headers: list[tuple[str, str]] | None = None
     response_body: bytes | None = None
     is_truncated: bool = False
+    delivery: Delivery | None = None
 
 
 def payload_days(merchant: Merchant) -> int:
@@ -238,9 +239,12 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
             Webhook.merchant_id == merchant_id, Webhook.id == attempt.webhook_id
         )
     )
+    delivery = db.session.get(Delivery, attempt.delivery_id)
     log = db.session.get(AttemptPayload, attempt.id)
     if log is None or expires_at <= now():
-        return AttemptDetail(attempt, event, webhook, expires_at, is_expired=True)
+        return AttemptDetail(
+            attempt, event, webhook, expires_at, is_expired=True, delivery=delivery
+        )
     body, is_lost = _request_body(merchant_id, attempt, log)
     return AttemptDetail(
         attempt, event, webhook, expires_at, is_expired=False,
@@ -250,6 +254,7 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
         response_headers=_pairs(log.response_headers),
         response_body=log.response_body,
         is_truncated=log.truncated,
+        delivery=delivery,
     )
 
 

@@ -4,11 +4,12 @@ from portal.models.audit import AuditEntry, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.merchant import ApiKey, Merchant
+from portal.models.share import AttemptShare
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
 
 __all__ = [
-    "ApiKey", "Attempt", "AttemptPayload", "AuditEntry", "Delivery", "Event", "EventPayload",
-    "Lane", "Membership", "Merchant", "Notice", "OperationsEntry", "OwnEventType", "User",
-    "Webhook",
+    "ApiKey", "Attempt", "AttemptPayload", "AttemptShare", "AuditEntry", "Delivery", "Event",
+    "EventPayload", "Lane", "Membership", "Merchant", "Notice", "OperationsEntry", "OwnEventType",
+    "User", "Webhook",
 ]

@@ -10,8 +10,8 @@ from portal import rendering
 from portal.views import errors, protection
 
 BLUEPRINTS = (
-    "health", "auth", "account", "home", "webhooks", "events", "attempts", "records",
-    "search", "deliveries", "catalogue", "settings", "staff",
+    "health", "auth", "account", "home", "webhooks", "events", "attempts", "records", "search",
+    "shared", "deliveries", "catalogue", "settings", "staff",
 )
 
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, request
-from flask.typing import ResponseReturnValue
+from typing import Any
 
-from portal import rendering
-from portal.delivery.compose import as_curl
-from portal.errors import Invalid, NotFound
-from portal.logs import browse, explain, filters
-from portal.logs.stories import AttemptDetail
-from portal.models import Attempt, Merchant
+from flask import Blueprint, Response, flash, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from portal import rendering, snippets
+from portal.clock import now
+from portal.errors import Conflict, Invalid, NotFound
+from portal.logs import browse, explain, filters, reports, shares, signatures
+from portal.models import Merchant
+from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
 from portal.webhooks import setup
 
 bp = Blueprint("attempts", __name__, url_prefix="/m/<slug>/attempts")
 
-SIGNATURE_HEADERS = (
-    "webhook-id", "webhook-timestamp", "webhook-signature", "evox-time", "evox-signature",
-)
-TIMING = (
-    ("dns_us", "DNS"), ("connect_us", "Connect"), ("tls_us", "TLS"), ("wait_us", "Wait"),
-    ("download_us", "Download"),
-)
+EXPLAINED: dict[str, Any] = {
+    "signature_headers": signatures.SIGNATURE_HEADERS, "snippets": snippets.verify(),
+    "whom": explain.WHOM,
+}
+"""What templates/attempts/_report.html needs beside a report."""
 
 
 @bp.get("")
@@ -34,22 +35,38 @@ def index(slug: str) -> ResponseReturnValue:
 
 @bp.get("/<attempt_id>")
 def show(slug: str, attempt_id: str) -> ResponseReturnValue:
-    """One attempt: what was sent, what came back, how long each part took."""
+    """One attempt: what was sent, what came back, what it means and what to do."""
+    return _show(attempt_id)
+
+
+@bp.post("/<attempt_id>/shares")
+def share(slug: str, attempt_id: str) -> ResponseReturnValue:
+    """Make a share link, and show it in the answer to this very request."""
+    try:
+        token = shares.create_share(
+            g.merchant.id, attempt_id, request.form.get("hours", ""), actor_of(current_user)
+        )
+    except (Invalid, Conflict) as error:
+        return _show(attempt_id, error.status, share_error=error.detail)
+    return _show(attempt_id, new_link=url_for("shared.show", token=token, _external=True))
+
+
+@bp.post("/<attempt_id>/shares/<share_id>/revoke")
+def revoke_share(slug: str, attempt_id: str, share_id: str) -> ResponseReturnValue:
+    """End a share link."""
+    shares.revoke_share(g.merchant.id, attempt_id, share_id, actor_of(current_user))
+    flash("The link is revoked; it shows nothing any more.")
+    return redirect(url_for("attempts.show", slug=slug, attempt_id=attempt_id), 303)
+
+
+def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
     if not attempt_id.isprintable():
         raise NotFound("There is no such attempt.")
     detail = browse.attempt_detail(g.merchant.id, attempt_id)
-    attempt = detail.attempt
-    sent, received = detail.request_body, detail.response_body
     return rendering.render(
-        "attempts/show.html", detail=detail, attempt=attempt,
-        meaning=explain.outcome(attempt.status, attempt.error),
-        redirect_target=explain.redirect_target(
-            attempt.status, attempt.uri, detail.response_headers
-        ),
-        is_web_page=explain.is_web_page(attempt.ok, detail.response_headers, received),
-        sent=explain.readable(sent) if sent else None,
-        received=explain.readable(received) if received else None,
-        curl=_curl(detail), timing=_timing(attempt), signature_headers=SIGNATURE_HEADERS,
+        "attempts/show.html", "attempts/_shares.html", status, report=reports.report(detail),
+        attempt=detail.attempt, shares=shares.list_shares(g.merchant.id, attempt_id),
+        lifetimes=shares.LIFETIMES, moment=now(), **EXPLAINED, **shown,
     )
 
 
@@ -83,31 +100,3 @@ def _live(asked: Asked) -> Response:
         "attempts/_live.html", asked=asked, url=asked.url, mark=mark,
         count=browse.new_attempts(asked.scope, asked.typed, mark, asked.zone),
     )
-
-
-def _curl(detail: AttemptDetail) -> str | None:
-    if not detail.request_headers or detail.request_body_is_lost:
-        return None
-    body = detail.request_body
-    return as_curl(
-        detail.attempt.method, detail.attempt.uri, detail.request_headers,
-        None if body is None else body.decode("utf-8"),
-    )
-
-
-def _timing(attempt: Attempt) -> list[tuple[str, int, float, float]]:
-    """The parts of an attempt that happened: name, µs, and start and width in percent of it."""
-    total = max(attempt.duration_us, 1)
-    parts = []
-    start = 0
-    for column, label in TIMING:
-        took = getattr(attempt, column)
-        if took is None:
-            continue
-        if column == "download_us":
-            # The download is the last part; sending the request lies before the wait.
-            start = max(start, total - took)
-        width = min(took, total) * 100 / total
-        parts.append((label, took, min(start * 100 / total, 100 - width), width))
-        start += took
-    return parts

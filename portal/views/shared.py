@@ -1,0 +1,30 @@
+"""The page of a share link: one attempt, for someone without an account."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from portal import rendering
+from portal.extensions import limiter
+from portal.logs import reports, shares
+from portal.views.attempts import EXPLAINED
+
+bp = Blueprint("shared", __name__, url_prefix="/shared")
+
+LOOKS_PER_ADDRESS = "60 per minute"
+
+
+@bp.get("/<token>")
+@limiter.limit(LOOKS_PER_ADDRESS)
+def show(token: str) -> ResponseReturnValue:
+    """The attempt, its secrets masked, and nothing else of the merchant."""
+    share, detail = shares.shared_attempt(token)
+    response = rendering.render(
+        "shared/show.html", share=share, report=reports.report(detail, shared=True),
+        shared=True, **EXPLAINED,
+    )
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    # The address is the key: no other site may learn it.
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

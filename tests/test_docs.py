@@ -35,7 +35,9 @@ def test_the_changelog_has_an_unreleased_part():
 
 
 def test_every_document_that_is_linked_exists():
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for document in [
+        *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md"),
+    ]:
         for part in document.read_text().split("](")[1:]:
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:

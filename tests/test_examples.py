@@ -1,0 +1,193 @@
+"""The four stories of examples/, each played by its own programs against a running portal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "1", "SWEEP_SECONDS": "1"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+class Stage:
+    """A portal with a web process and a worker, and the programs of the examples before it."""
+
+    def __init__(
+        self, key: str, start: Callable[..., Any], wait_for: Callable[..., None],
+        environment: pytest.MonkeyPatch,
+    ):
+        self._start, self._wait_for, self._environment = start, wait_for, environment
+        port = free_port()
+        self._api = f"http://127.0.0.1:{port}/api/v1"
+        environment.setenv("API", self._api)
+        environment.setenv("KEY", key)
+        self._key = key
+        start("-m", "flask", "--app", "wsgi", "run", "--port", str(port))
+        start("worker.py", "--part", "deliver")
+        wait_for(lambda: listens(port))
+
+    def set_up(self, folder: str, file: str = "webhook.json", *, receiver: bool = True) -> None:
+        """Make the example's webhook by its setup, then start its receiver with the secret."""
+        if receiver:
+            self._port = free_port()
+            self._environment.setenv("PORT", str(self._port))
+        path = json.loads((EXAMPLES / folder / file).read_text())["url"].partition(":9001")[2]
+        target = f"http://127.0.0.1:{self._port}{path}"
+        made = subprocess.run(
+            [sys.executable, "-m", "examples.setup", str(EXAMPLES / folder / file)],
+            cwd=ROOT, env=os.environ | {"TARGET": target}, check=True, capture_output=True,
+            text=True, timeout=30,
+        )
+        self._environment.setenv("SECRET", made.stdout.strip().removeprefix("export SECRET="))
+        if receiver:
+            self._start("-m", f"examples.{folder}.receiver")
+            self._wait_for(lambda: listens(self._port))
+
+    def call(self, path: str, content: Any = None) -> Any:
+        """The API's answer."""
+        request = urllib.request.Request(
+            self._api + path,
+            data=None if content is None else json.dumps(content).encode(),
+            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def send(self, event_type: str, object_id: str, data: dict[str, Any], **fields: Any) -> str:
+        """Send an event of the store; its ID."""
+        event = {
+            "type": event_type, "object_id": object_id, "source_user_type": "storefront",
+            "data": data,
+        }
+        return str(self.call("/events", event | fields)["id"])
+
+    def answers(self, event_id: str, count: int = 1) -> list[str]:
+        """What the receivers answered to an event, oldest first, once `count` have."""
+        def attempts() -> list[Any]:
+            return list(self.call(f"/attempts?event_id={event_id}")["data"])
+
+        self._wait_for(lambda: len(attempts()) == count)
+        assert {attempt["status"] for attempt in attempts()} == {200}
+        ids = [attempt["request_id"] for attempt in reversed(attempts())]
+        return [self.call(f"/attempts/{one}")["response"]["body"] for one in ids]
+
+    def record(self, event_type: str) -> dict[str, Any]:
+        """The catalogue's example of a type's record."""
+        examples = {kind["name"]: kind["example"] for kind in self.call("/event-types")["data"]}
+        return dict(examples[event_type])
+
+
+@pytest.fixture
+def stage(
+    app: Flask, api_key: str, processes: Callable[..., Any], wait_for: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    return Stage(api_key, processes, wait_for, monkeypatch)
+
+
+def test_the_erp_gets_a_business_customer_and_its_own_id_does_not_come_back(stage: Stage):
+    stage.set_up("erp")
+    customer = stage.record("customer.created")
+    event_id = stage.send("customer.created", "1000", customer, correlation_id="signup-1")
+    assert stage.answers(event_id) == ["Customer 1000 is ERP-10001 now."]
+
+    written = stage.call(f"/events/{event_id}-erp")
+    assert written["source_user_type"] == "erp"
+    assert written["data"]["erp_id"] == "ERP-10001"
+    assert written["deliveries"] == 0
+    related = stage.call(f"/events/{event_id}/related")["data"]
+    assert f"{event_id}-erp" in {event["id"] for event in related}
+
+    # What someone else changes still arrives.
+    edited = stage.send("customer.updated", "1000", customer, source_user_type="admin")
+    assert stage.answers(edited) == ["Customer 1000 is ERP-10001 and up to date."]
+    assert stage.call(f"/attempts?event_id={event_id}-erp")["data"] == []
+
+
+def test_a_newsletter_sign_up_is_on_the_list_once(stage: Stage):
+    stage.set_up("mailing-list")
+    person = stage.record("user.subscribed")
+    event_id = stage.send("user.subscribed", person["id"], person, occurred_at=1763930000)
+    assert stage.answers(event_id) == [f"{person['email']} is on the list of 1."]
+
+    (delivery,) = stage.call(f"/events/{event_id}/deliveries")["data"]
+    stage.call(f"/deliveries/{delivery['id']}/resend", {})
+    assert stage.answers(event_id, 2)[1] == "This event was handled before."
+
+    off = stage.send("user.unsubscribed", person["id"], person, occurred_at=1763930100)
+    assert stage.answers(off) == [f"{person['email']} is off the list of 0."]
+    late = stage.send("user.subscribed", person["id"], person, occurred_at=1763930050)
+    assert stage.answers(late) == [
+        f"{person['email']} has decided anew since; nothing was changed."
+    ]
+
+
+def test_an_order_becomes_a_pick_list_unless_it_is_cancelled(stage: Stage):
+    stage.set_up("fulfilment")
+    order = stage.record("order.created")
+    event_id = stage.send("order.created", "1042", order)
+    assert stage.answers(event_id) == [
+        "Order SO-1042: pick 2 × BELL-01, 1 × LOCK-07; send to Rostock."
+    ]
+    (attempt,) = stage.call(f"/attempts?event_id={event_id}")["data"]
+    sent = stage.call(f"/attempts/{attempt['request_id']}")["request"]
+    assert sent["headers"]["X-Warehouse"] == "DE"
+    other = order | {"id": "1043", "number": "SO-1043"}
+    assert stage.answers(stage.send("order.cancelled", "1043", other)) == [
+        "Order SO-1043 will not be picked."
+    ]
+    assert stage.answers(stage.send("order.created", "1043", other)) == [
+        "Order SO-1043 was cancelled already."
+    ]
+
+
+def test_a_new_order_is_announced_by_a_speaker_and_in_three_chats(stage: Stage):
+    stage.set_up("announcement", "speaker.json")
+    for chat in ("slack", "teams", "discord"):
+        stage.set_up("announcement", f"{chat}.json", receiver=False)
+    event_id = stage.send("order.created", "1042", stage.record("order.created"))
+    assert stage.answers(event_id, 4) == ["Announced: New order SO-1042 for 99.50 EUR"] * 4
+    attempts = stage.call(f"/attempts?event_id={event_id}")["data"]
+    methods = sorted(attempt["method"] for attempt in attempts)
+    assert methods == ["GET", "POST", "POST", "POST"]
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in EXAMPLES.glob("*/receiver.py"))
+)
+def test_each_example_says_how_to_run_it(folder: str):
+    text = (EXAMPLES / folder / "README.md").read_text()
+    assert f"python3 -m examples.{folder}.receiver" in text
+    files = set(re.findall(rf"examples/{folder}/([a-z]+\.json)", text))
+    assert files == {path.name for path in (EXAMPLES / folder).glob("*.json")}

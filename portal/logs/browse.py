@@ -7,9 +7,9 @@ what portal.logs.filters takes; each list is checked here, for pages and the API
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -30,10 +30,12 @@ from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
 
 __all__ = [
     "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
-    "event_story", "events", "events_in_view", "get_event", "merchants_of", "new_attempts",
-    "new_events", "recent_attempts", "same_action", "same_record", "webhooks_of",
+    "event_story", "events", "events_in_view", "every_attempt", "every_event", "get_event",
+    "merchants_of", "new_attempts", "new_events", "recent_attempts", "same_action",
+    "same_record", "webhooks_of",
 ]
 
+Shape = TypeVar("Shape")
 DEFAULT_LIMIT = 50
 _INGEST_TAKES = 10 * SECOND
 """A batch is in the log this long after the moment of its first event, at the latest."""
@@ -86,6 +88,19 @@ def events_in_view(
 ) -> Sequence[Event]:
     """The events that a page with `view` shows."""
     return keyset.in_view(_events(scope, given, zone), _event_walk(scope), view)
+
+
+def every_event(
+    scope: int | None,
+    given: Mapping[str, Any],
+    shape: Callable[[Sequence[Event]], list[Shape]],
+    zone: str = "UTC",
+) -> Iterator[list[Shape]]:
+    """All events that match, newest first, batch for batch as `shape` makes them (keyset.every).
+
+    Raises Invalid at once, before the first row is asked for.
+    """
+    return keyset.every(_events(scope, given, zone), _event_walk(scope), shape)
 
 
 def _event_walk(scope: int | None) -> Walk[Event]:
@@ -163,6 +178,16 @@ def recent_attempts(
     given = {"webhook_id": webhook_id} if webhook_id else {}
     query = _attempts(merchant_id, given, "UTC").order_by(Attempt.id.desc()).limit(limit)
     return list(db.session.scalars(query))
+
+
+def every_attempt(
+    scope: int | None,
+    given: Mapping[str, Any],
+    shape: Callable[[Sequence[Attempt]], list[Shape]],
+    zone: str = "UTC",
+) -> Iterator[list[Shape]]:
+    """All attempts that match, as `every_event`."""
+    return keyset.every(_attempts(scope, given, zone), _attempt_walk(scope), shape)
 
 
 def _attempt_walk(scope: int | None) -> Walk[Attempt]:

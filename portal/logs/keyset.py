@@ -7,7 +7,7 @@ refused, and none says anything of rows that are not the reader's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,14 +17,17 @@ from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy.orm import InstrumentedAttribute
 
 from portal.errors import FieldError, Invalid
-from portal.extensions import db
+from portal.extensions import db, reading
 from portal.listing import BadCursor, Page
 
 Row = TypeVar("Row")
+Shape = TypeVar("Shape")
 MAX_LIMIT = 100
 MAX_CURSOR = 2_048
 NEWS_CAP = 100
 """New rows are counted up to here; pages show `100+`."""
+BATCH = 500
+"""Rows that are read at once when a whole log is wanted."""
 _OLDER, _NEWER, _NEWS, _VIEW = "older", "newer", "news", "view"
 
 
@@ -103,6 +106,26 @@ def in_view(query: sa.Select[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     return db.session.scalars(
         query.where(key <= tuple(newest), key >= tuple(oldest)).limit(MAX_LIMIT)
     ).all()
+
+
+def every(
+    query: sa.Select[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
+) -> Iterator[list[Shape]]:
+    """All rows of `query`, the newest first, in bounded memory: batch for batch as `shape` makes
+    them, each read in a transaction of its own, so that a slow reader keeps none open."""
+    place: list[Any] | None = None
+    order = [column.desc() for column in walk.columns]
+    while True:
+        part = query if place is None else query.where(sa.tuple_(*walk.columns) < tuple(place))
+        with reading() as session:
+            rows = session.scalars(part.order_by(*order).limit(BATCH)).all()
+            shaped = shape(rows)
+            place = walk.key(rows[-1]) if rows else None
+            count = len(rows)
+            del rows
+        yield shaped
+        if count < BATCH:
+            return
 
 
 def _mark(walk: Walk[Row], rows: list[Row], more: bool) -> str | None:

@@ -7,11 +7,11 @@ from importlib import import_module
 from flask import Flask
 
 from portal import rendering
-from portal.views import errors, protection
+from portal.views import errors, protection, streams
 
 BLUEPRINTS = (
     "health", "auth", "account", "home", "webhooks", "events", "attempts", "records", "search",
-    "shared", "deliveries", "catalogue", "settings", "staff",
+    "exports", "shared", "deliveries", "catalogue", "settings", "staff",
 )
 
 
@@ -20,5 +20,6 @@ def init_app(app: Flask) -> None:
     rendering.init_app(app)
     errors.init_app(app)
     protection.init_app(app)
+    streams.init_app(app)
     for name in BLUEPRINTS:
         app.register_blueprint(import_module(f"portal.views.{name}").bp)

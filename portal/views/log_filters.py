@@ -28,6 +28,13 @@ LABELS = {
 """How filters are called where that is more than their name in capitals."""
 
 
+EXPORTS = {
+    "events.index": "exports.events", "attempts.index": "exports.attempts",
+    "staff.events": "exports.all_events", "staff.attempts": "exports.all_attempts",
+}
+"""Where each log is downloaded."""
+
+
 @dataclass(frozen=True)
 class Chip:
     """A filter that is set: its name and value for people, and the page without it."""
@@ -51,13 +58,14 @@ class Asked:
     """What the URL of a log page asks for.
 
     `typed` holds the filters that are set, as texts; `scope` is the merchant's ID, None for all;
-    `address` makes the page's URL for some filters.
+    `address` makes the page's URL for some filters, `export` that of the whole log in a format.
     """
 
     typed: dict[str, str]
     zone: str
     scope: int | None
     address: Callable[[dict[str, Any]], str]
+    export: Callable[[str], str]
     errors: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -120,10 +128,23 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
         return url_for(endpoint, **place, **values)
 
     asked = Asked(
-        typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address
+        typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address,
+        lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))
+    return asked
+
+
+def asked_or_invalid(
+    endpoint: str, merchant: Merchant | None, names: Iterable[str]
+) -> Asked:
+    """What `read` gives, for what has no form to show errors in. Raises Invalid."""
+    asked = read(endpoint, merchant, names)
+    if asked.errors:
+        raise Invalid([
+            FieldError(f"/{name}", text) for name, texts in asked.errors.items() for text in texts
+        ])
     return asked
 
 

@@ -1,0 +1,151 @@
+"""The logs as files: CSV and JSON Lines, streamed, so that any size fits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, abort, current_app, g
+from flask.typing import ResponseReturnValue
+
+from portal.api import shapes
+from portal.clock import iso, now
+from portal.logs import browse, filters
+from portal.models import Attempt, Event, Merchant
+from portal.views import log_filters
+from portal.views.streams import Stream
+
+bp = Blueprint("exports", __name__)
+
+TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would compute (OWASP, CSV injection)."""
+
+Row = dict[str, Any]
+
+
+@bp.get("/m/<slug>/export/events.<kind>")
+def events(slug: str, kind: str) -> ResponseReturnValue:
+    """The merchant's events that match, all of them."""
+    return _events(g.merchant, kind)
+
+
+@bp.get("/m/<slug>/export/attempts.<kind>")
+def attempts(slug: str, kind: str) -> ResponseReturnValue:
+    """The merchant's attempts that match, all of them."""
+    return _attempts(g.merchant, kind)
+
+
+@bp.get("/staff/export/events.<kind>")
+def all_events(kind: str) -> ResponseReturnValue:
+    """Events of all merchants."""
+    return _events(None, kind)
+
+
+@bp.get("/staff/export/attempts.<kind>")
+def all_attempts(kind: str) -> ResponseReturnValue:
+    """Attempts of all merchants."""
+    return _attempts(None, kind)
+
+
+def _events(merchant: Merchant | None, kind: str) -> Response:
+    asked = log_filters.asked_or_invalid(
+        "events.index" if merchant else "staff.events", merchant, filters.EVENTS
+    )
+    rows = browse.every_event(
+        asked.scope, asked.typed, _shape(merchant, shapes.event, "received_at"), asked.zone
+    )
+    return _file(kind, merchant, "events", rows)
+
+
+def _attempts(merchant: Merchant | None, kind: str) -> Response:
+    asked = log_filters.asked_or_invalid(
+        "attempts.index" if merchant else "staff.attempts", merchant, filters.ATTEMPTS
+    )
+    rows = browse.every_attempt(
+        asked.scope, asked.typed, _shape(merchant, shapes.attempt, "attempted_at"), asked.zone
+    )
+    return _file(kind, merchant, "attempts", rows)
+
+
+def _shape(
+    merchant: Merchant | None, shape: Callable[[Any], Row], moment: str
+) -> Callable[[Sequence[Event | Attempt]], list[Row]]:
+    """Rows as the API shows them, with their time for people and, for staff, their merchant."""
+    slug = merchant.slug if merchant else None
+
+    def shaped(rows: Sequence[Event | Attempt]) -> list[Row]:
+        owners = {} if slug else browse.merchants_of(rows)
+        return [
+            {
+                "time": iso(getattr(row, moment)),
+                "merchant": slug or owners[row.merchant_id].slug,
+                **shape(row),
+            }
+            for row in rows
+        ]
+
+    return shaped
+
+
+def _file(
+    kind: str, merchant: Merchant | None, log: str, batches: Iterator[list[Row]]
+) -> Response:
+    if kind not in TYPES:
+        abort(404)
+    write = csv_text if kind == "csv" else json_lines
+    app = cast(Any, current_app)._get_current_object()
+    stream = Stream(write(_each_in(app, batches)))
+    day = iso(now())[:10]
+    name = f"{merchant.slug if merchant else 'all'}-{log}-{day}.{kind}"
+    return Response(
+        stream, content_type=TYPES[kind],
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _each_in(app: Flask, batches: Iterator[list[Row]]) -> Iterator[list[Row]]:
+    # The request is over when its answer is read, and who reads it may be another thread.
+    while True:
+        with app.app_context():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
+    """One JSON object a line (jsonlines.org)."""
+    for batch in batches:
+        yield "".join(
+            json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in batch
+        )
+
+
+def csv_text(batches: Iterable[list[Row]]) -> Iterator[str]:
+    """A table with a line of names (RFC 4180); objects inside a row are flattened. A cell that a
+    spreadsheet would compute starts with an apostrophe instead."""
+    is_first = True
+    for batch in batches:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        for row in map(_flat, batch):
+            if is_first:
+                writer.writerow(row)
+                is_first = False
+            writer.writerow(map(_inert, row.values()))
+        yield buffer.getvalue()
+
+
+def _flat(row: Row) -> Row:
+    flat: Row = {}
+    for name, value in row.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

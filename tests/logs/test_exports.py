@@ -1,0 +1,149 @@
+"""The logs as files: complete, inert in a spreadsheet, and in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal.clock import now
+from portal.extensions import db, table
+from portal.logs import browse, keyset
+from portal.models import Event, Merchant
+from portal.views import exports
+from tests import factories
+from tests.conftest import on_both_databases
+
+SignIn = Callable[[str], FlaskClient]
+EVENTS = "/m/alice/export/events"
+
+
+def as_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def many(merchant: Merchant, count: int) -> None:
+    start = now()
+    rows = [
+        {"merchant_id": merchant.id, "id": f"evt_{n:08}", "type": "order.created",
+         "object_type": "order", "object_id": str(n), "occurred_at": start + n,
+         "received_at": start + n, "deliveries": 0, "is_test": False}
+        for n in range(count)
+    ]
+    db.session.execute(sa.insert(table(Event)), rows)
+    db.session.commit()
+
+
+@on_both_databases
+def test_every_row_is_in_the_file_once_and_in_order(
+    signed_in: SignIn, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(keyset, "BATCH", 7)
+    many(merchant, 50)
+    client = signed_in("viewer")
+    lines = client.get(f"{EVENTS}.jsonl").text.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"evt_{n:08}" for n in range(50)][::-1]
+    rows = as_rows(client.get(f"{EVENTS}.csv").text)
+    assert [row["object_id"] for row in rows] == [str(n) for n in range(50)][::-1]
+
+
+@on_both_databases
+def test_an_export_holds_what_the_filters_show(signed_in: SignIn, merchant: Merchant):
+    webhook = factories.make_webhook(merchant)
+    for status in (200, 500):
+        event = factories.make_event(merchant)
+        factories.make_attempt(factories.make_delivery(event, webhook), status)
+    client = signed_in("viewer")
+    (row,) = as_rows(client.get("/m/alice/export/attempts.csv?status=5xx").text)
+    assert (row["status"], row["connect_ms"], row["merchant"]) == ("500", "5", "alice")
+    assert row["time"].endswith("Z")
+    page = client.get("/m/alice/attempts?status=5xx").text
+    assert "/m/alice/export/attempts.csv?status=5xx" in page
+
+
+@pytest.mark.parametrize(
+    "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")']
+)
+def test_a_cell_is_never_a_formula(evil: str):
+    (row,) = as_rows("".join(exports.csv_text([[{"a": evil, "b": "fine-1"}]])))
+    assert row == {"a": f"'{evil}", "b": "fine-1"}
+
+
+def test_what_a_stranger_wrote_stays_in_its_cell(signed_in: SignIn, merchant: Merchant):
+    factories.make_event(merchant, object_id='a","b\n=1', correlation_id="=cmd|' /C calc'!A0")
+    (row,) = as_rows(signed_in("viewer").get(f"{EVENTS}.csv").text)
+    assert row["object_id"] == 'a","b\n=1'
+    assert row["correlation_id"] == "'=cmd|' /C calc'!A0"
+
+
+def test_a_file_is_named_and_never_shown_as_a_page(signed_in: SignIn, merchant: Merchant):
+    factories.make_event(merchant)
+    answer = signed_in("viewer").get(f"{EVENTS}.csv")
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="alice-events-')
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_wrong_filters_and_formats_are_refused_before_the_file_begins(signed_in: SignIn):
+    client = signed_in("viewer")
+    answer = client.get(f"{EVENTS}.csv?since=yesterday")
+    assert answer.status_code == 422
+    assert "From is no moment" in answer.text
+    assert client.get(f"{EVENTS}.xlsx").status_code == 404
+
+
+def test_staff_export_all_merchants_and_members_their_own(
+    signed_in: SignIn, merchant: Merchant
+):
+    factories.make_event(merchant)
+    factories.make_event(factories.make_merchant("bob"))
+    member = signed_in("owner")
+    assert member.get("/staff/export/events.csv").status_code == 403
+    assert member.get("/m/bob/export/events.csv").status_code == 404
+    db.session.rollback()
+    rows = as_rows(signed_in("auditor").get("/staff/export/events.csv").text)
+    assert {row["merchant"] for row in rows} == {"alice", "bob"}
+
+
+def test_an_empty_log_is_an_empty_file(signed_in: SignIn):
+    answer = signed_in("viewer").get(f"{EVENTS}.csv")
+    assert (answer.status_code, answer.text) == (200, "")
+
+
+def test_only_half_of_the_threads_stream_and_places_come_back(
+    app: Flask, signed_in: SignIn, merchant: Merchant
+):
+    many(merchant, 2_000)
+    client = signed_in("viewer")
+    places = app.config["PORTAL"].web_threads // 2
+    running = [client.get(f"{EVENTS}.csv", buffered=False) for _ in range(places)]
+    refused = client.get(f"{EVENTS}.csv")
+    assert refused.status_code == 503
+    assert "Try again in a minute" in refused.text
+    for answer in running:
+        answer.close()
+    assert client.get(f"{EVENTS}.csv").status_code == 200
+
+
+def test_a_hundred_thousand_rows_need_no_more_memory_than_a_thousand(merchant: Merchant):
+    many(merchant, 100_000)
+
+    def peak(rows: int) -> int:
+        batches = browse.every_event(merchant.id, {}, lambda part: [one.id for one in part])
+        seen = 0
+        tracemalloc.start()
+        while seen < rows:
+            seen += len(next(batches))
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    few, all_of_them = peak(2_000), peak(100_000)
+    assert all_of_them < few + 1_000_000

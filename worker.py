@@ -20,9 +20,10 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import create_app, jobs, queues, supervisor
+from portal import create_app, jobs, queues
 from portal.config import Config, SettingError, load_config
 from portal.delivery import lanes
+from portal.processes import keep_running
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
@@ -117,7 +118,7 @@ def main() -> None:
         if arguments.part == "all":
             for part in ("maintenance", "cron"):
                 commands[part] = [sys.executable, SCRIPT, "--part", part]
-        sys.exit(supervisor.keep_running(commands))
+        sys.exit(keep_running(commands))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
 """Web process: `flask --app wsgi run`, `granian --interface wsgi wsgi:app`, any WSGI server."""
 
+import multiprocessing
 import os
+import signal
 import sys
 
-from portal import create_app, supervisor
+from portal import create_app, processes
 from portal.config import SettingError
 
-if supervisor.SUPERVISED in os.environ:
-    # Granian forks its own workers; they must not outlive it.
-    supervisor.die_with_parent()
+granian = multiprocessing.parent_process()
+if granian and granian.pid and processes.SUPERVISED in os.environ:
+    # Granian starts its own workers; they must not outlive it.
+    processes.die_with_parent(granian.pid)
+    # Forked, they have its handler too, which would swallow a SIGTERM that comes before theirs.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 try:
     app = create_app()

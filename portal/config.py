@@ -197,6 +197,11 @@ class Config:
     log_level: str
     secure_cookies: bool
 
+    @property
+    def local_url(self) -> str:
+        """Where the web server is reached on this machine."""
+        return f"http://{_in_url(self.host)}:{self.port}"
+
 
 def load_config(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process environment).

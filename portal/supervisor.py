@@ -1,205 +1,30 @@
-"""What `bin/run` starts: Redis where none is given, then web, workers and cron, kept running.
+"""What `bin/run` starts: Redis where none is given, then web, workers and cron.
 
-Children die with this process, however it ends (PR_SET_PDEATHSIG), and are stopped in order:
-cron, web, workers, Redis last.
+They are stopped in order: cron, web, workers, Redis last.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
-import selectors
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from portal.config import Config, SettingError, embedded_redis_socket, load_config
+from portal.processes import ROOT, STOP_SECONDS, Supervisor, say
 
-ROOT = Path(__file__).resolve().parent.parent
-SUPERVISED = "WEBHOOK_PORTAL_SUPERVISED"
-"""Set for children whose own children must die with them (wsgi.py looks for it)."""
-STOP_SECONDS = 30.0
 REDIS_SECONDS = 20.0
 READY_SECONDS = 60.0
-SHORT_LIFE_SECONDS = 10.0
-LONGEST_BACKOFF_SECONDS = 10.0
-MAX_EARLY_DEATHS = 4
-"""Deaths in a row of a part that never came up, after which everything is stopped."""
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have the kernel end this process when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
-    if os.getppid() != parent:
-        # It ended between the two lines above.
-        os.kill(os.getpid(), number)
-
-
-@dataclass
-class _Part:
-    name: str
-    command: Sequence[str]
-    death_signal: signal.Signals = signal.SIGKILL
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    deaths: int = 0
-    restart_at: float | None = None
-    partial: bytes = field(default=b"")
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-
-class Supervisor:
-    """Starts parts, passes their output on with their name in front, restarts those that die."""
-
-    def __init__(self, environment: Mapping[str, str] | None = None):
-        self._parts: list[_Part] = []
-        self._selector = selectors.DefaultSelector()
-        self._environment = dict(environment or os.environ) | {SUPERVISED: "1"}
-        self._stopping = False
-        self._force = False
-        self.failed = False
-
-    def handle_signals(self) -> None:
-        """Stop in order on SIGINT and SIGTERM; at once on the second."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._force = self._stopping
-        self._stopping = True
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was asked to stop."""
-        return self._stopping
-
-    def start(
-        self, name: str, command: Sequence[str],
-        death_signal: signal.Signals = signal.SIGKILL,
-    ) -> None:
-        """Start a part and keep it running."""
-        part = _Part(name, command, death_signal)
-        self._parts.append(part)
-        self._spawn(part)
-
-    def _spawn(self, part: _Part) -> None:
-        part.restart_at = None
-        part.started_at = time.monotonic()
-        # A session of its own: Ctrl-C reaches only this process, which stops them in order.
-        part.process = subprocess.Popen(
-            part.command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            preexec_fn=lambda: die_with_parent(part.death_signal),
-        )
-        assert part.process.stdout is not None
-        os.set_blocking(part.process.stdout.fileno(), False)
-        self._selector.register(part.process.stdout, selectors.EVENT_READ, part)
-
-    def run(self, seconds: float | None = None, until: Callable[[], bool] | None = None) -> None:
-        """Watch the parts until asked to stop, for at most `seconds`, or `until` it is true."""
-        end = None if seconds is None else time.monotonic() + seconds
-        while not self._stopping and not self.failed:
-            if end is not None and time.monotonic() >= end:
-                return
-            if until is not None and until():
-                return
-            self._pass_on_output(0.2)
-            for part in self._parts:
-                self._look_after(part)
-
-    def _look_after(self, part: _Part) -> None:
-        moment = time.monotonic()
-        if part.restart_at is not None:
-            if moment >= part.restart_at:
-                self._spawn(part)
-            return
-        if part.running or part.process is None:
-            return
-        code = part.process.returncode
-        lived = moment - part.started_at
-        part.deaths = part.deaths + 1 if lived < SHORT_LIFE_SECONDS else 1
-        self._pass_on_output(0)
-        if part.deaths > MAX_EARLY_DEATHS and lived < SHORT_LIFE_SECONDS:
-            say(f"{part.name} ended {part.deaths} times in a row; see its lines above.")
-            self.failed = True
-            return
-        pause = min(0.25 * 2 ** (part.deaths - 1), LONGEST_BACKOFF_SECONDS)
-        say(f"{part.name} ended ({_how(code)}); starting it again in {pause:g} s")
-        part.restart_at = moment + pause
-
-    def _pass_on_output(self, seconds: float) -> None:
-        for key, _ in self._selector.select(seconds):
-            part: _Part = key.data
-            stream = key.fileobj
-            assert not isinstance(stream, int)
-            try:
-                data = os.read(stream.fileno(), 65_536)
-            except BlockingIOError:
-                continue
-            if not data:
-                self._selector.unregister(stream)
-                data = b"\n" if part.partial else b""
-            *lines, part.partial = (part.partial + data).split(b"\n")
-            for line in lines:
-                say(f"{part.name:<12} {line.decode(errors='replace')}")
-
-    def stop(self, *orders: str) -> None:
-        """Stop parts whose names start with these, together, and wait: 30 s, then kill."""
-        self._stopping = True
-        chosen = [part for part in self._parts if part.name.startswith(orders)]
-        for part in chosen:
-            part.restart_at = None
-            if part.running and part.process is not None:
-                part.process.terminate()
-        end = time.monotonic() + STOP_SECONDS
-        while any(part.running for part in chosen):
-            if self._force or time.monotonic() > end:
-                for part in chosen:
-                    if part.running and part.process is not None:
-                        part.process.kill()
-            self._pass_on_output(0.05)
-        self._pass_on_output(0)
-
-
-def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
-    """Run commands by name until SIGINT or SIGTERM; the exit code."""
-    supervisor = Supervisor()
-    supervisor.handle_signals()
-    for name, command in commands.items():
-        supervisor.start(name, command)
-    supervisor.run()
-    supervisor.stop("cron")
-    supervisor.stop("")
-    return 1 if supervisor.failed else 0
-
-
-def say(line: str) -> None:
-    """One line for the person at the terminal."""
-    print(line, flush=True)
-
-
-def _how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def main() -> int:
@@ -219,11 +44,17 @@ def _run(config: Config) -> int:
     supervisor.handle_signals()
     try:
         _provide_redis(config, supervisor)
-        first = None if supervisor.stopping else _prepare(config)
         if not supervisor.stopping:
-            for name, command in _commands(config).items():
-                supervisor.start(name, command)
-            _announce(config, supervisor, first)
+            key = _prepare(config)
+            commands = _commands(config)
+            # Alone, web answers sooner; what comes in meanwhile waits a moment for the workers.
+            supervisor.start("web", commands.pop("web"))
+            is_ready = _wait_for_web(config, supervisor)
+            if not supervisor.stopping:
+                for name, command in commands.items():
+                    supervisor.start(name, command)
+            if is_ready:
+                _announce(config, key)
         supervisor.run()
     finally:
         if supervisor.stopping:
@@ -306,8 +137,9 @@ def _redis_command(data_dir: Path, path: Path) -> list[str]:
     ]
 
 
-def _prepare(config: Config) -> tuple[str, str, str] | None:
-    """Bring the database up to date; on the first start, the sign-in and the API key made."""
+def _prepare(config: Config) -> str:
+    """Bring the database up to date; on the first start, make a sign-in and an API key and show
+    them before anything else can go wrong. The key, or "" on later starts."""
     from portal import create_app, schema
     from portal.delivery import lanes
     from portal.extensions import db
@@ -320,7 +152,14 @@ def _prepare(config: Config) -> tuple[str, str, str] | None:
         first = accounts.first_start("portal")
         db.session.remove()
         db.engine.dispose()
-    return None if first is None else (first.email, first.password, first.key)
+    if first is None:
+        return ""
+    say("")
+    say("Shown once, so keep them now:")
+    say(f"  sign-in    {first.email}")
+    say(f"  password   {first.password}")
+    say(f"  API key    {first.key}   (merchant demo, may write)")
+    return first.key
 
 
 def _commands(config: Config) -> dict[str, list[str]]:
@@ -331,7 +170,8 @@ def _commands(config: Config) -> dict[str, list[str]]:
             python, "-m", "granian", "--interface", "wsgi", "--host", config.host,
             "--port", str(config.port), "--workers", str(config.web_processes),
             "--blocking-threads", str(config.web_threads), "--no-ws", "--respawn-failed-workers",
-            "--log-level", "warning", "wsgi:app",
+            "--workers-kill-timeout", str(int(STOP_SECONDS / 2)), "--log-level", "warning",
+            "wsgi:app",
         ],
         "maintenance": [*worker, "--part", "maintenance"],
     }
@@ -341,40 +181,40 @@ def _commands(config: Config) -> dict[str, list[str]]:
     return commands
 
 
-def _announce(
-    config: Config, supervisor: Supervisor, first: tuple[str, str, str] | None
-) -> None:
+def _wait_for_web(config: Config, supervisor: Supervisor) -> bool:
+    """Wait until events are taken; whether they are."""
     import requests
 
-    address = f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}"
-    address = f"{address}:{config.port}"
+    session = requests.Session()
+    # A proxy of the environment cannot reach this machine's loopback.
+    session.trust_env = False
 
     def ready() -> bool:
         try:
-            return requests.get(f"{address}/readyz", timeout=2).ok
+            return session.get(f"{config.local_url}/readyz", timeout=2).ok
         except requests.RequestException:
             return False
 
     supervisor.run(READY_SECONDS, until=ready)
     if supervisor.stopping or supervisor.failed:
-        return
-    key = "whp_…"
+        return False
+    is_ready = ready()
+    if not is_ready:
+        say(f"{config.local_url}/readyz does not answer yet after {READY_SECONDS:g} s.")
+    return is_ready
+
+
+def _announce(config: Config, key: str) -> None:
     say("")
     say(f"Webhook Portal is ready: {config.public_url}")
     say("")
-    if first is not None:
-        email, password, key = first
-        say("Shown once, so keep them now:")
-        say(f"  sign-in    {email}")
-        say(f"  password   {password}")
-        say(f"  API key    {key}   (merchant demo, may write)")
-        say("")
+    if key:
         say("Send a first event:")
     else:
         say("Make an API key:  bin/portal api-key create --merchant demo --scope write")
         say("Send an event with it:")
     say(f"  curl -X POST {config.public_url}/api/v1/events \\")
-    say(f"    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\")
+    say(f"    -H 'Authorization: Bearer {key or 'whp_…'}' -H 'Content-Type: application/json' \\")
     say("    -d '{\"type\": \"order.created\", \"object_id\": \"1042\", "
         "\"data\": {\"id\": \"1042\", \"number\": \"SO-1042\", \"total\": \"99.50\", "
         "\"currency\": \"EUR\"}}'")

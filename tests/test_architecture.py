@@ -35,7 +35,8 @@ LEVELS = (
     ("portal.people",),
     ("portal.queues", "portal.schema", "portal.listing", "portal.models"),
     ("portal.vault", "portal.strict_json", "portal.snippets", *PURE),
-    ("portal.extensions", "portal.config", "portal.clock", "portal.ids", "portal.errors"),
+    ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
+     "portal.errors"),
 )
 
 

@@ -114,8 +114,8 @@ def _provide_redis(config: Config, supervisor: Supervisor) -> None:
             problem = str(error)
             if not config.redis_is_embedded:
                 raise SettingError(
-                    f"PORTAL_REDIS_URL={config.redis_url!r} does not answer ({problem}): start "
-                    "that server, or leave the setting out and one is started for you."
+                    f"The server of PORTAL_REDIS_URL does not answer ({problem}): start it, or "
+                    "leave the setting out and one is started for you."
                 ) from None
             return False
 
@@ -140,16 +140,30 @@ def _redis_command(data_dir: Path, path: Path) -> list[str]:
 def _prepare(config: Config) -> str:
     """Bring the database up to date; on the first start, make a sign-in and an API key and show
     them before anything else can go wrong. The key, or "" on later starts."""
+    from sqlalchemy.exc import DBAPIError
+
     from portal import create_app, schema
     from portal.delivery import lanes
-    from portal.extensions import db
+    from portal.errors import Unavailable
+    from portal.extensions import db, is_temporary
     from portal.people import accounts
 
     app = create_app(config)
     with app.app_context():
-        schema.upgrade()
-        lanes.prepare_lanes()
-        first = accounts.first_start("portal")
+        try:
+            schema.upgrade()
+            lanes.prepare_lanes()
+            first = accounts.first_start("portal")
+        except (DBAPIError, Unavailable) as error:
+            if isinstance(error, DBAPIError) and not is_temporary(error):
+                raise
+            cause = error if isinstance(error, DBAPIError) else error.__cause__
+            reason = getattr(cause, "orig", error)
+            first_line = str(reason).strip().partition("\n")[0]
+            raise SettingError(
+                f"The database cannot be used ({first_line}): look at that server or file, or "
+                "change PORTAL_DATABASE_URL."
+            ) from None
         db.session.remove()
         db.engine.dispose()
     if first is None:

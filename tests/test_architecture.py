@@ -33,7 +33,7 @@ LEVELS = (
     ("portal.delivery",),
     ("portal.events",),
     ("portal.people",),
-    ("portal.queues", "portal.schema", "portal.listing", "portal.models"),
+    ("portal.bulk", "portal.queues", "portal.schema", "portal.listing", "portal.models"),
     ("portal.vault", "portal.strict_json", "portal.snippets", *PURE),
     ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
      "portal.errors"),

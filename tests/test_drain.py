@@ -264,6 +264,7 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
         for tag, answer in late._transport.run(0.5):
             late._take_answer(*tag, answer)
     late._record()
+    late._take_written(5.0)
     late.close()
     assert everything(Attempt) == []
     assert the(Delivery).state == "pending"

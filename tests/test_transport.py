@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portal.delivery.compose import Outgoing
+from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.transport import MAX_BODY, Answer, Transport, send_now
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -73,7 +73,7 @@ def receive() -> Iterator[Callable[..., RawReceiver]]:
 
 def outgoing(url: str, body: bytes | None = b'{"a":1}', **headers: str) -> Outgoing:
     method = "GET" if body is None else "POST"
-    return Outgoing(method, url, list(headers.items()), body, "own", url, [])
+    return Outgoing(Frame(method, url, list(headers.items()), url, []), [], body, "own")
 
 
 def ask(receiver: RawReceiver, seconds: float = 2.0) -> Answer:

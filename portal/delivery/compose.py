@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import requests
@@ -20,6 +21,7 @@ from portal.clock import SECOND
 from portal.delivery import templating
 from portal.delivery.signing import Signer
 from portal.models.webhook import MASK, Pair, Webhook
+from portal.strict_json import dump
 
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"
@@ -35,7 +37,7 @@ class ComposeError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Payload:
     """An event's body in its three pieces of JSON text (models.EventPayload)."""
 
@@ -45,16 +47,76 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class Outgoing:
-    """One request, ready to be sent; `shown_*` are what pages and logs may hold."""
+class Frame:
+    """What the requests of a webhook have in common where no template fills it in; `shown_*` are
+    what pages and logs may hold."""
 
     method: str
     url: str
     headers: list[tuple[str, str]]
-    body: bytes | None
-    body_kind: str
     shown_url: str
     shown_headers: list[tuple[str, str]]
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The headers as they go over the wire."""
+        return header_lines(self.headers)
+
+    @cached_property
+    def shown_start(self) -> str:
+        """The shown headers as the start of a JSON list that goes on."""
+        return dump(self.shown_headers)[:-1] + ("," if self.shown_headers else "")
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One request, ready to be sent."""
+
+    frame: Frame
+    signature: list[tuple[str, str]]
+    body: bytes | None
+    body_kind: str
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.frame.method
+
+    @property
+    def url(self) -> str:
+        """The URL with its parameters."""
+        return self.frame.url
+
+    @property
+    def shown_url(self) -> str:
+        """The URL, secret parameters masked."""
+        return self.frame.shown_url
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """All headers that are sent."""
+        return self.frame.headers + self.signature
+
+    @property
+    def shown_headers(self) -> list[tuple[str, str]]:
+        """All headers, secret values masked."""
+        return self.frame.shown_headers + self.signature
+
+    def lines(self) -> list[bytes]:
+        """All headers as they go over the wire."""
+        return self.frame.lines + header_lines(self.signature)
+
+    def logged_headers(self) -> str:
+        """The shown headers as JSON text: a list of [name, value]."""
+        return self.frame.shown_start + dump(self.signature)[1:]
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes]:
+    """Headers as libcurl takes them: one with an empty value ends in a semicolon, or it would be
+    left out."""
+    return [
+        f"{name}: {value}".encode() if value else f"{name};".encode() for name, value in headers
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,17 +175,10 @@ class Composer:
 
     def compose(self, event_id: str, payload: Payload, moment: int) -> Outgoing:
         """The signed request for an event at `moment` (Unix µs). Raises ComposeError."""
-        target = self._target
         body, kind = self._body(payload)
-        if self._fixed is not None:
-            url, shown_url, headers, shown_headers = self._fixed
-        else:
-            url, shown_url, headers, shown_headers = self._frame(self._event(payload))
+        frame = self._fixed or self._frame(self._event(payload))
         signature = self._signer.headers(event_id, moment // SECOND, body or b"")
-        return Outgoing(
-            target.method, url, headers + signature, body, kind,
-            shown_url, shown_headers + signature,
-        )
+        return Outgoing(frame, signature, body, kind)
 
     def _event(self, payload: Payload) -> dict[str, Any]:
         event: dict[str, Any] = json.loads(
@@ -141,9 +196,7 @@ class Composer:
         kind = RECORD if target.include_object_record else THIN
         return event_body(payload, target.include_object_record).encode(), kind
 
-    def _frame(
-        self, event: dict[str, Any]
-    ) -> tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]:
+    def _frame(self, event: dict[str, Any]) -> Frame:
         target = self._target
         params = list(_rendered(target.query_params, event, "query parameter"))
         headers = list(_rendered(target.headers, event, "header"))
@@ -156,10 +209,11 @@ class Composer:
             [(name, _MASK_IN_URL if secret else value, secret) for name, value, secret in params],
             [],
         )
-        return (
+        return Frame(
+            target.method,
             str(prepared.url),
-            str(shown.url).replace(_MASK_IN_URL, MASK),
             own + [(name, value) for name, value, _ in headers],
+            str(shown.url).replace(_MASK_IN_URL, MASK),
             own + [(name, MASK if secret else value) for name, value, secret in headers],
         )
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from flask import current_app
+from flask import Flask, current_app
 from redis.exceptions import RedisError
 
 from portal import queues
@@ -23,12 +23,13 @@ from portal.clock import now
 from portal.delivery import health, lanes, recording
 from portal.delivery.compose import ComposeError, Outgoing
 from portal.delivery.lines import Line, size
+from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
 from portal.delivery.retry import SLOW_DOWN
 from portal.delivery.transport import Answer, Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
-from portal.extensions import db, reading, writing
+from portal.extensions import db, reading
 from portal.ids import new_id
 from portal.models import Delivery, Webhook
 from portal.models.delivery import PENDING_LITERAL
@@ -39,7 +40,7 @@ BUFFER = 200
 """Deliveries read ahead for one webhook."""
 BUFFER_BYTES = 32 * 1024 * 1024
 """Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
-RECORD_COUNT, RECORD_SECONDS = 200, 0.05
+RECORD_COUNT, RECORD_SECONDS = 500, 0.05
 """Results are written when there are this many, or when the oldest waited this long."""
 POLL_SECONDS = 0.5
 ADOPT_SECONDS = 0.2
@@ -84,6 +85,8 @@ class _Drain:
         self._done: list[tuple[Line, Tried]] = []
         self._oldest_done = 0.0
         self._buffered_bytes = 0
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        self._recorder = Recorder(app, self._config)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
         self.attempts = 0
@@ -117,13 +120,14 @@ class _Drain:
                 self._submit()
             for tag, answer in self._transport.run(self._pause()):
                 self._take_answer(*tag, answer)
+            self._take_written(0.0 if self._transport.in_flight else RECORD_SECONDS)
             if self._ready_to_record():
                 self._record()
-            if self._every("heartbeat", lanes.HEARTBEAT / 1e6):
-                self._heartbeat()
+            if not self._recorder.is_busy and self._every("heartbeat", lanes.HEARTBEAT / 1e6):
+                self._recorder.put(Batch(dict(self._tokens)))
             if self._every("keep_alive", KEEP_ALIVE_SECONDS):
                 keep_alive()
-            if self._transport.in_flight or self._done:
+            if self._transport.in_flight or self._done or self._recorder.is_busy:
                 idle_since = time.monotonic()
             elif stopping:
                 break
@@ -134,11 +138,10 @@ class _Drain:
 
     def close(self) -> None:
         """Record what came back, give the lanes back, and pass on what is left in them."""
-        try:
-            if self._done:
-                self._record()
-        except Unavailable as error:
-            _log.warning("Attempts could not be recorded and will be made again: %s", error)
+        if self._done:
+            self._record()
+        self._recorder.close()
+        self._take_written()
         self._wakes.close()
         self._transport.abort()
         mine = set(self._tokens)
@@ -158,6 +161,8 @@ class _Drain:
         return True
 
     def _pause(self) -> float:
+        if self._done and not self._transport.in_flight:
+            return 0.0
         if self._done:
             return max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
         if any(line.buffer and line.room(now()) for line in self._lines.values()):
@@ -200,7 +205,7 @@ class _Drain:
                 if line.updated_at != updated_at or expired:
                     self._drop_buffer(line)
                     line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
-                line.may_have_more = True
+                line.start_over()
 
     def _drop_buffer(self, line: Line) -> None:
         self._buffered_bytes -= line.drop_buffer()
@@ -271,7 +276,7 @@ class _Drain:
     # -- the log ----------------------------------------------------------------------------
 
     def _ready_to_record(self) -> bool:
-        if not self._done:
+        if not self._done or self._recorder.is_busy:
             return False
         waited = time.monotonic() - self._oldest_done
         return (
@@ -281,68 +286,43 @@ class _Drain:
         )
 
     def _record(self) -> None:
-        """Write all results in one transaction; again until the database takes them."""
+        """Decide what each result means, and hand all of it to the recorder."""
         done, self._done = self._done, []
-        try:
-            self._write(done)
-        except lanes.LeaseLost as lost:
-            self._leave(lost.lanes)
-            self._done = [(line, tried) for line, tried in done if line.lane in self._tokens]
-            self._oldest_done = time.monotonic()
-            return
-        except Unavailable as error:
-            _log.warning("Attempts are kept until the database takes them: %s", error)
-            self._done = done + self._done
-            self._oldest_done = time.monotonic() + 1.0
-            time.sleep(0.2)
-            return
-        self.attempts += len(done)
-        for line, tried in done:
-            line.known.discard(tried.due.id)
-
-    def _write(self, done: list[tuple[Line, Tried]]) -> None:
-        touched = {line.lane for line, _ in done}
         moment = now()
-        changes = []
-        healths: dict[str, health.Health] = {}
-        lines = {line.webhook_id: line for line, _ in done}
-        with writing() as session:
-            lanes.renew({lane: self._tokens[lane] for lane in touched if lane in self._tokens})
-            recording.log_attempts(session, [tried for _, tried in done])
-            for line, tried in done:
-                before = healths.get(line.webhook_id, line.health)
-                is_probe = before.held_at is not None
-                changes.append(
-                    (tried.due.id, recording.settle(tried, line.schedule, is_probe=is_probe))
+        batch = Batch(dict(self._tokens))
+        before = {line.webhook_id: line.health for line, _ in done}
+        for line, tried in done:
+            is_probe = line.health.held_at is not None
+            change = recording.settle(tried, line.schedule, is_probe=is_probe)
+            batch.tried.append((line.lane, tried, change))
+            line.health = health.after_attempt(
+                line.health, tried.ok, tried.gone, moment, self._config
+            )
+        for line in {line.webhook_id: line for line, _ in done}.values():
+            then, after = before[line.webhook_id], line.health
+            if after == then:
+                continue
+            batch.healths.append(
+                health.Changed(
+                    line.webhook_id, line.merchant_id, line.lane, then, after, line.updated_at,
+                    moment,
                 )
-                healths[line.webhook_id] = health.after_attempt(
-                    before, tried.ok, tried.gone, moment, self._config
-                )
-            recording.update_deliveries(session, changes)
-            for webhook_id, after in healths.items():
-                line = lines[webhook_id]
-                if after != line.health:
-                    health.store(
-                        session, webhook_id, line.merchant_id, line.health, after,
-                        line.updated_at, moment, self._config,
-                    )
-        for webhook_id, after in healths.items():
-            line = lines[webhook_id]
-            if after.disabled_reason or after.held_at != line.health.held_at:
+            )
+            if after.disabled_reason or after.held_at != then.held_at:
                 self._drop_buffer(line)
                 line.may_have_more = after.disabled_reason is None
-            line.health = after
+        self._recorder.put(batch)
+
+    def _take_written(self, wait_seconds: float = 0.0) -> None:
+        for written in self._recorder.take(wait_seconds):
+            self.attempts += len(written.tried)
+            for tried in written.tried:
+                if (line := self._lines.get(tried.due.webhook_id)) is not None:
+                    line.known.discard(tried.due.id)
+            if written.lost:
+                self._leave(written.lost)
 
     # -- lanes ------------------------------------------------------------------------------
-
-    def _heartbeat(self) -> None:
-        try:
-            with writing():
-                lanes.renew(self._tokens)
-        except lanes.LeaseLost as lost:
-            self._leave(lost.lanes)
-        except Unavailable as error:
-            _log.warning("Leases could not be renewed: %s", error)
 
     def _leave(self, lost: set[int]) -> None:
         _log.warning("Lanes %s have another owner now.", sorted(lost))

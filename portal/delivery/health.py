@@ -57,21 +57,29 @@ def after_attempt(health: Health, ok: bool, gone: bool, moment: int, config: Con
     return replace(health, next_probe_at=moment + pause)
 
 
-def store(
-    session: scoped_session[Any],
-    webhook_id: str,
-    merchant_id: int,
-    before: Health,
-    after: Health,
-    seen_at: int,
-    moment: int,
-    config: Config,
-) -> None:
+@dataclass(frozen=True)
+class Changed:
+    """The health of a webhook that attempts have changed, at `moment` (Unix µs).
+
+    `seen_at` is the webhook's `updated_at` when it was read.
+    """
+
+    webhook_id: str
+    merchant_id: int
+    lane: int
+    before: Health
+    after: Health
+    seen_at: int
+    moment: int
+
+
+def store(session: scoped_session[Any], changed: Changed, config: Config) -> None:
     """Write a changed health and tell people, inside the running transaction.
 
-    `seen_at` is the webhook's `updated_at` when it was read: a person's change since then wins,
-    and this one is dropped.
+    A person's change since the webhook was read wins, and this one is dropped.
     """
+    webhook_id, merchant_id, moment = changed.webhook_id, changed.merchant_id, changed.moment
+    before, after = changed.before, changed.after
     values: dict[str, Any] = {
         "failures": after.failures,
         "failing_since": after.failing_since,
@@ -87,7 +95,7 @@ def store(
         }
     written = session.execute(
         sa.update(Webhook)
-        .where(Webhook.id == webhook_id, Webhook.updated_at == seen_at)
+        .where(Webhook.id == webhook_id, Webhook.updated_at == changed.seen_at)
         .values(values)
         .execution_options(synchronize_session=False)
     )

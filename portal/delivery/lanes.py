@@ -77,16 +77,13 @@ def renew(tokens: dict[int, int]) -> None:
     naming the lanes, when one has another owner."""
     if not tokens:
         return
-    until = now() + LEASE
-    lost = set()
-    for lane, token in sorted(tokens.items()):
-        renewed = db.session.execute(
-            sa.update(_lane)
-            .where(_lane.c.id == lane, _lane.c.token == token)
-            .values(leased_until=until)
-        )
-        if renewed.rowcount != 1:  # type: ignore[attr-defined]
-            lost.add(lane)
+    renewed = db.session.scalars(
+        sa.update(_lane)
+        .where(sa.tuple_(_lane.c.id, _lane.c.token).in_(sorted(tokens.items())))
+        .values(leased_until=now() + LEASE)
+        .returning(_lane.c.id)
+    )
+    lost = tokens.keys() - set(renewed)
     if lost:
         raise LeaseLost(lost)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import cast
 
 import sqlalchemy as sa
 from flask import current_app
@@ -18,6 +19,7 @@ from portal.extensions import db, reading, table
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
 
+_Fields = tuple[str, int, str, str, int, int, str]
 _delivery = table(Delivery)
 _payload = table(EventPayload)
 
@@ -41,6 +43,8 @@ class Line:
         self.buffer: deque[Due] = deque()
         self.known: set[str] = set()
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self._places: dict[bool, tuple[int, str]] = {}
+        """How far first attempts and retries were read."""
         self.in_flight = 0
         self.may_have_more = True
         self.paused_until = 0.0
@@ -73,6 +77,11 @@ class Line:
             return 1 if probe_due and not self.in_flight else 0
         return max(0, int(self.cap) - self.in_flight)
 
+    def start_over(self) -> None:
+        """Read from the start again: what was committed late stands before what was read."""
+        self.may_have_more = True
+        self._places.clear()
+
     def drop_buffer(self) -> int:
         """Forget what was read ahead; it stays due in the database. Its size in characters."""
         dropped = 0
@@ -80,6 +89,7 @@ class Line:
             self.known.discard(due.id)
             dropped += size(due)
         self.buffer.clear()
+        self._places.clear()
         return dropped
 
     def fill(self, want: int, moment: int) -> int:
@@ -94,23 +104,22 @@ class Line:
         self.may_have_more = False
         with reading():
             for is_retry in (False, True):
-                # Rows that are known are due until they are recorded, so they come again.
-                limit = want - len(found) + len(self.known)
+                # From the start, rows that are known come again: they are due until recorded.
+                place = self._places.get(is_retry, (0, ""))
+                limit = want - len(found) + (0 if place[0] else len(self.known))
                 rows = db.session.execute(_DUE, {
                     "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
-                    "count": limit,
+                    "count": limit, "after": place[0], "after_id": place[1],
                 }).all()
-                self.may_have_more |= len(rows) == limit
-                found += [
-                    Due(
-                        row.id, row.merchant_id, row.event_id, self.webhook_id, row.attempts,
-                        row.step, row.trigger,
-                        None if row.head is None else Payload(row.head, row.data, row.previous),
-                    )
-                    for row in rows
-                    if row.id not in self.known
-                ][: want - len(found)]
-                if len(found) >= want:
+                for row in rows:
+                    if len(found) == want:
+                        break
+                    *fields, head, data, previous, due_at = row
+                    self._places[is_retry] = (due_at, row[0])
+                    if row[0] not in self.known:
+                        payload = None if head is None else Payload(head, data, previous)
+                        found.append(Due(*cast(_Fields, fields), payload))
+                if len(found) == want or len(rows) == limit:
                     self.may_have_more = True
                     break
         self.buffer.extend(found)
@@ -127,9 +136,10 @@ def size(due: Due) -> int:
 
 _DUE = (
     sa.select(
-        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.attempts,
-        _delivery.c.step, _delivery.c.trigger, _payload.c.head, _payload.c.data,
-        _payload.c.previous,
+        # In the order of Due's fields.
+        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.webhook_id,
+        _delivery.c.attempts, _delivery.c.step, _delivery.c.trigger,
+        _payload.c.head, _payload.c.data, _payload.c.previous, _delivery.c.next_attempt_at,
     )
     .select_from(
         _delivery.outerjoin(
@@ -145,7 +155,10 @@ _DUE = (
         _delivery.c.state == PENDING_LITERAL,
         _delivery.c.is_retry == sa.bindparam("is_retry"),
         _delivery.c.next_attempt_at <= sa.bindparam("moment"),
+        _delivery.c.next_attempt_at >= sa.bindparam("after"),
+        sa.tuple_(_delivery.c.next_attempt_at, _delivery.c.id)
+        > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
     )
-    .order_by(_delivery.c.next_attempt_at)
+    .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
     .limit(sa.bindparam("count"))
 )

@@ -13,21 +13,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
+from portal import bulk
 from portal.delivery import retry
-from portal.delivery.compose import NONE, Outgoing, Payload
+from portal.delivery.compose import NONE, OWN, Outgoing, Payload
 from portal.delivery.transport import Answer
 from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import PENDING_LITERAL
 from portal.strict_json import dump
 
+Change = dict[str, Any]
+"""What becomes of a delivery: new values of its row."""
 PAYLOAD_EXPIRED = "payload_expired"
 """The error of a delivery whose event is past its payload days."""
 
 _delivery = table(Delivery)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Due:
     """A delivery whose next attempt has come, with the event it carries."""
 
@@ -41,7 +44,7 @@ class Due:
     payload: Payload | None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Tried:
     """One attempt that ended. `attempted_at` and `finished_at` in Unix µs; `outgoing` is None
     when no request could be composed, and `answer` then says why."""
@@ -75,16 +78,18 @@ class Tried:
 
 def log_attempts(session: scoped_session[Any], tried: Sequence[Tried]) -> None:
     """Insert the header log and the payload log of attempts in the running transaction."""
-    session.execute(sa.insert(table(Attempt)), [_attempt_row(one) for one in tried])
-    session.execute(sa.insert(table(AttemptPayload)), [_payload_row(one) for one in tried])
+    bulk.insert(session, table(Attempt), _ATTEMPT, [_attempt_row(one) for one in tried])
+    bulk.insert(
+        session, table(AttemptPayload), _ATTEMPT_PAYLOAD, [_payload_row(one) for one in tried]
+    )
 
 
-def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> dict[str, Any]:
+def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> Change:
     """What becomes of a delivery after an attempt: the values of its row.
 
     A probe of a held webhook that fails leaves the delivery's place in the schedule as it was.
     """
-    values: dict[str, Any] = {"attempts": tried.due.attempts + 1, "trigger": "scheduled"}
+    values: Change = {"attempts": tried.due.attempts + 1, "trigger": "scheduled"}
     if tried.ok:
         return values | {
             "state": "succeeded", "next_attempt_at": None, "finished_at": tried.finished_at,
@@ -105,69 +110,60 @@ def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> 
 
 
 def update_deliveries(
-    session: scoped_session[Any], changes: Sequence[tuple[str, dict[str, Any]]]
+    session: scoped_session[Any], changes: Sequence[tuple[str, Change]]
 ) -> None:
     """Write the values of many deliveries with few statements: those that share their values,
     as most successes do, are one. A delivery that was discarded meanwhile stays so."""
+    # One moment for the batch, so that its successes are one statement.
+    finished_at = max((values.get("finished_at") or 0 for _, values in changes), default=0)
     groups: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for delivery_id, values in changes:
         if values.get("finished_at"):
-            # One moment for the batch, so that its successes are one statement.
-            values = values | {"finished_at": max(
-                change["finished_at"] for _, change in changes if change.get("finished_at")
-            )}
-        groups.setdefault(tuple(sorted(values.items(), key=lambda item: item[0])), []).append(
-            delivery_id
-        )
+            values["finished_at"] = finished_at
+        groups.setdefault(tuple(values.items()), []).append(delivery_id)
     for values_key, ids in groups.items():
-        for start in range(0, len(ids), 500):
-            session.execute(
-                sa.update(_delivery)
-                .where(
-                    _delivery.c.id.in_(ids[start : start + 500]),
-                    _delivery.c.state == PENDING_LITERAL,
-                )
-                .values(dict(values_key))
+        session.execute(
+            sa.update(_delivery)
+            .where(
+                bulk.among(session, _delivery.c.id, ids), _delivery.c.state == PENDING_LITERAL
             )
+            .values(dict(values_key))
+        )
 
 
-def _attempt_row(tried: Tried) -> dict[str, Any]:
-    answer = tried.answer
-    return {
-        "id": tried.request_id,
-        "merchant_id": tried.due.merchant_id,
-        "event_id": tried.due.event_id,
-        "webhook_id": tried.due.webhook_id,
-        "delivery_id": tried.due.id,
-        "number": tried.due.attempts + 1,
-        "trigger": tried.due.trigger,
-        "attempted_at": tried.attempted_at,
-        "method": tried.method,
-        "uri": tried.outgoing.shown_url if tried.outgoing else tried.url,
-        "status": answer.status,
-        "error": answer.error,
-        "error_detail": answer.error_detail,
-        "ok": tried.ok,
-        "duration_us": answer.duration_us,
-        "dns_us": answer.dns_us,
-        "connect_us": answer.connect_us,
-        "tls_us": answer.tls_us,
-        "wait_us": answer.wait_us,
-        "download_us": answer.download_us,
-    }
+_ATTEMPT = (
+    "id", "merchant_id", "event_id", "webhook_id", "delivery_id", "number", "trigger",
+    "attempted_at", "method", "uri", "status", "error", "error_detail", "ok", "duration_us",
+    "dns_us", "connect_us", "tls_us", "wait_us", "download_us",
+)
 
 
-def _payload_row(tried: Tried) -> dict[str, Any]:
-    outgoing = tried.outgoing
-    answer = tried.answer
+def _attempt_row(tried: Tried) -> tuple[Any, ...]:
+    due, answer = tried.due, tried.answer
+    return (
+        tried.request_id, due.merchant_id, due.event_id, due.webhook_id, due.id,
+        due.attempts + 1, due.trigger, tried.attempted_at, tried.method,
+        tried.outgoing.shown_url if tried.outgoing else tried.url, answer.status, answer.error,
+        answer.error_detail, tried.ok, answer.duration_us, answer.dns_us, answer.connect_us,
+        answer.tls_us, answer.wait_us, answer.download_us,
+    )
+
+
+_ATTEMPT_PAYLOAD = (
+    "attempt_id", "merchant_id", "request_headers", "body_kind", "request_body",
+    "response_headers", "response_body", "truncated",
+)
+
+
+def _payload_row(tried: Tried) -> tuple[Any, ...]:
+    outgoing, answer = tried.outgoing, tried.answer
     came = answer.status is not None
-    return {
-        "attempt_id": tried.request_id,
-        "merchant_id": tried.due.merchant_id,
-        "request_headers": dump(outgoing.shown_headers) if outgoing else "[]",
-        "body_kind": outgoing.body_kind if outgoing else NONE,
-        "request_body": outgoing.body if outgoing and outgoing.body_kind == "own" else None,
-        "response_headers": dump(answer.headers) if came else None,
-        "response_body": answer.body if came else None,
-        "truncated": answer.truncated,
-    }
+    return (
+        tried.request_id, tried.due.merchant_id,
+        outgoing.logged_headers() if outgoing else "[]",
+        outgoing.body_kind if outgoing else NONE,
+        outgoing.body if outgoing and outgoing.body_kind == OWN else None,
+        dump(answer.headers) if came else None,
+        answer.body if came else None,
+        answer.truncated,
+    )

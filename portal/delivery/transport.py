@@ -20,7 +20,7 @@ import certifi
 import pycurl
 
 from portal.delivery import egress
-from portal.delivery.compose import Outgoing
+from portal.delivery.compose import Frame, Outgoing
 
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 100
@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 512
 Tag = TypeVar("Tag")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """What came back, or why nothing did. Times are in µs; a part that did not happen is None."""
 
@@ -179,6 +179,12 @@ class _Transfer(Generic[Tag]):
 
     def __init__(self, allow: tuple[egress.Network, ...]):
         self._allow = allow
+        self._frame: Frame | None = None
+        self._timeout_seconds = 0.0
+        self._refused: str | None = None
+        self._lines: list[bytes] = []
+        self._body = bytearray()
+        self._truncated = False
         self.easy = easy = pycurl.Curl()
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROXY, "")
@@ -191,41 +197,41 @@ class _Transfer(Generic[Tag]):
         easy.setopt(pycurl.CAINFO, certifi.where())
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
-        easy.setopt(pycurl.HEADERFUNCTION, self._take_header)
+        # libcurl bounds what it takes of headers (300 KiB), so the lines are just kept.
+        easy.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
 
     def begin(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
         self.tag = tag
-        self._refused: str | None = None
-        self._header_lines: list[bytes] = []
-        self._header_bytes = 0
-        self._headers_too_large = False
-        self._body = bytearray()
-        self._truncated = False
-        easy = self.easy
-        easy.setopt(pycurl.URL, outgoing.url)
+        easy, frame = self.easy, outgoing.frame
+        if frame is not self._frame:
+            self._frame = frame
+            easy.setopt(pycurl.URL, frame.url)
+            easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
         if outgoing.body is None:
             easy.setopt(pycurl.HTTPGET, 1)
         else:
             easy.setopt(pycurl.POSTFIELDS, outgoing.body)
-        easy.setopt(pycurl.CUSTOMREQUEST, outgoing.method)
         # "Expect:" keeps libcurl from waiting for 100 Continue before a large body.
-        lines = [b"Expect:"]
-        for name, value in outgoing.headers:
-            # A header with an empty value ends in a semicolon, or libcurl leaves it out.
-            lines.append(f"{name}: {value}".encode() if value else f"{name};".encode())
-        easy.setopt(pycurl.HTTPHEADER, lines)
-        easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
+        easy.setopt(pycurl.HTTPHEADER, [b"Expect:", *outgoing.lines()])
+        if timeout_seconds != self._timeout_seconds:
+            self._timeout_seconds = timeout_seconds
+            easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
 
     def end(self) -> None:
+        self._refused = None
+        self._lines.clear()
         self._body = bytearray()
-        self._header_lines = []
+        self._truncated = False
 
     def answer(self, code: int, message: str) -> Answer:
         easy = self.easy
         error, detail = (None, None)
+        headers = self._headers()
         if code and not (code == pycurl.E_WRITE_ERROR and self._truncated):
             error, detail = self._error(code, message)
+        elif len(headers) > MAX_HEADERS or sum(map(len, self._lines)) > MAX_HEADER_BYTES:
+            error, detail, headers = "headers_too_large", _HEADERS_TOO_LARGE, []
         status = easy.getinfo(pycurl.RESPONSE_CODE) or None
         if error is not None and error != "answer_cut_short":
             status = None
@@ -233,7 +239,7 @@ class _Transfer(Generic[Tag]):
             status=status,
             error=error,
             error_detail=detail,
-            headers=self._headers(),
+            headers=headers,
             body=bytes(self._body),
             truncated=self._truncated,
             **self._timing(),
@@ -258,10 +264,15 @@ class _Transfer(Generic[Tag]):
         }
 
     def _headers(self) -> list[tuple[str, str]]:
-        headers = []
-        for line in self._header_lines:
-            name, _, value = line.partition(b":")
-            headers.append((name.decode("latin-1").strip(), value.decode("latin-1").strip()))
+        headers: list[tuple[str, str]] = []
+        for line in self._lines:
+            if line.startswith(b"HTTP/"):
+                # 100 and 103 answers come before the one that counts.
+                headers.clear()
+                continue
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon or name.strip():
+                headers.append((name.strip(), value.strip()))
         return headers
 
     def _open_socket(self, _purpose: int, address: Any) -> Any:
@@ -276,21 +287,6 @@ class _Transfer(Generic[Tag]):
             return pycurl.SOCKET_BAD
         return socket.socket(address.family, address.socktype, address.protocol)
 
-    def _take_header(self, line: bytes) -> int | None:
-        if line.startswith(b"HTTP/"):
-            # 100 and 103 answers come before the one that counts.
-            self._header_lines = []
-            return None
-        stripped = line.strip()
-        if not stripped:
-            return None
-        self._header_bytes += len(line)
-        if len(self._header_lines) >= MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
-            self._headers_too_large = True
-            return 0
-        self._header_lines.append(stripped)
-        return None
-
     def _take_body(self, chunk: bytes) -> int | None:
         room = MAX_BODY - len(self._body)
         self._body += chunk[:room]
@@ -303,12 +299,6 @@ class _Transfer(Generic[Tag]):
         detail = message or "The request failed."
         if self._refused is not None:
             return "egress_refused", f"The target's address may not be reached: {self._refused}."
-        if self._headers_too_large:
-            return (
-                "headers_too_large",
-                f"The answer has more than {MAX_HEADERS} headers or "
-                f"{MAX_HEADER_BYTES // 1024} KiB of them.",
-            )
         if code == pycurl.E_OPERATION_TIMEDOUT:
             connected = self.easy.getinfo(pycurl.CONNECT_TIME_T)
             return ("timeout" if connected else "connect_timeout"), detail
@@ -328,6 +318,9 @@ class _Transfer(Generic[Tag]):
         return "tls_untrusted"
 
 
+_HEADERS_TOO_LARGE = (
+    f"The answer has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them."
+)
 _X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
 """OpenSSL's X509_V_ERR_ codes that people can act on by name."""
 

@@ -1,0 +1,60 @@
+"""Many rows into one table in one go, past the layers that cost more than the database itself.
+
+SQLite takes a prepared statement with tuples, PostgreSQL a COPY: several times as fast as inserts
+that are compiled row by row. For columns whose Python values the drivers take as they are: numbers,
+text, bytes, truth values and None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import scoped_session
+
+
+def insert(
+    session: scoped_session[Any],
+    table: sa.Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """Insert rows, each with the values of `columns`, in the running transaction."""
+    if not rows:
+        return
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_insert(table.name, columns), [tuple(row) for row in rows])
+        return
+    cursor = connection.connection.cursor()
+    with cursor.copy(_copy(table.name, columns)) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def among(
+    session: scoped_session[Any], column: sa.ColumnElement[Any], values: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """The condition that a text column is one of many values, as one parameter: the statement
+    stays the same however many there are."""
+    if session.get_bind().dialect.name == "sqlite":
+        listed = sa.func.json_each(sa.bindparam(None, list(values), sa.JSON)).table_valued("value")
+        return column.in_(sa.select(listed.c.value))
+    return column == sa.func.any(sa.bindparam(None, list(values), sa.ARRAY(sa.Text)))
+
+
+@lru_cache
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    places = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({_quoted(columns)}) VALUES ({places})"
+
+
+@lru_cache
+def _copy(table: str, columns: tuple[str, ...]) -> str:
+    return f"COPY {table} ({_quoted(columns)}) FROM STDIN"
+
+
+def _quoted(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)

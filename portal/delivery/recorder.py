@@ -1,0 +1,140 @@
+"""The thread of a drain that writes: the loop that sends never waits for the database.
+
+A database write is mostly waiting, for the disk or for the server, and lets other threads run. One
+batch is under way at a time, so results are written in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from flask import Flask
+
+from portal.config import Config
+from portal.delivery import health, lanes, recording
+from portal.delivery.recording import Change, Tried
+from portal.errors import Unavailable
+from portal.extensions import db, writing
+
+PAUSE_SECONDS = 0.2
+"""Between two tries while the database is away."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Results that stand or fall together, and the leases under which they are written.
+
+    Without results it renews the leases.
+    """
+
+    tokens: dict[int, int]
+    tried: list[tuple[int, Tried, Change]] = field(default_factory=list)
+    """Each with its lane, and what becomes of its delivery."""
+    healths: list[health.Changed] = field(default_factory=list)
+
+    def without(self, lost: set[int]) -> Batch:
+        """What is left of it when lanes have another owner."""
+        return Batch(
+            {lane: token for lane, token in self.tokens.items() if lane not in lost},
+            [one for one in self.tried if one[0] not in lost],
+            [one for one in self.healths if one.lane not in lost],
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a batch: the results that are committed, and the lanes that were lost."""
+
+    tried: list[Tried]
+    lost: set[int]
+
+
+class Recorder:
+    """Takes one batch after another; `take` gives what came of them."""
+
+    def __init__(self, app: Flask, config: Config):
+        self._app = app
+        self._config = config
+        self._in: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._out: queue.SimpleQueue[Written] = queue.SimpleQueue()
+        self._under_way = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is being written, or its outcome was not taken yet."""
+        return self._under_way > 0
+
+    def put(self, batch: Batch) -> None:
+        """Write a batch; again until the database takes it."""
+        self._under_way += 1
+        self._in.put(batch)
+
+    def take(self, wait_seconds: float = 0.0) -> list[Written]:
+        """What came of the batches that are done; waits for one where none is."""
+        found: list[Written] = []
+        while self._under_way:
+            try:
+                found.append(
+                    self._out.get(timeout=wait_seconds) if wait_seconds and not found
+                    else self._out.get_nowait()
+                )
+            except queue.Empty:
+                break
+            self._under_way -= 1
+        return found
+
+    def close(self) -> None:
+        """Write what was put, trying once; what the database does not take is sent again later."""
+        self._closing = True
+        self._in.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        with self._app.app_context():
+            while (batch := self._in.get()) is not None:
+                self._out.put(self._write(batch))
+            db.session.remove()
+
+    def _write(self, batch: Batch) -> Written:
+        lost: set[int] = set()
+        while batch.tokens:
+            try:
+                self._commit(batch)
+                return Written([tried for _, tried, _ in batch.tried], lost)
+            except lanes.LeaseLost as error:
+                lost |= error.lanes
+                batch = batch.without(error.lanes)
+            except Unavailable as error:
+                if self._closing:
+                    _log.warning("Attempts could not be recorded and will be made again: %s", error)
+                    break
+                _log.warning("Attempts are kept until the database takes them: %s", error)
+                time.sleep(PAUSE_SECONDS)
+            except sa.exc.SQLAlchemyError:
+                # A defect. The rows are due still; another owner may have more luck.
+                _log.exception("A batch of %d attempts cannot be recorded.", len(batch.tried))
+                lost |= batch.tokens.keys()
+                break
+        return Written([], lost)
+
+    def _commit(self, batch: Batch) -> None:
+        with writing() as session:
+            lanes.renew(batch.tokens)
+            if not batch.tried:
+                return
+            recording.log_attempts(session, [tried for _, tried, _ in batch.tried])
+            recording.update_deliveries(
+                session, [(tried.due.id, change) for _, tried, change in batch.tried]
+            )
+            for changed in batch.healths:
+                health.store(session, changed, self._config)

@@ -142,6 +142,9 @@ def test_a_redirect_is_a_failure_and_is_not_followed(merchant: Merchant, receive
     assert the(Delivery).state == "failed"
 
 
+@pytest.mark.parametrize(
+    "settings", [{"LANES": "1", "RETRY_SCHEDULE": "0 0 0", "HOLD_AFTER_FAILURES": "20"}]
+)
 def test_a_webhook_that_hangs_slows_nobody_else(app: Flask, merchant: Merchant, receiver: Receiver):
     hanging = Receiver()
     hanging.delay = 3.0

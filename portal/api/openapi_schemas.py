@@ -90,6 +90,9 @@ _WEBHOOK_FIELDS: Schema = {
         "description": "Delay before each attempt in seconds; null for the portal's.",
     },
     "timeout_seconds": described(NUMBER_OR_NULL, "Deadline of an attempt; null: the portal's."),
+    "max_in_flight": described(NUMBER_OR_NULL, "Requests at once; null: the portal's."),
+    "rate_per_second": described(NUMBER_OR_NULL, "Requests started in a second; null: no limit."),
+    "ordered": described(FLAG, "Whether the events of one record are sent one after another."),
     "enabled": FLAG,
 }
 _EVENT: Schema = {

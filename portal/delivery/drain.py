@@ -12,6 +12,7 @@ import os
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ from portal.delivery.compose import ComposeError, Outgoing
 from portal.delivery.lines import Line, size
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
-from portal.delivery.retry import SLOW_DOWN
+from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN
 from portal.delivery.transport import Answer, Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
@@ -165,9 +166,11 @@ class _Drain:
             return 0.0
         if self._done:
             return max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
-        if any(line.buffer and line.room(now()) for line in self._lines.values()):
-            return 0.0
-        return ADOPT_SECONDS
+        wait = ADOPT_SECONDS
+        for line in self._lines.values():
+            if line.buffer and line.rate:
+                wait = min(wait, max(0.0, line.next_start - time.monotonic()))
+        return wait
 
     def _sendable(self) -> bool:
         return any(
@@ -224,23 +227,28 @@ class _Drain:
     # -- out and back -----------------------------------------------------------------------
 
     def _submit(self) -> None:
-        """Start requests, one of each webhook in turn, until the caps are reached."""
+        """Start requests until the caps are reached: merchants take turns, and so do the webhooks
+        of each."""
         moment = now()
-        waiting = [line for line in self._lines.values() if line.buffer]
-        while waiting and self._transport.in_flight < MAX_IN_FLIGHT:
-            still = []
-            for line in waiting:
-                if line.room(moment) and self._transport.in_flight < MAX_IN_FLIGHT:
-                    self._send(line, line.buffer.popleft())
-                    if line.buffer:
-                        still.append(line)
-            waiting = still
+        waiting: dict[int, deque[Line]] = {}
+        for line in self._lines.values():
+            if line.buffer and line.room(moment):
+                waiting.setdefault(line.merchant_id, deque()).append(line)
+        turns = deque(waiting.values())
+        while turns and self._transport.in_flight < MAX_IN_FLIGHT:
+            turn = turns.popleft()
+            line = turn.popleft()
+            self._send(line, line.buffer.popleft())
+            if line.buffer and line.room(moment):
+                turn.append(line)
+            if turn:
+                turns.append(turn)
 
     def _send(self, line: Line, due: Due) -> None:
         self._buffered_bytes -= size(due)
         moment = now()
         request_id = new_id("req")
-        line.in_flight += 1
+        line.start()
         if due.payload is None:
             answer = Answer(
                 error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
@@ -261,14 +269,11 @@ class _Drain:
         self, line: Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
         answer: Answer,
     ) -> None:
-        line.in_flight -= 1
         tried = Tried(request_id, due, line.method, line.url, outgoing, answer, moment, now())
-        if answer.status in SLOW_DOWN:
-            line.cap = max(1.0, line.cap / 2)
-            pause = min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS)
-            line.paused_until = max(line.paused_until, time.monotonic() + pause)
-        elif tried.ok:
-            line.cap = min(line.most, line.cap + 1 / line.cap)
+        line.end(
+            moment, tried.ok, answer.status in SLOW_DOWN or answer.error in IN_TROUBLE,
+            min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS),
+        )
         if not self._done:
             self._oldest_done = time.monotonic()
         self._done.append((line, tried))
@@ -295,8 +300,8 @@ class _Drain:
             is_probe = line.health.held_at is not None
             change = recording.settle(tried, line.schedule, is_probe=is_probe)
             batch.tried.append((line.lane, tried, change))
-            line.health = health.after_attempt(
-                line.health, tried.ok, tried.gone, moment, self._config
+            line.take_health(
+                health.after_attempt(line.health, tried.ok, tried.gone, moment, self._config)
             )
         for line in {line.webhook_id: line for line, _ in done}.values():
             then, after = before[line.webhook_id], line.health
@@ -319,6 +324,9 @@ class _Drain:
             for tried in written.tried:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:
                     line.known.discard(tried.due.id)
+                    if line.ordered:
+                        # What this one held back may be due now.
+                        line.start_over()
             if written.lost:
                 self._leave(written.lost)
 

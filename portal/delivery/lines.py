@@ -12,8 +12,9 @@ from typing import cast
 import sqlalchemy as sa
 from flask import current_app
 
-from portal.delivery import health
+from portal.clock import now
 from portal.delivery.compose import Composer, Payload, Target
+from portal.delivery.health import Health
 from portal.delivery.recording import Due
 from portal.extensions import db, reading, table
 from portal.models import Delivery, EventPayload, Webhook
@@ -35,7 +36,8 @@ class Line:
     composer: Composer
     schedule: tuple[int, ...]
     timeout_seconds: int
-    health: health.Health
+    health: Health
+    ordered: bool
 
     def __init__(self) -> None:
         self.updated_at = 0
@@ -48,7 +50,11 @@ class Line:
         self.in_flight = 0
         self.may_have_more = True
         self.paused_until = 0.0
-        self.cap = self.most = float(current_app.config["PORTAL"].max_in_flight)
+        self.cap = self.most = 0.0
+        self._slowed_at = 0
+        self.rate: int | None = None
+        self.next_start = 0.0
+        """From when on the rate allows another request (this process's clock)."""
 
     def take_settings(self, webhook: Webhook, moment: int) -> None:
         """Use the webhook's settings and secrets as they are at `moment` (Unix µs)."""
@@ -64,18 +70,53 @@ class Line:
         self.secrets_until = overlap_end if overlap_end > moment else None
         self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
         self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
-        self.health = health.Health(
+        most = float(webhook.max_in_flight or config.max_in_flight)
+        if most != self.most:
+            self.cap = self.most = most
+        self.rate = webhook.rate_per_second
+        self.ordered = webhook.ordered
+        self.health = Health(
             webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
         )
 
     def room(self, moment: int) -> int:
         """How many more requests may be started now."""
-        if time.monotonic() < self.paused_until:
+        clock = time.monotonic()
+        if clock < self.paused_until or clock < self.next_start:
             return 0
         if self.health.held_at is not None:
             probe_due = (self.health.next_probe_at or 0) <= moment
             return 1 if probe_due and not self.in_flight else 0
         return max(0, int(self.cap) - self.in_flight)
+
+    def start(self) -> None:
+        """Count a request that starts now."""
+        self.in_flight += 1
+        if self.rate:
+            # A moment that was not used is not made up for: never more than `rate` in a second.
+            self.next_start = time.monotonic() + 1 / self.rate
+
+    def end(self, started_at: int, ok: bool, in_trouble: bool, pause_seconds: float) -> None:
+        """Count a request that ended: where the receiver is in trouble the cap is halved, once for
+        all requests that were under way together, and it comes back by successes.
+
+        `started_at` is in Unix µs.
+        """
+        self.in_flight -= 1
+        if in_trouble:
+            if started_at > self._slowed_at:
+                self._slowed_at = now()
+                self.cap = max(1.0, self.cap / 2)
+            self.paused_until = max(self.paused_until, time.monotonic() + pause_seconds)
+        elif ok:
+            self.cap = min(self.most, self.cap + 1 / self.cap)
+
+    def take_health(self, health: Health) -> None:
+        """Go on with another health. What a receiver missed while it was held comes slowly at
+        first, so that it is not knocked over again."""
+        if self.health.held_at is not None and health.held_at is None:
+            self.cap = 1.0
+        self.health = health
 
     def start_over(self) -> None:
         """Read from the start again: what was committed late stands before what was read."""
@@ -107,7 +148,7 @@ class Line:
                 # From the start, rows that are known come again: they are due until recorded.
                 place = self._places.get(is_retry, (0, ""))
                 limit = want - len(found) + (0 if place[0] else len(self.known))
-                rows = db.session.execute(_DUE, {
+                rows = db.session.execute(_DUE_IN_ORDER if self.ordered else _DUE, {
                     "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
                     "count": limit, "after": place[0], "after_id": place[1],
                 }).all()
@@ -162,3 +203,18 @@ _DUE = (
     .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
     .limit(sa.bindparam("count"))
 )
+
+_earlier = _delivery.alias("earlier")
+_DUE_IN_ORDER = _DUE.where(
+    sa.or_(
+        _delivery.c.object_key.is_(None),
+        ~sa.exists().where(
+            _earlier.c.webhook_id == _delivery.c.webhook_id,
+            _earlier.c.object_key == _delivery.c.object_key,
+            _earlier.c.state == PENDING_LITERAL,
+            sa.tuple_(_earlier.c.created_at, _earlier.c.id)
+            < sa.tuple_(_delivery.c.created_at, _delivery.c.id),
+        ),
+    )
+)
+"""Of each record only the first that is owed: the next is due when that one is finished."""

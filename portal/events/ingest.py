@@ -140,7 +140,10 @@ def _rows(merchant_id: int, fresh: dict[str, NewEvent]) -> _Rows:
             delay = webhook.retry_schedule[0] if webhook.retry_schedule else first_delay
             rows.lanes.add(webhook.lane)
             rows.deliveries.append(
-                delivery_row(merchant_id, event_id, webhook.id, received_at, delay)
+                delivery_row(
+                    merchant_id, event_id, webhook.id, received_at, delay,
+                    object_key=event.object_key if webhook.ordered else None,
+                )
             )
     return rows
 
@@ -150,7 +153,7 @@ def _sending_webhooks(merchant_id: int) -> Sequence[Any]:
     return db.session.execute(
         sa.select(
             Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events, Webhook.only_sources,
-            Webhook.except_sources, Webhook.retry_schedule,
+            Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
         )
         .join(Merchant, Merchant.id == Webhook.merchant_id)
         .where(
@@ -198,9 +201,11 @@ def payload_row(
 
 
 def delivery_row(
-    merchant_id: int, event_id: str, webhook_id: str, moment: int, delay_seconds: int
+    merchant_id: int, event_id: str, webhook_id: str, moment: int, delay_seconds: int,
+    *, object_key: str | None = None,
 ) -> dict[str, Any]:
-    """The `delivery` row of one event owed to one webhook, first due after `delay_seconds`."""
+    """The `delivery` row of one event owed to one webhook, first due after `delay_seconds`, and
+    with an `object_key` after what is owed before it for the same record."""
     return {
         "id": new_id("dlv"),
         "merchant_id": merchant_id,
@@ -213,5 +218,6 @@ def delivery_row(
         "trigger": "scheduled",
         "next_attempt_at": moment + delay_seconds * SECOND,
         "created_at": moment,
+        "object_key": object_key,
     }
 

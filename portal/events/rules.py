@@ -48,6 +48,11 @@ class NewEvent:
     previous: dict[str, Any] | None
     schema_error: str | None
 
+    @property
+    def object_key(self) -> str | None:
+        """The record that the event is about, as one text; None without an object ID."""
+        return None if self.object_id is None else f"{self.object_type}:{self.object_id}"
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the content, whatever the order of its keys."""
         content = {name: getattr(self, name) for name in FIELDS}

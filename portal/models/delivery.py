@@ -54,6 +54,8 @@ class Delivery(Base):
     next_attempt_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     created_at: Mapped[int] = mapped_column(sa.BigInteger)
     finished_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    object_key: Mapped[str | None] = mapped_column(sa.String(511))
+    """The record (`order:1000`), where the webhook wants its events in their order."""
 
     @staticmethod
     def shown_state(state: str, webhook: Webhook | None) -> str:
@@ -67,6 +69,11 @@ class Delivery(Base):
         # What is due, first attempts apart from retries, per webhook.
         sa.Index("ix_delivery_due", "webhook_id", "is_retry", "next_attempt_at", **_PENDING_ONLY),
         sa.Index("ix_delivery_webhook", "webhook_id", "created_at"),
+        sa.Index(
+            "ix_delivery_object", "webhook_id", "object_key", "created_at",
+            sqlite_where=sa.text("state = 'pending' AND object_key IS NOT NULL"),
+            postgresql_where=sa.text("state = 'pending' AND object_key IS NOT NULL"),
+        ),
         sa.Index("ix_delivery_created", "created_at", "id"),
     )
 

@@ -50,6 +50,12 @@ class Webhook(Base):
     body_template: Mapped[str | None] = mapped_column(sa.Text)
     retry_schedule: Mapped[list[int] | None] = mapped_column(sa.JSON)
     timeout_seconds: Mapped[int | None]
+    max_in_flight: Mapped[int | None]
+    """Requests at once; None means PORTAL_MAX_IN_FLIGHT."""
+    rate_per_second: Mapped[int | None]
+    """Requests started in a second; None means as many as there are."""
+    ordered: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Whether the events of one record are sent one after another, in their order."""
     secret_token: Mapped[str] = mapped_column(sa.Text)
     old_secret_token: Mapped[str | None] = mapped_column(sa.Text)
     old_secret_until: Mapped[int | None] = mapped_column(sa.BigInteger)

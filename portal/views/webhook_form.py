@@ -29,14 +29,16 @@ _CELL = re.compile(r"(query_params|headers)-([0-9]{1,4})-(name|value|secret|seal
 _REMOVE = re.compile(r"remove_(query_params|headers)_([0-9]{1,4})")
 _TEXTS = (
     "description", "url", "method", "only_sources", "except_sources", "body_template",
-    "retry_schedule", "timeout_seconds",
+    "retry_schedule", "timeout_seconds", "max_in_flight", "rate_per_second",
 )
 LABELS = {
     "description": "Description", "url": "URL", "method": "Method",
     "query_params": "Query parameters", "headers": "Headers", "events": "Events",
     "include_object_record": "Include object record", "only_sources": "Only from sources",
     "except_sources": "Except from sources", "body_template": "Body template",
-    "retry_schedule": "Retry schedule", "timeout_seconds": "Timeout", "enabled": "Enabled",
+    "retry_schedule": "Retry schedule", "timeout_seconds": "Timeout",
+    "max_in_flight": "Requests at once", "rate_per_second": "Requests a second",
+    "ordered": "One at a time for each record", "enabled": "Enabled",
 }
 
 
@@ -67,6 +69,9 @@ class Typed:
     body_template: str = ""
     retry_schedule: str = ""
     timeout_seconds: str = ""
+    max_in_flight: str = ""
+    rate_per_second: str = ""
+    ordered: bool = False
     enabled: bool = True
     version: int | None = None
     token: str = ""
@@ -75,7 +80,10 @@ class Typed:
     @property
     def has_advanced(self) -> bool:
         """Whether something under "Advanced" was filled in, so that it is shown open."""
-        return bool(self.retry_schedule or self.timeout_seconds)
+        return bool(
+            self.retry_schedule or self.timeout_seconds or self.max_in_flight
+            or self.rate_per_second or self.ordered
+        )
 
 
 def blank(merchant: Merchant) -> Typed:
@@ -115,6 +123,9 @@ def stored(webhook: Webhook) -> Typed:
         body_template=webhook.body_template or "",
         retry_schedule=" ".join(map(str, webhook.retry_schedule or [])),
         timeout_seconds=str(webhook.timeout_seconds or ""),
+        max_in_flight=str(webhook.max_in_flight or ""),
+        rate_per_second=str(webhook.rate_per_second or ""),
+        ordered=webhook.ordered,
         enabled=webhook.enabled,
         version=webhook.version,
     )
@@ -129,6 +140,7 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
     typed.events = list(dict.fromkeys(form.getlist("events")))
     typed.include_object_record = "include_object_record" in form
     typed.enabled = "enabled" in form
+    typed.ordered = "ordered" in form
     typed.version = _whole(form.get("version", ""))
     typed.token = form.get("token", "")
     typed.event_search = form.get("event_search", "")[:100]
@@ -188,6 +200,9 @@ def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
         "body_template": typed.body_template if typed.body_template.strip() else None,
         "retry_schedule": _delays(typed.retry_schedule),
         "timeout_seconds": _number(typed.timeout_seconds),
+        "max_in_flight": _number(typed.max_in_flight),
+        "rate_per_second": _number(typed.rate_per_second),
+        "ordered": typed.ordered,
         "enabled": typed.enabled,
         **{
             kind: Rows(

@@ -25,16 +25,20 @@ MAX_TEMPLATE = 64 * 1024
 MAX_ATTEMPTS = 20
 MAX_DELAY = 7 * 86_400
 MAX_TIMEOUT = 60
+MAX_IN_FLIGHT = 500
+MAX_RATE = 10_000
 
 FIELDS = (
     "description", "url", "method", "query_params", "headers", "events", "include_object_record",
     "only_sources", "except_sources", "body_template", "retry_schedule", "timeout_seconds",
+    "max_in_flight", "rate_per_second", "ordered",
     "enabled",
 )
 DEFAULTS: dict[str, Any] = {
     "description": "", "url": "", "method": "POST", "query_params": [], "headers": [],
     "events": [], "include_object_record": True, "only_sources": [], "except_sources": [],
-    "body_template": None, "retry_schedule": None, "timeout_seconds": None, "enabled": True,
+    "body_template": None, "retry_schedule": None, "timeout_seconds": None,
+    "max_in_flight": None, "rate_per_second": None, "ordered": False, "enabled": True,
 }
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(?::.{1,255})?", re.DOTALL)
 
@@ -250,6 +254,26 @@ class _Cleaner:
             )
             return None
         return int(value)
+
+    def _clean_max_in_flight(self, value: Any) -> int | None:
+        return self._limit("max_in_flight", value, MAX_IN_FLIGHT, "requests at once")
+
+    def _clean_rate_per_second(self, value: Any) -> int | None:
+        return self._limit("rate_per_second", value, MAX_RATE, "requests a second")
+
+    def _limit(self, field: str, value: Any, most: int, what: str) -> int | None:
+        if value is None:
+            return None
+        if not _is_whole(value) or not 1 <= value <= most:
+            self._wrong(
+                field, f"{field} is a whole number of {what} from 1 to {most:,}, or nothing for "
+                "the portal's own.",
+            )
+            return None
+        return int(value)
+
+    def _clean_ordered(self, value: Any) -> bool:
+        return self._flag("ordered", value)
 
     def _clean_secret(self, value: Any) -> str:
         try:

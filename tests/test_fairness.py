@@ -1,0 +1,175 @@
+"""Each webhook within its limits, nobody at another's cost, a record's events in their order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal.clock import now
+from portal.delivery import drain
+from portal.events import ingest
+from portal.extensions import db
+from portal.models import Delivery, Merchant, Webhook
+from tests.conftest import on_both_databases
+from tests.factories import make_delivery, make_event, make_merchant, make_webhook
+from tests.receiver import Receiver
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "1", "RETRY_SCHEDULE": "0 1 1", "HOLD_AFTER_FAILURES": "500"}
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 1.5)
+
+
+def send(merchant: Merchant, *events: dict[str, Any]) -> list[str]:
+    answers = ingest.ingest_events(
+        merchant, [{"type": "order.updated"} | event for event in events], batch=True
+    )
+    return [answer.id for answer in answers]
+
+
+def most_at_once(receiver: Receiver) -> int:
+    """How many requests were open at the same moment; each took the receiver's delay."""
+    starts = sorted(request.at for request in receiver.ledger)
+    return max(
+        sum(start <= other < start + receiver.delay * 0.9 for other in starts) for start in starts
+    )
+
+
+def test_a_webhook_gets_no_more_requests_at_once_than_it_allows(
+    merchant: Merchant, receiver: Receiver
+):
+    receiver.delay = 0.1
+    make_webhook(merchant, receiver.url(), max_in_flight=3)
+    send(merchant, *[{}] * 15)
+    drain.drain(0)
+    assert len(receiver.ledger) == 15
+    assert most_at_once(receiver) == 3
+
+
+def test_a_webhook_gets_no_more_requests_a_second_than_it_allows(
+    merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, receiver.url(), rate_per_second=20)
+    send(merchant, *[{}] * 30)
+    drain.drain(0)
+    starts = sorted(request.at for request in receiver.ledger)
+    assert len(starts) == 30
+    busiest = max(sum(start <= other < start + 1 for other in starts) for start in starts)
+    assert busiest <= 21
+    assert starts[-1] - starts[0] < 2.5, "and not much slower than that"
+
+
+@on_both_databases
+def test_the_events_of_a_record_arrive_in_their_order_and_a_failure_holds_only_its_record(
+    merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, receiver.url(), ordered=True, max_in_flight=8)
+    receiver.delay = 0.02
+    receiver.will_answer([500])
+    records = [send(merchant, *[{"object_id": str(record)}] * 4) for record in range(6)]
+    drain.drain(0)
+    ids = receiver.ids()
+    (failed,) = {event_id for event_id in ids if ids.count(event_id) == 2}
+    retried = len(ids) - 1 - ids[::-1].index(failed)
+    for record in records:
+        places = [ids.index(event_id) for event_id in record]
+        assert places == sorted(places)
+        if failed in record:
+            assert record[0] == failed
+            assert all(place > retried for place in places[1:]), "later ones wait for the retry"
+        else:
+            assert places[-1] < retried, "another record does not wait"
+
+
+@on_both_databases
+def test_a_record_whose_delivery_failed_for_good_goes_on_with_the_next(
+    merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, receiver.url(), ordered=True, retry_schedule=[0])
+    receiver.will_answer([500])
+    ids = send(merchant, *[{"object_id": "1"}] * 3)
+    drain.drain(0)
+    assert receiver.ids() == ids
+
+
+@on_both_databases
+def test_first_attempts_come_before_retries(merchant: Merchant, receiver: Receiver):
+    webhook = make_webhook(merchant, receiver.url(), max_in_flight=1)
+    late = make_delivery(
+        make_event(merchant), webhook, is_retry=True, step=1, next_attempt_at=now() - 10_000_000
+    )
+    fresh = send(merchant, *[{}] * 5)
+    drain.drain(0)
+    assert receiver.ids() == [*fresh, late.event_id]
+
+
+def test_no_merchant_starves_another(app: Flask, merchant: Merchant, receiver: Receiver):
+    small = Receiver()
+    for _ in range(10):
+        make_webhook(merchant, receiver.url(), max_in_flight=50)
+    send(merchant, *[{}] * 500)
+    others = [make_merchant(f"small-{number}") for number in range(10)]
+    for other in others:
+        make_webhook(other, small.url())
+        send(other, {})
+    drain.drain(0)
+    small.close()
+    assert len(receiver.ledger) == 5_000
+    assert len(small.ledger) == 10
+    flood = sorted(request.at for request in receiver.ledger)
+    last_of_small = max(request.at for request in small.ledger)
+    before = sum(moment < last_of_small for moment in flood)
+    assert before < len(flood) / 4, "fifty of the small ones do not wait for the flood to end"
+
+
+def test_a_receiver_that_comes_back_is_not_knocked_over_again(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(
+        merchant, receiver.url(), failures=99, failing_since=now(), held_at=now(),
+        next_probe_at=now(),
+    )
+    for _ in range(60):
+        make_delivery(make_event(merchant), webhook)
+    receiver.delay = 0.05
+    drain.drain(0)
+    starts = sorted(request.at for request in receiver.ledger)
+    assert len(starts) == 60
+    first_second = [start for start in starts if start < starts[0] + 0.3]
+    assert len(first_second) < 20, "one at a time at first"
+    assert most_at_once(receiver) > 3, "and more as it copes"
+
+
+def test_a_receiver_in_trouble_is_asked_less(merchant: Merchant, receiver: Receiver):
+    make_webhook(merchant, receiver.url(), retry_schedule=[0])
+    receiver.delay = 0.05
+    receiver.always = 503
+    send(merchant, *[{}] * 60)
+    started = time.monotonic()
+    drain.drain(0)
+    assert len(receiver.ledger) == 60
+    late = [request.at for request in receiver.ledger[30:]]
+    assert time.monotonic() - started > 1.5
+    assert late[-1] - late[0] > 20 * 0.05, "after the first refusals, one at a time"
+
+
+def test_what_a_person_changed_holds_from_the_next_look_on(merchant: Merchant, receiver: Receiver):
+    webhook = make_webhook(merchant, receiver.url(), max_in_flight=1)
+    receiver.delay = 0.1
+    send(merchant, *[{}] * 10)
+    db.session.execute(sa.update(Webhook).values(max_in_flight=10))
+    db.session.commit()
+    drain.drain(0)
+    assert most_at_once(receiver) > 3
+    assert db.session.get_one(Webhook, webhook.id).max_in_flight == 10
+    states = set(db.session.scalars(sa.select(Delivery.state)))
+    assert states == {"succeeded"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,13 @@ def test_the_document_for_receivers_holds_the_programs_as_they_are(name: str):
     kind = name.partition(".")[2]
     block = f"```{language.get(kind, kind)}\n{(FOLDER / name).read_text()}```\n"
     assert block in (ROOT / "docs" / "receivers.md").read_text()
+
+
+def test_the_readmes_few_lines_verify_too():
+    text = (ROOT / "README.md").read_text()
+    program = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["is_genuine"](SECRET, STANDARD, BODY)
+    assert not names["is_genuine"](SECRET, STANDARD, BODY + b" ")
+    assert not names["is_genuine"](new_secret(), STANDARD, BODY)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
@@ -21,17 +22,30 @@ def insert(
     columns: tuple[str, ...],
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """Insert rows, each with the values of `columns`, in the running transaction."""
+    """Insert rows, each with the values of `columns`, in the running transaction.
+
+    Raises SQLAlchemy's errors, such as IntegrityError.
+    """
     if not rows:
         return
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_insert(table.name, columns), [tuple(row) for row in rows])
         return
-    cursor = connection.connection.cursor()
-    with cursor.copy(_copy(table.name, columns)) as copy:
-        for row in rows:
-            copy.write_row(row)
+    statement = _copy(table.name, columns)
+    try:
+        with connection.connection.cursor().copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        # What SQLAlchemy does for statements that it runs itself.
+        is_gone = connection.dialect.is_disconnect(error, connection.connection, None)  # type: ignore[arg-type]
+        if is_gone:
+            connection.invalidate(error)
+        raise sa.exc.DBAPIError.instance(
+            statement, None, error, psycopg.Error, connection_invalidated=is_gone,
+            dialect=connection.dialect,
+        ) from error
 
 
 def among(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import queues
+from portal import bulk, queues
 from portal.clock import SECOND, now
 from portal.errors import Conflict, FieldError
 from portal.events import matching, rules
@@ -79,11 +79,12 @@ def _store(
                     continue
             fresh[event_id] = event
         rows = _rows(merchant_id, fresh)
-        if fresh:
-            session.execute(sa.insert(table(Event)), rows.events)
-            session.execute(sa.insert(table(EventPayload)), rows.payloads)
-        if rows.deliveries:
-            session.execute(sa.insert(table(Delivery)), rows.deliveries)
+        for model, made in (
+            (Event, rows.events), (EventPayload, rows.payloads), (Delivery, rows.deliveries)
+        ):
+            if made:
+                columns = tuple(made[0])
+                bulk.insert(session, table(model), columns, [[*row.values()] for row in made])
     counts = {row["id"]: row["deliveries"] for row in rows.events}
     return (
         [

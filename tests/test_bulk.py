@@ -1,0 +1,70 @@
+"""Rows in bulk are the rows that were given, and failures are those that every caller knows."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy.exc import IntegrityError
+
+from portal import bulk
+from portal.errors import Unavailable
+from portal.extensions import db, table, writing
+from portal.models import AttemptPayload
+from tests.conftest import on_both_databases
+
+COLUMNS = (
+    "attempt_id", "merchant_id", "request_headers", "body_kind", "request_body",
+    "response_headers", "response_body", "truncated",
+)
+ROWS = [
+    ("req_1", 1, '[["A","\\t\\\\N"]]', "own", b"\x00\xff\\x", None, b"", True),
+    ("req_2", 2, "ä\n\r\t\\.", "none", None, "[]", None, False),
+]
+
+
+@on_both_databases
+def test_every_value_comes_back_as_it_was(app: Flask):
+    with writing() as session:
+        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+    stored = table(AttemptPayload)
+    rows = db.session.execute(
+        sa.select(*[stored.c[name] for name in COLUMNS]).order_by("attempt_id")
+    ).all()
+    assert [tuple(row) for row in rows] == ROWS
+
+
+@on_both_databases
+def test_a_key_that_is_there_twice_is_an_integrity_error_and_nothing_is_stored(app: Flask):
+    with pytest.raises(IntegrityError), writing() as session:
+        bulk.insert(session, table(AttemptPayload), COLUMNS, [*ROWS, ROWS[0]])
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(AttemptPayload)) == 0
+
+
+def _insert_after_the_server_ended_the_connection() -> None:
+    with writing() as session:
+        own = session.scalar(sa.text("SELECT pg_backend_pid()"))
+        with db.engine.connect() as other:
+            other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
+        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_server_that_ends_the_connection_is_unavailable(app: Flask):
+    with pytest.raises(Unavailable):
+        _insert_after_the_server_ended_the_connection()
+    with writing() as session:
+        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+
+
+@on_both_databases
+def test_a_condition_on_many_values_finds_just_those(app: Flask):
+    with writing() as session:
+        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+    stored = table(AttemptPayload)
+    found = db.session.scalars(
+        sa.select(stored.c.attempt_id).where(
+            bulk.among(db.session, stored.c.attempt_id, ["req_2", "req_3", 'it\'s "so"'])
+        )
+    ).all()
+    assert found == ["req_2"]

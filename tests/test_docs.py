@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from portal.config import SETTINGS, Setting
+from portal.webhooks import rules as webhook_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +29,12 @@ def test_every_endpoint_is_documented(app: Flask):
             path = path.replace("<path:", "<").replace("<string:", "<")
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 assert path.split("<")[0].rstrip("/") in text, f"{method} {path}"
+
+
+@pytest.mark.parametrize("field", [*webhook_rules.FIELDS, "secret"])
+def test_every_field_of_a_webhook_is_documented(field: str):
+    rows = (ROOT / "docs" / "api.md").read_text().partition("## Webhooks")[2].splitlines()
+    assert any(line.startswith("| ") and f"`{field}`" in line.split(" | ")[0] for line in rows)
 
 
 def test_the_changelog_has_an_unreleased_part():

@@ -7,6 +7,7 @@ object answers exactly as one that does not exist.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from flask import abort, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -148,11 +149,21 @@ def check_access() -> ResponseReturnValue | None:
 
 
 def to_sign_in() -> ResponseReturnValue:
-    """Send the browser to the sign-in page, and back to this page afterwards."""
-    target = url_for("auth.sign_in", next=request.full_path if request.method == "GET" else None)
+    """Send the browser to the sign-in page, and back to the page it is on afterwards."""
+    target = url_for("auth.sign_in", next=_page_of_reader())
     if request.headers.get("HX-Request"):
         return "", 401, {"HX-Redirect": target}
     return redirect(target, 303)
+
+
+def _page_of_reader() -> str | None:
+    """The page that the request is for; of a form and a part, the page that holds it."""
+    address = urlsplit(request.url)
+    if request.method != "GET" or request.headers.get("HX-Request"):
+        address = urlsplit(request.headers.get("HX-Current-URL") or request.referrer or "")
+        if address.netloc != request.host:
+            return None
+    return urlunsplit(("", "", address.path, address.query, "")) or None
 
 
 def may(endpoint: str) -> bool:

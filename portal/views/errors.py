@@ -5,12 +5,14 @@ Requests under /api/ have handlers of their own (portal.api).
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, g, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from portal import rendering
+from portal import access, rendering
 from portal.errors import PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
 
@@ -48,8 +50,11 @@ def refused(error: PortalError) -> Response:
     return answer(error.status, error.title, error.detail)
 
 
-def forged(_error: CSRFError) -> Response:
-    """A form without its token, or with one of another session."""
+def forged(_error: CSRFError) -> ResponseReturnValue:
+    """A form without its token, or with one of another session; the sign-in ended with that."""
+    signed_out = not current_user.is_authenticated
+    if signed_out and access.ACCESS.get(request.endpoint or "") is not access.PUBLIC:
+        return access.to_sign_in()
     return answer(
         400, "This form has expired",
         "It was opened under another sign-in, or too long ago. Reload the page and send it again.",

@@ -150,6 +150,19 @@ class TestTokens:
         assert page.status_code == 400
         assert "This form has expired" in page.text
 
+    def test_a_form_sent_after_the_sign_in_ended_leads_to_it_and_back(
+        self, strict: FlaskClient
+    ) -> None:
+        here = {"Referer": "http://localhost/m/alice/webhooks?x=1"}
+        for headers in (here, {"Referer": "http://elsewhere.example/m/alice/"}, {}):
+            answer = strict.post("/m/alice/webhooks", headers=headers)
+            assert answer.status_code == 303
+            back = "?next=/m/alice/webhooks?x%3D1" if headers is here else ""
+            assert answer.location == f"/sign-in{back}"
+        part = strict.post("/m/alice/webhooks", headers=PART | {"HX-Current-URL": here["Referer"]})
+        assert part.status_code == 401
+        assert part.headers["HX-Redirect"] == "/sign-in?next=/m/alice/webhooks?x%3D1"
+
     def test_htmx_sends_the_token_of_the_page_in_a_header(self, strict: FlaskClient) -> None:
         page = strict.get("/sign-in").text
         found = re.search(r"""hx-headers:inherited='\{"X-CSRFToken": "([^"]+)"\}'""", page)

@@ -47,7 +47,7 @@ _FORMATTER = HtmlFormatter(nowrap=True)
 _LEXERS = {
     "bash": BashLexer(stripnl=False, ensurenl=False),
     "json": JsonLexer(stripnl=False, ensurenl=False),
-    # For portal.snippets, which nobody else writes.
+    # For the programs of portal.snippets, which strangers do not write.
     "python": PythonLexer(),
     "node": JavascriptLexer(),
     "php": PhpLexer(),

@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from markupsafe import escape
 
+from portal import snippets
 from portal.clock import DAY, HOUR, now
 from portal.delivery.signing import Signer
 from portal.errors import NotFound
@@ -219,3 +221,12 @@ def test_links_that_ended_long_ago_are_cleared_with_the_next_one(
     assert share_id not in [one.id for one in shares.list_shares(merchant.id, attempt.id)]
     with pytest.raises(NotFound):
         shares.shared_attempt(old)
+
+
+def test_the_page_gives_the_programs_of_examples_as_they_are(
+    signed_in: SignIn, attempt: Attempt
+):
+    page = signed_in("viewer").get(f"/m/alice/attempts/{attempt.id}").text
+    for one in snippets.verify():
+        assert f'aria-label="{one.title}"' in page
+        assert f'data-copy="{escape(one.code)}"' in page

@@ -59,6 +59,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "webhooks.discard_held": OPERATE,
     "events.index": VIEW,
     "events.show": VIEW,
+    "events.resend_failed": OPERATE,
     "attempts.index": VIEW,
     "attempts.show": VIEW,
     "records.show": VIEW,

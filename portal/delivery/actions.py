@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
+from sqlalchemy.orm import scoped_session
 
 from portal import queues
 from portal.clock import now
@@ -50,21 +51,58 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
         payload = session.get(EventPayload, (merchant_id, delivery.event_id))
         if payload is None:
             raise Conflict("The event's record data is past its days; it cannot be sent again.")
-        if delivery.state != "pending":
-            schedule = webhook.retry_schedule or current_app.config["PORTAL"].retry_schedule
-            delivery.state = "pending"
-            delivery.reason = delivery.finished_at = None
-            delivery.step = len(schedule) - 1
-        delivery.trigger = "manual"
-        delivery.is_retry = False
-        delivery.next_attempt_at = now()
-        note(
-            session, actor, "delivery.resent", delivery_id, merchant_id,
-            event_id=delivery.event_id, webhook_id=webhook.id,
-        )
+        _once_more(session, delivery, webhook, actor)
         lane = webhook.lane
     queues.wake([lane])
     return delivery
+
+
+def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
+    """The same for every delivery of an event that failed and whose webhook still sends; how
+    many they are.
+
+    Raises NotFound, or Conflict when there is none or the event's record data is past its days.
+    """
+    with writing() as session:
+        if session.get(Event, (merchant_id, event_id)) is None:
+            raise NotFound("There is no such event.")
+        if session.get(EventPayload, (merchant_id, event_id)) is None:
+            raise Conflict("The event's record data is past its days; it cannot be sent again.")
+        failed = session.execute(
+            sa.select(Delivery, Webhook)
+            .join(Webhook, Webhook.id == Delivery.webhook_id)
+            .where(
+                Delivery.merchant_id == merchant_id,
+                Delivery.event_id == event_id,
+                Delivery.state == "failed",
+                Webhook.enabled,
+                Webhook.deleted_at.is_(None),
+            )
+        ).all()
+        if not failed:
+            raise Conflict("No webhook that sends failed with this event; nothing was sent again.")
+        for delivery, webhook in failed:
+            _once_more(session, delivery, webhook, actor)
+        lanes = sorted({webhook.lane for _, webhook in failed})
+    queues.wake(lanes)
+    return len(failed)
+
+
+def _once_more(
+    session: scoped_session[Any], delivery: Delivery, webhook: Webhook, actor: str
+) -> None:
+    if delivery.state != "pending":
+        schedule = webhook.retry_schedule or current_app.config["PORTAL"].retry_schedule
+        delivery.state = "pending"
+        delivery.reason = delivery.finished_at = None
+        delivery.step = len(schedule) - 1
+    delivery.trigger = "manual"
+    delivery.is_retry = False
+    delivery.next_attempt_at = now()
+    note(
+        session, actor, "delivery.resent", delivery.id, delivery.merchant_id,
+        event_id=delivery.event_id, webhook_id=webhook.id,
+    )
 
 
 def recover(webhook: Webhook, since: int, actor: str) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
 
 from portal import rendering
+from portal.delivery import actions
 from portal.errors import Invalid, NotFound
 from portal.events import catalogue
-from portal.logs import browse, filters
+from portal.logs import browse, changes, filters, outcomes
 from portal.models import Merchant
+from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
 
@@ -27,10 +30,24 @@ def show(slug: str, event_id: str) -> ResponseReturnValue:
     """One event: fields, record, related events, and what became of it at each webhook."""
     if not event_id.isprintable():
         raise NotFound("There is no such event.")
+    story = browse.event_story(g.merchant, event_id)
+    payload = story.payload
     return rendering.render(
-        "events/show.html", "events/_destinations.html",
-        story=browse.event_story(g.merchant, event_id),
+        "events/show.html", "events/_destinations.html", story=story,
+        glance=outcomes.glance(story.destinations), verdict=outcomes.verdict,
+        changed=changes.between(payload.data, payload.previous, None) if payload else None,
     )
+
+
+@bp.post("/<event_id>/resend-failed")
+def resend_failed(slug: str, event_id: str) -> ResponseReturnValue:
+    """Make one more attempt at every webhook where the event failed."""
+    if not event_id.isprintable():
+        raise NotFound("There is no such event.")
+    count = actions.resend_failed(g.merchant.id, event_id, actor_of(current_user))
+    what = "One more attempt is" if count == 1 else f"{count} more attempts are"
+    flash(f"{what} on the way; this page shows what comes back.")
+    return redirect(url_for("events.show", slug=slug, event_id=event_id), 303)
 
 
 def log_page(merchant: Merchant | None) -> Response:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from portal.clock import MILLISECOND, MINUTE, SECOND, now
+from portal.clock import MINUTE, SECOND, now
 from portal.extensions import db
-from portal.logs import filters, keyset
-from portal.logs.keyset import LogPage, Walk
+from portal.logs import conditions, filters, keyset
+from portal.logs.conditions import moment_of_request_id, request_id_at
+from portal.logs.keyset import LogPage, Walk, Wanted
 from portal.logs.stories import (
     attempt_detail,
     event_deliveries,
@@ -42,22 +43,6 @@ _INGEST_TAKES = 10 * SECOND
 _ATTEMPT_TAKES = 3 * MINUTE
 """An attempt is in the log this long after it began: the longest timeout, and the commit."""
 
-_EQUAL = {
-    "object_type": Event.object_type,
-    "object_id": Event.object_id,
-    "source_user_type": Event.source_user_type,
-    "source_user_id": Event.source_user_id,
-    "correlation_id": Event.correlation_id,
-    "event_id": Event.id,
-}
-_SELECTIVE = {"object_id", "correlation_id", "event_id"}
-
-
-def request_id_at(moment: int) -> str:
-    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
-    starts with its Unix milliseconds (RFC 9562, 5.7)."""
-    return f"req_{max(0, moment) // MILLISECOND:012x}"
-
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────
 
@@ -73,21 +58,23 @@ def events(
 
     Filters: portal.logs.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor.
     """
-    return keyset.page(_events(scope, given, zone), _event_walk(scope), cursor, limit)
+    return keyset.page(
+        conditions.events(scope, given or {}, zone), _event_walk(scope), cursor, limit
+    )
 
 
 def new_events(
     scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
 ) -> int:
     """How many events have come since a first page with `mark` was made, up to NEWS_CAP."""
-    return keyset.news(_events(scope, given, zone), _event_walk(scope), mark)
+    return keyset.news(conditions.events(scope, given, zone).query, _event_walk(scope), mark)
 
 
 def events_in_view(
     scope: int | None, given: Mapping[str, Any], view: str, zone: str = "UTC"
 ) -> Sequence[Event]:
     """The events that a page with `view` shows."""
-    return keyset.in_view(_events(scope, given, zone), _event_walk(scope), view)
+    return keyset.in_view(conditions.events(scope, given, zone).query, _event_walk(scope), view)
 
 
 def every_event(
@@ -100,7 +87,7 @@ def every_event(
 
     Raises Invalid at once, before the first row is asked for.
     """
-    return keyset.every(_events(scope, given, zone), _event_walk(scope), shape)
+    return keyset.every(conditions.events(scope, given, zone).query, _event_walk(scope), shape)
 
 
 def _event_walk(scope: int | None) -> Walk[Event]:
@@ -119,34 +106,6 @@ def _event_walk(scope: int | None) -> Walk[Event]:
     )
 
 
-def _events(
-    scope: int | None, given: Mapping[str, Any] | None, zone: str
-) -> sa.Select[Event]:
-    values = filters.clean(filters.EVENTS, given or {}, zone)
-    query = sa.select(Event)
-    if scope is not None:
-        query = query.where(Event.merchant_id == scope)
-    elif _SELECTIVE & values.keys():
-        query = query.where(_of_any_merchant(Event.merchant_id))
-    for name, column in _EQUAL.items():
-        if name in values:
-            query = query.where(column == values[name])
-    if "correlation_id" in values:
-        # The index holds no other rows, and a planner must be told so.
-        query = query.where(Event.correlation_id.is_not(None))
-    kind = values.get("type", "*")
-    if kind.endswith(".*"):
-        query = query.where(Event.type.startswith(kind[:-1], autoescape=True))
-    elif kind != "*":
-        query = query.where(Event.type == kind)
-    if "schema" in values:
-        flagged = Event.schema_error.is_not(None)
-        query = query.where(flagged if values["schema"] == "flagged" else ~flagged)
-    if "test" in values:
-        query = query.where(Event.is_test if values["test"] == "yes" else ~Event.is_test)
-    return _between(query, Event.received_at, values)
-
-
 # ── Attempts ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -161,14 +120,16 @@ def attempts(
 
     Filters: portal.logs.filters.ATTEMPTS. Raises Invalid naming a wrong filter, BadCursor.
     """
-    return keyset.page(_attempts(scope, given, zone), _attempt_walk(scope), cursor, limit)
+    return keyset.page(
+        conditions.attempts(scope, given or {}, zone), _attempt_walk(scope), cursor, limit
+    )
 
 
 def new_attempts(
     scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
 ) -> int:
     """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
-    return keyset.news(_attempts(scope, given, zone), _attempt_walk(scope), mark)
+    return keyset.news(conditions.attempts(scope, given, zone).query, _attempt_walk(scope), mark)
 
 
 def recent_attempts(
@@ -176,7 +137,7 @@ def recent_attempts(
 ) -> list[Attempt]:
     """The newest attempts of a merchant, or of one of its webhooks."""
     given = {"webhook_id": webhook_id} if webhook_id else {}
-    query = _attempts(merchant_id, given, "UTC").order_by(Attempt.id.desc()).limit(limit)
+    query = conditions.attempts(merchant_id, given).query.order_by(Attempt.id.desc()).limit(limit)
     return list(db.session.scalars(query))
 
 
@@ -187,56 +148,17 @@ def every_attempt(
     zone: str = "UTC",
 ) -> Iterator[list[Shape]]:
     """All attempts that match, as `every_event`."""
-    return keyset.every(_attempts(scope, given, zone), _attempt_walk(scope), shape)
+    return keyset.every(conditions.attempts(scope, given, zone).query, _attempt_walk(scope), shape)
 
 
 def _attempt_walk(scope: int | None) -> Walk[Attempt]:
     def horizon(attempt: Attempt | None) -> list[Any]:
         return [request_id_at((attempt.attempted_at if attempt else now()) - _ATTEMPT_TAKES)]
 
-    return Walk(f"attempts {scope}", (Attempt.id,), lambda attempt: [attempt.id], horizon)
-
-
-def _attempts(
-    scope: int | None, given: Mapping[str, Any] | None, zone: str
-) -> sa.Select[Attempt]:
-    values = filters.clean(filters.ATTEMPTS, given or {}, zone)
-    query = sa.select(Attempt)
-    merchant = Attempt.merchant_id
-    if scope is None and "event_id" in values:
-        query = query.where(_of_any_merchant(merchant))
-    elif scope is not None and "webhook_id" in values and "event_id" not in values:
-        # As an expression it cannot draw the planner to the index of the merchant's whole log.
-        query = query.where(merchant + 0 == scope)
-    elif scope is not None:
-        query = query.where(merchant == scope)
-    for name in ("webhook_id", "event_id", "method", "error", "trigger"):
-        if name in values:
-            query = query.where(getattr(Attempt, name) == values[name])
-    if "request_id" in values:
-        query = query.where(Attempt.id == values["request_id"])
-    if "outcome" in values:
-        query = query.where(Attempt.ok if values["outcome"] == "ok" else ~Attempt.ok)
-    elif "error" in values or values.get("status", "2")[0] in "345n":
-        # All of these failed: the index of failures serves.
-        query = query.where(~Attempt.ok)
-    query = query.where(*_status(values.get("status", "")))
-    if "since" in values:
-        query = query.where(Attempt.id >= request_id_at(values["since"] - MINUTE))
-    if "before" in values:
-        query = query.where(Attempt.id < request_id_at(values["before"] + MINUTE))
-    return _between(query, Attempt.attempted_at, values)
-
-
-def _status(status: str) -> list[sa.ColumnElement[bool]]:
-    if not status:
-        return []
-    if status == "none":
-        return [Attempt.status.is_(None)]
-    if status.endswith("xx"):
-        first = int(status[0]) * 100
-        return [Attempt.status >= first, Attempt.status < first + 100]
-    return [Attempt.status == int(status)]
+    return Walk(
+        f"attempts {scope}", (Attempt.id,), lambda attempt: [attempt.id], horizon,
+        lambda key: moment_of_request_id(key[0]),
+    )
 
 
 # ── Deliveries ────────────────────────────────────────────────────────────────────────────
@@ -275,17 +197,18 @@ def deliveries(
             )
             .where(Event.merchant_id == merchant_id)
         )
+    query = conditions.between(query, moment, values)
+    wanted = Wanted(query)
     if "state" in values:
-        query = query.where(_in_state(merchant_id, values["state"]))
+        wanted = Wanted(query.where(_in_state(merchant_id, values["state"])), base=query)
     walk: Walk[Delivery] = Walk(
         f"deliveries {merchant_id}", (moment, Delivery.id),
         lambda delivery: [delivery.created_at, delivery.id], lambda _: [now(), ""],
     )
-    found = keyset.page(_between(query, moment, values), walk, cursor, limit)
+    found = keyset.page(wanted, walk, cursor, limit)
     webhooks = webhooks_of(found.rows)
-    return replace(
-        found, rows=[(row, webhooks.get(row.webhook_id)) for row in found.rows]
-    )
+    rows = [(row, webhooks.get(row.webhook_id)) for row in found.rows]
+    return replace(cast(LogPage[Any], found), rows=rows)
 
 
 def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
@@ -305,9 +228,17 @@ def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
 def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]]:
     """How many deliveries of each of some events are in which state, as people see them; by
     merchant and event ID."""
-    keys = [(event.merchant_id, event.id) for event in rows if event.deliveries]
-    if not keys:
+    owed: dict[int, list[str]] = {}
+    for event in rows:
+        if event.deliveries:
+            owed.setdefault(event.merchant_id, []).append(event.id)
+    if not owed:
         return {}
+    # A list of pairs would be compared with every delivery there is: SQLite has no index for it.
+    these = sa.or_(*(
+        sa.and_(Delivery.merchant_id == merchant_id, Delivery.event_id.in_(ids))
+        for merchant_id, ids in owed.items()
+    ))
     holds = sa.or_(~Webhook.enabled, Webhook.held_at.is_not(None))
     found = db.session.execute(
         sa.select(
@@ -317,7 +248,7 @@ def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]
             ).label("state"),
         )
         .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)
-        .where(sa.tuple_(Delivery.merchant_id, Delivery.event_id).in_(keys))
+        .where(these)
     )
     states: dict[tuple[int, str], Counter[str]] = {}
     for merchant_id, event_id, state in found:
@@ -345,17 +276,3 @@ def merchants_of(rows: Sequence[Attempt | Event]) -> dict[int, Merchant]:
         return {}
     query = sa.select(Merchant).where(Merchant.id.in_(ids))
     return {merchant.id: merchant for merchant in db.session.scalars(query)}
-
-
-def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:
-    # Each index starts with the merchant: this way one is searched once per merchant.
-    found: sa.ColumnElement[bool] = column.in_(sa.select(Merchant.id))
-    return found
-
-
-def _between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:
-    if "since" in values:
-        query = query.where(moment >= values["since"])
-    if "before" in values:
-        query = query.where(moment < values["before"])
-    return query

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -26,6 +27,8 @@ MAX_LIMIT = 100
 MAX_CURSOR = 2_048
 NEWS_CAP = 100
 """New rows are counted up to here; pages show `100+`."""
+LOOKED_THROUGH = 50_000
+"""Rows that one page looks through for what no index can find; the next page goes on there."""
 BATCH = 500
 """Rows that are read at once when a whole log is wanted."""
 _OLDER, _NEWER, _NEWS, _VIEW = "older", "newer", "news", "view"
@@ -41,20 +44,36 @@ class Walk(Generic[Row]):
     horizon: Callable[[Row | None], list[Any]]
     """The key from which on rows may still appear that are older than this row (None: than the
     present): they were begun before it and are committed after it."""
+    moment: Callable[[list[Any]], int] = itemgetter(0)
+    """The time of a key, in Unix µs."""
+
+
+@dataclass(frozen=True)
+class Wanted(Generic[Row]):
+    """Rows that are wanted. `base`, where there is one, selects them and others by an index, among
+    which they must be looked for; None says that an index finds just them."""
+
+    query: sa.Select[Row]
+    base: sa.Select[Any] | None = None
 
 
 @dataclass(frozen=True)
 class LogPage(Page[Row]):
-    """A page of a log; `mark` is what `news` takes, `view` what `in_view` takes."""
+    """A page of a log; `mark` is what `news` takes, `view` what `in_view` takes.
+
+    `looked_back_to` (Unix µs) says that the page ends there for having looked through
+    LOOKED_THROUGH rows; `next_cursor` goes on from there, and `rows` may be few or none.
+    """
 
     mark: str | None = None
     view: str | None = None
+    looked_back_to: int | None = None
 
 
 def page(
-    query: sa.Select[Row], walk: Walk[Row], cursor: str | None, limit: int
+    wanted: Wanted[Row], walk: Walk[Row], cursor: str | None, limit: int
 ) -> LogPage[Row]:
-    """The rows of `query` from `cursor` on (None or empty: from the newest).
+    """The wanted rows from `cursor` on (None or empty: from the newest).
 
     Raises BadCursor, or Invalid when `limit` is not from 1 to MAX_LIMIT.
     """
@@ -64,24 +83,44 @@ def page(
     if cursor:
         direction, place = _unseal(walk, cursor, _OLDER, _NEWER)
     backwards = direction == _NEWER
-    if place is not None:
-        key = sa.tuple_(*walk.columns)
-        query = query.where(key > tuple(place) if backwards else key < tuple(place))
+    key = sa.tuple_(*walk.columns)
     order = [column.asc() if backwards else column.desc() for column in walk.columns]
+
+    def onward(query: sa.Select[Any]) -> sa.Select[Any]:
+        if place is None:
+            return query
+        return query.where(key > tuple(place) if backwards else key < tuple(place))
+
+    query = onward(wanted.query)
+    edge = None
+    if wanted.base is not None:
+        # An index alone is walked for this; the rows themselves are what takes its time.
+        edge = db.session.execute(
+            onward(wanted.base).with_only_columns(*walk.columns).order_by(*order)
+            .offset(LOOKED_THROUGH).limit(1)
+        ).first()
+    if edge is not None:
+        query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))
     found = list(db.session.scalars(query.order_by(*order).limit(limit + 1)))
     more = len(found) > limit
     rows = found[:limit]
     if backwards:
         rows.reverse()
-    older = bool(rows) and (backwards or more)
-    newer = bool(rows) and (more if backwards else place is not None)
+    stopped = None if more or edge is None else list(edge)
+    older = walk.key(rows[-1]) if rows and (backwards or more) else None
+    newer = walk.key(rows[0]) if rows and (more if backwards else place is not None) else None
+    if backwards:
+        newer = stopped or newer
+    else:
+        older = stopped or older
     return LogPage(
         rows=rows,
-        next_cursor=_seal(walk, _OLDER, walk.key(rows[-1])) if older else None,
-        previous_cursor=_seal(walk, _NEWER, walk.key(rows[0])) if newer else None,
+        next_cursor=_seal(walk, _OLDER, older) if older else None,
+        previous_cursor=_seal(walk, _NEWER, newer) if newer else None,
         is_first=place is None,
         mark=_mark(walk, rows, more) if place is None else None,
         view=_seal(walk, _VIEW, [walk.key(rows[0]), walk.key(rows[-1])]) if rows else None,
+        looked_back_to=walk.moment(stopped) if stopped and not backwards else None,
     )
 
 

@@ -18,6 +18,8 @@ from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 
 SHOWN = 6
 """Rows of each kind. More of them are no answer: the logs have filters for that."""
+LOOKED_AT = 1_000
+"""Events of an object ID among which its object types are looked for."""
 MIN_PART = 2
 """Characters from which on a part of a webhook's or merchant's name is searched."""
 
@@ -130,19 +132,16 @@ def _records(text: str, own: sa.Select[Any]) -> list[Record]:
 
 
 def _types(merchant_id: int, object_id: str) -> list[str]:
-    """The object types of a merchant's records with an ID, each found by a step in the index."""
-    types: list[str] = []
-    while len(types) < SHOWN:
-        query = sa.select(sa.func.min(Event.object_type)).where(
-            Event.merchant_id == merchant_id, Event.object_id == object_id
-        )
-        if types:
-            query = query.where(Event.object_type > types[-1])
-        name = db.session.scalar(query)
-        if name is None:
-            break
-        types.append(name)
-    return types
+    """The object types of a merchant's records with an ID, among its newest events."""
+    newest = (
+        sa.select(Event.object_type)
+        .where(Event.merchant_id == merchant_id, Event.object_id == object_id)
+        .order_by(Event.received_at.desc(), Event.id.desc())
+        .limit(LOOKED_AT)
+        .subquery()
+    )
+    types = sa.select(newest.c.object_type).distinct().order_by(newest.c.object_type)
+    return list(db.session.scalars(types.limit(SHOWN)))
 
 
 def _actions(text: str, own: sa.Select[Any]) -> list[Action]:

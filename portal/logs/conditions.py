@@ -1,0 +1,136 @@
+"""Which rows of a log its filters want, said so that an index serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from portal.clock import MILLISECOND, MINUTE
+from portal.logs import filters
+from portal.logs.keyset import Wanted
+from portal.models import Attempt, Event, Merchant
+
+_EQUAL: dict[str, Any] = {
+    "object_type": Event.object_type,
+    "source_user_type": Event.source_user_type,
+    "source_user_id": Event.source_user_id,
+}
+"""Without an index of their own: it would cost each ingest."""
+_SELECTIVE: dict[str, Any] = {
+    "object_id": Event.object_id,
+    "correlation_id": Event.correlation_id,
+    "event_id": Event.id,
+}
+
+
+def request_id_at(moment: int) -> str:
+    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
+    starts with its Unix milliseconds (RFC 9562, 5.7)."""
+    return f"req_{max(0, moment) // MILLISECOND:012x}"
+
+
+def moment_of_request_id(request_id: str) -> int:
+    """When a Request ID was made, in Unix µs to the millisecond."""
+    return int(request_id[4:16], 16) * MILLISECOND
+
+
+def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wanted[Event]:
+    """Events that the filters portal.logs.filters.EVENTS want. Raises Invalid."""
+    values = filters.clean(filters.EVENTS, given, zone)
+    query = sa.select(Event)
+    selective = _SELECTIVE.keys() & values.keys()
+    if scope is not None:
+        query = query.where(Event.merchant_id == scope)
+    elif selective:
+        query = query.where(_of_any_merchant(Event.merchant_id))
+    for name in selective:
+        query = query.where(_SELECTIVE[name] == values[name])
+    if "correlation_id" in values:
+        # The index holds no other rows, and a planner must be told so.
+        query = query.where(Event.correlation_id.is_not(None))
+    query = between(query, Event.received_at, values)
+
+    if "object_id" in values and "object_type" in values:
+        query = query.where(Event.object_type == values.pop("object_type"))
+    rest = [column == values[name] for name, column in _EQUAL.items() if name in values]
+    kind = values.get("type", "*")
+    if kind.endswith(".*"):
+        rest.append(Event.type.startswith(kind[:-1], autoescape=True))
+    elif kind != "*" and scope is not None and not selective:
+        query = query.where(Event.type == kind)
+    elif kind != "*":
+        rest.append(Event.type == kind)
+    if "schema" in values:
+        flagged = Event.schema_error.is_not(None)
+        rest.append(flagged if values["schema"] == "flagged" else ~flagged)
+    if "test" in values:
+        rest.append(Event.is_test if values["test"] == "yes" else ~Event.is_test)
+    return Wanted(query.where(*rest), base=query if rest else None)
+
+
+def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wanted[Attempt]:
+    """Attempts that the filters portal.logs.filters.ATTEMPTS want. Raises Invalid."""
+    values = filters.clean(filters.ATTEMPTS, given, zone)
+    query = sa.select(Attempt)
+    merchant = Attempt.merchant_id
+    if scope is None and "event_id" in values:
+        query = query.where(_of_any_merchant(merchant))
+    elif scope is not None and "webhook_id" in values and "event_id" not in values:
+        # As an expression it cannot draw the planner to the index of the merchant's whole log.
+        query = query.where(merchant + 0 == scope)
+    elif scope is not None:
+        query = query.where(merchant == scope)
+    for name in ("webhook_id", "event_id"):
+        if name in values:
+            query = query.where(getattr(Attempt, name) == values[name])
+    if "request_id" in values:
+        query = query.where(Attempt.id == values["request_id"])
+    if "since" in values:
+        query = query.where(Attempt.id >= request_id_at(values["since"] - MINUTE))
+    if "before" in values:
+        query = query.where(Attempt.id < request_id_at(values["before"] + MINUTE))
+    query = between(query, Attempt.attempted_at, values)
+
+    rest = [
+        getattr(Attempt, name) == values[name]
+        for name in ("method", "error", "trigger") if name in values
+    ]
+    rest += _status(values.get("status", ""))
+    failed = values.get("outcome") == "failed"
+    if values.get("outcome") == "ok":
+        rest.append(Attempt.ok)
+    elif failed or "error" in values or values.get("status", "2")[0] in "345n":
+        # All of these failed: a merchant's index of failures serves.
+        if scope is not None and "webhook_id" not in values:
+            query = query.where(~Attempt.ok)
+        else:
+            rest.append(~Attempt.ok)
+    return Wanted(query.where(*rest), base=query if rest else None)
+
+
+def _status(status: str) -> list[sa.ColumnElement[bool]]:
+    if not status:
+        return []
+    if status == "none":
+        return [Attempt.status.is_(None)]
+    if status.endswith("xx"):
+        first = int(status[0]) * 100
+        return [Attempt.status >= first, Attempt.status < first + 100]
+    return [Attempt.status == int(status)]
+
+
+def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:
+    """`query` from `since` on and before `before`, where the filters say so."""
+    if "since" in values:
+        query = query.where(moment >= values["since"])
+    if "before" in values:
+        query = query.where(moment < values["before"])
+    return query
+
+
+def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:
+    # Each index starts with the merchant: this way one is searched once per merchant.
+    found: sa.ColumnElement[bool] = column.in_(sa.select(Merchant.id))
+    return found

@@ -45,7 +45,10 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "verify"
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(
+    # One process compiles, when the tests run in several.
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PROGRAMS]
+)
 def verify(request: pytest.FixtureRequest) -> Verify:
     """`verify(secret, headers, body, now)`: what the program of a language says of a request."""
     interpreter = shutil.which(PROGRAMS[request.param])

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from portal.errors import Conflict, Invalid, NotFound
-from portal.events import catalogue
+from portal.events import catalogue, schema_table
 from portal.models import Merchant
 from tests.factories import make_merchant, make_webhook
 
@@ -109,3 +109,63 @@ def test_a_type_in_use_cannot_be_deleted(merchant: Merchant):
     make_webhook(merchant, events=["loyalty.points_earned"])
     with pytest.raises(Conflict):
         catalogue.delete_type(merchant, "loyalty.points_earned", "cli")
+
+
+# ── What fires together ───────────────────────────────────────────────────────────────────
+
+
+def test_types_that_fire_together_know_each_other_and_exist():
+    for name, event_type in TYPES.items():
+        for other in event_type.fires_with:
+            assert name in TYPES[other].fires_with
+            assert name != other
+
+
+def test_a_webhook_that_would_hear_of_one_action_twice_is_found():
+    assert catalogue.fires_together(["user.updated", "user.subscribed"]) == [
+        ("user.subscribed", "user.updated")
+    ]
+    assert ("order.created", "payment.authorized") in catalogue.fires_together(
+        ["order.created", "payment.*"]
+    )
+    assert catalogue.fires_together(["order.created", "customer.created"]) == []
+    assert catalogue.fires_together([]) == []
+    assert len(catalogue.fires_together(["*"])) > 20
+
+
+# ── A schema for people ───────────────────────────────────────────────────────────────────
+
+
+def test_a_schema_is_a_table_of_paths_types_and_descriptions():
+    rows = schema_table.properties({
+        "required": ["id"],
+        "properties": {
+            "id": {"type": "string", "description": "Its number"},
+            "lines": {"type": "array", "items": {
+                "type": "object", "properties": {"sku": {"type": ["string", "null"]}},
+            }},
+            "at": {"type": "string", "format": "date-time"},
+            "state": {"enum": ["open", "paid"]},
+            "odd": True,
+        },
+    })
+    assert [(row.path, row.type, row.required) for row in rows] == [
+        ("id", "string", True), ("lines", "array of object", False),
+        ("lines[].sku", "string or null", False), ("at", "string, date-time", False),
+        ("state", "any: open, paid", False), ("odd", "any", False),
+    ]
+    assert rows[0].description == "Its number"
+
+
+@pytest.mark.parametrize("schema", [None, {}, {"properties": 7}, {"required": 7, "properties": {}}])
+def test_a_schema_without_properties_has_no_rows(schema: dict | None):
+    assert schema_table.properties(schema) == []
+
+
+def test_a_deep_or_huge_schema_is_cut():
+    deep: dict = {"type": "object"}
+    for _ in range(50):
+        deep = {"properties": {"a": deep}}
+    assert len(schema_table.properties(deep)) <= schema_table.MAX_DEPTH + 1
+    huge = {"properties": {f"p{number}": {} for number in range(1_000)}}
+    assert len(schema_table.properties(huge)) == schema_table.MAX_ROWS

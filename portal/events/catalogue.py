@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.protocols import Validator
 
 from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.events.matching import pattern_matches
 from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
 from portal.people.audit import note
@@ -55,6 +57,8 @@ class EventType:
     previous: dict[str, Any] | None = None
     object_id: str = "1000"
     source_user_type: str = "storefront"
+    fires_with: tuple[str, ...] = ()
+    """Types that come with it for one action, so that who takes both hears of it twice."""
 
     @property
     def object_type(self) -> str:
@@ -71,6 +75,7 @@ def valid_name(name: str) -> bool:
 def built_in() -> dict[str, EventType]:
     """The portal's own types by name, in the order of the catalogue."""
     types = {}
+    together = _together()
     folder = Path(__file__).parent / "types"
     for title in _GROUPS:
         group = json.loads((folder / f"{title}.json").read_text())
@@ -84,8 +89,38 @@ def built_in() -> dict[str, EventType]:
                 group=group["title"],
                 object_id=group["object_id"],
                 source_user_type=entry.get("source_user_type", group["source_user_type"]),
+                fires_with=tuple(sorted(together.get(name, ()))),
             )
     return types
+
+
+def _together() -> dict[str, set[str]]:
+    """Which types fire with which, in both directions; a type's file names one."""
+    together: dict[str, set[str]] = {}
+    folder = Path(__file__).parent / "types"
+    for title in _GROUPS:
+        for name, entry in json.loads((folder / f"{title}.json").read_text())["types"].items():
+            for other in entry.get("fires_with", ()):
+                together.setdefault(name, set()).add(other)
+                together.setdefault(other, set()).add(name)
+    return together
+
+
+def fires_together(patterns: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of built-in types that fire together for one action and that the triggers (exact,
+    `order.*`, `*`) both cover: such a webhook hears of one action twice. Each pair once, sorted.
+    """
+    patterns = list(patterns)
+    covered = {
+        name for name in built_in()
+        if any(pattern_matches(pattern, name) for pattern in patterns)
+    }
+    return sorted(
+        (name, other)
+        for name in covered
+        for other in built_in()[name].fires_with
+        if name < other and other in covered
+    )
 
 
 _GROUPS = (

@@ -12,11 +12,12 @@ from flask_login import current_user
 
 from portal import rendering
 from portal.errors import Conflict, FieldError, Invalid, Malformed
-from portal.events import catalogue, matching
+from portal.events import catalogue, matching, schema_table
 from portal.extensions import db
 from portal.models import Webhook
 from portal.people.audit import actor_of
 from portal.strict_json import parse
+from portal.webhooks import previews
 
 bp = Blueprint("catalogue", __name__, url_prefix="/m/<slug>/event-types")
 
@@ -63,6 +64,8 @@ def show(slug: str, name: str) -> ResponseReturnValue:
     ]
     return rendering.render(
         "catalogue/show.html", event_type=event_type, webhooks=triggered,
+        properties=schema_table.properties(event_type.schema),
+        sent=previews.example_body(g.merchant.id, name),
         example=json.dumps(catalogue.example_event(event_type), ensure_ascii=False),
         schema=json.dumps(event_type.schema, ensure_ascii=False) if event_type.schema else None,
     )

@@ -189,6 +189,11 @@ def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
     return EXAMPLE_ID, Payload(row["head"], row["data"], row["previous"])
 
 
+def example_body(merchant_id: int, event_type: str) -> str:
+    """The body that a webhook gets of a known type's example, with its record, as JSON text."""
+    return event_body(_example(merchant_id, event_type)[1], include_record=True)
+
+
 def _newest(
     merchant_id: int, cleaned: Mapping[str, Any]
 ) -> tuple[str, str, Payload] | None:

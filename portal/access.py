@@ -63,6 +63,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "attempts.index": VIEW,
     "attempts.show": VIEW,
     "records.show": VIEW,
+    "saved.create": VIEW,
+    "saved.delete": VIEW,
     "exports.events": VIEW,
     "exports.attempts": VIEW,
     "exports.all_events": STAFF,

@@ -4,6 +4,7 @@ from portal.models.audit import AuditEntry, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.merchant import ApiKey, Merchant
+from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
@@ -11,5 +12,5 @@ from portal.models.webhook import Webhook
 __all__ = [
     "ApiKey", "Attempt", "AttemptPayload", "AttemptShare", "AuditEntry", "Delivery", "Event",
     "EventPayload", "Lane", "Membership", "Merchant", "Notice", "OperationsEntry", "OwnEventType",
-    "User", "Webhook",
+    "SavedFilter", "User", "Webhook",
 ]

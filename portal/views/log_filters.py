@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from flask import Response, g, request, url_for
+from flask_login import current_user
 
 from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import db
-from portal.logs import filters
-from portal.models import Merchant
+from portal.logs import filters, saved
+from portal.models import Merchant, SavedFilter
 
 Found = TypeVar("Found")
 MAX_CHIP = 60
@@ -158,6 +160,18 @@ def _choose(asked: Asked) -> None:
     asked.scope = chosen.id
 
 
+def address_of(slug: str, log: str, query: str) -> str:
+    """A merchant's log page with the filters of a query string that may hold anything."""
+    return url_for(f"{log}.index", slug=slug) + (f"?{quote(query, safe='=&%+*')}" if query else "")
+
+
+def _saved_filters() -> Sequence[SavedFilter]:
+    log = request.blueprint or ""
+    if g.merchant is None or log not in saved.LOGS:
+        return []
+    return saved.saved_filters(current_user.id, g.merchant.id, log)
+
+
 def is_live() -> bool:
     """Whether the page asks only for what is new since it was made."""
     return rendering.wants_fragment() and "after" in request.args
@@ -167,7 +181,7 @@ def answer(template: str, fragment: str, asked: Asked, /, **context: Any) -> Res
     """A log page, or the part of it that HTMX swaps; the address bar follows the filters."""
     response = rendering.render(
         template, fragment, asked.status, asked=asked, typed=asked.typed, errors=asked.errors,
-        url=asked.url, is_staff_log=g.merchant is None, **context,
+        url=asked.url, saved_filters=_saved_filters(), is_staff_log=g.merchant is None, **context,
     )
     if rendering.wants_fragment():
         response.headers["HX-Push-Url"] = asked.url

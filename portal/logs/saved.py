@@ -1,0 +1,86 @@
+"""Filters that people keep by a name: each user's own, per merchant and log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import sqlalchemy as sa
+
+from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.listing import clean_search
+from portal.logs import filters
+from portal.models import SavedFilter
+
+MAX_NAME = 60
+MAX_SAVED = 30
+"""Of one user for one log of one merchant: as many as are still found at a glance."""
+LOGS: Mapping[str, tuple[str, ...]] = {"events": filters.EVENTS, "attempts": filters.ATTEMPTS}
+
+
+def saved_filters(user_id: int, merchant_id: int, log: str) -> Sequence[SavedFilter]:
+    """A user's filters of a merchant's log, by name."""
+    return db.session.scalars(
+        sa.select(SavedFilter).where(*_whose(user_id, merchant_id, log)).order_by(SavedFilter.name)
+    ).all()
+
+
+def save_filter(user_id: int, merchant_id: int, log: str, name: str, query: str) -> SavedFilter:
+    """Keep the filters of a query string such as `type=order.*&since=24h`; one of the same name
+    is replaced.
+
+    Raises Invalid naming what is wrong with name or filters, Conflict when there are MAX_SAVED,
+    NotFound for a log that does not exist.
+    """
+    name = clean_search(name)
+    if not 1 <= len(name) <= MAX_NAME:
+        raise Invalid([FieldError("/name", f"Give the filter a name of 1 to {MAX_NAME} letters.")])
+    kept = _kept(log, query)
+    with writing() as session:
+        own = session.scalars(
+            sa.select(SavedFilter).where(*_whose(user_id, merchant_id, log))
+        ).all()
+        row = next((row for row in own if row.name == name), None)
+        if row is None:
+            if len(own) >= MAX_SAVED:
+                raise Conflict(f"{MAX_SAVED} filters are saved here already; delete one first.")
+            row = SavedFilter(user_id=user_id, merchant_id=merchant_id, log=log, name=name)
+            session.add(row)
+        row.filters = kept
+    return row
+
+
+def delete_filter(user_id: int, merchant_id: int, log: str, filter_id: int) -> None:
+    """Forget a user's own filter. Raises NotFound."""
+    with writing() as session:
+        row = session.scalar(
+            sa.select(SavedFilter).where(
+                *_whose(user_id, merchant_id, log), SavedFilter.id == filter_id
+            )
+        )
+        if row is None:
+            raise NotFound("There is no such saved filter.")
+        session.delete(row)
+
+
+def _kept(log: str, query: str) -> dict[str, str]:
+    if log not in LOGS:
+        raise NotFound("There is no such log.")
+    names = {*LOGS[log], "zone"}
+    given = {
+        name: value.strip()
+        for name, value in parse_qsl(query[:4_096], max_num_fields=50)
+        if name in names and value.strip()
+    }
+    filters.clean(LOGS[log], given, given.get("zone", "UTC"))
+    if not given:
+        raise Invalid([FieldError("/query", "Set a filter first; there is none to save.")])
+    return given
+
+
+def _whose(user_id: int, merchant_id: int, log: str) -> list[sa.ColumnElement[bool]]:
+    return [
+        SavedFilter.user_id == user_id, SavedFilter.merchant_id == merchant_id,
+        SavedFilter.log == log,
+    ]

@@ -86,3 +86,15 @@ def test_anothers_event_is_as_none_at_all(signed_in: SignIn, merchant: Merchant)
     client = signed_in("editor")
     assert client.get(f"/m/alice/events/{foreign.id}").status_code == 404
     assert client.post(f"/m/alice/events/{foreign.id}/resend-failed").status_code == 404
+
+
+def test_a_held_delivery_says_when_the_next_probe_is(signed_in: SignIn, merchant: Merchant):
+    event = factories.make_event(merchant)
+    webhook = factories.make_webhook(
+        merchant, held_at=event.received_at, next_probe_at=1_763_930_000_000_000, failures=20
+    )
+    factories.make_attempt(factories.make_delivery(event, webhook, attempts=1), 503)
+    page = signed_in("viewer").get(f"/m/alice/events/{event.id}").text
+    assert "1 held until its webhook recovers or is enabled" in page
+    assert "Next probe" in page
+    assert "2025-11-23 20:33:20" in page

@@ -153,19 +153,22 @@ def check_access() -> ResponseReturnValue | None:
 
 def to_sign_in() -> ResponseReturnValue:
     """Send the browser to the sign-in page, and back to the page it is on afterwards."""
-    target = url_for("auth.sign_in", next=_page_of_reader())
+    target = url_for("auth.sign_in", next=page_of_reader())
     if request.headers.get("HX-Request"):
         return "", 401, {"HX-Redirect": target}
     return redirect(target, 303)
 
 
-def _page_of_reader() -> str | None:
+def page_of_reader() -> str | None:
     """The page that the request is for; of a form and a part, the page that holds it."""
     address = urlsplit(request.url)
     if request.method != "GET" or request.headers.get("HX-Request"):
         address = urlsplit(request.headers.get("HX-Current-URL") or request.referrer or "")
         if address.netloc != request.host:
             return None
+    if address.path.startswith("//"):
+        # A browser takes it for another site.
+        return None
     return urlunsplit(("", "", address.path, address.query, "")) or None
 
 

@@ -23,13 +23,15 @@ class Received:
 class Receiver:
     """Answers 200 `ok` unless `answers` holds something else for the next requests.
 
-    An answer is a status, or (status, headers, body). `delay` is in seconds.
+    An answer is a status, or (status, headers, body). `broken` holds the answers of paths that
+    always give theirs. `delay` is in seconds.
     """
 
     def __init__(self) -> None:
         self.ledger: list[Received] = []
         self.answers: list[int | tuple[int, dict[str, str], bytes]] = []
         self.always: int | tuple[int, dict[str, str], bytes] = 200
+        self.broken: dict[str, int | tuple[int, dict[str, str], bytes]] = {}
         self.delay = 0.0
         receiver = self
 
@@ -43,6 +45,7 @@ class Receiver:
                 )
                 time.sleep(receiver.delay)
                 said = receiver.answers.pop(0) if receiver.answers else receiver.always
+                said = receiver.broken.get(self.path, said)
                 status, headers, text = said if isinstance(said, tuple) else (said, {}, b"ok")
                 self.send_response(status)
                 for name, value in headers.items():

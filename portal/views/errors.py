@@ -17,6 +17,7 @@ from portal.errors import PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
 
 RETRY_SECONDS = 5
+WORTH_TRYING_AGAIN = (429, 500, 503)
 SENTENCES = {
     400: ("The request cannot be used", "Go back, reload the page and try again."),
     401: ("Not signed in", "Sign in to see this page."),
@@ -84,7 +85,12 @@ def failed(error: HTTPException) -> Response:
 
 def answer(status: int, title: str, remedy: str) -> Response:
     """The error page; in an HTMX request a message on top of the page that stays as it is."""
-    context = {"status_code": status, "title": title, "remedy": remedy}
+    context = {
+        "status_code": status, "title": title, "remedy": remedy,
+        "back": None if request.method == "GET" else access.page_of_reader(),
+        "again": access.page_of_reader() if request.method == "GET"
+        and status in WORTH_TRYING_AGAIN else None,
+    }
     try:
         response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
     except (DBAPIError, Unavailable):

@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 from portal import create_app
 from portal.config import load_config
 from portal.extensions import db
+from portal.logs import shares
 from portal.people import accounts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ class LivePortal:
 
     def __init__(self, url: str, app: Flask, first_lines: str) -> None:
         self.url = url
-        self._app = app
+        self.app = app
         self._stores = 0
         found = dict(re.findall(r"^  (sign-in|password|API key) +(\S+)", first_lines, re.M))
         self.operator = (found["sign-in"], found["password"])
@@ -56,7 +57,7 @@ class LivePortal:
         self._stores += 1
         slug = f"store-{self._stores}"
         email = f"owner@{slug}.example"
-        with self._app.app_context():
+        with self.app.app_context():
             name = name or f"Store {self._stores}"
             merchant = accounts.create_merchant(slug, name, "test", active)
             accounts.create_user(
@@ -74,6 +75,14 @@ class LivePortal:
         )
         assert answer.ok, (path, answer.status_code, answer.text)
         return answer.json() if answer.content else None
+
+    def share(self, store: Store, attempt_id: str) -> str:
+        """The token of a link to an attempt for an hour."""
+        with self.app.app_context():
+            merchant_id = accounts.get_merchant(store.slug).id
+            token = shares.create_share(merchant_id, attempt_id, "1", "test")
+            db.session.remove()
+        return token
 
     def send_order(self, store: Store, number: str = "1042") -> str:
         """Send an order.created of the store; its event ID."""

@@ -1,0 +1,104 @@
+"""Every page: readable for all, quiet, steady, light, and within its window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page
+
+from tests.browser import demo
+from tests.browser.conftest import sign_in
+from tests.browser.live import LivePortal
+from tests.receiver import Receiver
+
+FIRST_PAGE_BYTES = 60_000
+LATER_PAGE_BYTES = 25_000
+LAYOUT_SHIFT = 0.02
+WINDOW = {"width": 1280, "height": 800}
+WIDTHS = (360, 768, 2560)
+# Without "preload", for which axe puts style sheets into the page, against the policy.
+AXE = {"resultTypes": ["violations"], "preload": False}
+# The themes differ in their colours alone.
+CHECKED = {"light": AXE, "dark": AXE | {"runOnly": {"type": "rule", "values": ["color-contrast"]}}}
+_MEASURE_SHIFT = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({type: 'layout-shift', buffered: true});
+"""
+
+
+@pytest.fixture(scope="module")
+def addresses(live: LivePortal) -> Iterator[dict[str, str]]:
+    """Address by endpoint of every page of a store in use."""
+    receiver = Receiver()
+    yield demo.pages(live.app, demo.fill(live, live.store("Northwind Outfitters"), receiver))
+    receiver.close()
+
+
+def as_operator(live: LivePortal, context: BrowserContext) -> Page:
+    page = context.new_page()
+    sign_in(page, *live.operator)
+    return page
+
+
+def as_owner(live: LivePortal, addresses: dict[str, str], context: BrowserContext) -> Page:
+    page = context.new_page()
+    slug = addresses["home.index"].split("/")[2]
+    sign_in(page, f"owner@{slug}.example")
+    return page
+
+
+def is_for_staff(endpoint: str) -> bool:
+    return endpoint.startswith("staff.")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_accessible_quiet_steady_and_fits(
+    live: LivePortal, addresses: dict[str, str], theme: str,
+    open_browser: Callable[..., BrowserContext],
+) -> None:
+    operator = as_operator(live, open_browser(color_scheme=theme))
+    owner = as_owner(live, addresses, open_browser(color_scheme=theme))
+    stranger = open_browser(color_scheme=theme).new_page()
+    axe = Axe()
+    found: list[str] = []
+    for page in (operator, owner, stranger):
+        page.add_init_script(_MEASURE_SHIFT)
+    for endpoint, address in addresses.items():
+        page = operator if is_for_staff(endpoint) else owner
+        if endpoint in ("auth.sign_in", "shared.show"):
+            page = stranger
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.ok, (endpoint, address, answer.status)
+        for issue in axe.run(page, options=CHECKED[theme]).response["violations"]:
+            nodes = [node["html"][:160] for node in issue["nodes"][:3]]
+            found.append(f"{endpoint}: {issue['id']} {nodes}")
+        shift = page.evaluate("window.shift")
+        if shift >= LAYOUT_SHIFT:
+            found.append(f"{endpoint}: shifts by {shift:.3f}")
+        for width in WIDTHS if theme == "light" else ():
+            page.set_viewport_size({"width": width, "height": 900})
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                found.append(f"{endpoint}: is wider than {width} px")
+        page.set_viewport_size(WINDOW)
+    assert not found, "\n".join(found)
+
+
+def test_the_first_page_is_light_over_the_wire(
+    live: LivePortal, addresses: dict[str, str], open_browser: Callable[..., BrowserContext]
+) -> None:
+    page = open_browser().new_page()
+    wire = page.context.new_cdp_session(page)
+    wire.send("Network.enable")
+    sizes: list[int] = []
+    wire.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto("/sign-in", wait_until="networkidle")
+    assert 0 < sum(sizes) < FIRST_PAGE_BYTES
+    sign_in(page, f"owner@{addresses['home.index'].split('/')[2]}.example")
+    sizes.clear()
+    page.goto(addresses["home.index"], wait_until="networkidle")
+    assert 0 < sum(sizes) < LATER_PAGE_BYTES

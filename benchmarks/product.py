@@ -1,0 +1,257 @@
+"""Rows 3, 4, 5, 8 and 12: the product's processes, over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import sqlalchemy as sa
+
+from benchmarks import load
+from benchmarks.load import Load, median, percentile
+from benchmarks.result import Row, interleaved, ratio
+from benchmarks.stand import Stand, free_port, order
+from portal import bulk
+from portal.events import ingest
+from portal.events.rules import clean_events
+from portal.extensions import db, table, writing
+from portal.ids import new_id
+from portal.models import Event, EventPayload, Merchant
+
+AT_ONCE = 8
+
+
+@contextlib.contextmanager
+def _web(stand: Stand, application: str = "wsgi:app") -> Iterator[str]:
+    """The address of an application on the product's own server, with its settings."""
+    port = free_port()
+    with stand.process(
+        "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--blocking-threads", "8", "--no-ws", "--log-level", "error", application,
+    ):
+        url = f"http://127.0.0.1:{port}/api/v1/events"
+        end = time.monotonic() + 30
+        while True:
+            try:
+                _post(stand, url, [b'{"type":"order.created"}'], at_once=1)
+                break
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+        yield url
+
+
+def _post(stand: Stand, url: str, bodies: Sequence[bytes], **how: float | int) -> Load:
+    return load.post(
+        url,
+        [("Authorization", f"Bearer {stand.key}"), ("Content-Type", "application/json")],
+        bodies, allow=stand.app.config["PORTAL"].egress_allow, **how,  # type: ignore[arg-type]
+    )
+
+
+def _bodies(count: int) -> list[bytes]:
+    return [json.dumps(order(number)).encode() for number in range(count)]
+
+
+def single_ingest(stand: Stand, events: int, repeats: int) -> Row:
+    """Row 3: durable ingest one by one, against a bare Flask JSON POST on the same server."""
+    stand.clear()
+    stand.webhooks(1)
+    bodies = _bodies(events)
+    tails: list[list[float]] = [[], []]
+    with _web(stand) as ours, _web(stand, "benchmarks.baselines:bare") as bare:
+        def rate(url: str, place: int) -> Callable[[], float]:
+            def measure() -> float:
+                done = _post(stand, url, bodies, at_once=AT_ONCE)
+                tails[place].append(percentile(done.milliseconds, 99))
+                return done.rate
+
+            return measure
+
+        mine, others = interleaved(repeats, rate(ours, 0), rate(bare, 1))
+        stored = db.session.scalar(sa.text("SELECT count(*) FROM event")) or 0
+        db.session.rollback()
+        if stored < events * repeats:
+            raise RuntimeError(f"{events * repeats} were answered 202, {stored} are stored")
+    row = ratio(
+        "3", f"Durable ingest by single POST ÷ bare Flask JSON POST, {AT_ONCE} at once",
+        stand.kind, mine, others, 0.45,
+    )
+    slower = statistics.median(tail / calm for tail, calm in zip(*tails, strict=True))
+    row.target = "≥ 0.45, p99 ≤ 5×"
+    row.detail |= {"p99_ratio": slower, "p99_ms": median(tails[0])}
+    row.reached = row.reached and slower <= 5
+    return row
+
+
+def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
+    """Row 4: batches of 500 over HTTP, against the database's own bulk insert of the rows."""
+    size = 500
+    batches = max(2, events // size)
+    body = json.dumps({"events": [order(number) for number in range(size)]}).encode()
+
+    def theirs() -> float:
+        stand.clear()
+        ready = []
+        for _ in range(batches):
+            clean = clean_events(
+                stand.merchant.id, [order(number) for number in range(size)], batch=True
+            )
+            moment = time.time_ns() // 1_000
+            named = [(new_id("evt"), event) for event in clean]
+            ready.append((
+                [ingest.event_row(stand.merchant.id, name, event, moment, 0)
+                 for name, event in named],
+                [ingest.payload_row(stand.merchant.id, name, event, moment)
+                 for name, event in named],
+            ))
+        started = time.perf_counter()
+        for rows in ready:
+            with writing() as session:
+                for model, made in zip((Event, EventPayload), rows, strict=True):
+                    bulk.insert(
+                        session, table(model), tuple(made[0]), [[*row.values()] for row in made]
+                    )
+        return batches * size / (time.perf_counter() - started)
+
+    stand.clear()
+    with _web(stand) as url:
+        def ours() -> float:
+            stand.clear()
+            done = _post(stand, url, [body] * batches, at_once=1)
+            stored = db.session.scalar(sa.text("SELECT count(*) FROM event"))
+            db.session.rollback()
+            if stored != batches * size:
+                raise RuntimeError(f"{batches * size} were sent, {stored} are stored")
+            return batches * size / done.seconds
+
+        mine, others = interleaved(repeats, ours, theirs)
+    return ratio(
+        "4", "Durable ingest by batches of 500 ÷ the database's own bulk insert, events a second",
+        stand.kind, mine, others, 0.4,
+    )
+
+
+def latency(stand: Stand, seconds: float, saturation: float) -> list[Row]:
+    """Row 5: from the 202 to the receipt, at two loads."""
+    stand.clear()
+    stand.webhooks(4)
+    rows = []
+    trip = _round_trip(stand)
+    with _web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"):
+        _post(stand, url, _bodies(20), at_once=1)
+        time.sleep(2)
+        for part in (0.2, 0.5):
+            stand.receiver.news()
+            rate = saturation * part
+            bodies = _bodies(max(50, int(rate * seconds)))
+            done = _post(stand, url, bodies, at_once=64, per_second=rate)
+            ids = [json.loads(body)["id"] for body in done.bodies]
+            accepted = dict(zip(ids, done.answered_at, strict=True))
+            first = _receipts(stand, accepted, 4)
+            waits = [
+                (moment - accepted[event_id]) / 1_000 - trip for event_id, moment in first
+            ]
+            p50, p99 = percentile(waits, 50), percentile(waits, 99)
+            rows.append(Row(
+                "5", f"202 → receipt above one bare round trip, at {part:.0%} of saturation",
+                stand.kind, p50, "ms (p50)", "p50 ≤ 5 ms, p99 ≤ 25 ms", p50 <= 5 and p99 <= 25,
+                detail={"p99_ms": p99, "events_per_second": rate, "receipts": len(waits)},
+            ))
+    return rows
+
+
+def _round_trip(stand: Stand) -> float:
+    done = load.post(
+        stand.receiver.url(), [], [b"{}"] * 50, at_once=1,
+        allow=stand.app.config["PORTAL"].egress_allow,
+    )
+    return median(done.milliseconds)
+
+
+def _receipts(
+    stand: Stand, accepted: dict[str, int], each: int, wait_seconds: float = 60
+) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    end = time.monotonic() + wait_seconds
+    while len(found) < len(accepted) * each:
+        found += [one for one in stand.receiver.news() if one[0] in accepted]
+        if time.monotonic() > end:
+            raise RuntimeError(f"{len(found)} of {len(accepted) * each} requests arrived")
+        time.sleep(0.1)
+    return found
+
+
+def two_workers(stand: Stand, events: int, repeats: int) -> Row:
+    """Row 8: two delivering processes against one."""
+    def rate(processes: int) -> float:
+        stand.clear()
+        stand.webhooks(20)
+        owed = stand.owe(events // 20)
+        with stand.process("worker.py", "--part", "deliver", "--processes", str(processes)), \
+                stand.process("worker.py", "--part", "maintenance"), \
+                stand.process("worker.py", "--part", "cron"):
+            moments: list[int] = []
+            end = time.monotonic() + 120
+            while len(moments) < owed and time.monotonic() < end:
+                moments += [moment for _, moment in stand.receiver.news()]
+                time.sleep(0.05)
+            if len(moments) < owed:
+                raise RuntimeError(f"{len(moments)} of {owed} arrived")
+        # From the first receipt: what starting a process takes is not the question.
+        return owed / ((max(moments) - min(moments)) / 1e6)
+
+    two, one = interleaved(repeats, lambda: rate(2), lambda: rate(1))
+    return ratio("8", "Two workers ÷ one", stand.kind, two, one, 1.6)
+
+
+def backlog(stand: Stand, deliveries: int) -> Row:
+    """Row 12: a backlog after an outage, and fresh events to other webhooks meanwhile."""
+    stand.clear()
+    stand.webhooks(20)
+    owed = stand.owe(deliveries // 20)
+    other = Merchant(slug=f"fresh-{deliveries}", name="Fresh", active=True)
+    db.session.add(other)
+    db.session.commit()
+    stand.webhooks(2, "/fresh", merchant=other)
+    with stand.process("worker.py", "--part", "deliver", "--processes", "1"), \
+            stand.process("worker.py", "--part", "maintenance"), \
+            stand.process("worker.py", "--part", "cron"):
+        moments: list[int] = []
+        accepted: dict[str, int] = {}
+        fresh: dict[str, int] = {}
+        end = time.monotonic() + 300
+        while len(moments) < owed and time.monotonic() < end:
+            for event_id, moment in stand.receiver.news():
+                if event_id in accepted:
+                    fresh.setdefault(event_id, moment)
+                else:
+                    moments.append(moment)
+            if moments:
+                (answer,) = ingest.ingest_events(other, [order(1)], batch=False)
+                accepted[answer.id] = time.time_ns() // 1_000
+                db.session.rollback()
+            time.sleep(0.05)
+        time.sleep(1.0)
+        for event_id, moment in stand.receiver.news():
+            if event_id in accepted:
+                fresh.setdefault(event_id, moment)
+    if len(moments) < owed or len(fresh) < len(accepted):
+        raise RuntimeError(
+            f"{len(moments)} of {owed} and {len(fresh)} of {len(accepted)} fresh arrived"
+        )
+    waits = [(moment - accepted[event_id]) / 1_000 for event_id, moment in fresh.items()]
+    p99 = percentile(waits, 99)
+    seconds = (max(moments) - min(moments)) / 1e6
+    return Row(
+        "12", f"Fresh events while a backlog of {owed:,} drains", stand.kind, p99, "ms (p99)",
+        "p99 ≤ 250 ms", p99 <= 250,
+        detail={"seconds_to_drain": seconds, "deliveries_per_second": owed / seconds,
+                "fresh_events": len(fresh), "p50_ms": percentile(waits, 50),
+                "sqlite": sqlite3.sqlite_version if stand.kind == "sqlite" else None},
+    )

@@ -63,6 +63,9 @@ class Receiver:
             request_queue_size = 128
             daemon_threads = True
 
+            def handle_error(self, *_: object) -> None:
+                """A sender that was killed is no news."""
+
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -348,3 +348,13 @@ def test_a_thousand_events_for_three_webhooks_all_arrive_once(
     ).all()
     assert [tuple(row) for row in states] == [("succeeded", 3_000)]
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 1_000
+
+
+def test_a_drain_with_nothing_to_do_ends_and_gives_its_lane_back(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lanes, "HEARTBEAT", 200_000)
+    started = time.monotonic()
+    drain.drain(0)
+    assert time.monotonic() - started < 3, "renewing its lease is no work"
+    assert the(Lane).owner is None

@@ -85,6 +85,8 @@ class _Drain:
         )
         self._done: list[tuple[Line, Tried]] = []
         self._oldest_done = 0.0
+        self._unrecorded = False
+        """Whether results may be under way to the database; renewing leases does not count."""
         self._buffered_bytes = 0
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = Recorder(app, self._config)
@@ -128,7 +130,7 @@ class _Drain:
                 self._recorder.put(Batch(dict(self._tokens)))
             if self._every("keep_alive", KEEP_ALIVE_SECONDS):
                 keep_alive()
-            if self._transport.in_flight or self._done or self._recorder.is_busy:
+            if self._transport.in_flight or self._done or self._unrecorded:
                 idle_since = time.monotonic()
             elif stopping:
                 break
@@ -316,10 +318,13 @@ class _Drain:
             if after.disabled_reason or after.held_at != then.held_at:
                 self._drop_buffer(line)
                 line.may_have_more = after.disabled_reason is None
+        self._unrecorded = True
         self._recorder.put(batch)
 
     def _take_written(self, wait_seconds: float = 0.0) -> None:
-        for written in self._recorder.take(wait_seconds):
+        found = self._recorder.take(wait_seconds)
+        self._unrecorded = self._unrecorded and self._recorder.is_busy
+        for written in found:
             self.attempts += len(written.tried)
             for tried in written.tried:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:

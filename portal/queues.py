@@ -32,8 +32,13 @@ QUIET_SECONDS = 2.0
 """How long a process leaves Redis alone after it did not answer, so that a hung one costs one
 request its timeout and not all of them."""
 
+QUEUED_SECONDS = 0.5
+"""How long a lane's job counts as queued without asking again: a worker that takes it listens for
+far longer, and until one does every event would ask."""
+
 _log = logging.getLogger(__name__)
 _quiet_until = 0.0
+_queued_at: dict[int, float] = {}
 _clients: dict[str, Redis] = {}
 
 
@@ -54,9 +59,10 @@ def blocking_client() -> Redis:
 
 
 def forget_trouble() -> None:
-    """Ask Redis again at once although it did not answer a moment ago."""
+    """Ask Redis again at once although it did not answer, or has a job, since a moment ago."""
     global _quiet_until
     _quiet_until = 0.0
+    _queued_at.clear()
 
 
 def wake_channel(lane: int) -> str:
@@ -79,7 +85,8 @@ def wake(lanes: Iterable[int]) -> None:
         for lane in lanes:
             pipeline.publish(wake_channel(lane), "work")
         for lane, listeners in zip(lanes, pipeline.execute(), strict=True):
-            if not listeners:
+            if not listeners and time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
+                _queued_at[lane] = time.monotonic()
                 enqueue_drain(lane)
     except RedisError as error:
         _quiet_until = time.monotonic() + QUIET_SECONDS

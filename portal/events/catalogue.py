@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from jsonschema.protocols import Validator
+from jsonschema_rs import Draft202012Validator, ValidationError
 
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events.matching import pattern_matches
@@ -184,13 +182,13 @@ def example_event(event_type: EventType) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _validator(schema: str) -> Validator:
-    return Draft202012Validator(json.loads(schema))
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(schema), offline=True)
 
 
 @lru_cache(maxsize=512)
-def _built_in_validator(name: str) -> Validator:
-    return Draft202012Validator(built_in()[name].schema or {})
+def _built_in_validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(built_in()[name].schema or {}, offline=True)
 
 
 def schema_error(event_type: EventType, data: dict[str, Any] | None) -> str | None:
@@ -208,7 +206,7 @@ def schema_error(event_type: EventType, data: dict[str, Any] | None) -> str | No
     error = next(iter(validator.iter_errors(data)), None)
     if error is None:
         return None
-    pointer = "".join(f"/{part}" for part in error.absolute_path) or "/"
+    pointer = "".join(f"/{part}" for part in error.instance_path) or "/"
     return f"{pointer[:200]}: {error.message[:300]}"
 
 
@@ -310,9 +308,9 @@ def _schema_problem(schema: dict[str, Any]) -> str | None:
         elif isinstance(value, list):
             pending.extend(value)
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
+        Draft202012Validator(schema, offline=True)
+    except ValidationError as error:
         return f"schema is not a JSON Schema: {error.message[:200]}."
-    except RecursionError:
+    except ValueError:
         return "schema is nested too deep."
     return None

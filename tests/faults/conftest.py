@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,17 @@ from tests.faults.world import World
 def world(tmp_path: Path, database: str) -> Iterator[Callable[..., World]]:
     """`world(SETTING="value")`: a running portal; all of it ends with the test."""
     worlds: list[World] = []
+    name = f"faults_{uuid.uuid4().hex}"
+    if database.startswith("postgresql"):
+        # A database of its own: other tests have their tables in the one that is given.
+        _administer(database, f"CREATE DATABASE {name}")
+        own = database.replace("/postgres?", f"/{name}?")
+        assert own != database
+    else:
+        own = database
 
     def make(*parts: str, **settings: str) -> World:
-        made = World(tmp_path, database, **settings)
+        made = World(tmp_path, own, **settings)
         worlds.append(made)
         made.start(*parts)
         return made
@@ -26,7 +35,13 @@ def world(tmp_path: Path, database: str) -> Iterator[Callable[..., World]]:
     for made in worlds:
         made.close()
     if database.startswith("postgresql"):
-        engine = sa.create_engine(database.replace("postgresql://", "postgresql+psycopg://", 1))
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
-        engine.dispose()
+        _administer(database, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(database: str, statement: str) -> None:
+    engine = sa.create_engine(
+        database.replace("postgresql://", "postgresql+psycopg://", 1), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()

@@ -108,6 +108,10 @@ SETTINGS: tuple[Setting, ...] = (
         "PUBLIC_URL", "", _text, "Address people use, such as https://hooks.example.com; "
         "needed behind a proxy. Default: http://HOST:PORT."
     ),
+    Setting(
+        "PROXIES", "0", _integer(0, 5), "Proxies in front of the portal whose X-Forwarded-For "
+        "and X-Forwarded-Proto are believed; 1 behind one nginx or Caddy."
+    ),
     Setting("DATA_DIR", "var", _text, "Directory for the database, the queue and the secret key."),
     Setting(
         "DATABASE_URL", "", _database_url, "sqlite:///… or postgresql://…; "
@@ -173,6 +177,7 @@ class Config:
     host: str
     port: int
     public_url: str
+    proxies: int
     data_dir: Path
     database_url: str
     redis_url: str

@@ -320,3 +320,17 @@ def test_the_account_page_shows_ones_roles(signed_in: SignIn) -> None:
     page = signed_in("editor").get("/account").text
     assert "alice&#39;s store" in page
     assert "editor" in page
+
+
+@pytest.mark.parametrize(("settings", "alike"), [({}, True), ({"PROXIES": "1"}, False)])
+def test_the_address_behind_a_proxy_counts_only_where_a_proxy_is_set(
+    client: FlaskClient, settings: dict[str, str], alike: bool
+) -> None:
+    def answer(number: int, address: str) -> int:
+        return client.post(
+            "/sign-in", data={"email": f"nobody-{number}@example.com", "password": "wrong"},
+            headers={"X-Forwarded-For": address},
+        ).status_code
+
+    assert [answer(number, "203.0.113.7") for number in range(31)] == [422] * 30 + [429]
+    assert answer(31, "203.0.113.8") == (429 if alike else 422)

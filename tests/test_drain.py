@@ -358,3 +358,20 @@ def test_a_drain_with_nothing_to_do_ends_and_gives_its_lane_back(
     drain.drain(0)
     assert time.monotonic() - started < 3, "renewing its lease is no work"
     assert the(Lane).owner is None
+
+
+def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    make_webhook(merchant, receiver.url(), max_in_flight=1)
+    for _ in range(20):
+        send(merchant)
+    with monkeypatch.context() as patch:
+        patch.setattr("portal.delivery.recording.log_attempts", broken)
+        patch.setattr("threading.excepthook", lambda _: None)
+        with pytest.raises(RuntimeError, match="recorder"):
+            drain.drain(0)
+    assert len(receiver.ledger) < 20

@@ -80,7 +80,11 @@ class Recorder:
         self._in.put(batch)
 
     def take(self, wait_seconds: float = 0.0) -> list[Written]:
-        """What came of the batches that are done; waits for one where none is."""
+        """What came of the batches that are done; waits for one where none is.
+
+        Raises RuntimeError when the thread ended by a defect: the drain must end too, or it would
+        send on and record nothing.
+        """
         found: list[Written] = []
         while self._under_way:
             try:
@@ -89,6 +93,8 @@ class Recorder:
                     else self._out.get_nowait()
                 )
             except queue.Empty:
+                if not self._thread.is_alive():
+                    raise RuntimeError("The recorder has ended; see its error above.") from None
                 break
             self._under_way -= 1
         return found

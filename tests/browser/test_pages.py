@@ -16,6 +16,15 @@ from tests.receiver import Receiver
 FIRST_PAGE_BYTES = 60_000
 LATER_PAGE_BYTES = 25_000
 LAYOUT_SHIFT = 0.02
+STREAMED = (
+    "home.index", "webhooks.index", "events.index", "attempts.index", "staff.events",
+    "staff.attempts", "staff.audit", "staff.operations",
+)
+"""Pages with so many rows that they are painted in pieces."""
+SLOW_NETWORK = {
+    "offline": False, "latency": 20, "downloadThroughput": 50_000, "uploadThroughput": 50_000,
+}
+"""In bytes a second, and milliseconds."""
 WINDOW = {"width": 1280, "height": 800}
 WIDTHS = (360, 768, 2560)
 # Without "preload", for which axe puts style sheets into the page, against the policy.
@@ -86,6 +95,24 @@ def test_every_page_is_accessible_quiet_steady_and_fits(
                 found.append(f"{endpoint}: is wider than {width} px")
         page.set_viewport_size(WINDOW)
     assert not found, "\n".join(found)
+
+
+def test_a_page_that_comes_slowly_moves_nothing(
+    live: LivePortal, addresses: dict[str, str], open_browser: Callable[..., BrowserContext]
+) -> None:
+    operator = as_operator(live, open_browser())
+    owner = as_owner(live, addresses, open_browser())
+    for page in (operator, owner):
+        page.add_init_script(_MEASURE_SHIFT)
+        wire = page.context.new_cdp_session(page)
+        wire.send("Network.emulateNetworkConditions", SLOW_NETWORK)
+    for endpoint in STREAMED:
+        page = operator if is_for_staff(endpoint) else owner
+        page.goto(addresses[endpoint])
+        shift = page.evaluate("""() => new Promise((done) => {
+          requestAnimationFrame(() => setTimeout(() => done(window.shift), 100));
+        })""")
+        assert shift < LAYOUT_SHIFT, (endpoint, shift)
 
 
 def test_the_first_page_is_light_over_the_wire(

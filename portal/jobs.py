@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from portal.delivery import drain as draining
 from portal.delivery import lanes
-from portal.logs import retention
+from portal.logs import counting, retention
 
 
 class Host:
@@ -29,3 +29,8 @@ def sweep() -> int:
 def purge() -> dict[str, int]:
     """The nightly clean-up (portal.logs.retention)."""
     return retention.purge_expired()
+
+
+def summarize() -> int:
+    """Count what the logs have got, by the hour (portal.logs.counting)."""
+    return counting.count_new()

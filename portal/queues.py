@@ -24,7 +24,8 @@ DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
 SWEEP = "portal.jobs.sweep"
 PURGE = "portal.jobs.purge"
-JOB_PATHS = (DRAIN, SWEEP, PURGE)
+SUMMARIZE = "portal.jobs.summarize"
+JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""

@@ -16,6 +16,7 @@ from flask import current_app
 
 from portal.clock import DAY, MILLISECOND, iso, now
 from portal.extensions import reading, writing
+from portal.logs import counting
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -114,6 +115,7 @@ def purge_expired(*, dry_run: bool = False, moment: int | None = None) -> dict[s
     periods = _Periods(moment)
     removed = {rule.table.name: _clean(rule, periods, dry_run) for rule in _rules()}
     if not dry_run:
+        counting.forget(lambda merchant_id: periods.of(merchant_id, False))
         message = ", ".join(f"{count:,} of {name}" for name, count in removed.items())
         seconds = time.monotonic() - started
         with writing() as session:

@@ -6,11 +6,12 @@ from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.merchant import ApiKey, Merchant
 from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
+from portal.models.statistics import AttemptCount, CountedUntil, EventCount
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
 
 __all__ = [
-    "ApiKey", "Attempt", "AttemptPayload", "AttemptShare", "AuditEntry", "Delivery", "Event",
-    "EventPayload", "Lane", "Membership", "Merchant", "Notice", "OperationsEntry", "OwnEventType",
-    "SavedFilter", "User", "Webhook",
+    "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
+    "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload", "Lane", "Membership",
+    "Merchant", "Notice", "OperationsEntry", "OwnEventType", "SavedFilter", "User", "Webhook",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from portal.delivery import drain as draining
-from portal.delivery import lanes
+from portal.delivery import lanes, recovery
 from portal.logs import counting, retention
 
 
@@ -22,8 +22,14 @@ def drain(lane: int) -> int:
 
 
 def sweep() -> int:
-    """Wake lanes that nobody drains (portal.delivery.lanes)."""
-    return lanes.sweep()
+    """Wake lanes that nobody drains, queue recoveries that nobody works on; how many
+    (portal.delivery.lanes, portal.delivery.recovery)."""
+    return lanes.sweep() + recovery.sweep()
+
+
+def recover(recovery_id: str, token: int) -> int:
+    """Work on a recovery for some seconds (portal.delivery.recovery)."""
+    return recovery.run(recovery_id, token, Host.should_stop)
 
 
 def purge() -> dict[str, int]:

@@ -25,7 +25,8 @@ DRAIN = "portal.jobs.drain"
 SWEEP = "portal.jobs.sweep"
 PURGE = "portal.jobs.purge"
 SUMMARIZE = "portal.jobs.summarize"
-JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE)
+RECOVER = "portal.jobs.recover"
+JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""
@@ -124,3 +125,27 @@ def replace_drain(lane: int) -> None:
 def drain_job_id(lane: int) -> str:
     """The one ID of a lane's drain job."""
     return f"drain-{lane}"
+
+
+def enqueue_recovery(recovery_id: str, token: int) -> None:
+    """Queue the next run of a recovery. Called after the commit; never raises for a Redis that
+    is down: the sweep queues it later."""
+    try:
+        Queue(MAINTENANCE, connection=client(), serializer=JSONSerializer).enqueue(
+            RECOVER, recovery_id, token, job_id=recovery_job_id(recovery_id, token),
+            job_timeout=600, result_ttl=0, failure_ttl=3_600,
+            description=f"recovery {recovery_id}",
+        )
+    except RedisError as error:
+        _log.warning("Redis does not answer (%s); the sweep will find the recovery.", error)
+
+
+def waits_for_recovery(recovery_id: str, token: int) -> bool:
+    """Whether a run of a recovery waits for its turn in the queue."""
+    queue = Queue(MAINTENANCE, connection=client(), serializer=JSONSerializer)
+    return recovery_job_id(recovery_id, token) in queue.get_job_ids()
+
+
+def recovery_job_id(recovery_id: str, token: int) -> str:
+    """The ID of the job of one run."""
+    return f"{recovery_id}-{token}"

@@ -83,31 +83,6 @@ def test_what_cannot_be_sent_again_says_why(merchant: Merchant):
         actions.resend(merchant.id, old.id, "cli")
 
 
-def test_everything_that_failed_since_a_moment_is_recovered(
-    merchant: Merchant, receiver: Receiver
-):
-    webhook = make_webhook(merchant, receiver.url())
-    for hours, state in ((1, "failed"), (2, "failed"), (30, "failed"), (1, "succeeded")):
-        make_delivery(make_event(merchant, received_at=now() - hours * HOUR), webhook, state)
-    assert actions.recover(webhook, now() - 24 * HOUR, "cli") == 2
-    drain.drain(0)
-    assert len(receiver.ledger) == 2
-
-
-def test_what_is_held_can_be_counted_and_discarded(merchant: Merchant):
-    webhook = make_webhook(merchant)
-    for _ in range(3):
-        make_delivery(make_event(merchant), webhook)
-    with pytest.raises(Conflict):
-        actions.discard_held(webhook, "cli")
-    webhook.disable("Too loud.")
-    db.session.commit()
-    assert actions.count_held(webhook) == 3
-    assert actions.discard_held(webhook, "cli") == 3
-    db.session.rollback()
-    assert {row.state for row in db.session.scalars(sa.select(Delivery))} == {"discarded"}
-
-
 def test_a_test_event_is_sent_at_once_and_logged_as_one(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, receiver.url(), events=["order.*"])
     other = make_webhook(merchant, receiver.url("/other"))

@@ -12,7 +12,7 @@ from portal.extensions import csrf
 
 PARTS = (
     "problems", "reading", "key_use", "events", "event_types", "webhooks", "deliveries",
-    "attempts",
+    "recoveries", "attempts",
 )
 
 

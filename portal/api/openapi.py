@@ -119,8 +119,29 @@ OPERATIONS = (
     ),
     Operation(
         "recover_webhook", "POST", "/webhooks/{webhook_id}/recover",
-        "Send everything again that failed since a moment", "Recovered", 202, ("Recovery",),
-        refusals=(409,),
+        "Send everything again that failed since a moment, and what is held, in the background",
+        "Recovered", 202, ("Recovering",), refusals=(409,),
+    ),
+    Operation(
+        "discard_held", "POST", "/webhooks/{webhook_id}/discard-held",
+        "Discard what is held, in the background", "Recovered", 202, ("Discarding",),
+        body_required=False, refusals=(409,),
+    ),
+    Operation(
+        "show_recovery", "GET", "/recoveries/{recovery_id}", "Show how far a recovery is",
+        "Recovery",
+    ),
+    Operation(
+        "pause_recovery", "POST", "/recoveries/{recovery_id}/pause",
+        "Stop a recovery after its current batch", "Recovery", refusals=(409,),
+    ),
+    Operation(
+        "resume_recovery", "POST", "/recoveries/{recovery_id}/resume",
+        "Go on with a recovery", "Recovery", refusals=(409,),
+    ),
+    Operation(
+        "cancel_recovery", "POST", "/recoveries/{recovery_id}/cancel",
+        "End a recovery; the rest stays as it is", "Recovery", refusals=(409,),
     ),
     Operation(
         "list_deliveries", "GET", "/deliveries", "List deliveries, newest first", "Deliveries",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from portal.models.delivery import STATES, TRIGGERS
+from portal.models.recovery import ACTIONS, RECOVERY_STATES
 from portal.models.webhook import METHODS
 from portal.webhooks.setup import MAX_OVERLAP_HOURS
 
@@ -195,8 +196,25 @@ SCHEMAS: dict[str, Schema] = {
     }, ()),
     "Test": _object({"type": TEXT}),
     "Disabling": _object({"reason": TEXT}, ()),
-    "Recovery": _object({"since": MOMENT_GIVEN}),
-    "Recovered": _object({"deliveries": NUMBER}),
+    "Recovering": _object({"since": MOMENT_GIVEN}),
+    "Discarding": _object({"since": MOMENT_GIVEN}, ()),
+    "Recovered": _object({
+        "deliveries": described(NUMBER, "How many it takes, counted up to 1,000."),
+        "exact": described(FLAG, "Whether that is all; if not, the recovery's total will say."),
+        "recovery_id": TEXT,
+    }),
+    "Recovery": _object({
+        "id": TEXT,
+        "action": {"type": "string", "enum": list(ACTIONS)},
+        "webhook_id": described(TEXT_OR_NULL, "null: every webhook."),
+        "states": {"type": "array", "items": {"enum": ["failed", "held"]}},
+        "type": TEXT_OR_NULL, "error": TEXT_OR_NULL, "status": TEXT_OR_NULL,
+        "since": SECONDS_OR_NULL,
+        "state": {"type": "string", "enum": list(RECOVERY_STATES)},
+        "total": described(NUMBER_OR_NULL, "null while it is being counted."),
+        "done": described(NUMBER, "How many were taken so far."),
+        "created_at": SECONDS, "finished_at": SECONDS_OR_NULL,
+    }),
     "Delivery": _object({
         "id": TEXT, "event_id": TEXT, "webhook_id": TEXT,
         "state": {"type": "string", "enum": list(STATES)},

@@ -9,7 +9,7 @@ from typing import Any
 from portal.clock import unix
 from portal.events.catalogue import EventType
 from portal.logs.stories import AttemptDetail
-from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
+from portal.models import Attempt, Delivery, Event, EventPayload, Recovery, Webhook
 
 
 def event(row: Event) -> dict[str, Any]:
@@ -168,3 +168,20 @@ def body(raw: bytes | None) -> dict[str, Any]:
         return {"body": raw.decode("utf-8")}
     except UnicodeDecodeError:
         return {"body": base64.b64encode(raw).decode("ascii"), "body_encoding": "base64"}
+
+
+def recovery(row: Recovery) -> dict[str, Any]:
+    """A recovery and how far it is."""
+    return {
+        "id": row.id,
+        "action": row.action,
+        "webhook_id": row.webhook_id,
+        "states": row.states,
+        **{name: row.filters.get(name) for name in ("type", "error", "status")},
+        "since": unix(row.since),
+        "state": row.state,
+        "total": row.total,
+        "done": row.done,
+        "created_at": unix(row.created_at),
+        "finished_at": unix(row.finished_at),
+    }

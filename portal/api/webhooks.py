@@ -102,17 +102,6 @@ def disable_webhook(webhook_id: str) -> Response:
     return answer(shapes.webhook(_webhook(webhook_id)))
 
 
-@bp.post("/webhooks/<webhook_id>/recover")
-def recover_webhook(webhook_id: str) -> Response:
-    """Send again everything that failed since a moment."""
-    webhook = _webhook(webhook_id)
-    fields = reading.optional_body("since")
-    if "since" not in fields:
-        raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
-    since = reading.moment("since", fields["since"])
-    return answer({"deliveries": actions.recover(webhook, since, reading.actor())}, 202)
-
-
 def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:
     value = fields.get(name)
     if value is not None and (not isinstance(value, str) or len(value) > longest):

@@ -1,4 +1,4 @@
-"""What people do with deliveries: send one again, recover, discard, try a webhook out."""
+"""What people do with single deliveries: send one again, try a webhook out."""
 
 from __future__ import annotations
 
@@ -105,49 +105,6 @@ def _once_more(
     )
 
 
-def recover(webhook: Webhook, since: int, actor: str) -> int:
-    """Send again everything of a webhook that failed since a moment (Unix µs), and what is held;
-    how many deliveries that is.
-
-    Raises Conflict when the webhook is deleted or disabled.
-    """
-    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
-    if webhook.deleted_at is not None or not webhook.enabled:
-        raise Conflict("The webhook is disabled; enable it first.")
-    kept = sa.exists().where(
-        EventPayload.merchant_id == _delivery.c.merchant_id,
-        EventPayload.event_id == _delivery.c.event_id,
-    )
-    count = _in_batches(
-        webhook_id,
-        sa.and_(_delivery.c.state == "failed", _delivery.c.created_at >= since, kept),
-        {
-            "state": "pending", "step": 0, "is_retry": True, "trigger": "manual", "reason": None,
-            "finished_at": None, "next_attempt_at": now(),
-        },
-    )
-    with writing() as session:
-        stored = _webhook(merchant_id, webhook_id)
-        stored.enable()
-        note(
-            session, actor, "webhook.recovered", webhook_id, merchant_id,
-            since=since, deliveries=count,
-        )
-    queues.wake([lane])
-    return count
-
-
-def discard_held(webhook: Webhook, actor: str) -> int:
-    """Discard what a held or disabled webhook is owed; how many deliveries that was."""
-    merchant_id, webhook_id = webhook.merchant_id, webhook.id
-    if not webhook.holds:
-        raise Conflict("The webhook is sending; nothing of it is held.")
-    count = discard_pending(webhook_id, "Discarded by a person.")
-    with writing() as session:
-        note(session, actor, "webhook.held_discarded", webhook_id, merchant_id, deliveries=count)
-    return count
-
-
 def discard_pending(webhook_id: str, reason: str) -> int:
     """End every pending delivery of a webhook as `discarded`, in batches; how many."""
     return _in_batches(
@@ -155,16 +112,6 @@ def discard_pending(webhook_id: str, reason: str) -> int:
         _delivery.c.state == PENDING_LITERAL,
         {"state": "discarded", "reason": reason, "next_attempt_at": None, "finished_at": now()},
     )
-
-
-def count_held(webhook: Webhook, at_most: int = 1_000) -> int:
-    """How many pending deliveries a webhook has, counted up to `at_most`."""
-    few = (
-        sa.select(Delivery.id)
-        .where(Delivery.webhook_id == webhook.id, Delivery.state == PENDING_LITERAL)
-        .limit(at_most)
-    )
-    return db.session.scalar(sa.select(sa.func.count()).select_from(few.subquery())) or 0
 
 
 def _in_batches(

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from portal.clock import MILLISECOND, MINUTE
+from portal.delivery.selection import status_is
 from portal.logs import filters
 from portal.logs.keyset import Wanted
 from portal.models import Attempt, Event, Merchant
@@ -97,7 +98,7 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
         getattr(Attempt, name) == values[name]
         for name in ("method", "error", "trigger") if name in values
     ]
-    rest += _status(values.get("status", ""))
+    rest += status_is(Attempt.__table__.c.status, values.get("status", ""))
     failed = values.get("outcome") == "failed"
     if values.get("outcome") == "ok":
         rest.append(Attempt.ok)
@@ -108,17 +109,6 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
         else:
             rest.append(~Attempt.ok)
     return Wanted(query.where(*rest), base=query if rest else None)
-
-
-def _status(status: str) -> list[sa.ColumnElement[bool]]:
-    if not status:
-        return []
-    if status == "none":
-        return [Attempt.status.is_(None)]
-    if status.endswith("xx"):
-        first = int(status[0]) * 100
-        return [Attempt.status >= first, Attempt.status < first + 100]
-    return [Attempt.status == int(status)]
 
 
 def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:

@@ -4,6 +4,7 @@ from portal.models.audit import AuditEntry, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.merchant import ApiKey, Merchant
+from portal.models.recovery import Recovery
 from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
@@ -13,5 +14,6 @@ from portal.models.webhook import Webhook
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
     "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload", "Lane", "Membership",
-    "Merchant", "Notice", "OperationsEntry", "OwnEventType", "SavedFilter", "User", "Webhook",
+    "Merchant", "Notice", "OperationsEntry", "OwnEventType", "Recovery", "SavedFilter", "User",
+    "Webhook",
 ]

@@ -20,6 +20,8 @@ SCHEDULED, MANUAL, TEST = TRIGGERS = ("scheduled", "manual", "test")
 PENDING_LITERAL: sa.ColumnElement[str] = sa.literal_column("'pending'")
 """For `state == …` where the index of pending rows must serve: a planner cannot match a bound
 parameter with the index's condition."""
+FAILED_LITERAL: sa.ColumnElement[str] = sa.literal_column("'failed'")
+"""The same for the index of failed rows."""
 
 _PENDING_ONLY: dict[str, Any] = {
     "sqlite_where": sa.text("state = 'pending'"),
@@ -75,6 +77,12 @@ class Delivery(Base):
             postgresql_where=sa.text("state = 'pending' AND object_key IS NOT NULL"),
         ),
         sa.Index("ix_delivery_created", "created_at", "id"),
+        # What failed since a moment: recoveries walk it.
+        sa.Index(
+            "ix_delivery_failed", "webhook_id", "finished_at", "id",
+            sqlite_where=sa.text("state = 'failed'"),
+            postgresql_where=sa.text("state = 'failed'"),
+        ),
     )
 
 

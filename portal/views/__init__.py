@@ -11,7 +11,7 @@ from portal.views import errors, protection, streams
 
 BLUEPRINTS = (
     "health", "auth", "account", "home", "webhooks", "events", "attempts", "records", "search",
-    "exports", "saved", "shared", "deliveries", "catalogue", "settings", "staff",
+    "exports", "saved", "shared", "deliveries", "recover", "catalogue", "settings", "staff",
 )
 
 

@@ -10,8 +10,8 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from portal import rendering
-from portal.clock import HOUR, now
-from portal.delivery import actions
+from portal.clock import now
+from portal.delivery import actions, recovery
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
 from portal.models import Webhook
@@ -22,8 +22,6 @@ from portal.views.webhook_form import Typed
 from portal.webhooks import previews, setup
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
-
-RECOVER_HOURS = {"1": "the last hour", "24": "the last 24 hours", "168": "the last 7 days"}
 
 
 @bp.get("")
@@ -182,29 +180,6 @@ def rotate_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     return _to(webhook)
 
 
-@bp.post("/<webhook_id>/recover")
-def recover(slug: str, webhook_id: str) -> ResponseReturnValue:
-    """Send what is held and, with `hours`, what failed since then."""
-    webhook = _get(webhook_id)
-    hours = request.form.get("hours", "")
-    since = now() - int(hours) * HOUR if hours in RECOVER_HOURS else now()
-    count = actions.recover(webhook, since, actor_of(current_user))
-    if hours in RECOVER_HOURS:
-        flash(f"{count:,} failed deliveries of {RECOVER_HOURS[hours]} are being sent again.")
-    else:
-        flash("What was held is being sent.")
-    return _to(webhook)
-
-
-@bp.post("/<webhook_id>/discard-held")
-def discard_held(slug: str, webhook_id: str) -> ResponseReturnValue:
-    """Give up what is held."""
-    webhook = _get(webhook_id)
-    count = actions.discard_held(webhook, actor_of(current_user))
-    flash(f"{count:,} held deliveries are discarded; the log keeps them.")
-    return _to(webhook)
-
-
 def _get(webhook_id: str) -> Webhook:
     return setup.get_webhook(g.merchant.id, webhook_id)
 
@@ -238,8 +213,8 @@ def _show(
     return rendering.render(
         "webhooks/show.html", fragment, status, webhook=webhook,
         attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
-        held=actions.count_held(webhook) if webhook.holds else 0, moment=now(),
-        recover_hours=RECOVER_HOURS, **context,
+        held=recovery.count_held(webhook),
+        recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(), **context,
     )
 
 

@@ -10,8 +10,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from portal.access import ACCESS, PUBLIC
+from portal.clock import now
 from portal.extensions import db
-from portal.models import Delivery, Merchant
+from portal.ids import new_id
+from portal.models import Delivery, Merchant, Recovery
 from portal.people import accounts
 from tests.api.caller import BASE, Caller, problem
 from tests.api.conftest import ORDER, stored, webhook_fields
@@ -90,14 +92,21 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def test_anothers_objects_answer_exactly_like_unknown_ones(
-    app: Flask, api: Caller, bobs: Caller
+    app: Flask, api: Caller, bobs: Caller, alice: Merchant
 ) -> None:
     webhook_id = api.post("/webhooks", webhook_fields()).get_json()["id"]
     event_id = api.post("/events", ORDER).get_json()["id"]
     (delivery,) = api.get(f"/events/{event_id}/deliveries").get_json()["data"]
     before = api.get(f"/webhooks/{webhook_id}").get_json()
     attempt = make_attempt(db.session.get_one(Delivery, delivery["id"]))
+    row = Recovery(
+        id=new_id("rcv"), merchant_id=alice.id, action="send", states=["failed"], before=now(),
+        created_by="cli",
+    )
+    db.session.add(row)
+    db.session.commit()
     ids = {
+        "recovery_id": row.id,
         "event_id": event_id, "webhook_id": webhook_id, "delivery_id": delivery["id"],
         "request_id": attempt.id,
     }
@@ -116,7 +125,7 @@ def test_anothers_objects_answer_exactly_like_unknown_ones(
             problem(theirs, 404)
             assert _without_ids(theirs) == _without_ids(nobodys)
             tried += 1
-    assert tried >= 13
+    assert tried >= 18
     assert api.get(f"/webhooks/{webhook_id}").get_json() == before
     assert api.get("/deliveries", event_id=event_id).get_json()["data"] == [delivery]
 

@@ -162,6 +162,8 @@ def test_every_wrong_field_is_named_at_once(api: Caller) -> None:
     ("recover", {"since": -1}, "/since"),
     ("recover", {"since": 1e308}, "/since"),
     ("recover", {"since": "yesterday"}, "/since"),
+    ("discard-held", {"since": "yesterday"}, "/since"),
+    ("discard-held", {"until": 0}, "/until"),
 ])
 def test_what_an_action_needs_is_named(
     api: Caller, webhook: dict[str, Any], call: str, content: dict[str, Any], pointer: str

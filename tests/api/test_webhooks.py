@@ -12,7 +12,8 @@ from standardwebhooks import Webhook as Verifier
 
 from portal.clock import DAY, SECOND, now
 from portal.extensions import db
-from portal.models import AuditEntry, Merchant, Webhook
+from portal.ids import new_id
+from portal.models import AuditEntry, Merchant, Recovery, Webhook
 from portal.models.webhook import MASK
 from tests import factories
 from tests.api.caller import Caller, problem
@@ -183,14 +184,54 @@ def test_recovery_counts_what_it_sends_again(
     target = db.session.get_one(Webhook, webhook["id"])
     for age in (0, 1, 9):
         event = factories.make_event(alice, received_at=now() - age * DAY)
-        factories.make_delivery(event, target, "failed")
+        factories.make_delivery(event, target, "failed", finished_at=now() - age * DAY)
     factories.make_delivery(factories.make_event(alice), target, "succeeded")
     answer = api.post(
         f"/webhooks/{webhook['id']}/recover", {"since": now() // SECOND - 2 * 86_400}
     )
-    assert (answer.status_code, answer.get_json()) == (202, {"deliveries": 2})
+    content = answer.get_json()
+    assert answer.status_code == 202
+    assert (content["deliveries"], content["exact"]) == (2, True)
+    row = api.get(f"/recoveries/{content['recovery_id']}").get_json()
+    assert (row["state"], row["total"], row["done"]) == ("finished", 2, 2)
     states = [row["state"] for row in api.get("/deliveries").get_json()["data"]]
     assert sorted(states) == ["failed", "pending", "pending", "succeeded"]
+
+
+def test_what_is_held_is_discarded_by_its_age(
+    app: Flask, api: Caller, alice: Merchant, webhook: dict[str, Any]
+) -> None:
+    path = f"/webhooks/{webhook['id']}/discard-held"
+    problem(api.post(path), 409)
+    api.post(f"/webhooks/{webhook['id']}/disable")
+    target = db.session.get_one(Webhook, webhook["id"])
+    for age in (0, 1, 9):
+        factories.make_delivery(
+            factories.make_event(alice, received_at=now() - age * DAY), target
+        )
+    answer = api.post(path, {"since": now() // SECOND - 2 * 86_400})
+    assert (answer.status_code, answer.get_json()["deliveries"]) == (202, 2)
+    assert api.post(path).get_json()["deliveries"] == 1
+    states = [row["state"] for row in api.get("/deliveries").get_json()["data"]]
+    assert states == ["discarded"] * 3
+
+
+def test_a_recovery_is_paused_resumed_and_cancelled(
+    app: Flask, api: Caller, bobs: Caller, alice: Merchant, webhook: dict[str, Any]
+) -> None:
+    recovery_id = new_id("rcv")
+    db.session.add(Recovery(
+        id=recovery_id, merchant_id=alice.id, webhook_id=webhook["id"], action="send",
+        states=["failed"], filters={"status": "5xx"}, before=now(), created_by="cli",
+    ))
+    db.session.commit()
+    for call, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        problem(bobs.post(f"/recoveries/{recovery_id}/{call}"), 404)
+        answer = api.post(f"/recoveries/{recovery_id}/{call}")
+        assert (answer.status_code, answer.get_json()["state"]) == (200, state)
+    problem(api.post(f"/recoveries/{recovery_id}/resume"), 409)
+    row = api.get(f"/recoveries/{recovery_id}").get_json()
+    assert (row["status"], row["error"], row["total"]) == ("5xx", None, None)
 
 
 def test_a_disabled_webhook_cannot_recover(api: Caller, webhook: dict[str, Any]) -> None:
@@ -202,6 +243,7 @@ def test_a_disabled_webhook_cannot_recover(api: Caller, webhook: dict[str, Any])
     ("GET", "", None), ("PATCH", "", {"description": "x"}), ("DELETE", "", None),
     ("POST", "/rotate-secret", None), ("POST", "/test", {"type": "order.created"}),
     ("POST", "/enable", None), ("POST", "/disable", None), ("POST", "/recover", {"since": 0}),
+    ("POST", "/discard-held", None),
 ])
 def test_an_unknown_webhook_is_404(
     api: Caller, method: str, call: str, content: dict[str, Any] | None

@@ -50,10 +50,12 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     wait_for(lambda: live.api("GET", f"attempts?event_id={sent}", store.key)["data"])
     wait_for(lambda: live.api("GET", f"webhooks/{bad}", store.key)["state"] == "held")
     attempt = live.api("GET", f"attempts?event_id={sent}", store.key)["data"][0]
+    recovered = live.api("POST", f"webhooks/{good}/recover", store.key, {"since": 0})
     return {
         "slug": store.slug, "webhook_id": good, "event_id": sent,
         "attempt_id": attempt["request_id"], "name": "order.created", "object_type": "order",
-        "object_id": "1040", "token": live.share(store, attempt["request_id"]),
+        "object_id": "1040", "recovery_id": recovered["recovery_id"],
+        "token": live.share(store, attempt["request_id"]),
     }
 
 

@@ -19,10 +19,12 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from portal.access import ACCESS, PUBLIC, VIEW
+from portal.clock import now
 from portal.events import catalogue
 from portal.extensions import db
+from portal.ids import new_id
 from portal.logs import saved, shares
-from portal.models import ApiKey, Merchant, User
+from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
 from portal.people import accounts
 from portal.webhooks import setup
@@ -91,12 +93,20 @@ def furnish(slug: str, world: World) -> Merchant:
     db.session.add(notice)
     db.session.commit()
     viewer = factories.make_user("viewer", merchant)
+    # One that waits, so that everyone who may can pause, resume and cancel it.
+    begun = Recovery(
+        id=new_id("rcv"), merchant_id=merchant.id, action="send", states=["failed"],
+        filters={"type": "order.*"}, before=now(), state="paused", created_by="cli",
+    )
+    db.session.add(begun)
+    db.session.commit()
     kept = saved.save_filter(viewer.id, merchant.id, "events", "Orders", "type=order.*")
     world.arguments[slug] = {
         "slug": slug, "webhook_id": webhook.id, "event_id": event.id, "delivery_id": delivery.id,
         "attempt_id": attempt.id, "key_id": key.id, "share_id": share.id, "name": name,
         "notice_id": notice.id, "object_type": "order", "object_id": "1000", "kind": "csv",
         "user_id": viewer.id, "log": "events", "filter_id": kept.id,
+        "recovery_id": begun.id,
     }
     return merchant
 
@@ -234,7 +244,7 @@ def test_another_merchants_page_answers_as_one_that_does_not_exist(
 
 
 OBJECTS = ("webhook_id", "event_id", "delivery_id", "attempt_id", "key_id", "share_id", "name",
-           "notice_id", "user_id")
+           "notice_id", "user_id", "recovery_id")
 NOBODYS = {"notice_id": 999_999, "user_id": 999_999, "name": "nobody.happened"}
 
 

@@ -1,0 +1,76 @@
+"""Recoveries: sending again what failed, discarding what is held, and how far that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response, g
+
+from portal.api import reading, shapes
+from portal.api.answers import answer
+from portal.api.blueprint import bp
+from portal.delivery import recovery
+from portal.delivery.selection import Wanted
+from portal.errors import FieldError, Invalid
+from portal.models import Recovery
+from portal.models.delivery import FAILED, HELD
+from portal.models.recovery import DISCARD, SEND
+from portal.webhooks import setup
+
+
+@bp.post("/webhooks/<webhook_id>/recover")
+def recover_webhook(webhook_id: str) -> Response:
+    """Send again everything that failed since a moment, and what is held."""
+    setup.get_webhook(g.merchant.id, webhook_id)
+    fields = reading.optional_body("since")
+    if "since" not in fields:
+        raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
+    since = reading.moment("since", fields["since"])
+    return _start(Wanted(SEND, (FAILED, HELD), webhook_id, since))
+
+
+@bp.post("/webhooks/<webhook_id>/discard-held")
+def discard_held(webhook_id: str) -> Response:
+    """Give up what is held, or what of it came in since a moment."""
+    setup.get_webhook(g.merchant.id, webhook_id)
+    fields = reading.optional_body("since")
+    since = reading.moment("since", fields["since"]) if "since" in fields else None
+    return _start(Wanted(DISCARD, (HELD,), webhook_id, since))
+
+
+def _start(wanted: Wanted) -> Response:
+    started, count = recovery.start(g.merchant.id, wanted, reading.actor())
+    return answer(
+        {"deliveries": count.number, "exact": count.is_exact, "recovery_id": started.id}, 202
+    )
+
+
+@bp.get("/recoveries/<recovery_id>")
+def show_recovery(recovery_id: str) -> Response:
+    """How far a recovery is."""
+    reading.parameters()
+    return answer(shapes.recovery(recovery.find(g.merchant.id, recovery_id)))
+
+
+@bp.post("/recoveries/<recovery_id>/pause")
+def pause_recovery(recovery_id: str) -> Response:
+    """Stop it after its current batch."""
+    return _changed(recovery_id, recovery.pause)
+
+
+@bp.post("/recoveries/<recovery_id>/resume")
+def resume_recovery(recovery_id: str) -> Response:
+    """Go on with it."""
+    return _changed(recovery_id, recovery.resume)
+
+
+@bp.post("/recoveries/<recovery_id>/cancel")
+def cancel_recovery(recovery_id: str) -> Response:
+    """End it; the rest stays as it is."""
+    return _changed(recovery_id, recovery.cancel)
+
+
+def _changed(recovery_id: str, change: Callable[[int, str, str], Recovery]) -> Response:
+    recovery.find(g.merchant.id, recovery_id)
+    reading.optional_body()
+    return answer(shapes.recovery(change(g.merchant.id, recovery_id, reading.actor())))

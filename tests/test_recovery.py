@@ -1,0 +1,363 @@
+"""Recover: what failed or is held is sent again, or discarded, once each and to the last one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from redis import Redis
+
+from portal import bulk, jobs, queues
+from portal.clock import HOUR, SECOND, now
+from portal.delivery import drain, recovery, selection
+from portal.delivery.selection import Wanted
+from portal.errors import Conflict, Invalid, NotFound
+from portal.extensions import db, table, writing
+from portal.ids import new_id
+from portal.models import AuditEntry, Delivery, Event, EventPayload, Merchant, Recovery, Webhook
+from tests.conftest import on_both_databases
+from tests.factories import (
+    make_attempt,
+    make_delivery,
+    make_event,
+    make_merchant,
+    make_webhook,
+)
+from tests.receiver import Receiver
+
+pytestmark = [pytest.mark.engine, on_both_databases]
+
+Start = Callable[..., subprocess.Popen[bytes]]
+Wait = Callable[..., None]
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "2", "SWEEP_SECONDS": "1"}
+
+
+def send(state: str = "failed", webhook: Webhook | None = None, **fields: Any) -> Wanted:
+    return Wanted("send", (state,), webhook.id if webhook else None, **fields)
+
+
+def discard(webhook: Webhook | None = None, **fields: Any) -> Wanted:
+    return Wanted("discard", ("held",), webhook.id if webhook else None, **fields)
+
+
+def start(merchant: Merchant, wanted: Wanted) -> Recovery:
+    return recovery.start(merchant.id, wanted, "cli")[0]
+
+
+def failed(merchant: Merchant, webhook: Webhook, hours: float = 1, **fields: Any) -> Delivery:
+    moment = now() - round(hours * HOUR)
+    event = make_event(merchant, received_at=moment, type=fields.pop("type", "order.created"))
+    return make_delivery(event, webhook, "failed", finished_at=moment, **fields)
+
+
+def many(merchant: Merchant, webhook: Webhook, count: int, state: str = "failed") -> None:
+    """So many deliveries, without the ORM."""
+    moment = now() - HOUR
+    ids = [new_id("evt") for _ in range(count)]
+    with writing() as session:
+        bulk.insert(
+            session, table(Event),
+            ("merchant_id", "id", "type", "object_type", "occurred_at", "received_at",
+             "deliveries", "is_test"),
+            [(merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
+             for number, one in enumerate(ids)],
+        )
+        bulk.insert(
+            session, table(EventPayload), ("merchant_id", "event_id", "head", "received_at"),
+            [(merchant.id, one, f'{{"id":"{one}"}}', moment) for one in ids],
+        )
+        bulk.insert(
+            session, table(Delivery),
+            ("id", "merchant_id", "event_id", "webhook_id", "state", "attempts", "step",
+             "is_retry", "trigger", "created_at", "finished_at", "next_attempt_at"),
+            [(new_id("dlv"), merchant.id, one, webhook.id, state, 1, 9, False, "scheduled",
+              moment + number, moment + number if state == "failed" else None,
+              None if state == "failed" else moment + number)
+             for number, one in enumerate(ids)],
+        )
+
+
+def states() -> dict[str, int]:
+    db.session.rollback()
+    return dict(
+        db.session.execute(
+            sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)
+        ).all()  # type: ignore[arg-type]
+    )
+
+
+def work_off(merchant: Merchant, recovery_id: str) -> Recovery:
+    """Run its jobs as the worker would, one after another."""
+    while True:
+        row = recovery.find(merchant.id, recovery_id)
+        if not row.is_open:
+            return row
+        jobs.recover(row.id, row.token)
+
+
+def test_what_failed_since_a_moment_is_sent_again(merchant: Merchant, receiver: Receiver):
+    webhook = make_webhook(merchant, receiver.url(), max_in_flight=1)
+    sent = [failed(merchant, webhook, hours).event_id for hours in (2, 1)]
+    failed(merchant, webhook, 30)
+    make_delivery(make_event(merchant), webhook, "succeeded")
+    done = start(merchant, send(webhook=webhook, since=now() - 24 * HOUR))
+    assert (done.state, done.total, done.done) == ("finished", 2, 2)
+    drain.drain(webhook.lane)
+    assert receiver.ids() == sent, "what failed first is sent first"
+    assert states() == {"failed": 1, "succeeded": 3}
+
+
+def test_what_failed_at_last_counts_by_then_and_not_by_when_it_came(merchant: Merchant):
+    webhook = make_webhook(merchant)
+    event = make_event(merchant, received_at=now() - 80 * HOUR)
+    make_delivery(event, webhook, "failed", finished_at=now() - HOUR)
+    assert start(merchant, send(since=now() - 2 * HOUR)).done == 1
+
+
+def test_a_merchants_webhooks_recover_together_but_not_the_disabled(
+    merchant: Merchant, app: Flask
+):
+    first, second, off = (make_webhook(merchant) for _ in range(3))
+    other = make_merchant("bob")
+    theirs = failed(other, make_webhook(other))
+    for webhook in (first, second, second, off):
+        failed(merchant, webhook)
+    off.disable("Too loud.")
+    db.session.commit()
+    assert start(merchant, send()).done == 3
+    db.session.rollback()
+    assert db.session.get_one(Delivery, theirs.id).state == "failed"
+    assert states() == {"failed": 2, "pending": 3}
+
+
+@pytest.mark.parametrize(("filters", "count"), [
+    ({}, 4), ({"type": "order.*"}, 3), ({"type": "order.paid"}, 1), ({"type": "*"}, 4),
+    ({"status": "502"}, 1), ({"status": "5xx"}, 2), ({"status": "none"}, 1),
+    ({"error": "connect_timeout"}, 1), ({"status": "5xx", "type": "order.paid"}, 0),
+])
+def test_filters_narrow_what_is_taken(
+    merchant: Merchant, filters: dict[str, str], count: int
+):
+    webhook = make_webhook(merchant)
+    again = failed(merchant, webhook)
+    make_attempt(again, 404)
+    make_attempt(again, 502)
+    make_attempt(failed(merchant, webhook), 500)
+    make_attempt(failed(merchant, webhook, type="order.paid"), None, error="connect_timeout")
+    make_attempt(failed(merchant, webhook, type="customer.created"), 410)
+    wanted = send(filters=filters)
+    assert selection.count(merchant.id, wanted) == selection.Count(count, is_exact=True)
+    assert start(merchant, wanted).done == count
+    assert states().get("pending", 0) == count
+
+
+def test_what_cannot_be_sent_is_neither_counted_nor_touched(merchant: Merchant):
+    webhook = make_webhook(merchant)
+    expired = failed(merchant, webhook)
+    db.session.execute(
+        sa.delete(EventPayload).where(EventPayload.event_id == expired.event_id)
+    )
+    db.session.commit()
+    failed(merchant, webhook, trigger="test")
+    assert selection.count(merchant.id, send()).number == 0
+    done = start(merchant, send())
+    assert (done.state, done.done) == ("finished", 0)
+    assert states() == {"failed": 2}
+
+
+def test_what_is_held_goes_out_at_once_and_waits_for_no_retry(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url(), held_at=now(), failures=30)
+    for later in (0, 0, 5):
+        make_delivery(
+            make_event(merchant), webhook, is_retry=later > 0, step=min(later, 1),
+            next_attempt_at=now() + later * HOUR,
+        )
+    assert recovery.count_held(webhook) == selection.Count(3, is_exact=True)
+    done = start(merchant, send("held", webhook))
+    assert (done.state, done.total, done.done) == ("finished", 3, 3)
+    db.session.rollback()
+    assert webhook.state == "enabled"
+    drain.drain(webhook.lane)
+    assert states() == {"succeeded": 3}
+    assert len(receiver.ledger) == 3
+
+
+def test_held_ones_are_sent_by_webhook_and_discarded_by_any_filter(merchant: Merchant):
+    with pytest.raises(Invalid, match="leave type"):
+        send("held", filters={"type": "order.*"})
+    with pytest.raises(Invalid, match="discarded"):
+        Wanted("discard", ("failed",))
+    webhook = make_webhook(merchant, held_at=now())
+    for kind in ("order.created", "order.paid", "cart.updated"):
+        make_delivery(make_event(merchant, type=kind), webhook)
+    make_delivery(make_event(merchant, received_at=now() - 30 * HOUR), webhook, is_retry=True)
+    done = start(merchant, discard(filters={"type": "order.*"}, since=now() - 24 * HOUR))
+    assert done.done == 2
+    assert states() == {"discarded": 2, "pending": 2}
+    assert start(merchant, discard(webhook)).done == 2
+    assert states() == {"discarded": 4}
+
+
+def test_a_webhook_that_cannot_is_refused(merchant: Merchant):
+    webhook, off = make_webhook(merchant), make_webhook(merchant, enabled=False)
+    with pytest.raises(Conflict, match="enable it first"):
+        start(merchant, send(webhook=off))
+    with pytest.raises(Conflict, match="nothing of it is held"):
+        start(merchant, discard(webhook))
+    with pytest.raises(NotFound):
+        start(make_merchant("bob"), send(webhook=webhook))
+
+
+def test_many_are_capped_first_and_counted_to_the_end_by_the_job(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant)
+    many(merchant, webhook, 1_700)
+    begun, count = recovery.start(merchant.id, send(), "cli")
+    assert count == selection.Count(1_000, is_exact=False)
+    assert (begun.state, begun.total, begun.done) == ("running", None, 0)
+    assert states() == {"failed": 1_700}
+    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    jobs.recover(begun.id, begun.token)
+    row = recovery.find(merchant.id, begun.id)
+    assert (row.state, row.total, row.done) == ("running", 1_700, recovery.BATCH)
+    assert jobs.recover(begun.id, begun.token - 1) == 0, "an old run changes nothing"
+    row = work_off(merchant, begun.id)
+    assert (row.state, row.done) == ("finished", 1_700)
+    assert states() == {"pending": 1_700}
+
+
+def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant)
+    many(merchant, webhook, 1_200)
+    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    begun = start(merchant, send())
+    jobs.recover(begun.id, begun.token)
+    db.session.execute(
+        sa.update(Delivery).where(Delivery.state == "pending")
+        .values(state="failed", finished_at=now())
+    )
+    db.session.commit()
+    assert work_off(merchant, begun.id).done == 1_200
+    assert states() == {"failed": recovery.BATCH, "pending": 1_200 - recovery.BATCH}
+
+
+def test_it_is_paused_resumed_and_cancelled(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant)
+    many(merchant, webhook, 2_200)
+    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    begun = start(merchant, send())
+    jobs.recover(begun.id, begun.token)
+    paused = recovery.pause(merchant.id, begun.id, "user:ann@example.com")
+    assert paused.state == "paused"
+    assert jobs.recover(begun.id, paused.token) == 0
+    assert recovery.sweep() == 0
+    resumed = recovery.resume(merchant.id, begun.id, "user:ann@example.com")
+    assert queues.waits_for_recovery(begun.id, resumed.token)
+    assert jobs.recover(begun.id, resumed.token) == recovery.BATCH
+    cancelled = recovery.cancel(merchant.id, begun.id, "user:ann@example.com")
+    assert (cancelled.state, cancelled.done) == ("cancelled", 2 * recovery.BATCH)
+    assert jobs.recover(begun.id, cancelled.token) == 0
+    assert states() == {"failed": 2_200 - 2 * recovery.BATCH, "pending": 2 * recovery.BATCH}
+    for change in (recovery.pause, recovery.resume, recovery.cancel):
+        with pytest.raises(Conflict, match="cancelled"):
+            change(merchant.id, begun.id, "cli")
+        with pytest.raises(NotFound):
+            change(merchant.id + 1, begun.id, "cli")
+    noted = db.session.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert noted == [
+        "recovery.started", "recovery.paused", "recovery.resumed", "recovery.cancelled"
+    ]
+
+
+def test_a_webhook_that_is_disabled_meanwhile_keeps_the_rest(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant)
+    many(merchant, webhook, 1_200)
+    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    begun = start(merchant, send())
+    jobs.recover(begun.id, begun.token)
+    db.session.get_one(Webhook, webhook.id).disable("Too loud.")
+    db.session.commit()
+    row = work_off(merchant, begun.id)
+    assert (row.state, row.total, row.done) == ("finished", 1_200, recovery.BATCH)
+
+
+def test_the_same_asked_twice_is_one(merchant: Merchant):
+    webhook = make_webhook(merchant)
+    many(merchant, webhook, 1_200)
+    first = start(merchant, send(since=now() - 24 * HOUR))
+    assert start(merchant, send(since=now() - 24 * HOUR)).id == first.id
+    assert start(merchant, send(since=now() - 5 * HOUR)).id != first.id
+
+
+def test_a_merchant_has_so_many_at_once(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recovery, "MAX_OPEN", 1)
+    many(merchant, make_webhook(merchant), 1_200)
+    start(merchant, send())
+    with pytest.raises(Conflict, match="cancel one"):
+        start(merchant, send(since=now() - 5 * HOUR))
+
+
+def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, valkey: str):
+    many(merchant, make_webhook(merchant), 1_200)
+    begun = start(merchant, send())
+    token = begun.token
+    silent = {"worked_at": now() - recovery.STALE - SECOND}
+    db.session.execute(sa.update(Recovery).values(silent))
+    db.session.commit()
+    assert recovery.sweep() == 0, "its job waits in the queue"
+    Redis.from_url(valkey).flushall()
+    assert recovery.sweep() == 1
+    assert recovery.sweep() == 0
+    row = recovery.find(merchant.id, begun.id)
+    assert row.token == token + 1
+    assert queues.waits_for_recovery(row.id, row.token)
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    count = 6_000
+    webhook = make_webhook(merchant, receiver.url())
+    many(merchant, webhook, count)
+    begun = start(merchant, send())
+
+    def done() -> int:
+        db.session.rollback()
+        return recovery.find(merchant.id, begun.id).done
+
+    worker = processes("worker.py", "--part", "maintenance")
+    wait_for(lambda: done() > 0)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait(10)
+    reached = done()
+    assert 0 < reached < count
+    assert states() == {"failed": count - reached, "pending": reached}
+
+    processes("worker.py", "--part", "maintenance")
+    processes("worker.py", "--part", "deliver")
+    monkeypatch.setattr(recovery, "STALE", 0)
+    assert recovery.sweep() == 1
+    wait_for(lambda: done() == count, 60)
+    wait_for(lambda: states() == {"succeeded": count}, 60)
+    assert len(receiver.ledger) == len(set(receiver.ids())) == count

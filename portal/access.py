@@ -46,6 +46,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "webhooks.new": EDIT,
     "webhooks.create": EDIT,
     "webhooks.preview": EDIT,
+    "webhooks.check_url": EDIT,
     "webhooks.show": VIEW,
     "webhooks.edit": EDIT,
     "webhooks.update": EDIT,

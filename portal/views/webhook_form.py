@@ -22,6 +22,8 @@ from portal.ids import new_id
 from portal.models import Merchant, Webhook
 from portal.models.webhook import MASK
 from portal.webhooks.pair_rules import KINDS, Rows
+from portal.webhooks.recipes import Recipe
+from portal.webhooks.rules import MAX_DESCRIPTION
 
 MAX_ROWS = 200
 """Rows that are read and shown again; the rules allow fewer."""
@@ -75,21 +77,70 @@ class Typed:
     enabled: bool = True
     version: int | None = None
     token: str = ""
+    recipe: str = ""
     event_search: str = ""
 
     @property
-    def has_advanced(self) -> bool:
-        """Whether something under "Advanced" was filled in, so that it is shown open."""
-        return bool(
-            self.retry_schedule or self.timeout_seconds or self.max_in_flight
-            or self.rate_per_second or self.ordered
-        )
+    def filled_parts(self) -> set[str]:
+        """Which folded parts of the form hold something."""
+        parts = {
+            "request": self.method != "POST" or self.query_params or self.headers,
+            "body": self.body_template or not self.include_object_record,
+            "sources": self.only_sources or self.except_sources,
+            "advanced": self.retry_schedule or self.timeout_seconds or self.max_in_flight
+            or self.rate_per_second or self.ordered or not self.enabled,
+        }
+        return {name for name, filled in parts.items() if filled}
+
+    @property
+    def open_parts(self) -> set[str]:
+        """Which parts are shown open: what is filled; of a recipe, what is still to be given."""
+        if not self.recipe:
+            return self.filled_parts
+        rows = [*self.query_params, *self.headers]
+        return {"request"} if any(row.name and not row.value for row in rows) else set()
 
 
 def blank(merchant: Merchant) -> Typed:
     """A new webhook's form. Its token makes a form that is sent twice one webhook."""
     token = _tokens().dumps([merchant.id, new_id("wh")])
     return Typed(token=token if isinstance(token, str) else token.decode())
+
+
+def from_recipe(merchant: Merchant, recipe: Recipe) -> Typed:
+    """A new webhook's form, filled by a recipe; the URL is for the merchant to give."""
+    given = recipe.fields
+    return replace(
+        blank(merchant),
+        recipe=recipe.key,
+        description=given.get("description", ""),
+        method=given.get("method", "POST"),
+        query_params=_recipe_rows(given.get("query_params", {})),
+        headers=_recipe_rows(given.get("headers", {})),
+        events=list(given.get("events", [])),
+        except_sources="\n".join(given.get("except_sources", [])),
+        body_template=given.get("body_template", ""),
+    )
+
+
+def _recipe_rows(pairs: dict[str, Any]) -> list[Row]:
+    return [
+        Row(name, value["value"], value["secret"]) if isinstance(value, dict) else Row(name, value)
+        for name, value in pairs.items()
+    ]
+
+
+def copy_of(webhook: Webhook, merchant: Merchant) -> Typed:
+    """A new webhook's form, filled like a stored one. Secrets are not copied: their rows are
+    there without a value, and the new webhook gets a signing secret of its own."""
+    typed = stored(webhook)
+    for kind in KINDS:
+        rows = [replace(row, value="") if row.secret else row for row in getattr(typed, kind)]
+        setattr(typed, kind, rows)
+    return replace(
+        typed, description=f"Copy of {webhook.description or webhook.url}"[:MAX_DESCRIPTION],
+        enabled=True, version=None, token=blank(merchant).token,
+    )
 
 
 def token_id(merchant: Merchant, token: str) -> str | None:
@@ -143,6 +194,7 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
     typed.ordered = "ordered" in form
     typed.version = _whole(form.get("version", ""))
     typed.token = form.get("token", "")
+    typed.recipe = form.get("recipe", "")[:100]
     typed.event_search = form.get("event_search", "")[:100]
     cells: dict[tuple[str, int], dict[str, str]] = {}
     for key in form:
@@ -239,6 +291,20 @@ def by_place(errors: list[FieldError]) -> dict[str, list[str]]:
         place = f"{kind}/{name}" if "/" in error.pointer[1:] else kind
         places.setdefault(place, []).append(error.message)
     return places
+
+
+_PARTS = {
+    "method": "request", "query_params": "request", "headers": "request",
+    "include_object_record": "body", "body_template": "body",
+    "only_sources": "sources", "except_sources": "sources",
+    "retry_schedule": "advanced", "timeout_seconds": "advanced", "max_in_flight": "advanced",
+    "rate_per_second": "advanced", "ordered": "advanced", "enabled": "advanced",
+}
+
+
+def parts_of(errors: dict[str, list[str]]) -> set[str]:
+    """The folded parts of the form in which something is wrong (`by_place`)."""
+    return {_PARTS[field] for place in errors if (field := place.partition("/")[0]) in _PARTS}
 
 
 def _value(row: Row, merchant: Merchant) -> str:

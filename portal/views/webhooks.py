@@ -17,9 +17,9 @@ from portal.events import catalogue
 from portal.models import Webhook
 from portal.models.webhook import METHODS
 from portal.people.audit import actor_of
-from portal.views import webhook_form
+from portal.views import event_chooser, webhook_form
 from portal.views.webhook_form import Typed
-from portal.webhooks import previews, setup
+from portal.webhooks import previews, recipes, setup
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
 
@@ -36,10 +36,20 @@ def index(slug: str) -> ResponseReturnValue:
 
 @bp.get("/new")
 def new(slug: str) -> ResponseReturnValue:
-    """An empty form, with the event type of `?event=` chosen."""
-    typed = webhook_form.blank(g.merchant)
-    typed.events = request.args.getlist("event")[:1]
-    return _form(typed, None)
+    """What can be set up; or its form: by `?recipe=`, as a copy (`?from=`), or for an `?event=`."""
+    recipe, original = request.args.get("recipe"), request.args.get("from")
+    events = request.args.getlist("event")[:1]
+    if original is not None:
+        copied = webhook_form.copy_of(_get(original), g.merchant)
+        return _form(copied, None, previewed=True, is_copy=True)
+    if recipe is None and not events:
+        return rendering.render("webhooks/recipes.html", groups=recipes.groups())
+    if recipe in recipes.all_recipes():
+        typed = webhook_form.from_recipe(g.merchant, recipes.all_recipes()[recipe])
+    else:
+        typed = webhook_form.blank(g.merchant)
+    typed.events = events or typed.events
+    return _form(typed, None, previewed=bool(typed.events))
 
 
 @bp.post("")
@@ -71,7 +81,18 @@ def preview(slug: str) -> ResponseReturnValue:
     typed = webhook_form.read(request.form, g.merchant)
     webhook_id = request.form.get("webhook_id")
     webhook = setup.get_webhook(g.merchant.id, webhook_id) if webhook_id else None
-    return _form(typed, webhook, fragment="webhooks/_preview.html", previewed=True)
+    return _form(typed, webhook, fragment="webhooks/_preview_part.html", previewed=True)
+
+
+@bp.post("/check-url")
+def check_url(slug: str) -> ResponseReturnValue:
+    """What is wrong with the URL that was typed, for the place under its field."""
+    typed = webhook_form.read(request.form, g.merchant)
+    problem = setup.url_problem(typed.url.strip()) if typed.url.strip() else None
+    errors = [FieldError("/url", problem)] if problem else []
+    return _form(
+        typed, None, Invalid(errors) if errors else None, fragment="webhooks/_url_notes.html"
+    )
 
 
 @bp.get("/<webhook_id>")
@@ -242,10 +263,11 @@ def _form(
     fragment: str | None = None,
     previewed: bool = False,
     differences: list[tuple[str, str, str]] | None = None,
+    is_copy: bool = False,
 ) -> Response:
     """The form, or the part of it that HTMX asks for."""
     part = fragment if rendering.wants_fragment() else None
-    wants_preview = part == "webhooks/_preview.html" or (part is None and (previewed or error))
+    wants_preview = part == "webhooks/_preview_part.html" or (part is None and (previewed or error))
     shown_preview: previews.Preview | None = None
     if wants_preview:
         fields = webhook_form.fields(typed, g.merchant)
@@ -254,35 +276,8 @@ def _form(
     return rendering.render(
         "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,
         errors=errors, error=error, preview=shown_preview, differences=differences,
-        methods=METHODS, groups=_groups(typed),
+        methods=METHODS, groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
+        open_parts=typed.open_parts | webhook_form.parts_of(errors),
+        together=catalogue.fires_together(typed.events),
+        recipe=recipes.all_recipes().get(typed.recipe),
     )
-
-
-def _groups(typed: Typed) -> list[dict[str, Any]]:
-    """The catalogue as the form offers it: groups with their wildcard, narrowed by the search.
-
-    What is chosen is always there. Patterns that are no checkbox of a group come last.
-    """
-    search = typed.event_search.casefold().split()
-    chosen = set(typed.events)
-    offered = {"*"}
-    groups = []
-
-    def wanted(title: str, found: catalogue.EventType) -> bool:
-        text = f"{title} {found.name} {found.description}".casefold()
-        return found.name in chosen or all(word in text for word in search)
-
-    for title, types in catalogue.groups(g.merchant.id).items():
-        starts = dict.fromkeys(f"{found.name.partition('.')[0]}.*" for found in types)
-        wildcards = [pattern for pattern in starts if pattern not in offered]
-        offered |= {found.name for found in types} | set(wildcards)
-        shown = [found for found in types if wanted(title, found)]
-        if shown or chosen & set(wildcards):
-            count = len(chosen & ({found.name for found in types} | set(wildcards)))
-            groups.append(
-                {"title": title, "wildcards": wildcards, "types": shown, "count": count}
-            )
-    others = [pattern for pattern in typed.events if pattern not in offered]
-    if others:
-        groups.append({"title": "Others", "wildcards": others, "types": [], "count": len(others)})
-    return groups

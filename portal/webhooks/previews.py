@@ -28,6 +28,8 @@ _SCANNED = 50_000
 _NEWEST = 100
 """Events of each type looked at for a preview."""
 EXAMPLE_ID = "evt_example"
+URL_TO_GIVE = "https://your-receiver.example/"
+"""Stands in a preview for a URL that is not given yet; nobody can have this name (RFC 2606)."""
 _MASKED_SIGNATURE = "made with the secret when it is sent"
 
 

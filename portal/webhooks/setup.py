@@ -24,7 +24,7 @@ from portal.people.audit import note
 from portal.webhooks import previews, rules
 from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
-from portal.webhooks.url_rules import DEFAULT_PORTS, Reach
+from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
@@ -291,12 +291,25 @@ def preview(
     merchant: Merchant, fields: Any, existing: Webhook | None = None
 ) -> previews.Preview:
     """The request that the newest matching event, or an example, would make with these fields;
-    or what keeps it from being made. Stores and sends nothing, and resolves no name."""
+    or what keeps it from being made. Stores and sends nothing, and resolves no name. Where the
+    URL is still to be given, previews.URL_TO_GIVE stands for it."""
+    if not fields.get("url", existing.url if existing else ""):
+        fields = {**fields, "url": previews.URL_TO_GIVE}
     try:
         cleaned = validate(merchant, fields, existing, resolve=False)
     except Invalid as error:
         return previews.Preview(errors=error.errors)
     return previews.make(merchant.id, cleaned, existing)
+
+
+def url_problem(url: str) -> str | None:
+    """What keeps a URL from being a webhook's, as a sentence, its host name looked up; None when
+    nothing does."""
+    try:
+        clean_url(url, _reach(resolve=True))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:

@@ -19,12 +19,14 @@ def test_from_the_first_sign_in_to_a_second_attempt(
         live.send_order(store)
 
     page.get_by_role("link", name="New webhook").first.click()
+    page.get_by_role("link", name="Start blank").click()
     page.get_by_label("Description").fill("Orders to the ERP")
     page.get_by_label("URL").fill(receiver.url("/orders"))
     page.get_by_role("main").get_by_label("Search").fill("order created")
     expect(page.get_by_role("checkbox", name="order.cancelled")).to_have_count(0)
     page.get_by_role("checkbox", name=re.compile("^order.created")).check()
 
+    page.get_by_text("method, query parameters, headers").click()
     page.get_by_role("button", name="Add query parameter").click()
     row = page.get_by_role("group", name="Query parameter 1")
     expect(row.get_by_label("Name")).to_be_focused()

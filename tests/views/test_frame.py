@@ -236,7 +236,10 @@ def test_no_template_has_inline_script_or_style() -> None:
 
 def test_the_sprite_holds_just_the_icons_in_use() -> None:
     drawn = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "static" / "icons.svg").read_text()))
-    sources = [*TEMPLATES.rglob("*.html"), ROOT / "static" / "app.js"]
+    sources = [
+        *TEMPLATES.rglob("*.html"), ROOT / "static" / "app.js",
+        ROOT / "portal" / "webhooks" / "recipes.toml",
+    ]
     words = set(re.findall(r"['#]([a-z0-9-]+)[\"'/]", " ".join(p.read_text() for p in sources)))
     called = {
         name

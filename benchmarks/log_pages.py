@@ -24,6 +24,7 @@ from portal import create_app, schema
 from portal.clock import DAY, now
 from portal.config import load_config
 from portal.extensions import db, writing
+from portal.logs import counting
 from portal.models import Membership, Merchant, User, Webhook
 from portal.models.webhook import lane_of
 
@@ -76,7 +77,7 @@ SELECT printf('req_%012x%020x', at / 1000, i), merchant,
   printf('evt_%012x%020x', at / 1000, i), 'wh_' || merchant || '_' || (i % 3),
   printf('dlv_%012x%020x', at / 1000, i), 1, 'scheduled', at, 'POST',
   'https://erp.example.com/hook', CASE WHEN merchant = 1 AND i % 200 = 0 THEN 503 ELSE 200 END,
-  NULL, NOT (merchant = 1 AND i % 200 = 0), 41000
+  NULL, NOT (merchant = 1 AND i % 200 = 0), 20000 + i * 7919 % 90000
 FROM row""",
 )
 
@@ -139,7 +140,8 @@ def pages(rows: int) -> dict[str, list[str]]:
             *(f"/m/big/{log}" for log in logs), "/m/big/attempts?webhook_id=wh_1_0",
             "/m/big/attempts?webhook_id=wh_1_0&outcome=failed",
             f"/m/big/records/order/{number}", f"/m/big/records/inventory/{HOT_RECORD}",
-            f"/m/big/events/{found}", "/m/big/",
+            f"/m/big/events/{found}", "/m/big/", "/m/big/?span=7d", "/m/big/?span=30d",
+            "/m/big/webhooks", "/m/big/webhooks/wh_1_0", "/m/big/webhooks/wh_1_0?span=30d",
             *(f"/search?all&q={text}" for text in searches),
         ],
         "staff": [
@@ -172,6 +174,10 @@ def main() -> int:
         if db.session.scalar(sa.select(Merchant.id).limit(1)) is None:
             print(f"Making {given.rows:,} events in {directory}")
             fill(given.rows)
+        started = time.monotonic()
+        while counting.count_new() < now() - 2 * counting.SETTLED:
+            db.session.rollback()
+        print(f"  counting: {time.monotonic() - started:.0f} s")
         asked = pages(given.rows)
         db.session.rollback()
     print(f"{'median':>8} {'worst':>8}  page (ms, of {TRIES})")

@@ -178,6 +178,32 @@ def amount(count: int, cap: int = 1_000) -> str:
     return f"{cap:,}+" if count >= cap else f"{count:,}"
 
 
+def number(count: int) -> str:
+    """A count for people: `12,345`."""
+    return f"{count:,}"
+
+
+def percent(part: float | None) -> str:
+    """A part of a whole for people: `99.2 %`, never rounded up to all; an en dash for None."""
+    if part is None:
+        return "–"
+    tenths = math.floor(part * 1_000 + 1e-9)
+    return f"{tenths // 10} %" if tenths % 10 == 0 else f"{tenths / 10:.1f} %"
+
+
+def change(current: float | None, before: float | None) -> str:
+    """How a number differs from what it was: `+12 %`, `−3 %`, `as much`, `over 10 times as
+    much`; empty where there is nothing to compare with."""
+    if not before or current is None:
+        return ""
+    difference = round((current - before) * 100 / before)
+    if not difference:
+        return "as much"
+    if difference > 900:
+        return "over 10 times as much"
+    return f"{'+' if difference > 0 else '−'}{abs(difference):,} %"
+
+
 def attributes(values: Mapping[str, Any]) -> Markup:
     """HTML attributes from a macro's keyword arguments: `hx_get` becomes `hx-get`; True is an
     attribute without a value, False and None leave it out."""
@@ -220,8 +246,8 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
-        amount=amount, attributes=attributes, dom_id=dom_id, duration=duration,
-        highlight=highlight, iso=clock.iso, size=size, status_class=status_class, utc=utc,
-        visible=visible,
+        amount=amount, attributes=attributes, change=change, dom_id=dom_id, duration=duration,
+        highlight=highlight, iso=clock.iso, number=number, percent=percent, size=size,
+        status_class=status_class, utc=utc, visible=visible,
     )
     app.jinja_env.globals.update(asset=asset, theme=theme)

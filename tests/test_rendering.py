@@ -153,3 +153,22 @@ def test_the_address_of_a_file_changes_with_its_content(app: Flask) -> None:
     with app.test_request_context():
         assert rendering.asset("app.css").startswith("/static/app.css?v=")
         assert rendering.asset("app.css") != rendering.asset("app.js").replace("js", "css")
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [(None, "–"), (0, "0 %"), (0.5, "50 %"), (0.9996, "99.9 %"), (1.0, "100 %"), (0.29, "29 %")],
+)
+def test_a_part_is_never_rounded_up_to_the_whole(part: float | None, text: str):
+    assert rendering.percent(part) == text
+
+
+@pytest.mark.parametrize(
+    ("current", "before", "text"),
+    [(112, 100, "+12 %"), (97, 100, "−3 %"), (100, 100, "as much"), (5, 0, ""), (None, 9, ""),
+     (5, None, ""), (64, 2, "over 10 times as much")],
+)
+def test_a_change_is_said_where_there_is_something_to_compare_with(
+    current: int | None, before: int | None, text: str
+):
+    assert rendering.change(current, before) == text

@@ -1,4 +1,4 @@
-"""What the first page of a merchant shows: notices, first steps, today, what needs attention.
+"""What the first page of a merchant and its list of webhooks show.
 
 Every number is bounded: a log is never counted to its end.
 """
@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from portal.clock import DAY, now
+from portal.clock import now
 from portal.errors import NotFound
 from portal.extensions import db, writing
-from portal.models import ApiKey, Attempt, Delivery, Event, Merchant, Notice, Webhook
+from portal.logs import attention, statistics
+from portal.logs.attention import Concern
+from portal.logs.statistics import History, Point, Span, Tally
+from portal.models import ApiKey, Attempt, Event, Merchant, Notice, Webhook
+from portal.webhooks import setup
 
-CAP = 1_000
-"""Counts stop here; pages show `1,000+`."""
 RECENT_ATTEMPTS = 8
 NOTICES = 20
+NEWEST, NAME, STATE = SORTS = ("newest", "name", "state")
+_WORST_FIRST = ("held", "disabled", "failing", "enabled")
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,33 @@ class Steps:
 
 @dataclass(frozen=True)
 class Overview:
-    """All that the first page shows of one merchant."""
+    """All that the first page shows of one merchant. `pending` and `held` are what is owed now,
+    each webhook's counted up to attention.CAP."""
 
     notices: list[Notice]
     steps: Steps
-    since: int
-    events: int
-    deliveries: dict[str, int]
+    history: History
+    pending: int
+    held: int
     attempts: list[Attempt]
     webhooks: dict[str, Webhook]
-    attention: list[Webhook]
+    concerns: list[Concern]
 
 
-def overview(merchant_id: int) -> Overview:
-    """The state of a merchant; counts are of the current day (UTC) and end at CAP."""
-    moment = now()
-    since = moment - moment % DAY
+@dataclass(frozen=True)
+class Line:
+    """A webhook in the list: its last 24 hours, hour by hour and together, its last attempt, and
+    how many deliveries wait (up to attention.CAP)."""
+
+    webhook: Webhook
+    points: list[Point]
+    total: Tally
+    last: Attempt | None
+    waiting: int
+
+
+def overview(merchant_id: int, span: Span) -> Overview:
+    """The state of a merchant now, and how it has been in a span."""
     webhooks = {
         webhook.id: webhook
         for webhook in db.session.scalars(
@@ -60,16 +75,14 @@ def overview(merchant_id: int) -> Overview:
             .order_by(Webhook.created_at.desc())
         )
     }
+    waiting = attention.waiting(merchant_id)
+    held = sum(count for webhook_id, count in waiting.items() if webhooks[webhook_id].holds)
     return Overview(
         notices=open_notices(merchant_id),
         steps=_steps(merchant_id, webhooks),
-        since=since,
-        events=_capped(
-            db.select(Event.id).where(
-                Event.merchant_id == merchant_id, Event.received_at >= since
-            )
-        ),
-        deliveries=_deliveries(webhooks, since),
+        history=statistics.history(merchant_id, span),
+        pending=sum(waiting.values()) - held,
+        held=held,
         attempts=list(
             db.session.scalars(
                 db.select(Attempt)
@@ -79,13 +92,36 @@ def overview(merchant_id: int) -> Overview:
             )
         ),
         webhooks=webhooks,
-        attention=[
-            webhook
-            for webhook in webhooks.values()
-            if webhook.state in ("failing", "held")
-            or (webhook.state == "disabled" and webhook.failing_since)
-        ],
+        concerns=attention.concerns(merchant_id, webhooks, waiting),
     )
+
+
+def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> list[Line]:
+    """A merchant's webhooks whose name, URL or events hold every word of `search`, sorted: the
+    newest first, by name, or what needs attention first."""
+    words = search.casefold().split()
+    points = statistics.by_webhook(merchant_id)
+    waiting = attention.waiting(merchant_id)
+    last = setup.last_attempts(merchant_id)
+    found = [
+        webhook
+        for webhook in setup.list_webhooks(merchant_id)
+        if all(
+            word in f"{webhook.description} {webhook.url} {' '.join(webhook.events)}".casefold()
+            for word in words
+        )
+    ]
+    if sort in (NAME, STATE):
+        found.sort(key=lambda webhook: (webhook.description or webhook.url).casefold())
+    if sort == STATE:
+        found.sort(key=lambda webhook: _WORST_FIRST.index(webhook.state))
+    return [
+        Line(
+            webhook, points.get(webhook.id, []), statistics.sum_of(points.get(webhook.id, [])),
+            last.get(webhook.id), waiting.get(webhook.id, 0),
+        )
+        for webhook in found
+    ]
 
 
 def open_notices(merchant_id: int) -> list[Notice]:
@@ -124,32 +160,3 @@ def _steps(merchant_id: int, webhooks: dict[str, Webhook]) -> Steps:
         ),
         event=any_of(db.select(Event.id).where(Event.merchant_id == merchant_id)),
     )
-
-
-def _deliveries(webhooks: dict[str, Webhook], since: int) -> dict[str, int]:
-    """Today's deliveries by state, of the newest CAP of each webhook.
-
-    What a held or disabled webhook still owes is pending in the database and held for people.
-    """
-    counts = dict.fromkeys(("succeeded", "failed", "pending", "held"), 0)
-    for webhook_id, webhook in webhooks.items():
-        newest = (
-            db.select(Delivery.state)
-            .where(Delivery.webhook_id == webhook_id, Delivery.created_at >= since)
-            .order_by(Delivery.created_at.desc())
-            .limit(CAP)
-            .subquery()
-        )
-        for state, count in db.session.execute(
-            db.select(newest.c.state, db.func.count()).group_by(newest.c.state)
-        ):
-            if state == "pending" and webhook.state in ("held", "disabled"):
-                state = "held"
-            if state in counts:
-                counts[state] += count
-    return counts
-
-
-def _capped(rows: sa.Select) -> int:
-    part = rows.limit(CAP).subquery()
-    return db.session.scalar(db.select(db.func.count()).select_from(part)) or 0

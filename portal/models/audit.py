@@ -27,6 +27,8 @@ class AuditEntry(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
     """What changed, secrets masked."""
 
+    __table_args__ = (sa.Index("ix_audit_entry_target", "target", "id"),)
+
 
 class OperationsEntry(Base):
     """One line of what the portal did by itself: retention, sweeps that found orphans."""

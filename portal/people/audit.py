@@ -58,6 +58,18 @@ def entries(
     return newest_first(query, AuditEntry.id, cursor, limit)
 
 
+def about(merchant_id: int, target: str, limit: int = 10) -> list[AuditEntry]:
+    """The newest entries about one thing of a merchant, the newest first."""
+    return list(
+        db.session.scalars(
+            sa.select(AuditEntry)
+            .where(AuditEntry.target == target, AuditEntry.merchant_id == merchant_id)
+            .order_by(AuditEntry.id.desc())
+            .limit(limit)
+        )
+    )
+
+
 def operations(cursor: str = "", limit: int = 50) -> Page[tuple[OperationsEntry]]:
     """One page of what the portal did by itself, newest first."""
     return newest_first(sa.select(OperationsEntry), OperationsEntry.id, cursor, limit)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 
-from flask import Blueprint, current_app, g, redirect, url_for
+from flask import Blueprint, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from portal import rendering
 from portal.logs import overview
+from portal.logs.statistics import SPANS, Span
 
 bp = Blueprint("home", __name__)
 
@@ -30,10 +31,11 @@ def root() -> ResponseReturnValue:
 
 @bp.get("/m/<slug>/")
 def index(slug: str) -> ResponseReturnValue:
-    """What happened today, what needs attention, and the first steps where nothing is there."""
+    """What needs attention, how it went in `?span=`, and the first steps where nothing is there."""
+    span = span_asked()
     return rendering.render(
-        "home/index.html", "home/_live.html", overview=overview.overview(g.merchant.id),
-        first_event_command=_first_event_command(),
+        "home/index.html", "home/_live.html", overview=overview.overview(g.merchant.id, span),
+        spans=SPANS, first_event_command=_first_event_command(),
     )
 
 
@@ -44,6 +46,11 @@ def dismiss_notice(slug: str, notice_id: int) -> ResponseReturnValue:
     if rendering.wants_fragment():
         return ""
     return redirect(url_for("home.index", slug=slug), 303)
+
+
+def span_asked() -> Span:
+    """The period that the address asks for; 24 hours where it asks for none that there is."""
+    return SPANS.get(request.args.get("span", ""), SPANS["24h"])
 
 
 def _first_event_command() -> str:

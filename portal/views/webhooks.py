@@ -14,10 +14,14 @@ from portal.clock import now
 from portal.delivery import actions, recovery
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
+from portal.listing import clean_search
+from portal.logs import overview, statistics
 from portal.models import Webhook
 from portal.models.webhook import METHODS
+from portal.people import audit
 from portal.people.audit import actor_of
 from portal.views import event_chooser, webhook_form
+from portal.views.home import span_asked
 from portal.views.webhook_form import Typed
 from portal.webhooks import previews, recipes, setup
 
@@ -26,11 +30,14 @@ bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
 
 @bp.get("")
 def index(slug: str) -> ResponseReturnValue:
-    """Every webhook of the merchant with its state and its last attempt."""
+    """Every webhook of the merchant and how it does; `?sort=` and `?search=` order and narrow."""
+    sort, search = request.args.get("sort", ""), clean_search(request.args.get("search", ""))
+    sort = sort if sort in overview.SORTS else overview.NEWEST
+    count = len(setup.list_webhooks(g.merchant.id))
     return rendering.render(
         "webhooks/index.html", "webhooks/_rows.html",
-        webhooks=setup.list_webhooks(g.merchant.id),
-        last_attempts=setup.last_attempts(g.merchant.id),
+        lines=overview.webhook_lines(g.merchant.id, sort, search), count=count, sort=sort,
+        search=search,
     )
 
 
@@ -97,7 +104,7 @@ def check_url(slug: str) -> ResponseReturnValue:
 
 @bp.get("/<webhook_id>")
 def show(slug: str, webhook_id: str) -> ResponseReturnValue:
-    """One webhook: state, settings, signing secret, trying it out, recent attempts."""
+    """One webhook: how it has been in `?span=`, settings, signing secret, trying it out."""
     return _show(_get(webhook_id), "webhooks/_activity.html")
 
 
@@ -235,7 +242,9 @@ def _show(
         "webhooks/show.html", fragment, status, webhook=webhook,
         attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
         held=recovery.count_held(webhook),
-        recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(), **context,
+        recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(),
+        history=statistics.history(webhook.merchant_id, span_asked(), webhook.id),
+        spans=statistics.SPANS, changes=audit.about(webhook.merchant_id, webhook.id), **context,
     )
 
 

@@ -121,3 +121,39 @@ def test_the_notice_of_another_merchant_is_not_found(signed_in: SignIn) -> None:
     assert client.post(f"/m/bob/notices/{theirs.id}/dismiss").status_code == 404
     db.session.refresh(theirs)
     assert theirs.dismissed_at is None
+
+
+def test_the_period_is_in_the_address(signed_in: SignIn, merchant: Merchant) -> None:
+    factories.make_event(merchant)
+    client = signed_in("viewer")
+    for span, words in (("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")):
+        page = client.get(f"/m/alice/?span={span}").text
+        assert f"Last {words}" in page
+        assert f'aria-label="Events: 1 in {words}"' in page
+        # What the page asks for again is the same period.
+        assert f'hx-get="/m/alice/?span={span}"' in page
+    assert "Last 24 hours" in client.get("/m/alice/?span=';--").text
+
+
+def test_the_charts_numbers_stand_in_a_table_too(signed_in: SignIn, merchant: Merchant) -> None:
+    webhook = factories.make_webhook(merchant)
+    delivery = factories.make_delivery(factories.make_event(merchant), webhook)
+    factories.make_attempt(delivery, 200)
+    factories.make_attempt(delivery, 503)
+    page = signed_in("viewer").get("/m/alice/").text
+    assert "Show the numbers" in page
+    assert "1 succeeded, 1 failed" in page
+    assert '<td class="number">50 %</td>' in page
+
+
+def test_what_needs_attention_has_a_next_step(signed_in: SignIn, merchant: Merchant) -> None:
+    held = factories.make_webhook(merchant, failures=20, failing_since=1, held_at=2)
+    off = factories.make_webhook(
+        merchant, enabled=False, failing_since=1, disabled_at=2, disabled_reason="410 <Gone>."
+    )
+    factories.make_delivery(factories.make_event(merchant), held)
+    page = signed_in("viewer").get("/m/alice/").text
+    assert f"/m/alice/attempts?webhook_id={held.id}&amp;outcome=failed" in page
+    assert "1 delivery waits." in page
+    assert "410 &lt;Gone&gt;." in page
+    assert f'href="/m/alice/webhooks/{off.id}">Mend and enable' in page

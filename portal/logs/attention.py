@@ -1,0 +1,154 @@
+"""What a merchant should look at: webhooks in trouble, and silence where there is a habit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from portal.clock import DAY, HOUR, now
+from portal.extensions import db
+from portal.logs.conditions import request_id_at
+from portal.models import Attempt, AttemptCount, Delivery, Event, EventCount, Webhook
+from portal.models.delivery import PENDING_LITERAL
+
+CAP = 1_000
+"""What waits is counted up to here, per webhook; pages show `1,000+`."""
+QUIET_HOURS = 3
+"""A silence shorter than this is none."""
+BUSY_HOURS = 24
+"""What was busy in fewer hours of a week has no habit that it could break."""
+HELD, FAILING, DISABLED, SILENT = "held", "failing", "disabled", "silent"
+_ORDER = (HELD, DISABLED, FAILING, SILENT)
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something to look at, since a moment (Unix µs). `webhook` is None where no event comes at
+    all; `waiting` is how many deliveries wait, up to CAP."""
+
+    kind: str
+    webhook: Webhook | None
+    since: int | None
+    waiting: int = 0
+
+
+def concerns(
+    merchant_id: int, webhooks: Mapping[str, Webhook], waiting: Mapping[str, int]
+) -> list[Concern]:
+    """What needs attention, the worst first. `webhooks` by ID, and what each of them still owes.
+
+    A webhook that a person disabled needs none: they know. One that the portal disabled does.
+    """
+    found = [
+        Concern(webhook.state, webhook, _since(webhook), waiting.get(webhook.id, 0))
+        for webhook in webhooks.values()
+        if webhook.state in (HELD, FAILING)
+        or (webhook.state == DISABLED and webhook.failing_since)
+    ]
+    found += _silences(merchant_id, webhooks)
+    return sorted(found, key=lambda concern: (_ORDER.index(concern.kind), concern.since or 0))
+
+
+def waiting(merchant_id: int) -> dict[str, int]:
+    """How many deliveries each webhook of a merchant still owes, counted up to CAP."""
+    few = (
+        sa.select(sa.literal_column("1"))
+        .where(
+            Delivery.webhook_id == Webhook.id,
+            Delivery.state == PENDING_LITERAL,
+            # Says nothing, but has SQLite take the index of pending rows and not that of the log.
+            Delivery.is_retry.in_([False, True]),
+        )
+        .limit(CAP)
+        .correlate(Webhook)
+        .subquery()
+    )
+    count = sa.select(sa.func.count()).select_from(few).scalar_subquery()
+    rows = db.session.execute(
+        sa.select(Webhook.id, count).where(
+            Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
+        )
+    )
+    return {webhook_id: number for webhook_id, number in rows if number}
+
+
+def quiet_since(hours: set[int], moment: int) -> int | None:
+    """Since when (Unix µs) what was busy in these hours (their starts) has been strangely quiet
+    at `moment`, or None. Pure.
+
+    Strange is a silence of QUIET_HOURS at least that is twice as long as any in the week before
+    it: so nights and weekends are not.
+    """
+    if not hours:
+        return None
+    last = max(hours)
+    week = sorted(hour for hour in hours if hour > last - 7 * DAY)
+    if len(week) < BUSY_HOURS:
+        return None
+    usual = max(after - before - HOUR for before, after in pairwise(week))
+    silence = moment - moment % HOUR - last - HOUR
+    return last + HOUR if silence >= max(QUIET_HOURS * HOUR, 2 * usual + HOUR) else None
+
+
+def _since(webhook: Webhook) -> int | None:
+    if webhook.state == DISABLED:
+        return webhook.disabled_at
+    return webhook.held_at if webhook.state == HELD else webhook.failing_since
+
+
+def _silences(merchant_id: int, webhooks: Mapping[str, Webhook]) -> list[Concern]:
+    moment = now()
+    active = _active_hours(merchant_id, moment - 9 * DAY)
+    nothing_since = quiet_since(active.pop(None), moment)
+    if nothing_since is not None and not _has_event_since(merchant_id, nothing_since):
+        # Then no webhook can have had anything to send.
+        return [Concern(SILENT, None, nothing_since)]
+    found = []
+    for webhook_id, hours in active.items():
+        webhook = webhooks.get(webhook_id or "")
+        since = quiet_since(hours, moment)
+        if webhook is None or webhook.state != "enabled" or since is None:
+            continue
+        if not _has_attempt_since(webhook, since):
+            found.append(Concern(SILENT, webhook, since))
+    return found
+
+
+def _active_hours(merchant_id: int, since: int) -> dict[str | None, set[int]]:
+    """The hours in which each webhook had attempts and, under None, the merchant events; as far
+    as they are counted."""
+    found: dict[str | None, set[int]] = {None: set()}
+    for webhook_id, starts_at in db.session.execute(
+        sa.select(AttemptCount.webhook_id, AttemptCount.starts_at)
+        .where(AttemptCount.merchant_id == merchant_id, AttemptCount.starts_at >= since)
+        .distinct()
+    ):
+        found.setdefault(webhook_id, set()).add(starts_at)
+    found[None].update(
+        db.session.scalars(
+            sa.select(EventCount.starts_at).where(
+                EventCount.merchant_id == merchant_id, EventCount.starts_at >= since
+            )
+        )
+    )
+    return found
+
+
+def _has_event_since(merchant_id: int, moment: int) -> bool:
+    """Whether the log has one that is not counted yet."""
+    return db.session.scalar(
+        sa.select(Event.id)
+        .where(Event.merchant_id == merchant_id, Event.received_at >= moment)
+        .limit(1)
+    ) is not None
+
+
+def _has_attempt_since(webhook: Webhook, moment: int) -> bool:
+    return db.session.scalar(
+        sa.select(Attempt.id)
+        .where(Attempt.webhook_id == webhook.id, Attempt.id >= request_id_at(moment))
+        .limit(1)
+    ) is not None

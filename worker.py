@@ -8,44 +8,124 @@ cron         enqueues the sweep every few seconds and the clean-up every night (
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
+import time
+import uuid
 from pathlib import Path
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.cron import CronJob, CronScheduler
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 
 from portal import create_app, jobs, queues
 from portal.config import Config, SettingError, load_config
 from portal.delivery import lanes
+from portal.errors import Unavailable
 from portal.processes import keep_running
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
+WORKER_TTL = 20
+"""Seconds. RQ waits for a job for 15 s less, so this is how soon a Redis is noticed that answers
+and takes nothing in."""
+AGAIN_SECONDS = 2.0
+"""How often Redis is asked whether it serves again."""
+
+_log = logging.getLogger("worker")
+
+
+class NotServed(StopRequested):
+    """Redis is away, hangs, or is full; RQ's loop ends as quietly as when it is told to stop."""
 
 
 class PortalWorker(SimpleWorker):
     """An RQ worker that runs jobs in its own process, so that connections stay open from one
-    drain to the next, and that ends a long drain in order when it is told to stop."""
+    drain to the next; that ends a long drain in order when it is told to stop; and that outlives
+    a Redis that is away, hangs or is full."""
+
+    ip_address = "unknown"
+    """Until Redis was asked."""
 
     def __init__(self, queue: str, connection: Redis):
-        super().__init__([queue], connection=connection, serializer=JSONSerializer)
-        jobs.Host.should_stop = staticmethod(lambda: self._stop_requested)
+        super().__init__(
+            [queue], connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
+        )
+        jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
         jobs.Host.keep_alive = staticmethod(self._keep_alive)
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether SIGTERM or SIGINT came."""
+        return self._shutdown_requested_date is not None
+
+    def serve(self) -> None:
+        """Work until told to stop. While Redis does not serve, work that is due is found in the
+        database, as the sweep finds it."""
+        self._install_signal_handlers()
+        while not self.told_to_stop:
+            started = time.monotonic()
+            # A name for each round: a worker whose end Redis was not told of lives on in there.
+            self.name = uuid.uuid4().hex
+            with contextlib.suppress(RedisError, StopRequested):
+                self.work(logging_level="WARNING")
+            if self.told_to_stop:
+                return
+            if time.monotonic() - started > WORKER_TTL:
+                _log.warning("Redis does not serve; work is looked for in the database.")
+            self._work_without_redis()
+
+    def _work_without_redis(self) -> None:
+        # Whoever tells it to stop now finds it busy, and lets it end what is in flight.
+        self._state = WorkerStatus.BUSY
+        if queues.DELIVERIES in self.queue_names():
+            try:
+                for lane in lanes.forgotten():
+                    jobs.drain(lane)
+            except Unavailable as error:
+                _log.warning("What is due cannot be read now: %s", error)
+        if not self.told_to_stop:
+            time.sleep(AGAIN_SECONDS)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's, which is the first to write after each wait: without Redis the round ends."""
+        try:
+            super().heartbeat(timeout, pipeline)
+        except RedisError as error:
+            raise NotServed(str(error)) from error
+
+    def teardown(self) -> None:
+        """RQ's; nobody need be told of an end who does not answer."""
+        if self.pubsub_thread is not None:
+            self.pubsub_thread.stop()
+        for end in (self.register_death, self.unsubscribe):
+            with contextlib.suppress(RedisError):
+                end()
+
+    def _set_ip_address(self, connection: Redis) -> None:
+        with contextlib.suppress(RedisError):
+            super()._set_ip_address(connection)
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ's, called in the signal handler, where a Redis that is away must not break a drain."""
+        with contextlib.suppress(RedisError):
+            super().set_shutdown_requested_date()
 
     def _keep_alive(self) -> None:
         """Tell RQ that the job and the worker live; a drain may run for days."""
         for execution in list(self.executions.values()):
             try:
                 self.maintain_heartbeats(execution.job, execution)
-            except (RedisError, NoSuchJobError) as error:
+            except (RedisError, NotServed, NoSuchJobError) as error:
                 # Redis is away, or was wiped; the lane's lease is in the database.
-                logging.getLogger(__name__).warning("RQ was not told of the drain: %s", error)
+                _log.warning("RQ was not told of the drain: %s", error)
 
 
 class PortalCronJob(CronJob):
@@ -57,12 +137,31 @@ class PortalCronJob(CronJob):
         return queue.enqueue(self.func_name, **self.job_options)
 
 
+class PortalCron(CronScheduler):
+    """RQ's cron, which outlives a Redis that is away, hangs or is full."""
+
+    def serve(self) -> None:
+        """Enqueue what is due until told to stop."""
+        with contextlib.suppress(StopRequested):
+            while True:
+                try:
+                    return self.start()
+                except RedisError as error:
+                    _log.warning("Redis does not serve (%s); trying again.", error)
+                    time.sleep(AGAIN_SECONDS)
+
+    def register_death(self, pipeline: Pipeline | None = None) -> None:
+        """RQ's; an end that Redis cannot be told of must not look like an error of the work."""
+        with contextlib.suppress(RedisError):
+            super().register_death(pipeline)
+
+
 def run_worker(queue: str) -> None:
     """Work on one queue until told to stop."""
     app = create_app()
     with app.app_context():
         lanes.prepare_lanes()
-        PortalWorker(queue, queues.blocking_client()).work(logging_level="WARNING")
+        PortalWorker(queue, queues.blocking_client()).serve()
 
 
 def run_cron() -> None:
@@ -70,7 +169,7 @@ def run_cron() -> None:
     app = create_app()
     config: Config = app.config["PORTAL"]
     with app.app_context():
-        scheduler = CronScheduler(queues.blocking_client(), logging_level="WARNING")
+        scheduler = PortalCron(queues.client(), logging_level="WARNING")
         scheduler.get_jobs().extend(
             [
                 PortalCronJob(
@@ -84,7 +183,7 @@ def run_cron() -> None:
                 ),
             ]
         )
-        scheduler.start()
+        scheduler.serve()
 
 
 def main() -> None:

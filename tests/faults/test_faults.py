@@ -162,11 +162,8 @@ def test_redis_away_at_fifty_events_a_second(world: Make, stop: signal.Signals):
             portal.signal("valkey", signal.SIGCONT)
         else:
             portal.start("valkey")
-            # The supervisor starts parts again that end because Redis is away.
-            for name in ("worker-1", "worker-2", "maintenance", "cron"):
-                if portal.parts[name].poll() is not None:
-                    portal.start(name)
         time.sleep(2)
+    assert portal.running() == portal.parts.keys(), "nothing ends because Redis is away"
     assert not sender.refused
     assert len(sender.accepted) > 600
     assert p99(sender.seconds) < 2
@@ -184,6 +181,20 @@ def test_redis_full(world: Make, policy: str):
     status, answer = portal.call("GET", "/readyz")
     assert (status, answer["status"]) == (200, "degraded")
     portal.judge(ids)
+    assert portal.running() == portal.parts.keys(), "nothing ends because Redis is full"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP], ids=["stopped", "hung"])
+def test_events_that_come_while_redis_is_away_are_delivered_meanwhile(
+    world: Make, stop: signal.Signals
+):
+    """F6, F7 with idle workers: they find the work in the database."""
+    portal = world()
+    portal.webhook()
+    portal.signal("valkey", stop)
+    ids = send(portal, 300)
+    portal.judge(ids)
+    assert portal.running() >= {"web", "worker-1", "worker-2", "maintenance", "cron"}
 
 
 @on_both_databases

@@ -78,10 +78,11 @@ class World:
         """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`; all without names."""
         for name in names or ("valkey", "web", "worker-1", "worker-2", "maintenance", "cron"):
             command = self._command(name)
-            self.parts[name] = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | self.environment,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            )
+            with (self.directory / f"{name}.log").open("ab") as log:
+                self.parts[name] = subprocess.Popen(
+                    command, cwd=ROOT, env=os.environ | self.environment,
+                    stdout=log, stderr=log, start_new_session=True,
+                )
             if name == "valkey":
                 self.wait(self._redis_answers, 10)
             if name == "web":
@@ -109,6 +110,10 @@ class World:
         process = self.parts[name]
         if process.poll() is None:
             os.killpg(process.pid, number)
+
+    def running(self) -> set[str]:
+        """The parts that have not ended."""
+        return {name for name, process in self.parts.items() if process.poll() is None}
 
     def kill(self, name: str) -> None:
         """End a part with SIGKILL."""

@@ -1,8 +1,8 @@
 """Worker processes: `python worker.py` starts all parts; `--part` and `--processes` choose.
 
 deliver      drains lanes (RQ, queue `deliveries`)
-maintenance  sweeps and cleans up (RQ, queue `maintenance`)
-cron         enqueues the sweep every few seconds and the clean-up every night (RQ cron)
+maintenance  sweeps, counts and cleans up (RQ, queue `maintenance`)
+cron         enqueues them: sweep every few seconds, counting each minute, clean-up each night
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from portal.processes import keep_running
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
+COUNT_SECONDS = 60
+"""How often the logs are counted; pages look through what is not counted yet themselves."""
 WORKER_TTL = 20
 """Seconds. RQ waits for a job for 15 s less, so this is how soon a Redis is noticed that answers
 and takes nothing in."""
@@ -165,7 +167,7 @@ def run_worker(queue: str) -> None:
 
 
 def run_cron() -> None:
-    """Enqueue the sweep and the nightly clean-up until told to stop."""
+    """Enqueue the sweep, the counting and the nightly clean-up until told to stop."""
     app = create_app()
     config: Config = app.config["PORTAL"]
     with app.app_context():
@@ -176,6 +178,10 @@ def run_cron() -> None:
                     queues.MAINTENANCE, func=jobs.sweep, interval=config.sweep_seconds,
                     # A sweep that waited for its turn is overtaken by the next.
                     ttl=config.sweep_seconds, result_ttl=0, failure_ttl=3_600,
+                ),
+                PortalCronJob(
+                    queues.MAINTENANCE, func=jobs.summarize, interval=COUNT_SECONDS,
+                    ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
                     queues.MAINTENANCE, func=jobs.purge, cron=config.retention_cron,

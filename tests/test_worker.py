@@ -14,11 +14,12 @@ from flask import Flask
 from redis import Redis
 
 from portal import jobs
+from portal.clock import HOUR, now
 from portal.events import ingest
 from portal.extensions import db
-from portal.models import Attempt, Delivery, Lane, Merchant
+from portal.models import Attempt, Delivery, EventCount, Lane, Merchant
 from tests.conftest import on_both_databases
-from tests.factories import make_webhook
+from tests.factories import make_event, make_webhook
 from tests.receiver import Receiver
 
 pytestmark = pytest.mark.engine
@@ -154,3 +155,17 @@ def test_the_sweep_finds_work_whose_wake_up_call_was_lost(
     processes("worker.py", "--part", "deliver")
     assert jobs.sweep() == 1
     wait_for(lambda: states() == {"succeeded": 1})
+
+
+def test_cron_has_the_logs_counted(
+    app: Flask, merchant: Merchant, processes: Start, wait_for: Wait
+):
+    make_event(merchant, received_at=now() - HOUR)
+    processes("worker.py", "--part", "maintenance")
+    processes("worker.py", "--part", "cron")
+
+    def counted() -> bool:
+        db.session.rollback()
+        return db.session.scalar(sa.select(EventCount.events)) == 1
+
+    wait_for(counted, seconds=30)

@@ -1,8 +1,9 @@
 """Worker processes: `python worker.py` starts all parts; `--part` and `--processes` choose.
 
 deliver      drains lanes (RQ, queue `deliveries`)
-maintenance  sweeps, counts and cleans up (RQ, queue `maintenance`)
-cron         enqueues them: sweep every few seconds, counting each minute, clean-up each night
+maintenance  sweeps, counts, sends mail and cleans up (RQ, queue `maintenance`)
+cron         enqueues them: sweep and mail every few seconds, counting each minute, clean-up each
+             night
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from portal.processes import keep_running
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
+NOTIFY_SECONDS = 20
+"""How often mail that is due is sent."""
 COUNT_SECONDS = 60
 """How often the logs are counted; pages look through what is not counted yet themselves."""
 WORKER_TTL = 20
@@ -167,7 +170,7 @@ def run_worker(queue: str) -> None:
 
 
 def run_cron() -> None:
-    """Enqueue the sweep, the counting and the nightly clean-up until told to stop."""
+    """Enqueue the sweep, the mail, the counting and the nightly clean-up until told to stop."""
     app = create_app()
     config: Config = app.config["PORTAL"]
     with app.app_context():
@@ -182,6 +185,10 @@ def run_cron() -> None:
                 PortalCronJob(
                     queues.MAINTENANCE, func=jobs.summarize, interval=COUNT_SECONDS,
                     ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
+                ),
+                PortalCronJob(
+                    queues.MAINTENANCE, func=jobs.notify, interval=NOTIFY_SECONDS,
+                    ttl=NOTIFY_SECONDS, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
                     queues.MAINTENANCE, func=jobs.purge, cron=config.retention_cron,

@@ -22,6 +22,7 @@ SIGNED_IN = frozenset({"user"})
 STAFF = frozenset({"auditor", "operator"})
 OPERATOR = frozenset({"operator"})
 VIEW = frozenset({"viewer", "editor", "owner", "auditor", "operator"})
+MEMBERS = frozenset({"viewer", "editor", "owner"})
 EDIT = frozenset({"editor", "owner"})
 OPERATE = frozenset({"editor", "owner", "operator"})
 OWN = frozenset({"owner", "operator"})
@@ -39,6 +40,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "auth.sign_out": SIGNED_IN,
     "account.show": SIGNED_IN,
     "account.change_password": SIGNED_IN,
+    "account.choose_notices": MEMBERS,
     "home.root": SIGNED_IN,
     "home.index": VIEW,
     "home.dismiss_notice": OPERATE,

@@ -10,15 +10,19 @@ import contextlib
 import hashlib
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formataddr, parseaddr
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from croniter import croniter
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PASSWORD_IN_URL = re.compile(r"//.*@")
 
 
 class SettingError(Exception):
@@ -101,6 +105,29 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _smtp_url(text: str) -> str:
+    """Checked here, taken apart where mail is sent (portal.people.mail)."""
+    wrong = "give smtp://user:password@host:587 or smtps://user:password@host:465"
+    address = urlsplit(text)
+    try:
+        address.port  # noqa: B018  (raises for what is no port)
+    except ValueError:
+        raise ValueError(wrong) from None
+    if text and (
+        address.scheme not in ("smtp", "smtps") or not address.hostname or address.query
+        or address.path not in ("", "/") or (address.password and not address.username)
+    ):
+        raise ValueError(wrong)
+    return text
+
+
+def _mail_from(text: str) -> str:
+    name, address = parseaddr(text)
+    if text and ("@" not in address or not text.isprintable()):
+        raise ValueError("give an address such as hooks@example.com, or Name <address>")
+    return formataddr((name, address)) if text else ""
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("HOST", "127.0.0.1", _text, "Address the web server listens on."),
     Setting("PORT", "8000", _integer(1, 65_535), "Port the web server listens on."),
@@ -164,6 +191,14 @@ SETTINGS: tuple[Setting, ...] = (
         "CONTACT", "", _text, "Whom merchants ask to have the feature activated: a name, an "
         "address or a link, shown in the portal."
     ),
+    Setting(
+        "SMTP_URL", "", _smtp_url, "Server that sends notices and invitations: "
+        "smtp://user:password@host:587 (TLS by STARTTLS) or smtps://…:465. Empty: no mail."
+    ),
+    Setting(
+        "MAIL_FROM", "", _mail_from, "Sender of mail: an address, or Name <address>; needed with "
+        "PORTAL_SMTP_URL."
+    ),
     Setting("SESSION_HOURS", "12", _integer(1, 720), "Hours after which a sign-in ends."),
     Setting("LOG_LEVEL", "INFO", _text, "DEBUG, INFO, WARNING or ERROR."),
     Setting("SECURE_COOKIES", "0", _flag, "1 behind TLS: cookies are sent over HTTPS only."),
@@ -198,6 +233,8 @@ class Config:
     payload_days: int
     retention_cron: str
     contact: str
+    smtp_url: str
+    mail_from: str
     session_hours: int
     log_level: str
     secure_cookies: bool
@@ -225,12 +262,19 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
         try:
             values[setting.name.lower()] = setting.read(text)
         except ValueError as error:
-            raise SettingError(f"PORTAL_{setting.name}={text!r} cannot be used: {error}.") from None
+            shown = _PASSWORD_IN_URL.sub("//…@", text)
+            raise SettingError(
+                f"PORTAL_{setting.name}={shown!r} cannot be used: {error}."
+            ) from None
     if values["log_level"] not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingError("PORTAL_LOG_LEVEL cannot be used: give DEBUG, INFO, WARNING or ERROR.")
     if values["payload_days"] > values["event_days"]:
         raise SettingError(
             "PORTAL_PAYLOAD_DAYS cannot be used: payloads cannot be kept longer than events."
+        )
+    if values["smtp_url"] and not values["mail_from"]:
+        raise SettingError(
+            "PORTAL_MAIL_FROM is needed with PORTAL_SMTP_URL: give the address mail comes from."
         )
     data_dir = _data_directory(values.pop("data_dir"))
     secret_key = values.pop("secret_key")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from portal.delivery import drain as draining
 from portal.delivery import lanes, recovery
 from portal.logs import counting, retention
+from portal.people import notices
 
 
 class Host:
@@ -40,3 +41,8 @@ def purge() -> dict[str, int]:
 def summarize() -> int:
     """Count what the logs have got, by the hour (portal.logs.counting)."""
     return counting.count_new()
+
+
+def notify() -> int:
+    """Warn of webhooks that will be disabled, and send mail (portal.people.notices)."""
+    return notices.look_after()

@@ -26,7 +26,8 @@ SWEEP = "portal.jobs.sweep"
 PURGE = "portal.jobs.purge"
 SUMMARIZE = "portal.jobs.summarize"
 RECOVER = "portal.jobs.recover"
-JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER)
+NOTIFY = "portal.jobs.notify"
+JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER, NOTIFY)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""

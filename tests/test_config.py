@@ -34,6 +34,10 @@ def test_defaults_need_nothing(tmp_path: Path):
         ("RETRY_SCHEDULE", "-1"), ("DATABASE_URL", "mysql://a/b"), ("REDIS_URL", "localhost"),
         ("SECRET_KEY", "short"), ("LOG_LEVEL", "LOUD"), ("PUBLIC_URL", "hooks.example.com"),
         ("RETENTION_CRON", "at night"), ("SECURE_COOKIES", "maybe"), ("PAYLOAD_DAYS", "61"),
+        ("SMTP_URL", "mail.example.com"), ("SMTP_URL", "http://mail.example.com"),
+        ("SMTP_URL", "smtp://"), ("SMTP_URL", "smtp://mail.example.com:99999"),
+        ("SMTP_URL", "smtp://:secret@mail.example.com"), ("MAIL_FROM", "nobody"),
+        ("MAIL_FROM", "a@example.com\nBcc: b@example.com"),
         ("TIMEOUT_SECONDS", "-1"), ("NO_SUCH_SETTING", "1"),
     ],
 )
@@ -60,3 +64,18 @@ def test_a_deep_directory_gets_a_socket_that_is_short_enough(tmp_path: Path):
     config = load(deep)
     assert len(os.fsencode(config.redis_url.removeprefix("unix://"))) <= 107
     assert load(deep).redis_url == config.redis_url
+
+
+def test_mail_needs_a_sender(tmp_path: Path):
+    with pytest.raises(SettingError, match="PORTAL_MAIL_FROM is needed"):
+        load(tmp_path, SMTP_URL="smtp://mail.example.com")
+    url = "smtps://ann%40example.com:secret@mail.example.com:465"
+    config = load(tmp_path, SMTP_URL=url, MAIL_FROM="Webhooks <hooks@example.com>")
+    assert (config.smtp_url, config.mail_from) == (url, "Webhooks <hooks@example.com>")
+
+
+def test_a_password_is_not_in_the_sentence_about_its_address(tmp_path: Path):
+    with pytest.raises(SettingError) as caught:
+        load(tmp_path, SMTP_URL="smtp://ann:hunter/2x@mail.example.com:99999")
+    assert "hunter" not in str(caught.value)
+    assert "2x" not in str(caught.value)

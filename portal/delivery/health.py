@@ -14,7 +14,8 @@ from sqlalchemy.orm import scoped_session
 
 from portal.clock import DAY, MINUTE, SECOND, iso
 from portal.config import Config
-from portal.models import AuditEntry, Notice, Webhook
+from portal.models import Webhook
+from portal.people import notices
 
 FIRST_PROBE = 5 * SECOND
 LONGEST_BETWEEN_PROBES = 30 * MINUTE
@@ -105,25 +106,7 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
     if told is None:
         return
     kind, message = told
-    session.execute(
-        sa.update(Notice)
-        .where(
-            Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
-            Notice.dismissed_at.is_(None),
-        )
-        .values(dismissed_at=moment)
-    )
-    session.add(
-        Notice(
-            merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
-        )
-    )
-    session.add(
-        AuditEntry(
-            at=moment, merchant_id=merchant_id, actor="portal", action=f"webhook.{kind}",
-            target=webhook_id, detail={"reason": message},
-        )
-    )
+    notices.tell(session, merchant_id, webhook_id, kind, message, moment, config)
 
 
 def _news(before: Health, after: Health, config: Config) -> tuple[str, str] | None:

@@ -51,7 +51,7 @@ class Notice(Base):
     webhook_id: Mapped[str | None] = mapped_column(sa.String(40))
     at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     kind: Mapped[str] = mapped_column(sa.String(40))
-    """`held`, `recovered`, `disabled`."""
+    """One of portal.people.notices.KINDS."""
     message: Mapped[str] = mapped_column(sa.Text)
     dismissed_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 

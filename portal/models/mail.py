@@ -1,0 +1,52 @@
+"""Mail that waits to be sent, and who wants to be told what."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal import vault
+from portal.clock import now
+from portal.extensions import Base
+
+
+class Mail(Base):
+    """One text owed to one address, written in the transaction that it tells of. It goes when the
+    server took it, or when the last try failed."""
+
+    __tablename__ = "mail"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    to_email: Mapped[str] = mapped_column(sa.String(254))
+    merchant_id: Mapped[int | None] = mapped_column(sa.ForeignKey("merchant.id"))
+    """Of a notice: those of one merchant to one address are sent as one message."""
+    subject: Mapped[str] = mapped_column(sa.String(300))
+    body_token: Mapped[str] = mapped_column(sa.Text)
+    """Encrypted, since an invitation holds a link that lets its reader in."""
+    created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    next_attempt_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None] = mapped_column(sa.String(300))
+
+    @classmethod
+    def make(
+        cls, to_email: str, subject: str, body: str, merchant_id: int | None = None, wait: int = 0
+    ) -> Mail:
+        """A mail that is sent in `wait` µs. What cannot be printed does not get into its subject,
+        which is a header."""
+        line = "".join(letter if letter.isprintable() else " " for letter in subject)
+        return cls(
+            to_email=to_email, merchant_id=merchant_id, subject=line[:300],
+            body_token=vault.encrypt(body), next_attempt_at=now() + wait,
+        )
+
+
+class NoticeChoice(Base):
+    """Which kinds of notices of one merchant a user wants by mail; without a row it follows from
+    the role (portal.people.notices)."""
+
+    __tablename__ = "notice_choice"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), primary_key=True)
+    merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"), primary_key=True)
+    kinds: Mapped[list[str]] = mapped_column(sa.JSON)

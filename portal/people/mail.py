@@ -1,0 +1,250 @@
+"""Sends the mail that waits in the database, in the maintenance worker: SMTP alone, at least once,
+with retries. Nobody else ever waits for a mail server."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import format_datetime
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy as sa
+from cryptography.fernet import InvalidToken
+from flask import current_app
+
+from portal import vault
+from portal.clock import HOUR, MINUTE, now, to_datetime
+from portal.config import Config
+from portal.extensions import writing
+from portal.models import Mail, Merchant, OperationsEntry
+
+RETRIES = (MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR)
+"""Pauses between tries, in µs; after one more the mail is given up."""
+BATCH = 200
+CLAIM = 5 * MINUTE
+"""How long a run has for what it took; then another run sends it, as after a crash."""
+TIMEOUT_SECONDS = 10
+RUN_SECONDS = 15
+"""A run ends then, because sweeps wait behind it."""
+SHOWN_NOTICES = 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What is sent to one address: one mail, or several notices about one merchant."""
+
+    mails: Sequence[Mail]
+    merchant: Merchant | None
+
+    @property
+    def numbers(self) -> list[int]:
+        return [mail.id for mail in self.mails]
+
+
+class _Refused(Exception):
+    """The server will never take this message."""
+
+
+def send_due() -> int:
+    """Send the mail whose time has come; how many messages the server took.
+
+    Without PORTAL_SMTP_URL there is nothing to do. A server that is away, or refuses, is tried
+    again after each of RETRIES; what is given up is noted in the operations log.
+    """
+    config: Config = current_app.config["PORTAL"]
+    messages = _claim() if config.smtp_url else []
+    if not messages:
+        return 0
+    try:
+        server = _connect(config)
+    except (OSError, smtplib.SMTPException) as error:
+        for message in messages:
+            _failed(message, error)
+        return 0
+    sent, end = 0, time.monotonic() + RUN_SECONDS
+    try:
+        for place, message in enumerate(messages):
+            if time.monotonic() > end:
+                _put_back(messages[place:])
+                break
+            try:
+                _send(server, message, config)
+            except (OSError, smtplib.SMTPException, _Refused) as error:
+                _failed(message, error)
+                if _is_gone(error):
+                    _put_back(messages[place + 1 :])
+                    break
+            else:
+                sent += 1
+                with writing() as session:
+                    session.execute(sa.delete(Mail).where(Mail.id.in_(message.numbers)))
+    finally:
+        server.close()
+    return sent
+
+
+def _claim() -> list[_Message]:
+    moment = now()
+    due = (
+        sa.select(Mail).where(Mail.next_attempt_at <= moment).order_by(Mail.id).limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    with writing() as session:
+        mails = session.scalars(due).all()
+        for mail in mails:
+            mail.next_attempt_at = moment + CLAIM
+        session.flush()
+        merchants = {
+            merchant.id: merchant
+            for merchant in session.scalars(sa.select(Merchant).where(
+                Merchant.id.in_({mail.merchant_id for mail in mails if mail.merchant_id})
+            ))
+        }
+        for row in (*mails, *merchants.values()):
+            session.expunge(row)
+    groups: dict[tuple[str, int], list[Mail]] = defaultdict(list)
+    for mail in mails:
+        # A mail of its own is a group of its own: no merchant has a negative number.
+        groups[mail.to_email, mail.merchant_id or -mail.id].append(mail)
+    return [
+        _Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()
+    ]
+
+
+def _connect(config: Config) -> smtplib.SMTP:
+    address = urlsplit(config.smtp_url)
+    host, user = address.hostname or "", unquote(address.username or "")
+    context = ssl.create_default_context()
+    name = socket.gethostname()
+    server: smtplib.SMTP
+    if address.scheme == "smtps":
+        server = smtplib.SMTP_SSL(
+            host, address.port or 465, name, timeout=TIMEOUT_SECONDS, context=context
+        )
+    else:
+        server = smtplib.SMTP(
+            host, address.port or (587 if user else 25), name, timeout=TIMEOUT_SECONDS
+        )
+    try:
+        server.ehlo()
+        if address.scheme == "smtp" and not _is_this_machine(host):
+            if server.has_extn("starttls"):
+                server.starttls(context=context)
+                server.ehlo()
+            elif user:
+                raise smtplib.SMTPNotSupportedError(
+                    "The server offers no TLS, and a password is not sent without it."
+                )
+        if user:
+            server.login(user, unquote(address.password or ""))
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
+    try:
+        server.send_message(_compose(message, config))
+    except InvalidToken:
+        raise _Refused("no secret key of the portal can read it any more") from None
+    except smtplib.SMTPRecipientsRefused as error:
+        code, _text = next(iter(error.recipients.values()))
+        if code >= 500:
+            raise _Refused(_in_words(error)) from error
+        raise
+
+
+def _compose(message: _Message, config: Config) -> EmailMessage:
+    mails, first = message.mails, message.mails[0]
+    texts = [vault.decrypt(mail.body_token) for mail in mails[:SHOWN_NOTICES]]
+    subject = first.subject
+    if message.merchant is not None:
+        if len(mails) > 1:
+            name = "".join(letter for letter in message.merchant.name if letter.isprintable())
+            subject = f"[{name}] {len(mails)} notices about webhooks"
+        if len(mails) > SHOWN_NOTICES:
+            texts.append(
+                f"And {len(mails) - SHOWN_NOTICES} more: "
+                f"{config.public_url}/m/{message.merchant.slug}/"
+            )
+        texts.append(
+            f"-- \nYou get this as a member of {message.merchant.name}. Choose what you are told: "
+            f"{config.public_url}/account"
+        )
+    composed = EmailMessage()
+    composed["From"] = config.mail_from
+    composed["To"] = first.to_email
+    composed["Subject"] = subject
+    composed["Date"] = format_datetime(to_datetime(now()))
+    # The same for each try, so that a mailbox can tell a repetition.
+    composed["Message-ID"] = (
+        f"<{first.created_at}.{first.id}@{urlsplit(config.public_url).hostname}>"
+    )
+    composed["Auto-Submitted"] = "auto-generated"
+    composed.set_content("\n\n".join(texts) + "\n")
+    return composed
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, OSError | smtplib.SMTPServerDisconnected) and not isinstance(
+        error, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
+    )
+
+
+def _put_back(messages: Sequence[_Message]) -> None:
+    """Let the next run send what this one did not get to."""
+    numbers = [number for message in messages for number in message.numbers]
+    with writing() as session:
+        session.execute(sa.update(Mail).where(Mail.id.in_(numbers)).values(next_attempt_at=now()))
+
+
+def _failed(message: _Message, error: Exception) -> None:
+    """Try again later, or give up and say so in the operations log."""
+    tries = message.mails[0].attempts + 1
+    words = _in_words(error)
+    _log.warning("mail to %s failed: %s", message.mails[0].to_email, words)
+    with writing() as session:
+        those = Mail.id.in_(message.numbers)
+        if tries <= len(RETRIES) and not isinstance(error, _Refused):
+            session.execute(sa.update(Mail).where(those).values(
+                attempts=tries, next_attempt_at=now() + RETRIES[tries - 1], last_error=words
+            ))
+            return
+        session.execute(sa.delete(Mail).where(those))
+        session.add(OperationsEntry(
+            kind="mail",
+            message=f"Gave up telling {message.mails[0].to_email} “{message.mails[0].subject}” "
+            f"after {tries} {'try' if tries == 1 else 'tries'}: {words}",
+        ))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        code, text = next(iter(error.recipients.values()))
+        return f"{code} {_readable(text)}"[:300]
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{error.smtp_code} {_readable(error.smtp_error)}"[:300]
+    return (str(error) or type(error).__name__)[:300]
+
+
+def _readable(text: bytes | str) -> str:
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,185 @@
+"""What people must be told of their webhooks: in the portal until someone dismisses it, and by
+mail those who want it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.orm import scoped_session
+
+from portal.clock import DAY, MINUTE, iso, now
+from portal.config import Config
+from portal.errors import FieldError, Invalid
+from portal.extensions import db, writing
+from portal.models import (
+    AuditEntry,
+    Mail,
+    Membership,
+    Merchant,
+    Notice,
+    NoticeChoice,
+    User,
+    Webhook,
+)
+from portal.people import mail
+
+KINDS: Mapping[str, str] = {
+    "held": "A webhook fails and its deliveries are held; the date is named from which it will "
+    "be disabled",
+    "ending": "It will be disabled within a day",
+    "disabled": "It is disabled",
+    "recovered": "It works again",
+}
+"""Every kind of notice, and what has happened then."""
+_HEADLINES: Mapping[str, str] = {
+    "held": "deliveries are held", "ending": "will be disabled", "disabled": "is disabled",
+    "recovered": "works again",
+}
+TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
+    "owner": tuple(KINDS), "editor": tuple(KINDS), "viewer": (),
+}
+WAIT = MINUTE
+"""How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
+WARNED_BEFORE = DAY
+
+
+def tell(
+    session: scoped_session[Any], merchant_id: int, webhook_id: str, kind: str, message: str,
+    moment: int, config: Config,
+) -> None:
+    """Leave a notice about a webhook inside the running transaction: in the portal, in place of
+    the webhook's last one; in the audit log; and as mail to those members who want this kind.
+
+    `kind` is one of KINDS, `moment` Unix µs.
+    """
+    session.execute(
+        sa.update(Notice)
+        .where(
+            Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
+            Notice.dismissed_at.is_(None),
+        )
+        .values(dismissed_at=moment)
+    )
+    session.add(Notice(
+        merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
+    ))
+    session.add(AuditEntry(
+        at=moment, merchant_id=merchant_id, actor="portal", action=f"webhook.{kind}",
+        target=webhook_id, detail={"reason": message},
+    ))
+    if not config.smtp_url:
+        return
+    webhook, merchant = session.execute(
+        sa.select(Webhook, Merchant)
+        .join(Merchant, Merchant.id == Webhook.merchant_id)
+        .where(Webhook.id == webhook_id, Webhook.merchant_id == merchant_id)
+    ).one()
+    # Not the whole URL: what stands behind the host may be a secret, and mail is read by many.
+    name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
+    address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
+    for user, kinds in _listeners(session, merchant_id):
+        if kind in kinds:
+            session.add(Mail.make(
+                user.email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
+                f"{name}: {message}\n{address}", merchant_id, WAIT,
+            ))
+
+
+def look_after() -> int:
+    """Warn of webhooks that will be disabled within a day, and send the mail that is due; how many
+    messages were sent. Cron calls it now and then."""
+    warn_of_ends()
+    return mail.send_due()
+
+
+def warn_of_ends(moment: int | None = None) -> int:
+    """Tell, once for each time a webhook fails, that it will be disabled within a day from
+    `moment` (Unix µs, default now); how many were told of."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    lasts = config.disable_after_days * DAY
+    if lasts <= WARNED_BEFORE:
+        return 0
+    told = sa.exists().where(
+        Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
+        Notice.kind == "ending", Notice.at >= Webhook.failing_since,
+    )
+    ending = (
+        sa.select(Webhook.id, Webhook.merchant_id, Webhook.failing_since)
+        .where(
+            Webhook.enabled, Webhook.deleted_at.is_(None), Webhook.held_at.is_not(None),
+            Webhook.failing_since <= moment - lasts + WARNED_BEFORE, sa.not_(told),
+        )
+        .limit(500)
+    )
+    if db.session.execute(ending.limit(1)).first() is None:
+        return 0
+    with writing() as session:
+        found = session.execute(ending.with_for_update(of=Webhook)).all()
+        for webhook_id, merchant_id, failing_since in found:
+            since = failing_since or moment
+            tell(
+                session, merchant_id, webhook_id, "ending",
+                f"Every attempt since {iso(since)} has failed. Unless one succeeds, the webhook "
+                f"will be disabled on {iso(since + lasts)}.", moment, config,
+            )
+    return len(found)
+
+
+# ── Who wants what ────────────────────────────────────────────────────────────────────────
+
+
+def listeners(merchant: Merchant) -> Sequence[tuple[User, tuple[str, ...]]]:
+    """A merchant's members whose account is open, by address, with the kinds they get by mail."""
+    return _listeners(db.session, merchant.id)
+
+
+def chosen(user: User) -> dict[int, tuple[str, ...]]:
+    """The kinds that a user gets by mail, by merchant ID."""
+    choices = {
+        choice.merchant_id: choice.kinds
+        for choice in db.session.scalars(
+            sa.select(NoticeChoice).where(NoticeChoice.user_id == user.id)
+        )
+    }
+    return {
+        membership.merchant_id: _kinds(choices.get(membership.merchant_id), membership.role)
+        for membership in user.memberships
+    }
+
+
+def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
+    """Mail a user exactly these kinds of a merchant's notices from now on; the user must be a
+    member. Raises Invalid for a kind that is not one."""
+    if not set(kinds) <= set(KINDS):
+        raise Invalid([FieldError("/kinds", "Choose among the kinds of notices that are listed.")])
+    with writing() as session:
+        # Sent twice at once, the second waits here and finds the first one's row.
+        session.execute(sa.select(User.id).where(User.id == user.id).with_for_update())
+        session.merge(NoticeChoice(
+            user_id=user.id, merchant_id=merchant.id,
+            kinds=[kind for kind in KINDS if kind in kinds],
+        ))
+
+
+def _listeners(
+    session: scoped_session[Any], merchant_id: int
+) -> list[tuple[User, tuple[str, ...]]]:
+    query = (
+        sa.select(User, Membership.role, NoticeChoice.kinds)
+        .join(Membership, Membership.user_id == User.id)
+        .outerjoin(NoticeChoice, sa.and_(
+            NoticeChoice.user_id == User.id, NoticeChoice.merchant_id == merchant_id,
+        ))
+        .where(Membership.merchant_id == merchant_id, User.disabled_at.is_(None))
+        .order_by(User.email)
+    )
+    return [(user, _kinds(kinds, role)) for user, role, kinds in session.execute(query)]
+
+
+def _kinds(choice: Sequence[str] | None, role: str) -> tuple[str, ...]:
+    return TOLD_BY_DEFAULT[role] if choice is None else tuple(choice)

@@ -1,0 +1,313 @@
+"""People are told: in the portal at once, and by mail over a real server on loopback."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask, current_app
+from flask.testing import FlaskClient
+from werkzeug.datastructures import MultiDict
+
+from portal.clock import DAY, HOUR, MINUTE, now
+from portal.delivery.health import Changed, Health, store
+from portal.errors import Invalid
+from portal.events import ingest
+from portal.extensions import db, writing
+from portal.models import Mail, Merchant, Notice, OperationsEntry, User, Webhook
+from portal.people import mail, notices
+from tests.conftest import on_both_databases
+from tests.factories import make_merchant, make_user, make_webhook
+from tests.mailbox import Mailbox
+from tests.receiver import Receiver
+
+HELD = Health(failures=20, failing_since=1, held_at=2, next_probe_at=3)
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    yield mailbox
+    mailbox.close()
+
+
+@pytest.fixture
+def settings(mailbox: Mailbox) -> dict[str, str]:
+    return {
+        "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
+        "MAIL_FROM": "Webhooks <hooks@example.com>",
+        "PUBLIC_URL": "https://hooks.example.com",
+    }
+
+
+def change(webhook: Webhook, before: Health, after: Health) -> None:
+    """What the engine does when attempts have changed a webhook's health."""
+    changed = Changed(
+        webhook.id, webhook.merchant_id, webhook.lane, before, after, webhook.updated_at, now()
+    )
+    with writing() as session:
+        store(session, changed, current_app.config["PORTAL"])
+
+
+def make_all_due() -> None:
+    with writing() as session:
+        session.execute(sa.update(Mail).values(next_attempt_at=now()))
+
+
+def send() -> int:
+    make_all_due()
+    return mail.send_due()
+
+
+def waiting() -> list[Mail]:
+    db.session.rollback()
+    return list(db.session.scalars(sa.select(Mail).order_by(Mail.id)))
+
+
+@on_both_databases
+def test_owners_and_editors_are_told_that_a_webhook_is_held_and_until_when(
+    merchant: Merchant, mailbox: Mailbox
+):
+    for role in ("owner", "editor", "viewer"):
+        make_user(role, merchant, email=f"{role}@example.com")
+    make_user("owner", make_merchant("bob"), email="bob@example.com")
+    webhook = make_webhook(merchant, "https://erp.example.com/hook/canary-9f3c7d", description="")
+    change(webhook, Health(), HELD)
+    assert send() == 2
+    assert sorted(mailbox.recipients) == ["editor@example.com", "owner@example.com"]
+    message = mailbox.messages[0]
+    assert message["Subject"] == "[alice's store] erp.example.com: deliveries are held"
+    assert message["From"] == "Webhooks <hooks@example.com>"
+    text = message.get_content()
+    assert "will be disabled on 1970-01-06T00:00:00Z" in text
+    assert f"https://hooks.example.com/m/alice/webhooks/{webhook.id}" in text
+    assert "https://hooks.example.com/account" in text
+    assert "canary" not in message.as_string()
+    assert waiting() == []
+    assert mail.send_due() == 0
+
+
+@on_both_databases
+def test_what_happens_together_is_told_in_one_mail(merchant: Merchant, mailbox: Mailbox):
+    make_user("owner", merchant, email="ann@example.com")
+    for number in range(mail.SHOWN_NOTICES + 3):
+        change(make_webhook(merchant, description=f"ERP {number}"), Health(), HELD)
+    assert mail.send_due() == 0, "a notice waits a moment for others"
+    assert send() == 1
+    (message,) = mailbox.messages
+    assert message["Subject"] == "[alice's store] 23 notices about webhooks"
+    assert "ERP 19: The last 20 attempts failed." in message.get_content()
+    assert "And 3 more: https://hooks.example.com/m/alice/" in message.get_content()
+
+
+def test_everyone_chooses_what_they_are_told(
+    merchant: Merchant, mailbox: Mailbox, signed_in: Callable[[str], FlaskClient]
+):
+    client = signed_in("viewer")
+    db.session.rollback()
+    user = db.session.scalars(sa.select(User)).one()
+    assert notices.chosen(user) == {merchant.id: ()}
+    form = MultiDict([("kinds", "disabled"), ("kinds", "recovered")])
+    assert client.post("/account/notices/alice", data=form).status_code == 303
+    page = client.get("/account").text
+    assert page.count(" checked") == 2
+    assert user.email in page
+    db.session.rollback()
+    webhook = make_webhook(merchant)
+    change(webhook, Health(), HELD)
+    change(webhook, HELD, Health())
+    assert send() == 1
+    assert "works again" in mailbox.messages[0]["Subject"]
+    assert client.post("/account/notices/alice", data={}).status_code == 303
+    change(webhook, HELD, Health())
+    assert waiting() == []
+
+
+def test_a_kind_that_does_not_exist_is_refused(merchant: Merchant):
+    user = make_user("owner", merchant)
+    with pytest.raises(Invalid):
+        notices.choose(user, merchant, ["held", "everything"])
+    assert set(notices.chosen(user)[merchant.id]) == set(notices.KINDS)
+
+
+def test_who_left_or_is_disabled_is_told_nothing(merchant: Merchant):
+    gone = make_user("owner", merchant)
+    gone.disable()
+    db.session.commit()
+    change(make_webhook(merchant), Health(), HELD)
+    assert waiting() == []
+
+
+@on_both_databases
+def test_a_webhook_that_will_be_disabled_within_a_day_is_told_of_once(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    moment, config = now(), current_app.config["PORTAL"]
+    late = moment - (config.disable_after_days - 1) * DAY - HOUR
+    make_webhook(merchant, held_at=late, failing_since=late, failures=90)
+    soon = moment - (config.disable_after_days - 1) * DAY + HOUR
+    make_webhook(merchant, held_at=soon, failing_since=soon, failures=90)
+    make_webhook(merchant, held_at=late, failing_since=late, enabled=False)
+    assert notices.warn_of_ends() == 1
+    assert notices.warn_of_ends() == 0
+    notice = db.session.scalars(sa.select(Notice)).one()
+    assert notice.kind == "ending"
+    assert send() == 1
+    assert "will be disabled on" in mailbox.messages[0].get_content()
+    assert notices.warn_of_ends(moment + 3 * HOUR) == 1
+
+
+@pytest.mark.parametrize("settings", [{}], ids=["no mail"])
+def test_without_a_server_the_portal_tells_and_no_mail_piles_up(
+    app: Flask, merchant: Merchant, signed_in: Callable[[str], FlaskClient]
+):
+    client = signed_in("owner")
+    db.session.rollback()
+    change(make_webhook(merchant), Health(), HELD)
+    assert waiting() == []
+    assert "The last 20 attempts failed." in client.get("/m/alice/").text
+    assert "sends no mail yet" in client.get("/account").text
+
+
+def test_names_cannot_write_headers(merchant: Merchant, mailbox: Mailbox):
+    merchant.name = "Ann\r\nBcc: eve@example.com\r\n\r\n<b>Pay</b>"
+    db.session.commit()
+    make_user("owner", merchant, email="ann@example.com")
+    for _ in range(2):
+        change(make_webhook(merchant, description="x\nBcc: eve@example.com\u2028y"), Health(), HELD)
+    change(make_webhook(make_merchant("bob")), Health(), HELD)
+    assert send() == 1
+    make_user("owner", merchant, email="zoe@example.com")
+    change(make_webhook(merchant, description="x\r\nBcc: eve@example.com"), Health(), HELD)
+    assert send() == 2
+    for message in mailbox.messages:
+        assert message["Bcc"] is None
+        assert set(message.keys()) == {
+            "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type",
+            "Content-Transfer-Encoding", "MIME-Version",
+        }
+    assert "eve@example.com" not in mailbox.recipients
+
+
+def test_a_mail_in_the_database_cannot_be_read(merchant: Merchant):
+    make_user("owner", merchant)
+    change(make_webhook(merchant, description="Canary"), Health(), HELD)
+    assert "Canary" not in waiting()[0].body_token
+
+
+@on_both_databases
+def test_a_server_that_is_busy_is_tried_again_later_with_the_same_message(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    mailbox.answers = {"DATA": "451 try later"}
+    assert send() == 0
+    (kept,) = waiting()
+    assert (kept.attempts, kept.last_error) == (1, "451 try later")
+    assert now() < kept.next_attempt_at <= now() + mail.RETRIES[0]
+    assert mail.send_due() == 0
+    mailbox.answers = {}
+    assert send() == 1
+    assert waiting() == []
+
+
+def test_a_server_that_is_away_is_given_up_in_the_end_and_the_operations_log_says_so(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    mailbox.close()
+    for _ in range(len(mail.RETRIES)):
+        assert send() == 0
+    assert len(waiting()) == 1
+    send()
+    assert waiting() == []
+    entry = db.session.scalars(sa.select(OperationsEntry)).one()
+    assert entry.message.startswith("Gave up telling ann@example.com “[alice's store] ERP:")
+    assert "refused" in entry.message
+
+
+def test_an_address_that_does_not_exist_keeps_nobody_else_waiting(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    mailbox.answers = {"RCPT": "550 no such user"}
+    assert send() == 0
+    assert waiting() == []
+    assert "550 no such user" in db.session.scalars(sa.select(OperationsEntry)).one().message
+
+
+def test_a_server_that_hangs_holds_the_worker_for_seconds_only(
+    merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(5):
+        make_user("owner", merchant, email=f"ann{number}@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    monkeypatch.setattr(mail, "TIMEOUT_SECONDS", 0.3)
+    mailbox.delay = 2
+    make_all_due()
+    started = now()
+    assert mail.send_due() == 0
+    assert now() - started < 1.5 * 1_000_000
+    assert {row.attempts for row in waiting()} == {1}
+
+
+def test_a_worker_killed_while_sending_delays_a_mail_and_loses_none(
+    merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mail, "_send", die)
+        with pytest.raises(KeyboardInterrupt):
+            send()
+    (kept,) = waiting()
+    assert 0 < kept.next_attempt_at - now() <= 5 * MINUTE
+    assert mail.send_due() == 0, "another worker leaves it alone meanwhile"
+    assert send() == 1
+
+
+def test_a_password_is_not_sent_without_tls_over_a_network(
+    app: Flask, merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    make_user("owner", merchant)
+    change(make_webhook(merchant), Health(), HELD)
+    url = f"smtp://ann:secret%20word@127.0.0.1:{mailbox.port}"
+    config = dataclasses.replace(app.config["PORTAL"], smtp_url=url)
+    monkeypatch.setitem(app.config, "PORTAL", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(mail, "_is_this_machine", lambda _host: False)
+        assert send() == 0
+    assert not any(command.startswith("AUTH") for command in mailbox.commands)
+    assert "offers no TLS" in (waiting()[0].last_error or "")
+    assert send() == 1
+    assert any(command.startswith("AUTH PLAIN") for command in mailbox.commands)
+
+
+@pytest.mark.engine
+def test_the_running_workers_hold_a_failing_webhook_and_mail_its_owner(
+    merchant: Merchant, mailbox: Mailbox, receiver: Receiver,
+    processes: Callable[..., subprocess.Popen[bytes]], wait_for: Callable[..., None],
+):
+    make_user("owner", merchant, email="ann@example.com")
+    make_webhook(merchant, receiver.url(), description="Warehouse")
+    receiver.always = 500
+    for part in ("deliver", "maintenance"):
+        processes("worker.py", "--part", part)
+    event = {"type": "order.created", "object_id": "1000", "data": {}}
+    ingest.ingest_events(merchant, [event] * 25, batch=True)
+    wait_for(waiting, seconds=30)
+    make_all_due()
+    processes("worker.py", "--part", "cron")
+    wait_for(lambda: mailbox.messages, seconds=40)
+    assert "Warehouse: deliveries are held" in mailbox.messages[0]["Subject"]

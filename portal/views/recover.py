@@ -122,16 +122,18 @@ def _page(typed: dict[str, str], error: Invalid | None = None) -> Response:
             wanted = _wanted(DISCARD if held else SEND, typed)
             since = wanted.since
             counts[wanted.action] = selection.count(g.merchant.id, wanted)
-            # What is held is sent by the webhook, all of it.
-            if held and not {"since", "until", "type", "error", "status"} & typed.keys():
-                counts[SEND] = selection.count(g.merchant.id, _wanted(SEND, typed))
+            if held:
+                counts[SEND] = selection.count(g.merchant.id, _wanted(SEND, _whole(typed)))
         except Invalid as wrong:
             errors = wrong.by_field()
+    # "24h" is the moment that was counted from.
+    exact = typed if since is None else typed | {"since": f"{since / SECOND:.6f}"}
     response = rendering.render(
         "recover/index.html", "recover/_wanted.html", 422 if errors else 200, typed=typed,
         errors=errors, counts=counts, choices=webhooks, recoveries=recovery.latest(g.merchant.id),
         names=_names(), event_types=sorted(catalogue.known_types(g.merchant.id)),
-        asked=_as_asked(typed, since), off=_disabled(webhooks, typed),
+        asked={SEND: _whole(typed) if held else exact, DISCARD: exact},
+        off=_disabled(webhooks, typed),
     )
     if rendering.wants_fragment():
         response.headers["HX-Push-Url"] = _address(typed)
@@ -142,9 +144,9 @@ def _address(typed: dict[str, Any]) -> str:
     return url_for("recover.index", slug=g.merchant.slug, **typed)
 
 
-def _as_asked(typed: dict[str, str], since: int | None) -> dict[str, str]:
-    """The filters as the buttons send them: "24h" is the moment that was counted from."""
-    return typed if since is None else typed | {"since": f"{since / SECOND:.6f}"}
+def _whole(typed: dict[str, str]) -> dict[str, str]:
+    """The filters without what narrows: a webhook sends all that it holds."""
+    return {name: text for name, text in typed.items() if name in ("state", "webhook_id")}
 
 
 def _disabled(webhooks: list[Any], typed: dict[str, str]) -> list[Any]:

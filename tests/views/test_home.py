@@ -142,8 +142,8 @@ def test_the_charts_numbers_stand_in_a_table_too(signed_in: SignIn, merchant: Me
     factories.make_attempt(delivery, 503)
     page = signed_in("viewer").get("/m/alice/").text
     assert "Show the numbers" in page
-    assert "1 succeeded, 1 failed" in page
-    assert '<td class="number">50 %</td>' in page
+    assert "1 succeeded and 1 failed in 24 hours" in page
+    assert "<td>1</td><td>1</td><td>1</td><td>50 %</td>" in page
 
 
 def test_what_needs_attention_has_a_next_step(signed_in: SignIn, merchant: Merchant) -> None:

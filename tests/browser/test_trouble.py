@@ -20,10 +20,11 @@ def test_a_failing_target_is_noticed_understood_mended_and_recovers(
     page.goto(f"/m/{store.slug}/")
     expect(page.get_by_role("status").filter(has_text="Orders to the ERP").first).to_be_visible()
     attention = page.get_by_role("region", name="Needs attention")
-    expect(attention.locator("tbody tr")).to_have_count(1)
+    expect(attention.get_by_role("listitem")).to_have_count(1)
 
     # Understood: the attempt shows what came back.
-    page.locator("#live tbody tr").filter(has_text="500").first.get_by_role("link").first.click()
+    attempts = page.get_by_role("region", name="Recent attempts")
+    attempts.get_by_role("row").filter(has_text="500").first.get_by_role("link").first.click()
     expect(page.get_by_role("region", name="Response body")).to_have_text("table orders is locked")
 
     # Mended: another address, and the held ones are sent there.

@@ -39,6 +39,9 @@ def create_app(config: Config | None = None) -> Flask:
         MAX_CONTENT_LENGTH=16 * 1024 * 1024,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
         SESSION_COOKIE_NAME="portal_session",
+        # A fragment that answers late must not bring back the session from before a save: what
+        # the save had to say would be lost. A sign-in ends by its age, whatever is asked.
+        SESSION_REFRESH_EACH_REQUEST=False,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
         WTF_CSRF_TIME_LIMIT=None,

@@ -54,7 +54,8 @@ def test_from_the_first_sign_in_to_a_second_attempt(
     expect(result.get_by_role("region", name="Body of the answer")).to_have_text("ok")
     assert receiver.ledger[-1].path == "/orders?shop=north+%26+south"
     # The table of attempts has it without a reload.
-    expect(page.locator("#activity tbody tr")).to_have_count(1)
+    attempts = page.get_by_role("region", name="Recent attempts").locator("tbody tr")
+    expect(attempts).to_have_count(1)
 
     event_id = live.send_order(store)
     wait_for(lambda: event_id in receiver.ids())
@@ -63,8 +64,8 @@ def test_from_the_first_sign_in_to_a_second_attempt(
     assert sent.headers["X-Order"] == "1042"
     assert list(json.loads(sent.body)) == list(body)
 
-    expect(page.locator("#activity tbody tr")).to_have_count(2)
-    page.locator("#activity tbody tr").first.get_by_role("link").first.click()
+    expect(attempts).to_have_count(2)
+    attempts.first.get_by_role("link").first.click()
     expect(page.get_by_role("heading", name="Attempt 1")).to_be_visible()
     expect(page.get_by_role("region", name="Response body")).to_have_text("ok")
     page.get_by_role("button", name="Send again").click()

@@ -258,3 +258,14 @@ def test_vendored_files_are_what_was_vendored() -> None:
         digest, name = line.split()
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest
         assert (vendor / name).parent.joinpath("LICENSE").exists()
+
+
+def test_a_page_or_part_that_changes_nothing_leaves_the_session_cookie_alone(
+    merchant: Merchant, signed_in: SignIn
+) -> None:
+    # A part that answers after a save would otherwise bring back the session from before it.
+    client = signed_in("owner")
+    address = f"/m/{merchant.slug}/events"
+    client.get(address)
+    for headers in ({}, PART):
+        assert "Set-Cookie" not in client.get(address, headers=headers).headers

@@ -128,7 +128,7 @@ class PortalWorker(SimpleWorker):
         for execution in list(self.executions.values()):
             try:
                 self.maintain_heartbeats(execution.job, execution)
-            except (RedisError, NotServed, NoSuchJobError) as error:
+            except (RedisError, NoSuchJobError) as error:
                 # Redis is away, or was wiped; the lane's lease is in the database.
                 _log.warning("RQ was not told of the drain: %s", error)
 

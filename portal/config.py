@@ -192,7 +192,7 @@ SETTINGS: tuple[Setting, ...] = (
         "address or a link, shown in the portal."
     ),
     Setting(
-        "SMTP_URL", "", _smtp_url, "Server that sends notices and invitations: "
+        "SMTP_URL", "", _smtp_url, "Server that sends notices by mail: "
         "smtp://user:password@host:587 (TLS by STARTTLS) or smtps://…:465. Empty: no mail."
     ),
     Setting(

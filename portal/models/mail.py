@@ -22,7 +22,7 @@ class Mail(Base):
     """Of a notice: those of one merchant to one address are sent as one message."""
     subject: Mapped[str] = mapped_column(sa.String(300))
     body_token: Mapped[str] = mapped_column(sa.Text)
-    """Encrypted, since an invitation holds a link that lets its reader in."""
+    """Encrypted: what a mail says of a webhook is for its reader alone."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     next_attempt_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
     attempts: Mapped[int] = mapped_column(default=0)

@@ -70,11 +70,12 @@ def test_a_webhook_gets_no_more_requests_a_second_than_it_allows(
 
 @on_both_databases
 def test_the_events_of_a_record_arrive_in_their_order_and_a_failure_holds_only_its_record(
-    merchant: Merchant, receiver: Receiver
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     # The retry comes long after the other records are through, on slow machines too.
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 5.0)
     make_webhook(
-        merchant, receiver.url(), ordered=True, max_in_flight=8, retry_schedule=[0, 4]
+        merchant, receiver.url(), ordered=True, max_in_flight=8, retry_schedule=[0, 3]
     )
     receiver.delay = 0.02
     receiver.will_answer([500])

@@ -27,6 +27,8 @@ SETTLED = 4 * MINUTE
 more for clocks that differ."""
 BATCH = 20_000
 """Rows of a log that are counted at once, for which no write lock is held."""
+LATE = HOUR
+"""How late after the clock was set back a run may come, and still count anew all since then."""
 RUN_SECONDS = 30.0
 """A run ends after this, and the next goes on from there."""
 
@@ -128,7 +130,8 @@ def _counted_until(horizon: int) -> int:
             )
             return start
         # The clock was set back: what is logged from now on lies before what is counted.
-        start = horizon - horizon % HOUR
+        start = horizon - LATE
+        start -= start % HOUR
         for model in (AttemptCount, EventCount):
             session.execute(sa.delete(model).where(model.starts_at >= start))
         session.execute(sa.update(CountedUntil).values(moment=start))

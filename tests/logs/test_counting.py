@@ -189,8 +189,11 @@ def test_tests_are_not_counted(merchant: Merchant, delivery: Delivery):
     assert counted() == (1, 0, 0)
 
 
-def test_what_happens_after_the_clock_was_set_back_is_counted(delivery: Delivery):
-    moment = now()
+@pytest.mark.parametrize("into_the_hour", [30 * SECOND, 30 * MINUTE, HOUR - 30 * SECOND])
+def test_what_happens_after_the_clock_was_set_back_is_counted(
+    delivery: Delivery, into_the_hour: int
+):
+    moment = now() - now() % HOUR - HOUR + into_the_hour
     tried(delivery, moment - MINUTE)
     counting.count_new(moment + HOUR)
     tried(delivery, moment)

@@ -20,6 +20,8 @@ QUIET_HOURS = 3
 """A silence shorter than this is none."""
 BUSY_HOURS = 24
 """What was busy in fewer hours of a week has no habit that it could break."""
+LOOKED_BACK = 9 * DAY
+"""How old the last sign of life may be: what was silent for longer is no news."""
 HELD, FAILING, DISABLED, SILENT = "held", "failing", "disabled", "silent"
 _ORDER = (HELD, DISABLED, FAILING, SILENT)
 
@@ -101,40 +103,58 @@ def _since(webhook: Webhook) -> int | None:
 
 def _silences(merchant_id: int, webhooks: Mapping[str, Webhook]) -> list[Concern]:
     moment = now()
-    active = _active_hours(merchant_id, moment - 9 * DAY)
-    nothing_since = quiet_since(active.pop(None), moment)
+    hours = db.session.scalars(
+        sa.select(EventCount.starts_at).where(
+            EventCount.merchant_id == merchant_id, EventCount.starts_at >= moment - LOOKED_BACK
+        )
+    )
+    nothing_since = quiet_since(set(hours), moment)
     if nothing_since is not None and not _has_event_since(merchant_id, nothing_since):
         # Then no webhook can have had anything to send.
         return [Concern(SILENT, None, nothing_since)]
     found = []
-    for webhook_id, hours in active.items():
-        webhook = webhooks.get(webhook_id or "")
-        since = quiet_since(hours, moment)
-        if webhook is None or webhook.state != "enabled" or since is None:
+    for webhook_id in _quiet_webhooks(merchant_id, moment):
+        webhook = webhooks.get(webhook_id)
+        if webhook is None or webhook.state != "enabled":
             continue
-        if not _has_attempt_since(webhook, since):
+        since = quiet_since(_active_hours(webhook, moment - LOOKED_BACK), moment)
+        if since is not None and not _has_attempt_since(webhook, since):
             found.append(Concern(SILENT, webhook, since))
     return found
 
 
-def _active_hours(merchant_id: int, since: int) -> dict[str | None, set[int]]:
-    """The hours in which each webhook had attempts and, under None, the merchant events; as far
-    as they are counted."""
-    found: dict[str | None, set[int]] = {None: set()}
-    for webhook_id, starts_at in db.session.execute(
-        sa.select(AttemptCount.webhook_id, AttemptCount.starts_at)
-        .where(AttemptCount.merchant_id == merchant_id, AttemptCount.starts_at >= since)
-        .distinct()
-    ):
-        found.setdefault(webhook_id, set()).add(starts_at)
-    found[None].update(
+def _quiet_webhooks(merchant_id: int, moment: int) -> list[str]:
+    """Webhooks that had attempts and now none for QUIET_HOURS: few, so that only their hours are
+    read."""
+    last = (
+        sa.select(sa.func.max(AttemptCount.starts_at))
+        .where(AttemptCount.merchant_id == merchant_id, AttemptCount.webhook_id == Webhook.id)
+        .correlate(Webhook)
+        .scalar_subquery()
+    )
+    return [
+        webhook_id
+        for webhook_id, starts_at in db.session.execute(
+            sa.select(Webhook.id, last).where(
+                Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
+            )
+        )
+        if starts_at is not None
+        and moment - LOOKED_BACK < starts_at < moment - QUIET_HOURS * HOUR
+    ]
+
+
+def _active_hours(webhook: Webhook, since: int) -> set[int]:
+    """The hours in which a webhook had attempts, as far as they are counted."""
+    return set(
         db.session.scalars(
-            sa.select(EventCount.starts_at).where(
-                EventCount.merchant_id == merchant_id, EventCount.starts_at >= since
+            sa.select(AttemptCount.starts_at).where(
+                AttemptCount.merchant_id == webhook.merchant_id,
+                AttemptCount.webhook_id == webhook.id,
+                AttemptCount.starts_at >= since,
             )
         )
     )
-    return found
 
 
 def _has_event_since(merchant_id: int, moment: int) -> bool:

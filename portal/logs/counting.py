@@ -21,6 +21,7 @@ from portal.logs import durations
 from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount
 from portal.models.delivery import TEST
+from portal.models.statistics import ALL
 
 SETTLED = 4 * MINUTE
 """An attempt is in the log 3 minutes after it began (the longest timeout, and the commit); a minute
@@ -183,13 +184,25 @@ def _store(
         )
         if moved.rowcount != 1:  # type: ignore[attr-defined]
             return False
-        _add(session, table(AttemptCount), attempts, ("attempts", "successes"))
-        _add(session, table(EventCount), events, ("events",))
+        counts = [dict(row._mapping) for row in attempts]
+        _add(session, table(AttemptCount), counts + _together(counts), ("attempts", "successes"))
+        _add(session, table(EventCount), [dict(row._mapping) for row in events], ("events",))
     return True
 
 
+def _together(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same counts, of all webhooks of a merchant."""
+    sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for count in counts:
+        key = (count["merchant_id"], count["starts_at"], count["took"])
+        found = sums.setdefault(key, count | {"webhook_id": ALL, "attempts": 0, "successes": 0})
+        found["attempts"] += count["attempts"]
+        found["successes"] += count["successes"]
+    return list(sums.values())
+
+
 def _add(
-    session: scoped_session[Any], counts: sa.Table, rows: Sequence[sa.Row[Any]],
+    session: scoped_session[Any], counts: sa.Table, rows: list[dict[str, Any]],
     numbers: tuple[str, ...],
 ) -> None:
     if not rows:
@@ -200,7 +213,7 @@ def _add(
             index_elements=list(counts.primary_key),
             set_={name: counts.c[name] + insert.excluded[name] for name in numbers},
         ),
-        [dict(row._mapping) for row in rows],
+        rows,
     )
 
 

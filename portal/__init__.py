@@ -13,6 +13,7 @@ from portal.config import Config, load_config
 from portal.extensions import (
     csrf,
     db,
+    engine_settings,
     limiter,
     limiter_settings,
     login,
@@ -35,7 +36,7 @@ def create_app(config: Config | None = None) -> Flask:
         SECRET_KEY=config.secret_keys[0],
         SECRET_KEY_FALLBACKS=list(config.secret_keys[1:]),
         SQLALCHEMY_DATABASE_URI=config.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},
+        SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url),
         MAX_CONTENT_LENGTH=16 * 1024 * 1024,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
         SESSION_COOKIE_NAME="portal_session",

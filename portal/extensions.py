@@ -27,6 +27,12 @@ from portal.errors import Unavailable
 
 LOCK_WAIT_MS = 5_000
 """How long a SQLite writer waits for another before the request answers 503."""
+GONE_SECONDS = 6
+"""How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
+then a request waits for its 503, and a dead worker's locks hold its lanes."""
+CONNECT_SECONDS = 3
+STOPPED_SECONDS = 30
+"""How long a process that was stopped in the middle of a transaction keeps its locks."""
 
 
 class Base(DeclarativeBase):
@@ -137,11 +143,39 @@ def is_temporary(error: DBAPIError) -> bool:
     )
 
 
+def engine_settings(database_url: str) -> dict[str, Any]:
+    """SQLAlchemy's settings for a PORTAL_DATABASE_URL."""
+    settings: dict[str, Any] = {"pool_pre_ping": True}
+    if database_url.startswith("postgresql"):
+        settings["connect_args"] = {
+            "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": GONE_SECONDS * 1_000,
+            "keepalives_idle": GONE_SECONDS // 3, "keepalives_interval": GONE_SECONDS // 3,
+            "keepalives_count": 2,
+        }
+    return settings
+
+
 def prepare_engine(engine: Engine) -> None:
-    """Make SQLite durable and fit for many processes; PostgreSQL needs nothing."""
-    if engine.dialect.name != "sqlite":
+    """Make the database fit for many processes that may end or vanish at any moment, and SQLite
+    durable."""
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
         return
 
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The server's side of what engine_settings() asks of ours.
+        connection.execute(
+            f"SET tcp_user_timeout = {GONE_SECONDS * 1_000};"
+            f"SET tcp_keepalives_idle = {GONE_SECONDS // 3};"
+            f"SET tcp_keepalives_interval = {GONE_SECONDS // 3};"
+            "SET tcp_keepalives_count = 2;"
+            f"SET idle_in_transaction_session_timeout = {STOPPED_SECONDS * 1_000}"
+        )
+        connection.commit()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None

@@ -27,7 +27,8 @@ class Receiver:
     always give theirs. `delay` is in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.ledger: list[Received] = []
         self.answers: list[int | tuple[int, dict[str, str], bytes]] = []
         self.always: int | tuple[int, dict[str, str], bytes] = 200
@@ -66,7 +67,7 @@ class Receiver:
             def handle_error(self, *_: object) -> None:
                 """A sender that was killed is no news."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -76,7 +77,7 @@ class Receiver:
 
     def url(self, path: str = "/hook") -> str:
         """The address of a path of it."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self._host}:{self.port}{path}"
 
     def ids(self) -> list[str]:
         """The event ID of each request, in the order in which they came."""

@@ -63,10 +63,13 @@ def _free(moment: int) -> sa.ColumnElement[bool]:
 def lease(lane: int, owner: str) -> int | None:
     """Take a lane that nobody owns; its fencing token, or None when it is owned."""
     moment = now()
+    # An owner whose lease has ended may hold the row in a transaction that goes on, or that its
+    # machine left behind; a drain that waited for it would let its own lanes go.
+    free = sa.select(_lane.c.id).where(_lane.c.id == lane, _free(moment))
     with writing() as session:
         return session.scalar(
             sa.update(_lane)
-            .where(_lane.c.id == lane, _free(moment))
+            .where(_lane.c.id == free.with_for_update(skip_locked=True).scalar_subquery())
             .values(owner=owner, token=_lane.c.token + 1, leased_until=moment + LEASE)
             .returning(_lane.c.token)
         )

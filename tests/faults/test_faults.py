@@ -52,7 +52,7 @@ def test_a_worker_killed_after_the_answer_and_before_the_commit(world: Make):
     portal.receiver.delay = 0.5
     ids = send(portal, 20)
     portal.wait(lambda: len(portal.receiver.ledger) >= 10, 20)
-    with _nothing_can_be_logged(portal):
+    with nothing_can_be_logged(portal):
         # Every answer comes in meanwhile.
         time.sleep(1.5)
         assert not portal.rows("SELECT 1 FROM attempt")
@@ -66,7 +66,7 @@ def test_a_worker_killed_after_the_answer_and_before_the_commit(world: Make):
 
 
 @contextlib.contextmanager
-def _nothing_can_be_logged(portal: World) -> Iterator[None]:
+def nothing_can_be_logged(portal: World) -> Iterator[None]:
     url = portal.environment["PORTAL_DATABASE_URL"]
     if url.startswith("sqlite"):
         lock = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
@@ -200,10 +200,10 @@ def test_events_that_come_while_redis_is_away_are_delivered_meanwhile(
 @on_both_databases
 def test_two_sweepers_and_two_crons(world: Make):
     """F9: one owner a lane, one attempt at a time."""
-    portal = world("valkey", "web", "worker-1", "worker-2", "worker-3", "maintenance", "cron")
-    for name in ("maintenance-2", "cron-2"):
-        portal.parts[name] = portal.parts.pop(name.removesuffix("-2"))
-        portal.start(name.removesuffix("-2"))
+    portal = world(
+        "valkey", "web", "worker-1", "worker-2", "worker-3", "maintenance-1", "maintenance-2",
+        "cron-1", "cron-2",
+    )
     portal.webhook(max_in_flight=1)
     portal.receiver.delay = 0.02
     ids = send(portal, 150)

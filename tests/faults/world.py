@@ -31,6 +31,7 @@ from portal.delivery import lanes
 from portal.extensions import db
 from portal.models import ApiKey
 from tests import factories
+from tests.faults.machines import FRONT, STORE, WORLD, Machines
 from tests.faults.postgres import Postgres
 from tests.receiver import Receiver
 
@@ -47,20 +48,29 @@ class World:
     """Web, workers, maintenance, cron, Valkey and, when `database` is "postgresql", a server of
     that as processes of their own; parts by name. Everything they store is in `directory`."""
 
-    def __init__(self, directory: Path, database: str = "sqlite", **settings: str):
+    def __init__(
+        self, directory: Path, database: str = "sqlite", machines: Machines | None = None,
+        **settings: str,
+    ):
         self.directory = directory
-        self.port = free_port()
-        self.receiver = Receiver()
-        self._socket = directory / "valkey.sock"
+        self.machines = machines
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
-        self.postgres = Postgres(directory) if database == "postgresql" else None
+        self.port = free_port()
+        self.host = machines.address(FRONT) if machines else "127.0.0.1"
+        self.receiver = Receiver(machines.address(WORLD) if machines else "127.0.0.1")
+        store, network = (
+            (machines.address(STORE), machines.network) if machines else ("", "127.0.0.1/32")
+        )
+        self._socket = directory / "valkey.sock"
+        self._redis_url = f"redis://{store}:6379" if store else f"unix://{self._socket}"
+        self.postgres = Postgres(directory, store, network) if database == "postgresql" else None
         self.environment = {
             "PORTAL_DATA_DIR": str(directory / "data"),
             "PORTAL_DATABASE_URL": (
                 self.postgres.url if self.postgres else f"sqlite:///{directory / 'portal.db'}"
             ),
-            "PORTAL_REDIS_URL": f"unix://{self._socket}", "PORTAL_SWEEP_SECONDS": "1",
-            "PORTAL_LANES": "2", "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+            "PORTAL_REDIS_URL": self._redis_url, "PORTAL_SWEEP_SECONDS": "1",
+            "PORTAL_LANES": "2", "PORTAL_EGRESS_ALLOW": network,
             "PORTAL_SECRET_KEY": "a secret key for faults that is long enough",
             "PORTAL_RETRY_SCHEDULE": "0 1 1 2 2 3 3 5 5 8 8 8", "PORTAL_TIMEOUT_SECONDS": "3",
             "PORTAL_HOLD_AFTER_FAILURES": "10000", "PORTAL_LOG_LEVEL": "ERROR",
@@ -81,8 +91,8 @@ class World:
     # -- parts ------------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
-        """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`; all without names.
-        (`postgres` runs from the beginning.)"""
+        """Start parts: `valkey`, `web`, `worker-1`…, `maintenance`, `cron`, `cron-2`…; all without
+        names. (`postgres` runs from the beginning.)"""
         for name in names or ("valkey", "web", "worker-1", "worker-2", "maintenance", "cron"):
             self._spawn(name)
             if name == "postgres":
@@ -93,11 +103,16 @@ class World:
                 self.wait(self._web_answers, 30)
 
     def _spawn(self, name: str) -> None:
+        command, environment = self._command(name), os.environ | self.environment
+        user = self.postgres.user if self.postgres and name == "postgres" else None
+        if self.machines:
+            command = self.machines.inside(name, command, user)
+            environment |= self.machines.environment(name)
+            user = None
         with (self.directory / f"{name}.log").open("ab") as log:
             self.parts[name] = subprocess.Popen(
-                self._command(name), cwd=ROOT, env=os.environ | self.environment,
-                stdout=log, stderr=log, start_new_session=True,
-                user=self.postgres.user if self.postgres and name == "postgres" else None,
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log,
+                start_new_session=True, user=user,
             )
 
     def _command(self, name: str) -> list[str]:
@@ -105,19 +120,23 @@ class World:
             assert self.postgres is not None
             return self.postgres.command
         if name == "valkey":
+            listen = ["--port", "0", "--unixsocket", str(self._socket)]
+            if self.machines:
+                listen = ["--bind", self.machines.address(STORE), "--protected-mode", "no"]
             return [
-                str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket),
-                "--save", "", "--appendonly", "yes", "--dir", str(self.directory),
+                str(get_binary_path()), *listen, "--save", "", "--appendonly", "yes",
+                "--dir", str(self.directory),
             ]
         if name == "web":
             return [
-                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
+                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", self.host,
                 "--port", str(self.port), "--workers", "1", "--blocking-threads", "8", "--no-ws",
                 "--log-level", "error", "wsgi:app",
             ]
         if name == "clean-up":
             return [sys.executable, "-m", "portal.cli", "retention", "run"]
-        part = "deliver" if name.startswith("worker") else name
+        kind = name.partition("-")[0]
+        part = "deliver" if kind == "worker" else kind
         return [sys.executable, "worker.py", "--part", part, "--processes", "1"]
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -149,7 +168,7 @@ class World:
     @property
     def redis(self) -> Redis:
         """A connection for the test itself."""
-        return Redis.from_url(f"unix://{self._socket}", socket_timeout=2)
+        return Redis.from_url(self._redis_url, socket_timeout=2)
 
     def _database_answers(self) -> bool:
         if self.parts["postgres"].poll() is not None:
@@ -176,7 +195,7 @@ class World:
 
     def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
         """Status and content of an answer. Raises OSError when there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=15)
         try:
             connection.request(
                 method, path, None if content is None else json.dumps(content),

@@ -165,7 +165,14 @@ def run_worker(queue: str) -> None:
     """Work on one queue until told to stop."""
     app = create_app()
     with app.app_context():
-        lanes.prepare_lanes()
+        while True:
+            try:
+                lanes.prepare_lanes()
+                break
+            except Unavailable as error:
+                # After a power cut the database may come up later than its workers.
+                _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
+                time.sleep(AGAIN_SECONDS)
         PortalWorker(queue, queues.blocking_client()).serve()
 
 

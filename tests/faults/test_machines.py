@@ -128,6 +128,7 @@ def test_a_store_that_cannot_be_reached_is_a_503_within_seconds(portal: World):
     assert portal.machines is not None
     portal.webhook()
     ids = send(portal, 5)
+    portal.judge(ids)
     portal.machines.unplug(STORE)
     found: list[tuple[float, int]] = []
 
@@ -146,4 +147,5 @@ def test_a_store_that_cannot_be_reached_is_a_503_within_seconds(portal: World):
     assert {status for _, status in found} == {503}
     assert max(seconds for seconds, _ in found) < 14
     portal.wait(lambda: portal.call("POST", "/api/v1/events", ORDER)[0] == 202, 30)
-    portal.judge(ids)
+    portal.judge(ids | send(portal, 5))
+    assert portal.running() == portal.parts.keys(), "nothing ends because the store is away"

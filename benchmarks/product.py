@@ -233,7 +233,7 @@ def backlog(stand: Stand, deliveries: int) -> Row:
                 else:
                     moments.append(moment)
             if moments:
-                (answer,) = ingest.ingest_events(other, [order(1)], batch=False)
+                (answer,) = ingest.ingest_events(other.id, [order(1)], batch=False)
                 accepted[answer.id] = time.time_ns() // 1_000
                 db.session.rollback()
             time.sleep(0.05)

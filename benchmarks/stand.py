@@ -170,7 +170,7 @@ class Stand:
         owed = 0
         for start in range(0, events, 500):
             answers = ingest.ingest_events(
-                merchant or self.merchant,
+                (merchant or self.merchant).id,
                 [order(start + number) for number in range(min(500, events - start))], batch=True,
             )
             owed += sum(answer.deliveries for answer in answers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
@@ -28,7 +29,13 @@ def to_datetime(moment: int) -> datetime:
 
 def iso(moment: int) -> str:
     """Unix microseconds as ISO 8601 with a zone, whole seconds: `2025-11-23T20:33:20Z`."""
-    return to_datetime(moment - moment % SECOND).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _iso(moment // SECOND)
+
+
+@lru_cache(maxsize=1_024)
+def _iso(seconds: int) -> str:
+    # A batch has thousands of moments in few seconds.
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def unix(moment: int | None) -> int | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from portal.errors import Malformed
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 300
+
+_CONTAINERS = (dict, list)
+_UNSAFE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+"""Only escapes can bring in a NUL or half of a surrogate pair: UTF-8 and JSON refuse them bare."""
 
 
 class _Refused(ValueError):
@@ -39,9 +44,11 @@ def parse(raw: bytes) -> Any:
         ) from None
     except RecursionError:
         raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
-    # Few brackets and no escapes: nothing to walk, which is the common case.
-    if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
-        _check(value)
+    # Most bodies have few brackets and none of these escapes, and need no second look.
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)
+    if _UNSAFE_ESCAPE.search(text):
+        _check_texts(value)
     return value
 
 
@@ -53,20 +60,31 @@ def dump(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
-def _check(value: Any) -> None:
-    pending = [(value, 1)]
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) in _CONTAINERS
+        ]
+        if not level:
+            return
+    raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _check_texts(value: Any) -> None:
+    pending = [value]
     while pending:
-        item, depth = pending.pop()
+        item = pending.pop()
         if isinstance(item, str):
             _check_text(item)
-        elif isinstance(item, dict | list):
-            if depth > MAX_DEPTH:
-                raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
-            if isinstance(item, dict):
-                for key in item:
-                    _check_text(key)
-                item = list(item.values())
-            pending.extend((child, depth + 1) for child in item)
+        elif isinstance(item, dict):
+            pending.extend(item)
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
 
 
 def _check_text(text: str) -> None:

@@ -45,7 +45,7 @@ def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def send(merchant: Merchant, **fields: Any) -> str:
-    (answer,) = ingest.ingest_events(merchant, [ORDER | fields], batch=False)
+    (answer,) = ingest.ingest_events(merchant.id, [ORDER | fields], batch=False)
     return answer.id
 
 
@@ -338,7 +338,7 @@ def test_a_thousand_events_for_three_webhooks_all_arrive_once(
     for _ in range(3):
         make_webhook(merchant, receiver.url())
     events = [ORDER | {"object_id": str(number)} for number in range(1_000)]
-    ingest.ingest_events(merchant, events, batch=True)
+    ingest.ingest_events(merchant.id, events, batch=True)
     drain.drain(0)
     assert len(receiver.ledger) == 3_000
     assert len(set(receiver.ids())) == 1_000

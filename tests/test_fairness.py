@@ -31,7 +31,7 @@ def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def send(merchant: Merchant, *events: dict[str, Any]) -> list[str]:
     answers = ingest.ingest_events(
-        merchant, [{"type": "order.updated"} | event for event in events], batch=True
+        merchant.id, [{"type": "order.updated"} | event for event in events], batch=True
     )
     return [answer.id for answer in answers]
 

@@ -28,7 +28,7 @@ ORDER = {
 
 
 def send(merchant: Merchant, *events: Any, batch: bool = False) -> list[ingest.Accepted]:
-    return ingest.ingest_events(merchant, list(events), batch=batch)
+    return ingest.ingest_events(merchant.id, list(events), batch=batch)
 
 
 def count(model: Any) -> int:

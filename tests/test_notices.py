@@ -305,7 +305,7 @@ def test_the_running_workers_hold_a_failing_webhook_and_mail_its_owner(
     for part in ("deliver", "maintenance"):
         processes("worker.py", "--part", part)
     event = {"type": "order.created", "object_id": "1000", "data": {}}
-    ingest.ingest_events(merchant, [event] * 25, batch=True)
+    ingest.ingest_events(merchant.id, [event] * 25, batch=True)
     wait_for(waiting, seconds=30)
     make_all_due()
     processes("worker.py", "--part", "cron")

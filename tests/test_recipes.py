@@ -46,7 +46,7 @@ def sent(
         "type": name, "object_id": "1042", "data": {**record, **changes},
         "source_user_type": "storefront",
     }
-    ingest.ingest_events(merchant, [event], batch=False)
+    ingest.ingest_events(merchant.id, [event], batch=False)
     assert drain.drain(0) == 1
     (request,) = receiver.ledger
     if request.body:
@@ -95,7 +95,7 @@ def test_the_erp_gets_customers_but_not_its_own_changes(
 ) -> None:
     assert text_of(sent(merchant, receiver, "erp").body)["type"] == "customer.created"
     echo = {"type": "customer.updated", "object_id": "7", "source_user_type": "erp"}
-    (answer,) = ingest.ingest_events(merchant, [echo], batch=False)
+    (answer,) = ingest.ingest_events(merchant.id, [echo], batch=False)
     assert answer.deliveries == 0
 
 
@@ -170,7 +170,7 @@ def test_another_type_of_event_is_named_in_a_chat(merchant: Merchant, receiver: 
     fields = recipe.fields | {"events": ["order.cancelled"], "url": receiver.url("/in")}
     setup.create_webhook(merchant, fields, "test")
     event = {"type": "order.cancelled", "object_id": "77"}
-    ingest.ingest_events(merchant, [event], batch=False)
+    ingest.ingest_events(merchant.id, [event], batch=False)
     db.session.rollback()
     drain.drain(0)
     assert text_of(receiver.ledger[0].body) == {"text": "order.cancelled 77"}

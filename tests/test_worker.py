@@ -35,7 +35,7 @@ def settings() -> dict[str, str]:
 
 
 def send(merchant: Merchant, count: int = 1) -> list[str]:
-    answers = ingest.ingest_events(merchant, [ORDER] * count, batch=True)
+    answers = ingest.ingest_events(merchant.id, [ORDER] * count, batch=True)
     return [answer.id for answer in answers]
 
 

@@ -14,7 +14,7 @@ from portal.logs import browse, filters, stories
 def list_attempts() -> Response:
     """A page of the header log, newest first."""
     asked = queries.asked(filters.ATTEMPTS)
-    page = browse.attempts(g.merchant.id, asked.values, asked.cursor, asked.limit)
+    page = browse.attempts(g.merchant_id, asked.values, asked.cursor, asked.limit)
     return listed((shapes.attempt(row) for row in page.rows), page.next_cursor)
 
 
@@ -22,4 +22,4 @@ def list_attempts() -> Response:
 def show_attempt(request_id: str) -> Response:
     """One attempt; what was sent and what came back while it is kept."""
     reading.parameters()
-    return answer(shapes.attempt_detail(stories.attempt_detail(g.merchant.id, request_id)))
+    return answer(shapes.attempt_detail(stories.attempt_detail(g.merchant_id, request_id)))

@@ -15,7 +15,7 @@ from portal.logs import browse, filters
 def list_deliveries() -> Response:
     """A page of deliveries, newest first."""
     asked = queries.asked(filters.DELIVERIES)
-    page = browse.deliveries(g.merchant.id, asked.values, asked.cursor, asked.limit)
+    page = browse.deliveries(g.merchant_id, asked.values, asked.cursor, asked.limit)
     return listed((shapes.delivery(*row) for row in page.rows), page.next_cursor)
 
 
@@ -23,5 +23,5 @@ def list_deliveries() -> Response:
 def resend_delivery(delivery_id: str) -> Response:
     """Make one more attempt of a delivery as soon as possible."""
     reading.optional_body()
-    again = actions.resend(g.merchant.id, delivery_id, reading.actor())
+    again = actions.resend(g.merchant_id, delivery_id, reading.actor())
     return answer(shapes.delivery(again, browse.webhooks_of([again]).get(again.webhook_id)), 202)

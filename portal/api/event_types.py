@@ -14,12 +14,12 @@ from portal.events import catalogue
 def list_event_types() -> Response:
     """Every type that the merchant may send, in the catalogue's order."""
     reading.parameters()
-    known = catalogue.known_types(g.merchant.id).values()
+    known = catalogue.known_types(g.merchant_id).values()
     return listed(shapes.event_type(one) for one in known)
 
 
 @bp.post("/event-types")
 def create_event_type() -> Response:
     """Add a type to the merchant's own."""
-    added = catalogue.add_type(g.merchant, reading.body(), reading.actor())
+    added = catalogue.add_type(reading.merchant(), reading.body(), reading.actor())
     return answer(shapes.event_type(added), 201)

@@ -28,11 +28,11 @@ def create_events() -> Response:
     raw = reading.raw_body(MAX_BATCH_BODY)
     value = strict_json.parse(raw)
     if isinstance(value, dict) and "events" in value:
-        answers = ingest_events(g.merchant, _batch(value), batch=True)
+        answers = ingest_events(g.merchant_id, _batch(value), batch=True)
         return answer({"data": [_accepted(one) for one in answers]}, 202)
     if len(raw) > MAX_BODY:
         raise reading.too_large_event()
-    (accepted,) = ingest_events(g.merchant, [value], batch=False)
+    (accepted,) = ingest_events(g.merchant_id, [value], batch=False)
     return answer(_accepted(accepted), 202)
 
 
@@ -51,7 +51,7 @@ def _accepted(accepted: Accepted) -> dict[str, Any]:
 def list_events() -> Response:
     """A page of the event log, newest first."""
     asked = queries.asked(filters.EVENTS)
-    page = browse.events(g.merchant.id, asked.values, asked.cursor, asked.limit)
+    page = browse.events(g.merchant_id, asked.values, asked.cursor, asked.limit)
     return listed((shapes.event(row) for row in page.rows), page.next_cursor)
 
 
@@ -59,8 +59,8 @@ def list_events() -> Response:
 def show_event(event_id: str) -> Response:
     """One event, with its record data while that is kept."""
     reading.parameters()
-    event = browse.get_event(g.merchant.id, event_id)
-    expires_at = event.received_at + stories.payload_days(g.merchant) * DAY
+    event = browse.get_event(g.merchant_id, event_id)
+    expires_at = event.received_at + stories.payload_days(reading.merchant()) * DAY
     payload = None
     if expires_at > now():
         payload = db.session.get(EventPayload, (event.merchant_id, event.id))
@@ -71,7 +71,7 @@ def show_event(event_id: str) -> Response:
 def related_events(event_id: str) -> Response:
     """The newest other events of the same record and of the same action."""
     reading.parameters()
-    event = browse.get_event(g.merchant.id, event_id)
+    event = browse.get_event(g.merchant_id, event_id)
     relations: dict[str, list[str]] = {}
     found: dict[str, Event] = {}
     for relation, related in (
@@ -89,5 +89,5 @@ def related_events(event_id: str) -> Response:
 def event_deliveries(event_id: str) -> Response:
     """What an event was owed to, and what became of it there."""
     reading.parameters()
-    event = browse.get_event(g.merchant.id, event_id)
+    event = browse.get_event(g.merchant_id, event_id)
     return listed(shapes.delivery(*row) for row in stories.event_deliveries(event))

@@ -15,6 +15,8 @@ from portal import strict_json
 from portal.api.blueprint import bp
 from portal.clock import SECOND
 from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge
+from portal.extensions import db
+from portal.models import Merchant
 
 MAX_BODY = 1_048_576
 """Bytes of a body: one event, or anything else but a batch."""
@@ -41,6 +43,11 @@ def refuse_impossible_ids() -> None:
 def actor() -> str:
     """Who acts, for the audit log."""
     return f"key:{g.key.id}"
+
+
+def merchant() -> Merchant:
+    """The key's merchant, for what needs more than its ID."""
+    return db.session.get_one(Merchant, g.merchant_id)
 
 
 def raw_body(limit: int = MAX_BODY) -> bytes:

@@ -21,7 +21,7 @@ from portal.webhooks import setup
 @bp.post("/webhooks/<webhook_id>/recover")
 def recover_webhook(webhook_id: str) -> Response:
     """Send again everything that failed since a moment, and what is held."""
-    setup.get_webhook(g.merchant.id, webhook_id)
+    setup.get_webhook(g.merchant_id, webhook_id)
     fields = reading.optional_body("since")
     if "since" not in fields:
         raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
@@ -32,14 +32,14 @@ def recover_webhook(webhook_id: str) -> Response:
 @bp.post("/webhooks/<webhook_id>/discard-held")
 def discard_held(webhook_id: str) -> Response:
     """Give up what is held, or what of it came in since a moment."""
-    setup.get_webhook(g.merchant.id, webhook_id)
+    setup.get_webhook(g.merchant_id, webhook_id)
     fields = reading.optional_body("since")
     since = reading.moment("since", fields["since"]) if "since" in fields else None
     return _start(Wanted(DISCARD, (HELD,), webhook_id, since))
 
 
 def _start(wanted: Wanted) -> Response:
-    started, count = recovery.start(g.merchant.id, wanted, reading.actor())
+    started, count = recovery.start(g.merchant_id, wanted, reading.actor())
     return answer(
         {"deliveries": count.number, "exact": count.is_exact, "recovery_id": started.id}, 202
     )
@@ -49,7 +49,7 @@ def _start(wanted: Wanted) -> Response:
 def show_recovery(recovery_id: str) -> Response:
     """How far a recovery is."""
     reading.parameters()
-    return answer(shapes.recovery(recovery.find(g.merchant.id, recovery_id)))
+    return answer(shapes.recovery(recovery.find(g.merchant_id, recovery_id)))
 
 
 @bp.post("/recoveries/<recovery_id>/pause")
@@ -71,6 +71,6 @@ def cancel_recovery(recovery_id: str) -> Response:
 
 
 def _changed(recovery_id: str, change: Callable[[int, str, str], Recovery]) -> Response:
-    recovery.find(g.merchant.id, recovery_id)
+    recovery.find(g.merchant_id, recovery_id)
     reading.optional_body()
-    return answer(shapes.recovery(change(g.merchant.id, recovery_id, reading.actor())))
+    return answer(shapes.recovery(change(g.merchant_id, recovery_id, reading.actor())))

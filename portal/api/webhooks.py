@@ -19,21 +19,21 @@ MAX_REASON = 500
 
 
 def _webhook(webhook_id: str) -> Webhook:
-    return setup.get_webhook(g.merchant.id, webhook_id)
+    return setup.get_webhook(g.merchant_id, webhook_id)
 
 
 @bp.get("/webhooks")
 def list_webhooks() -> Response:
     """Every webhook of the merchant."""
     reading.parameters()
-    rows = setup.list_webhooks(g.merchant.id)
+    rows = setup.list_webhooks(g.merchant_id)
     return listed(shapes.webhook(row) for row in rows)
 
 
 @bp.post("/webhooks")
 def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
-    made = setup.create_webhook(g.merchant, reading.body(), reading.actor())
+    made = setup.create_webhook(reading.merchant(), reading.body(), reading.actor())
     content = shapes.webhook(made) | {"secret": made.secret}
     return answer(content, 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)})
 

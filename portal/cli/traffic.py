@@ -67,7 +67,7 @@ def event_send(
     for name, text in (("data", data), ("previous", previous)):
         if text is not None:
             sent[name] = parse(_content(text, f"--{name}"))
-    accepted = ingest.ingest_events(merchant, [sent], batch=False)[0]
+    accepted = ingest.ingest_events(merchant.id, [sent], batch=False)[0]
     if as_json:
         click.echo(json.dumps({"id": accepted.id, "deliveries": accepted.deliveries}))
     else:

@@ -12,12 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import scoped_session
 
 from portal import bulk, queues
 from portal.clock import SECOND, now
 from portal.errors import Conflict, FieldError
 from portal.events import matching, rules
+from portal.events.group_commit import GroupCommit
 from portal.events.rules import NewEvent
 from portal.extensions import db, table, writing
 from portal.ids import new_id
@@ -36,7 +38,24 @@ class Accepted:
     deliveries: int
 
 
-def ingest_events(merchant: Merchant, events: Sequence[Any], *, batch: bool) -> list[Accepted]:
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """Checked events of a merchant that are stored all or none."""
+
+    merchant_id: int
+    events: list[NewEvent]
+    batch: bool
+
+
+@dataclass(eq=False)
+class _Stored:
+    """What is committed of a request, and the lanes to wake."""
+
+    answers: list[Accepted]
+    lanes: set[int]
+
+
+def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> list[Accepted]:
     """Store a merchant's events and the deliveries they owe, all or none.
 
     `events` are parsed JSON values in the shape of PRODUCT.md; `batch` says whether they came
@@ -45,65 +64,148 @@ def ingest_events(merchant: Merchant, events: Sequence[Any], *, batch: bool) -> 
     Raises Invalid for wrong fields, Conflict for an `id` in use with other content, Unavailable
     when the database cannot take the write.
     """
-    merchant_id = merchant.id
-    clean = rules.clean_events(merchant_id, events, batch=batch)
+    request = _Request(merchant_id, rules.clean_events(merchant_id, events, batch=batch), batch)
     for attempt in range(_RACES):
         try:
-            answers, lanes = _store(merchant_id, clean, batch)
+            stored = _group_commit().take(request)
             break
         except IntegrityError:
-            # Another request stored one of these IDs at the same moment; now it can be seen.
+            # Another process stored one of these IDs at the same moment; now it can be seen.
             if attempt == _RACES - 1:
                 raise
-    queues.wake(lanes)
-    return answers
+    queues.wake(stored.lanes)
+    return stored.answers
 
 
-def _store(
-    merchant_id: int, events: list[NewEvent], batch: bool
-) -> tuple[list[Accepted], set[int]]:
+def _group_commit() -> GroupCommit[_Request, _Stored]:
+    made: GroupCommit[_Request, _Stored] = current_app.extensions.setdefault(
+        "portal_ingest", GroupCommit(_store, lambda request: len(request.events), MAX_BATCH)
+    )
+    return made
+
+
+def _store(requests: list[_Request]) -> list[_Stored | Exception]:
+    """Store requests together, or each alone where the database refuses that."""
+    try:
+        return _commit(requests)
+    except SQLAlchemyError as error:
+        if len(requests) == 1:
+            return [error]
+        return [outcome for request in requests for outcome in _store([request])]
+
+
+def _commit(requests: list[_Request]) -> list[_Stored | Exception]:
+    outcomes: list[_Stored | Exception] = []
+    rows = _Rows()
     with writing() as session:
-        known = _known(merchant_id, [event.id for event in events if event.id])
+        for request in requests:
+            try:
+                outcomes.append(_Stored(rows.add(request), set()))
+            except Conflict as conflict:
+                outcomes.append(conflict)
+        rows.insert(session)
+    for outcome in outcomes:
+        if isinstance(outcome, _Stored):
+            # One of them wakes the lanes of all.
+            outcome.lanes = rows.lanes
+            break
+    return outcomes
+
+
+class _Rows:
+    """What one transaction stores."""
+
+    def __init__(self) -> None:
+        self.lanes: set[int] = set()
+        self._events: list[dict[str, Any]] = []
+        self._payloads: list[dict[str, Any]] = []
+        self._deliveries: list[dict[str, Any]] = []
+        self._moment = now()
+        self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
+        self._webhooks: dict[int, Sequence[Any]] = {}
+        self._known: dict[tuple[int, str], tuple[str | None, int]] = {}
+        """Fingerprint and deliveries of events by merchant and ID."""
+
+    def add(self, request: _Request) -> list[Accepted]:
+        """Take up a request's events and what they owe; its answers. Raises Conflict, and then
+        has taken up nothing."""
+        merchant_id = request.merchant_id
+        ids = [event.id for event in request.events if event.id]
+        if ids:
+            self._know(merchant_id, ids)
         fresh: dict[str, NewEvent] = {}
         answers: list[str] = []
-        for place, event in enumerate(events):
+        for place, event in enumerate(request.events):
             event_id = event.id or new_id("evt")
             answers.append(event_id)
             if event.id:
-                earlier = known.get(event.id)
-                if earlier is None and event.id in fresh:
-                    earlier = (fresh[event.id].fingerprint(), 0)
+                earlier = self._known.get((merchant_id, event.id), (None, 0))[0]
+                if event.id in fresh:
+                    earlier = fresh[event.id].fingerprint()
+                if earlier is not None and earlier != event.fingerprint():
+                    raise _reused(event.id, place, request.batch)
                 if earlier is not None:
-                    if earlier[0] != event.fingerprint():
-                        raise _reused(event.id, place, batch)
                     continue
             fresh[event_id] = event
-        rows = _rows(merchant_id, fresh)
+        counts = self._take_up(merchant_id, fresh)
+        return [
+            Accepted(
+                event_id,
+                counts[event_id] if event_id in counts else self._known[merchant_id, event_id][1],
+            )
+            for event_id in answers
+        ]
+
+    def insert(self, session: scoped_session[Any]) -> None:
+        """Write what was taken up."""
         for model, made in (
-            (Event, rows.events), (EventPayload, rows.payloads), (Delivery, rows.deliveries)
+            (Event, self._events), (EventPayload, self._payloads), (Delivery, self._deliveries)
         ):
             if made:
                 columns = tuple(made[0])
                 bulk.insert(session, table(model), columns, [[*row.values()] for row in made])
-    counts = {row["id"]: row["deliveries"] for row in rows.events}
-    return (
-        [
-            Accepted(event_id, counts[event_id] if event_id in counts else known[event_id][1])
-            for event_id in answers
-        ],
-        rows.lanes,
-    )
 
+    def _know(self, merchant_id: int, ids: list[str]) -> None:
+        for start in range(0, len(ids), 500):
+            query = sa.select(Event.id, Event.fingerprint, Event.deliveries).where(
+                Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + 500])
+            )
+            for event_id, fingerprint, deliveries in db.session.execute(query):
+                self._known[merchant_id, event_id] = (fingerprint, deliveries)
 
-def _known(merchant_id: int, ids: list[str]) -> dict[str, tuple[str | None, int]]:
-    found: dict[str, tuple[str | None, int]] = {}
-    for start in range(0, len(ids), 500):
-        query = sa.select(Event.id, Event.fingerprint, Event.deliveries).where(
-            Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + 500])
-        )
-        for event_id, fingerprint, deliveries in db.session.execute(query):
-            found[event_id] = (fingerprint, deliveries)
-    return found
+    def _take_up(self, merchant_id: int, fresh: dict[str, NewEvent]) -> dict[str, int]:
+        """Make the rows of fresh events; how many deliveries each owes."""
+        if fresh and merchant_id not in self._webhooks:
+            self._webhooks[merchant_id] = db.session.execute(
+                _SENDING, {"merchant_id": merchant_id}
+            ).all()
+        counts = {}
+        for event_id, event in fresh.items():
+            # Consecutive microseconds keep the order of a batch.
+            received_at = self._moment + len(self._events)
+            owed = [
+                webhook
+                for webhook in self._webhooks[merchant_id]
+                if matching.why_not(
+                    webhook, event.type, event.source_user_type, event.source_user_id
+                ) is matching.SENT
+            ]
+            counts[event_id] = len(owed)
+            row = event_row(merchant_id, event_id, event, received_at, len(owed))
+            if event.id:
+                self._known[merchant_id, event_id] = (row["fingerprint"], len(owed))
+            self._events.append(row)
+            self._payloads.append(payload_row(merchant_id, event_id, event, received_at))
+            for webhook in owed:
+                self.lanes.add(webhook.lane)
+                delay = (webhook.retry_schedule or (self._first_delay,))[0]
+                self._deliveries.append(
+                    delivery_row(
+                        merchant_id, event_id, webhook.id, received_at, delay,
+                        object_key=event.object_key if webhook.ordered else None,
+                    )
+                )
+        return counts
 
 
 def _reused(event_id: str, place: int, batch: bool) -> Conflict:
@@ -112,56 +214,18 @@ def _reused(event_id: str, place: int, batch: bool) -> Conflict:
     return Conflict(message, [FieldError(pointer, message)])
 
 
-@dataclass
-class _Rows:
-    events: list[dict[str, Any]]
-    payloads: list[dict[str, Any]]
-    deliveries: list[dict[str, Any]]
-    lanes: set[int]
-
-
-def _rows(merchant_id: int, fresh: dict[str, NewEvent]) -> _Rows:
-    rows = _Rows([], [], [], set())
-    webhooks = _sending_webhooks(merchant_id) if fresh else []
-    first_delay = current_app.config["PORTAL"].retry_schedule[0]
-    moment = now()
-    for place, (event_id, event) in enumerate(fresh.items()):
-        # Consecutive microseconds keep the order of a batch.
-        received_at = moment + place
-        owed = [
-            webhook
-            for webhook in webhooks
-            if matching.why_not(
-                webhook, event.type, event.source_user_type, event.source_user_id
-            ) is matching.SENT
-        ]
-        rows.events.append(event_row(merchant_id, event_id, event, received_at, len(owed)))
-        rows.payloads.append(payload_row(merchant_id, event_id, event, received_at))
-        for webhook in owed:
-            delay = webhook.retry_schedule[0] if webhook.retry_schedule else first_delay
-            rows.lanes.add(webhook.lane)
-            rows.deliveries.append(
-                delivery_row(
-                    merchant_id, event_id, webhook.id, received_at, delay,
-                    object_key=event.object_key if webhook.ordered else None,
-                )
-            )
-    return rows
-
-
-def _sending_webhooks(merchant_id: int) -> Sequence[Any]:
-    """The webhooks that could get an event now: none when the feature is inactive."""
-    return db.session.execute(
-        sa.select(
-            Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events, Webhook.only_sources,
-            Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
-        )
-        .join(Merchant, Merchant.id == Webhook.merchant_id)
-        .where(
-            Webhook.merchant_id == merchant_id, Merchant.active, Webhook.enabled,
-            Webhook.deleted_at.is_(None),
-        )
-    ).all()
+_SENDING = (
+    sa.select(
+        Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events, Webhook.only_sources,
+        Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
+    )
+    .join(Merchant, Merchant.id == Webhook.merchant_id)
+    .where(
+        Webhook.merchant_id == sa.bindparam("merchant_id"), Merchant.active, Webhook.enabled,
+        Webhook.deleted_at.is_(None),
+    )
+)
+"""The webhooks that could get an event now: none when the feature is inactive."""
 
 
 def event_row(

@@ -6,8 +6,8 @@ import gzip
 from functools import lru_cache
 from pathlib import Path
 
-from flask import Flask, Response, current_app, request
-from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from flask import Flask, Request, Response, current_app, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'",
@@ -34,6 +34,12 @@ COMPRESSED = ("text/", "image/svg", "application/javascript")
 class PageSessions(SecureCookieSessionInterface):
     """Sessions are for pages: files and what machines ask for are the same for everyone."""
 
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """The session in the cookie; without any cookie a new one, at no cost."""
+        if "HTTP_COOKIE" not in request.environ:
+            return self.session_class()
+        return super().open_session(app, request)
+
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
         if request.endpoint != "static" and request.blueprint not in ("api", "health"):
@@ -48,8 +54,10 @@ def init_app(app: Flask) -> None:
 
 def protect(response: Response) -> Response:
     """Set what a view has not set itself. Pages are never kept: they hold merchants' data."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    there = {name.lower() for name, _ in response.headers}
+    response.headers.extend(
+        [(name, value) for name, value in HEADERS.items() if name.lower() not in there]
+    )
     if current_app.config["PORTAL"].secure_cookies:
         response.headers.setdefault("Strict-Transport-Security", f"max-age={YEAR_SECONDS}")
     if request.endpoint == "static":

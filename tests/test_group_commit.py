@@ -1,0 +1,150 @@
+"""Requests that come at the same moment share a transaction, and none of them another's fate."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal.errors import Conflict, Unavailable
+from portal.events import ingest
+from portal.events.group_commit import GroupCommit
+from portal.extensions import db
+from portal.models import Event, Merchant
+from tests.conftest import on_both_databases
+from tests.factories import make_merchant, make_webhook
+
+
+class Gathered:
+    """Runs the first task alone, and holds it until the others wait for their turn."""
+
+    def __init__(self, run: Callable[[list[Any]], list[Any]], most: int = 1_000):
+        self.sizes: list[int] = []
+        self._run = run
+        self._may_go = threading.Event()
+        self._first = threading.Event()
+        self.turns: GroupCommit[Any, Any] = GroupCommit(self._group, lambda _: 1, most)
+
+    def _group(self, tasks: list[Any]) -> list[Any]:
+        self.sizes.append(len(tasks))
+        if not self._first.is_set():
+            self._first.set()
+            assert self._may_go.wait(20)
+        return self._run(tasks)
+
+    def play(self, take: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+        """What each task gives, or the exception that it ends with."""
+        def outcome(task: Any) -> Any:
+            try:
+                return take(task)
+            except (LookupError, ValueError, Conflict, Unavailable) as error:
+                return error
+
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            contexts = [contextvars.copy_context() for _ in tasks]
+            first = pool.submit(contexts[0].run, outcome, tasks[0])
+            assert self._first.wait(20)
+            others = [
+                pool.submit(context.run, outcome, task)
+                for context, task in zip(contexts[1:], tasks[1:], strict=True)
+            ]
+            while len(self.turns._waiting) < len(others):
+                threading.Event().wait(0.01)
+            self._may_go.set()
+            return [future.result(20) for future in (first, *others)]
+
+
+def test_who_comes_while_others_are_stored_goes_together_next():
+    gathered = Gathered(lambda tasks: [task * 2 for task in tasks])
+    assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [2, 4, 6, 8]
+    assert gathered.sizes == [1, 3]
+
+
+def test_a_group_has_a_most():
+    gathered = Gathered(lambda tasks: tasks, most=2)
+    assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [1, 2, 3, 4]
+    assert gathered.sizes == [1, 2, 1]
+
+
+def test_an_exception_of_one_is_its_own_and_what_is_raised_ends_all_and_nobody_later():
+    def run(tasks: list[int]) -> list[Any]:
+        if 13 in tasks:
+            raise LookupError
+        return [ValueError() if task < 0 else task for task in tasks]
+
+    gathered = Gathered(run)
+    one, refused, three = gathered.play(gathered.turns.take, [1, -2, 3])
+    assert (one, three) == (1, 3)
+    assert isinstance(refused, ValueError)
+    gathered = Gathered(run)
+    one, *others = gathered.play(gathered.turns.take, [1, 13, 3])
+    assert one == 1
+    assert [type(other) for other in others] == [LookupError, LookupError]
+    assert gathered.turns.take(4) == 4
+
+
+def events_at_once(app: Flask, sent: list[tuple[int, dict[str, Any]]]) -> tuple[list[Any], int]:
+    """What each request gives that came while another was stored, and in how many groups."""
+    gathered = Gathered(ingest._store)
+    app.extensions["portal_ingest"] = gathered.turns
+
+    def take(task: tuple[int, dict[str, Any]]) -> Any:
+        with app.app_context():
+            (answer,) = ingest.ingest_events(task[0], [task[1]], batch=False)
+            return answer
+
+    db.session.rollback()
+    return gathered.play(take, sent), len(gathered.sizes)
+
+
+@on_both_databases
+def test_requests_of_several_merchants_share_a_transaction_and_one_conflict_is_its_own(
+    app: Flask, merchant: Merchant
+):
+    other = make_merchant("bob")
+    make_webhook(merchant)
+    make_webhook(other)
+    make_webhook(other)
+    event = {"type": "order.created", "id": "mine", "object_id": "1"}
+    first, owed, theirs, again, conflict = events_at_once(app, [
+        (merchant.id, {"type": "order.created"}), (merchant.id, event), (other.id, event),
+        (merchant.id, event), (merchant.id, event | {"object_id": "2"}),
+    ])[0]
+    assert (first.deliveries, owed.deliveries, theirs.deliveries) == (1, 1, 2)
+    assert again == owed
+    assert isinstance(conflict, Conflict)
+    stored = db.session.execute(sa.select(Event.merchant_id, Event.object_id)).all()
+    assert sorted(tuple(row) for row in stored if row.object_id) == [
+        (merchant.id, "1"), (other.id, "1"),
+    ]
+
+
+@on_both_databases
+def test_what_the_database_refuses_of_one_does_not_refuse_the_others(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    # As if another process had stored the ID between the look and the insert.
+    ingest.ingest_events(merchant.id, [{"type": "order.created", "id": "there"}], batch=False)
+    know, blind = ingest._Rows._know, [True, True]
+
+    def look(rows: Any, merchant_id: int, ids: list[str]) -> None:
+        if blind:
+            blind.pop()
+        else:
+            know(rows, merchant_id, ids)
+
+    monkeypatch.setattr(ingest._Rows, "_know", look)
+    answers, groups = events_at_once(app, [
+        (merchant.id, {"type": "order.created"}), (merchant.id, {"type": "order.paid"}),
+        (merchant.id, {"type": "order.created", "id": "there"}),
+    ])
+    assert [type(answer).__name__ for answer in answers] == ["Accepted"] * 3
+    assert answers[2].id == "there"
+    assert groups == 3
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 3

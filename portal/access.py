@@ -38,6 +38,8 @@ ACCESS: dict[str, frozenset[str]] = {
     # Pages
     "auth.sign_in": PUBLIC,
     "shared.show": PUBLIC,
+    "invitations.show": PUBLIC,
+    "invitations.accept": PUBLIC,
     "auth.sign_out": SIGNED_IN,
     "account.show": SIGNED_IN,
     "account.change_password": SIGNED_IN,
@@ -88,7 +90,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "settings.index": VIEW,
     "settings.create_key": OWN,
     "settings.revoke_key": OWN,
-    "settings.add_member": OWN,
+    "settings.invite": OWN,
+    "settings.revoke_invitation": OWN,
     "settings.change_member": OWN,
     "settings.remove_member": OWN,
     "staff.merchants": STAFF,

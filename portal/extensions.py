@@ -61,9 +61,9 @@ login = LoginManager()
 limiter = Limiter(
     get_remote_address, key_prefix="portal", in_memory_fallback_enabled=True, swallow_errors=True
 )
-"""Limits on tries of passwords and share links, counted in Redis; in the process's memory while
-that is away."""
-LIMITED = ("auth", "account", "shared")
+"""Limits on tries of passwords and links, and on what is mailed, counted in Redis; in the
+process's memory while that is away."""
+LIMITED = ("auth", "account", "shared", "invitations", "settings")
 
 
 @limiter.request_filter

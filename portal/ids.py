@@ -1,10 +1,27 @@
-"""IDs: a prefix that says what it is, then a UUIDv7 (RFC 9562), so that IDs sort by time."""
+"""IDs: a prefix that says what it is, then a UUIDv7 (RFC 9562), so that IDs sort by time. And
+tokens: what a link or a cookie holds, of which only a digest is kept."""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+
 import uuid_utils
+
+TOKEN_BYTES = 32
 
 
 def new_id(prefix: str) -> str:
     """A fresh time-ordered ID such as `req_019…` (32 hex digits after the prefix)."""
     return f"{prefix}_{uuid_utils.uuid7().hex}"
+
+
+def new_token() -> str:
+    """256 random bits, fit for an address."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token: its SHA-256 (hex). It is random, so a plain hash cannot be
+    reversed."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

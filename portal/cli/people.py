@@ -18,7 +18,7 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, members
+from portal.people import accounts, invitations, members
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
@@ -149,7 +149,7 @@ def user_enable(email: str) -> None:
 
 @click.group()
 def member() -> None:
-    """Members of a merchant: add, remove, list."""
+    """Members of a merchant: add, invite, remove, list."""
 
 
 @member.command("add")
@@ -162,6 +162,17 @@ def member_add(slug: str, email: str, role: str) -> None:
     added = members.add_member(accounts.get_merchant(slug), email, role, ACTOR)
     click.echo(added.email)
     _print_once(added.password or "", added.password is not None)
+
+
+@member.command("invite")
+@merchant_option
+@click.option("--email", required=True, help="Whom.")
+@click.option("--role", type=click.Choice(MEMBER_ROLES), required=True, help="Role there.")
+@with_portal
+def member_invite(slug: str, email: str, role: str) -> None:
+    """Invite someone; prints the link, which works once within 7 days. Where mail is set up they
+    get it by mail too."""
+    click.echo(invitations.invite(accounts.get_merchant(slug), email, role, ACTOR))
 
 
 @member.command("remove")

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from portal.clock import DAY, HOUR, now
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.extensions import db, writing
+from portal.ids import digest_of
 from portal.logs.stories import AttemptDetail, attempt_detail
 from portal.models import Attempt, AttemptShare
 from portal.people.audit import note
@@ -86,7 +87,7 @@ def shared_attempt(token: str) -> tuple[AttemptShare, AttemptDetail]:
     """The link of a token with its attempt. Raises the same NotFound for a token that is
     unknown, expired or revoked, and for an attempt that is past its days."""
     share = db.session.scalar(
-        sa.select(AttemptShare).where(AttemptShare.digest == AttemptShare.digest_of(token))
+        sa.select(AttemptShare).where(AttemptShare.digest == digest_of(token))
     )
     gone = NotFound("This link does not exist, or has ended. Ask for a new one.")
     if share is None or not share.is_open(now()):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
 from portal.extensions import Base
-from portal.ids import new_id
-
-TOKEN_BYTES = 32
+from portal.ids import digest_of, new_id, new_token
 
 
 class AttemptShare(Base):
@@ -36,18 +31,13 @@ class AttemptShare(Base):
         cls, merchant_id: int, attempt_id: str, lifetime: int, created_by: str
     ) -> tuple[AttemptShare, str]:
         """A new link that lives for `lifetime` µs, and its token of 256 random bits."""
-        token, moment = secrets.token_urlsafe(TOKEN_BYTES), now()
+        token, moment = new_token(), now()
         share = cls(
             id=new_id("shr"), merchant_id=merchant_id, attempt_id=attempt_id,
-            digest=cls.digest_of(token), created_by=created_by[:300], created_at=moment,
+            digest=digest_of(token), created_by=created_by[:300], created_at=moment,
             expires_at=moment + lifetime,
         )
         return share, token
-
-    @staticmethod
-    def digest_of(token: str) -> str:
-        """What is kept of a token. It is random, so a plain hash cannot be reversed."""
-        return hashlib.sha256(token.encode()).hexdigest()
 
     def is_open(self, moment: int) -> bool:
         """Whether the link still shows its attempt at `moment` (Unix µs)."""

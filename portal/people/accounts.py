@@ -24,6 +24,7 @@ from portal.people.rules import (
     email_errors,
     is_slug,
     name_errors,
+    new_password_errors,
     password_errors,
     refuse,
     role_errors,
@@ -230,9 +231,7 @@ def change_password(user: User, password: str, actor: str) -> None:
 
 def change_own_password(user: User, current: str, password: str, repeated: str) -> None:
     """The same by the user, who knows the current one. Raises Invalid."""
-    errors = password_errors(password)
-    if password != repeated:
-        errors.append(FieldError("/repeated", "The two new passwords differ; type both again."))
+    errors = new_password_errors(password, repeated)
     if len(current) > MAX_PASSWORD or not user.check_password(current):
         errors.append(FieldError("/current", "This is not your current password."))
     refuse(errors)

@@ -60,6 +60,14 @@ def password_errors(password: str) -> list[FieldError]:
     return []
 
 
+def new_password_errors(password: str, repeated: str) -> list[FieldError]:
+    """What is wrong with a new password that was typed twice."""
+    errors = password_errors(password)
+    if password != repeated:
+        errors.append(FieldError("/repeated", "The two passwords differ; type both again."))
+    return errors
+
+
 def name_errors(name: str) -> list[FieldError]:
     """What is wrong with the name of a user, a merchant or a key; it may be empty."""
     if len(name) > MAX_NAME or not name.isprintable():

@@ -10,8 +10,9 @@ from portal import rendering
 from portal.views import errors, protection, streams
 
 BLUEPRINTS = (
-    "health", "auth", "account", "home", "webhooks", "events", "attempts", "records", "search",
-    "exports", "saved", "shared", "deliveries", "recover", "catalogue", "settings", "staff",
+    "health", "auth", "invitations", "account", "home", "webhooks", "events", "attempts",
+    "records", "search", "exports", "saved", "shared", "deliveries", "recover", "catalogue",
+    "settings", "staff",
 )
 
 

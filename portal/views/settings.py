@@ -6,14 +6,19 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_limiter import RequestLimit
 from flask_login import current_user
 
 from portal import rendering
 from portal.errors import FieldError, Invalid
-from portal.people import accounts, members
+from portal.extensions import limiter
+from portal.people import accounts, invitations, members
 from portal.people.audit import actor_of
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
+
+INVITATIONS = "30 per hour"
+"""Of a merchant: the portal must not be a way to send mail to strangers."""
 
 
 def _render(fragment: str | None = None, status: int = 200, **context: Any) -> Response:
@@ -21,9 +26,12 @@ def _render(fragment: str | None = None, status: int = 200, **context: Any) -> R
     page: dict[str, Any] = {
         "keys": accounts.keys(g.merchant),
         "members": members.members(g.merchant),
+        "invitations": [
+            (one, invitations.is_open(one)) for one in invitations.invitations(g.merchant)
+        ],
         "event_days": g.merchant.event_days or config.event_days,
         "payload_days": g.merchant.payload_days or config.payload_days,
-        "key_errors": {}, "member_errors": {}, "new_key": None, "added": None, "typed": {},
+        "key_errors": {}, "invite_errors": {}, "new_key": None, "new_link": None, "typed": {},
     }
     return rendering.render("settings/index.html", fragment, status, **page | context)
 
@@ -56,19 +64,37 @@ def revoke_key(slug: str, key_id: str) -> ResponseReturnValue:
     return redirect(url_for("settings.index", slug=slug), 303)
 
 
-@bp.post("/members")
-def add_member(slug: str) -> ResponseReturnValue:
-    """Add a member; the password of a new account is in the answer to this very request."""
+def _too_many_invitations(_limit: RequestLimit) -> Response:
+    message = "This merchant has sent many invitations today. Wait an hour, then try again."
+    return _render(
+        "settings/_members.html", 429, invite_errors={"email": [message]}, typed=request.form
+    )
+
+
+@bp.post("/invitations")
+@limiter.limit(
+    INVITATIONS, key_func=lambda: str(g.merchant.id), on_breach=_too_many_invitations,
+    deduct_when=lambda response: response.status_code == 200,
+)
+def invite(slug: str) -> ResponseReturnValue:
+    """Invite someone and show the link in the answer to this very request, and never again."""
     form = request.form
     fragment = "settings/_members.html"
     try:
-        added = members.add_member(
-            g.merchant, form.get("email", ""), form.get("role", ""), actor_of(current_user),
-            name=form.get("name", ""),
+        link = invitations.invite(
+            g.merchant, form.get("email", ""), form.get("role", ""), actor_of(current_user)
         )
     except Invalid as error:
-        return _render(fragment, 422, member_errors=error.by_field(), typed=form)
-    return _render(fragment, added=added)
+        return _render(fragment, 422, invite_errors=error.by_field(), typed=form)
+    return _render(fragment, new_link=link, typed=form)
+
+
+@bp.post("/invitations/<invitation_id>/revoke")
+def revoke_invitation(slug: str, invitation_id: str) -> ResponseReturnValue:
+    """End an invitation at once."""
+    invitations.revoke(g.merchant, invitation_id, actor_of(current_user))
+    flash("The invitation is revoked. Its link lets nobody in any more.")
+    return redirect(url_for("settings.index", slug=slug), 303)
 
 
 @bp.post("/members/<int(max=2147483647):user_id>")

@@ -53,7 +53,7 @@ def create_merchant() -> ResponseReturnValue:
         )
     except Invalid as error:
         return _merchants(422, errors=error.by_field(), typed=form)
-    flash(f"{merchant.name} is created. Add its first owner under its settings.")
+    flash(f"{merchant.name} is created. Invite its first owner here.")
     return redirect(url_for("settings.index", slug=merchant.slug), 303)
 
 

@@ -26,7 +26,7 @@ from portal.ids import new_id
 from portal.logs import saved, shares
 from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
-from portal.people import accounts
+from portal.people import accounts, invitations
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import PASSWORD
@@ -100,13 +100,17 @@ def furnish(slug: str, world: World) -> Merchant:
     )
     db.session.add(begun)
     db.session.commit()
+    world.secrets.append(invitations.invite(
+        merchant, f"new@{slug}.example", "owner", "cli"
+    ).rpartition("/")[2])
+    invitation = invitations.invitations(merchant)[0]
     kept = saved.save_filter(viewer.id, merchant.id, "events", "Orders", "type=order.*")
     world.arguments[slug] = {
         "slug": slug, "webhook_id": webhook.id, "event_id": event.id, "delivery_id": delivery.id,
         "attempt_id": attempt.id, "key_id": key.id, "share_id": share.id, "name": name,
         "notice_id": notice.id, "object_type": "order", "object_id": "1000", "kind": "csv",
         "user_id": viewer.id, "log": "events", "filter_id": kept.id,
-        "recovery_id": begun.id,
+        "recovery_id": begun.id, "invitation_id": invitation.id,
     }
     return merchant
 
@@ -244,7 +248,7 @@ def test_another_merchants_page_answers_as_one_that_does_not_exist(
 
 
 OBJECTS = ("webhook_id", "event_id", "delivery_id", "attempt_id", "key_id", "share_id", "name",
-           "notice_id", "user_id", "recovery_id")
+           "invitation_id", "notice_id", "user_id", "recovery_id")
 NOBODYS = {"notice_id": 999_999, "user_id": 999_999, "name": "nobody.happened"}
 
 
@@ -324,7 +328,7 @@ def test_nobody_promotes_themselves(world: World, person: str):
         (f"/m/alice/settings/members/{number}", {"role": role})
         for role in ("owner", "operator", "auditor", "admin", "")
     ] + [
-        ("/m/alice/settings/members", {"email": email, "role": role})
+        ("/m/alice/settings/invitations", {"email": email, "role": role})
         for role in ("owner", "operator", "auditor")
     ] + [
         ("/staff/users", {"email": f"new-{person[:3]}@example.com", "staff_role": "operator"}),

@@ -1,0 +1,180 @@
+"""Invitations: an owner asks someone to join a merchant; a link lets them in, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.clock import DAY, iso, now
+from portal.config import Config
+from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from portal.extensions import db, writing
+from portal.ids import digest_of
+from portal.models import Invitation, Mail, Membership, Merchant, User
+from portal.models.user import hash_password
+from portal.people.accounts import find_user, join_merchant, lock_merchant, new_user
+from portal.people.audit import actor_of, note
+from portal.people.rules import (
+    clean_email,
+    email_errors,
+    name_errors,
+    new_password_errors,
+    refuse,
+    role_errors,
+)
+
+LIFETIME = 7 * DAY
+
+
+def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
+    """Ask an address to join a merchant; the link, which works once within LIFETIME and is kept
+    nowhere. It is mailed too where PORTAL_SMTP_URL is set. An earlier invitation ends.
+
+    Raises Invalid, and Forbidden for oneself: nobody gives themselves a role.
+    """
+    email = clean_email(email)
+    refuse(email_errors(email) + role_errors(role))
+    if actor == f"user:{email}":
+        raise Forbidden("Nobody can give themselves a role; ask another operator or an owner.")
+    config: Config = current_app.config["PORTAL"]
+    with writing() as session:
+        lock_merchant(session, merchant)
+        user = find_user(email)
+        if user and not user.is_active:
+            raise Invalid([FieldError(
+                "/email", f"The account of {email} is disabled; ask staff to enable it."
+            )])
+        if user and user.role_at(merchant.id):
+            raise Invalid([FieldError(
+                "/email", f"{email} is a member already; change the role in the list."
+            )])
+        session.execute(sa.delete(Invitation).where(
+            Invitation.merchant_id == merchant.id, Invitation.email == email
+        ))
+        invitation, token = Invitation.make(merchant, email, role, LIFETIME, actor)
+        session.add(invitation)
+        note(session, actor, "member.invited", email, merchant.id, role=role)
+        link = f"{config.public_url}/invitation/{token}"
+        if config.smtp_url:
+            session.add(Mail.make(email, f"You are invited to {merchant.name}", _mail_text(
+                merchant, role, actor, link, invitation.expires_at
+            )))
+    return link
+
+
+def invitations(merchant: Merchant) -> Sequence[Invitation]:
+    """What a merchant's owners may look at and revoke: who has not come yet, by address."""
+    return db.session.scalars(
+        sa.select(Invitation)
+        .where(Invitation.merchant_id == merchant.id)
+        .order_by(Invitation.email)
+    ).all()
+
+
+def is_open(invitation: Invitation) -> bool:
+    """Whether the link still lets someone in: it is not too old, and whoever made it may still
+    invite. So an owner who is removed leaves no way back in."""
+    if invitation.expires_at <= now():
+        return False
+    kind, _, email = invitation.created_by.partition(":")
+    if kind != "user":
+        return True
+    inviter = find_user(email)
+    return inviter is not None and inviter.is_active and (
+        inviter.staff_role == "operator" or inviter.role_at(invitation.merchant_id) == "owner"
+    )
+
+
+def revoke(merchant: Merchant, invitation_id: str, actor: str) -> None:
+    """End an invitation. Raises NotFound, also for one that was accepted."""
+    with writing() as session:
+        invitation = session.scalar(sa.select(Invitation).where(
+            Invitation.merchant_id == merchant.id, Invitation.id == invitation_id
+        ))
+        if invitation is None:
+            raise NotFound("There is no such invitation, or it was accepted already.")
+        session.delete(invitation)
+        note(session, actor, "member.invitation_revoked", invitation.email, merchant.id)
+
+
+def find(token: str) -> Invitation:
+    """The invitation of a link. Raises the same NotFound for one that is unknown, accepted,
+    revoked or too old."""
+    invitation = db.session.scalar(
+        sa.select(Invitation).where(Invitation.digest == digest_of(token))
+    )
+    if invitation is None or not is_open(invitation):
+        raise NotFound(
+            "This invitation does not exist, was used already, or has ended. Ask an owner of the "
+            "merchant for a new one."
+        )
+    return invitation
+
+
+def join(token: str, user: User) -> Merchant:
+    """Make the invited person, who is signed in, a member; the merchant.
+
+    Raises NotFound, Forbidden for anybody else, Conflict for a member.
+    """
+    with writing() as session:
+        invitation = _take(session, token)
+        if invitation.email != user.email:
+            raise Forbidden(
+                f"This invitation is for {invitation.email}, and you are signed in as "
+                f"{user.email}. Sign out, and open it again."
+            )
+        return _let_in(session, invitation, user)
+
+
+def join_anew(token: str, name: str, password: str, repeated: str) -> User:
+    """Give the invited person, who has no account yet, one, and make them a member.
+
+    Raises NotFound, Invalid, Conflict when the address has an account by now.
+    """
+    find(token)
+    name = name.strip()
+    refuse(name_errors(name) + new_password_errors(password, repeated))
+    password_hash = hash_password(password)
+    with writing() as session:
+        invitation = _take(session, token)
+        if find_user(invitation.email):
+            raise Conflict(
+                f"{invitation.email} has an account by now. Open the invitation again and sign in."
+            )
+        user = new_user(
+            session, invitation.email, password_hash, f"user:{invitation.email}", None, name
+        )
+        _let_in(session, invitation, user)
+    return user
+
+
+def _take(session: scoped_session[Session], token: str) -> Invitation:
+    """The invitation, and nobody else's look at it until the transaction ends: it works once."""
+    found = find(token)
+    lock_merchant(session, found.merchant)
+    session.expire(found)
+    return find(token)
+
+
+def _let_in(
+    session: scoped_session[Session], invitation: Invitation, user: User
+) -> Merchant:
+    merchant = invitation.merchant
+    if session.get(Membership, (user.id, merchant.id)):
+        raise Conflict(f"You are a member of {merchant.name} already.")
+    join_merchant(session, merchant, user, invitation.role, actor_of(user))
+    session.delete(invitation)
+    return merchant
+
+
+def _mail_text(merchant: Merchant, role: str, actor: str, link: str, expires_at: int) -> str:
+    inviter = actor.removeprefix("user:") if actor.startswith("user:") else "The portal's staff"
+    article = "an" if role[0] in "eo" else "a"
+    return (
+        f"{inviter} invites you to Webhook Portal, as {article} {role} of {merchant.name}.\n\n"
+        f"To join, open this link until {iso(expires_at)}. It works once:\n{link}\n\n"
+        "If you do not expect this, ignore it: nothing happens."
+    )

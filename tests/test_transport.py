@@ -291,3 +291,42 @@ def test_an_empty_header_value_is_sent(receive):
     assert b"\r\nEmpty:" in receiver.requests[0]
     assert b"\r\nFull: x\r\n" in receiver.requests[0]
     assert receiver.requests[0].startswith(b"GET / ")
+
+
+def test_a_connection_that_its_receiver_closes_in_a_pause_costs_nothing_and_the_next_is_new(
+    receive,
+):
+    receiver = receive(lambda connection: (connection.sendall(OK), time.sleep(0.3)))
+    transport: Transport[int] = Transport(LOOPBACK)
+    answers: dict[int, Answer] = {}
+    for number in range(3):
+        transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
+        while number not in answers:
+            answers.update(transport.run(1.0))
+        # Until the connection is closed and that was noticed.
+        transport.run(1.0)
+        waited = time.monotonic()
+        assert transport.run(0.5) == []
+        assert time.monotonic() - waited > 0.4
+    transport.abort()
+    assert [answer.status for answer in answers.values()] == [200, 200, 200]
+    assert len(receiver.requests) == 3
+
+
+def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
+    def twice(connection: socket.socket) -> None:
+        connection.sendall(OK)
+        receiver.requests.append(connection.recv(65_536))
+        connection.sendall(OK)
+
+    receiver = receive(twice)
+    transport: Transport[int] = Transport(LOOPBACK)
+    answers: dict[int, Answer] = {}
+    for number in range(8):
+        transport.submit(outgoing(f"http://localhost:{receiver.port}/{number}"), 5, number)
+        while number not in answers:
+            answers.update(transport.run(1.0))
+    transport.abort()
+    assert [answer.status for answer in answers.values()] == [200] * 8
+    assert len([request for request in receiver.requests if request]) == 8
+    assert max(answer.duration_us for answer in answers.values()) < 1_000_000

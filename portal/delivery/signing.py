@@ -41,7 +41,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
     `timestamp` is in Unix seconds.
     """
-    return _standard(secret_bytes(secret), message_id, timestamp, body)
+    return _standard(_keyed(secret_bytes(secret)), message_id, timestamp, body)
 
 
 def evox_sign(secret: str, timestamp: int, body: bytes) -> str:
@@ -59,7 +59,10 @@ class Signer:
     """
 
     def __init__(self, secrets_in_use: list[str]):
-        self._keys = [(secret.encode(), secret_bytes(secret)) for secret in secrets_in_use]
+        # Keyed once and copied: half of what a fresh HMAC costs.
+        self._keys = [
+            (_keyed(secret.encode()), _keyed(secret_bytes(secret))) for secret in secrets_in_use
+        ]
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
         """The signature headers of one attempt; `timestamp` is in Unix seconds."""
@@ -74,13 +77,23 @@ class Signer:
             ),
             ("Evox-Time", time),
         ]
-        for name, (text, _) in zip(
+        for name, (key, _) in zip(
             ("Evox-Signature", "Evox-Signature-Old"), self._keys, strict=False
         ):
-            headers.append((name, hmac.digest(text, evox_content, "sha256").hex()))
+            headers.append((name, _digest(key, evox_content).hex()))
         return headers
 
 
-def _standard(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+def _standard(key: hmac.HMAC, message_id: str, timestamp: int, body: bytes) -> str:
     content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return "v1," + base64.b64encode(hmac.digest(key, content, "sha256")).decode()
+    return "v1," + base64.b64encode(_digest(key, content)).decode()
+
+
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod=hashlib.sha256)
+
+
+def _digest(key: hmac.HMAC, content: bytes) -> bytes:
+    mac = key.copy()
+    mac.update(content)
+    return mac.digest()

@@ -7,6 +7,7 @@ deadline covers a whole attempt, from resolving to the last byte.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import select
@@ -27,6 +28,13 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 512
 """Idle connections kept for reuse."""
+
+_EVENTS = {
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
 
 Tag = TypeVar("Tag")
 
@@ -66,7 +74,9 @@ class Transport(Generic[Tag]):
         self.woken = False
         """Whether a watched fd could be read in the last `run`."""
         self._watched: set[int] = set()
-        self._watched_by_curl: set[int] = set()
+        self._wanted: set[int] = set()
+        """Sockets that libcurl waits for now. Between two requests a connection stays registered
+        with epoll, which costs less than to leave and to come back."""
         self._idle: list[_Transfer[Tag]] = []
         self._busy: dict[Any, _Transfer[Tag]] = {}
 
@@ -102,6 +112,11 @@ class Transport(Generic[Tag]):
         for fd, events in self._epoll.poll(wait if wait == 0 else wait + 0.0005):
             if fd in self._watched:
                 self.woken = True
+                continue
+            if fd not in self._wanted:
+                # An idle connection that its receiver closes: libcurl notices when it takes it.
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(fd)
                 continue
             mask = 0
             if events & (select.EPOLLIN | select.EPOLLHUP):
@@ -140,19 +155,14 @@ class Transport(Generic[Tag]):
 
     def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         if what == pycurl.POLL_REMOVE:
-            self._epoll.unregister(fd)
-            self._watched_by_curl.discard(fd)
+            self._wanted.discard(fd)
             return
-        events = 0
-        if what in (pycurl.POLL_IN, pycurl.POLL_INOUT):
-            events |= select.EPOLLIN
-        if what in (pycurl.POLL_OUT, pycurl.POLL_INOUT):
-            events |= select.EPOLLOUT
-        if fd in self._watched_by_curl:
-            self._epoll.modify(fd, events)
-        else:
-            self._watched_by_curl.add(fd)
-            self._epoll.register(fd, events)
+        self._wanted.add(fd)
+        try:
+            self._epoll.modify(fd, _EVENTS[what])
+        except FileNotFoundError:
+            # New, or the number of one that was closed, which epoll forgot by itself.
+            self._epoll.register(fd, _EVENTS[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         self._wake_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1_000

@@ -25,7 +25,7 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
         "2": partial(engine.one_job_each, events=size // 2, repeats=repeats),
         "3": partial(product.single_ingest, events=size // 4, repeats=repeats),
         "4": partial(product.batch_ingest, events=size, repeats=repeats),
-        "5": partial(product.latency, seconds=2 if quick else 8, saturation=500),
+        "5": partial(product.latency, seconds=2 if quick else 8),
         "6": partial(engine.hanging, events=size, repeats=repeats),
         "7": partial(engine.slow_receivers, events=size, repeats=2 if quick else 3),
         "9": partial(engine.fan_out, events=size, repeats=repeats),

@@ -137,7 +137,7 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
     )
 
 
-def latency(stand: Stand, seconds: float, saturation: float) -> list[Row]:
+def latency(stand: Stand, seconds: float) -> list[Row]:
     """Row 5: from the 202 to the receipt, at two loads."""
     stand.clear()
     stand.webhooks(4)
@@ -146,6 +146,7 @@ def latency(stand: Stand, seconds: float, saturation: float) -> list[Row]:
     with _web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"):
         _post(stand, url, _bodies(20), at_once=1)
         time.sleep(2)
+        saturation = _saturation(stand, url, max(100, int(100 * seconds)))
         for part in (0.2, 0.5):
             stand.receiver.news()
             rate = saturation * part
@@ -164,6 +165,16 @@ def latency(stand: Stand, seconds: float, saturation: float) -> list[Row]:
                 detail={"p99_ms": p99, "events_per_second": rate, "receipts": len(waits)},
             ))
     return rows
+
+
+def _saturation(stand: Stand, url: str, events: int) -> float:
+    """Events a second that one web process and one worker take in and deliver at most."""
+    stand.receiver.news()
+    started = time.time_ns() // 1_000
+    done = _post(stand, url, _bodies(events), at_once=AT_ONCE)
+    accepted = {json.loads(body)["id"]: 0 for body in done.bodies}
+    last = max(moment for _, moment in _receipts(stand, accepted, 4))
+    return events / ((last - started) / 1e6)
 
 
 def _round_trip(stand: Stand) -> float:

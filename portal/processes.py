@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -51,6 +52,16 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     if os.getppid() != parent:
         # It ended before the line above.
         os.kill(os.getpid(), number)
+
+
+def open_files(wanted: int) -> int:
+    """How many files this process may have open, after raising that to `wanted` where the system
+    allows it: shells and systemd start with 1,024 (setrlimit(2), RLIMIT_NOFILE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 @dataclass

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +17,12 @@ from portal.delivery import drain
 from portal.events import ingest
 from portal.extensions import db
 from portal.models import Delivery, Merchant, Webhook
+from portal.processes import open_files
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
+ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def settings() -> dict[str, str]:
@@ -53,6 +58,35 @@ def test_a_webhook_gets_no_more_requests_at_once_than_it_allows(
     drain.drain(0)
     assert len(receiver.ledger) == 15
     assert most_at_once(receiver) == 3
+
+
+def test_where_few_files_may_be_open_fewer_requests_are_under_way_at_once(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    receiver.delay = 0.1
+    monkeypatch.setattr(drain, "OTHER_FILES", open_files(drain.FILES) - 4)
+    make_webhook(merchant, receiver.url())
+    send(merchant, *[{}] * 15)
+    drain.drain(0)
+    assert len(receiver.ledger) == 15
+    assert most_at_once(receiver) == 4
+
+
+def test_a_process_may_open_more_files_than_a_shell_gives_it():
+    code = (
+        "import resource; from portal.processes import open_files\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))\n"
+        "print(open_files(4_096), hard)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (300, 600))\n"
+        "print(open_files(4_096))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    reached, hard, bounded = map(int, run.stdout.split())
+    assert reached == (4_096 if hard < 0 else min(4_096, hard))
+    assert bounded == 600
 
 
 def test_a_webhook_gets_no_more_requests_a_second_than_it_allows(

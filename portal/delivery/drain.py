@@ -34,9 +34,12 @@ from portal.extensions import db, reading
 from portal.ids import new_id
 from portal.models import Delivery, Webhook
 from portal.models.delivery import PENDING_LITERAL
+from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks."""
+FILES, OTHER_FILES = 4_096, 128
+"""Open files that a worker asks the system for, and how many of them are no requests."""
 BUFFER = 200
 """Deliveries read ahead for one webhook."""
 BUFFER_BYTES = 32 * 1024 * 1024
@@ -92,6 +95,7 @@ class _Drain:
         self._recorder = Recorder(app, self._config)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
+        self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self.attempts = 0
 
     def take(self, lane: int) -> bool:
@@ -237,7 +241,7 @@ class _Drain:
             if line.buffer and line.room(moment):
                 waiting.setdefault(line.merchant_id, deque()).append(line)
         turns = deque(waiting.values())
-        while turns and self._transport.in_flight < MAX_IN_FLIGHT:
+        while turns and self._transport.in_flight < self._most:
             turn = turns.popleft()
             line = turn.popleft()
             self._send(line, line.buffer.popleft())

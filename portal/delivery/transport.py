@@ -26,8 +26,9 @@ from portal.delivery.compose import Frame, Outgoing
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
-MAX_CONNECTIONS = 512
-"""Idle connections kept for reuse."""
+MAX_CONNECTIONS = 1_024
+"""Connections kept, busy ones included. More requests at once than this would close one for each
+that ends, and open one for each that starts."""
 
 _EVENTS = {
     pycurl.POLL_NONE: 0,

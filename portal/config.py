@@ -321,7 +321,7 @@ def _secret_keys(text: str, data_dir: Path) -> tuple[str, ...]:
         if not path.exists():
             draft = data_dir / f"secret_key.{os.getpid()}"
             draft.touch(mode=0o600)
-            draft.write_text(secrets.token_urlsafe(48))
+            draft.write_text(new_secret_key())
             # link() fails when the file is there: of two processes that start at once,
             # one makes the key and both read the same.
             with contextlib.suppress(FileExistsError):
@@ -332,6 +332,11 @@ def _secret_keys(text: str, data_dir: Path) -> tuple[str, ...]:
     if not keys or any(len(key) < 32 for key in keys):
         raise SettingError("PORTAL_SECRET_KEY cannot be used: give 32 or more characters.")
     return keys
+
+
+def new_secret_key() -> str:
+    """A fresh key for PORTAL_SECRET_KEY: 48 random bytes."""
+    return secrets.token_urlsafe(48)
 
 
 def embedded_redis_socket(data_dir: Path) -> Path:

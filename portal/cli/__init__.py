@@ -20,6 +20,7 @@ def cli() -> None:
 
 for command in (
     people.merchant, people.user, people.member, people.api_key, traffic.event, traffic.webhook,
-    traffic.retention, traffic.migrate, traffic.settings,
+    traffic.retention, traffic.migrate, traffic.secrets,
+    traffic.settings,
 ):
     cli.add_command(command)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import current_app
 
-from portal import schema
+from portal import resealing, schema
 from portal.cli.common import (
     json_option,
     merchant_option,
@@ -18,7 +19,7 @@ from portal.cli.common import (
     with_bare_portal,
     with_portal,
 )
-from portal.config import SETTINGS, SettingError, load_config
+from portal.config import SETTINGS, SettingError, load_config, new_secret_key
 from portal.events import catalogue, ingest
 from portal.logs import retention as retention_stage
 from portal.people import accounts
@@ -134,6 +135,41 @@ def retention_run(dry_run: bool, as_json: bool) -> None:
         return
     for name, count in removed.items():
         click.echo(f"{name}: {count:,} {'would be removed' if dry_run else 'removed'}")
+
+
+@click.group()
+def secrets() -> None:
+    """What is stored encrypted."""
+
+
+@secrets.command("new-key")
+def new_key() -> None:
+    """Print a fresh key for PORTAL_SECRET_KEY, or for secret_key in the data directory."""
+    click.echo(new_secret_key())
+
+
+@secrets.command("rotate-key")
+@json_option
+@with_portal
+def rotate_key(as_json: bool) -> None:
+    """Encrypt everything anew under the first of PORTAL_SECRET_KEY.
+
+    Put the new key first in that list and restart every process before; when this is done, the
+    others can be taken out. Runs beside a running portal, and may be repeated.
+    """
+    result = resealing.reseal()
+    if as_json:
+        click.echo(json.dumps({"renewed": result.renewed, "unreadable": result.unreadable}))
+    else:
+        for name, count in result.renewed.items():
+            click.echo(f"{name}: {count:,} encrypted anew")
+        if len(current_app.config["PORTAL"].secret_keys) > 1 and not result.unreadable:
+            click.echo("Nothing stored needs the older keys now; take them out and restart.")
+    if result.unreadable:
+        raise click.ClickException(
+            f"No key opens {len(result.unreadable)} values; the first is "
+            f"{result.unreadable[0]}. Give the key that it was stored under too, or set it anew."
+        )
 
 
 @click.command()

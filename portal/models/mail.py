@@ -21,7 +21,7 @@ class Mail(Base):
     merchant_id: Mapped[int | None] = mapped_column(sa.ForeignKey("merchant.id"))
     """Of a notice: those of one merchant to one address are sent as one message."""
     subject: Mapped[str] = mapped_column(sa.String(300))
-    body_token: Mapped[str] = mapped_column(sa.Text)
+    body_token: Mapped[str] = mapped_column(vault.Token)
     """Encrypted: what a mail says of a webhook is for its reader alone."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     next_attempt_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)

@@ -56,8 +56,8 @@ class Webhook(Base):
     """Requests started in a second; None means as many as there are."""
     ordered: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether the events of one record are sent one after another, in their order."""
-    secret_token: Mapped[str] = mapped_column(sa.Text)
-    old_secret_token: Mapped[str | None] = mapped_column(sa.Text)
+    secret_token: Mapped[str] = mapped_column(vault.Token)
+    old_secret_token: Mapped[str | None] = mapped_column(vault.Token)
     old_secret_until: Mapped[int | None] = mapped_column(sa.BigInteger)
 
     enabled: Mapped[bool] = mapped_column(default=True)

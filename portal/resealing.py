@@ -1,0 +1,103 @@
+"""Everything that is stored encrypted, under the newest of the portal's secret keys.
+
+Afterwards the older keys open nothing that is stored any more, and can be taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.fernet import InvalidToken
+from sqlalchemy.orm import scoped_session
+
+from portal import vault
+from portal.extensions import Base, db, table, writing
+from portal.models import Webhook
+from portal.models.webhook import Pair
+
+BATCH = 200
+
+
+@dataclass
+class Resealed:
+    """What came of it: how many values were encrypted anew, by `table.column`, and the rows that
+    hold one which no key opens."""
+
+    renewed: dict[str, int] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def reseal() -> Resealed:
+    """Encrypt every stored secret under the newest key, in batches, beside a running portal whose
+    processes all know that key. Safe to repeat, and to stop in between."""
+    result = Resealed()
+    for column in _columns():
+        name = f"{column.table.name}.{column.name}"
+        result.renewed[name] = 0
+        for place in _batches(column.table):
+            with writing() as session:
+                _reseal_batch(session, column, place, name, result)
+    return result
+
+
+def _columns() -> Iterator[sa.Column[Any]]:
+    for one in Base.metadata.sorted_tables:
+        yield from (column for column in one.columns if isinstance(column.type, vault.Token))
+    # Their secret values are tokens inside a list.
+    yield from (table(Webhook).c.query_params, table(Webhook).c.headers)
+
+
+def _batches(one: sa.Table) -> Iterator[list[Any]]:
+    """The keys of a table's rows, BATCH at a time."""
+    (key,) = one.primary_key
+    last = None
+    while True:
+        query = sa.select(key).order_by(key).limit(BATCH)
+        if last is not None:
+            query = query.where(key > last)
+        keys = list(db.session.scalars(query))
+        db.session.rollback()
+        if not keys:
+            return
+        yield keys
+        last = keys[-1]
+
+
+def _reseal_batch(
+    session: scoped_session[Any], column: sa.Column[Any], keys: list[Any], name: str,
+    result: Resealed,
+) -> None:
+    (key,) = column.table.primary_key
+    rows = session.execute(
+        sa.select(key, column).where(key.in_(keys), column.is_not(None)).with_for_update()
+    ).all()
+    for row_key, value in rows:
+        try:
+            renewed = _renewed(value)
+        except InvalidToken:
+            result.unreadable.append(f"{name} of {row_key}")
+            continue
+        if renewed is not None:
+            values: dict[str, Any] = {column.name: renewed}
+            if "updated_at" in column.table.c:
+                # What people see of the row does not change.
+                values["updated_at"] = column.table.c.updated_at
+            session.execute(sa.update(column.table).where(key == row_key).values(values))
+            result.renewed[name] += 1
+
+
+def _renewed(value: str | list[Pair]) -> str | list[Pair] | None:
+    if isinstance(value, str):
+        return vault.renew(value)
+    pairs: list[Pair] = []
+    changed = False
+    for pair in value:
+        token = vault.renew(pair["value"]) if pair["secret"] else None
+        changed = changed or token is not None
+        pairs.append(
+            pair if token is None else {"name": pair["name"], "value": token, "secret": True}
+        )
+    return pairs if changed else None

@@ -1,0 +1,101 @@
+"""After the secret key was changed, nothing that is stored needs the old one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal import resealing, vault
+from portal.extensions import Base, db
+from portal.models import Mail, Merchant, Webhook
+from tests.conftest import on_both_databases
+from tests.factories import make_webhook
+from tests.test_cli import Call, migrated, portal
+
+__all__ = ["migrated", "portal"]
+
+OLD, NEW = "o" * 40, "n" * 40
+
+
+def use_keys(app: Flask, *keys: str) -> None:
+    app.config["PORTAL"] = replace(app.config["PORTAL"], secret_keys=keys)
+    db.session.expire_all()
+
+
+@on_both_databases
+def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merchant: Merchant):
+    use_keys(app, OLD)
+    pairs = [
+        {"name": "X-Key", "value": vault.encrypt("hidden"), "secret": True},
+        {"name": "X-Plain", "value": "shown", "secret": False},
+    ]
+    webhooks = [make_webhook(merchant, headers=pairs, query_params=pairs) for _ in range(3)]
+    webhooks[0].rotate_secret("whsec_" + "QUFB" * 11)
+    plain = make_webhook(merchant)
+    db.session.add(Mail.make("ann@example.com", "Subject", "Body"))
+    db.session.commit()
+    secrets = {one.id: one.signing_secrets(0) for one in (*webhooks, plain)}
+    before = {one.id: (one.version, one.updated_at) for one in webhooks}
+
+    use_keys(app, NEW, OLD)
+    result = resealing.reseal()
+    assert result.unreadable == []
+    assert result.renewed == {
+        "mail.body_token": 1, "webhook.secret_token": 4, "webhook.old_secret_token": 1,
+        "webhook.query_params": 3, "webhook.headers": 3,
+    }
+    assert set(resealing.reseal().renewed.values()) == {0}, "a second run finds nothing to do"
+
+    use_keys(app, NEW)
+    for webhook in db.session.scalars(sa.select(Webhook)).all():
+        assert webhook.signing_secrets(0) == secrets[webhook.id]
+    first = db.session.get_one(Webhook, webhooks[0].id)
+    assert vault.decrypt(first.headers[0]["value"]) == "hidden"
+    assert vault.decrypt(first.query_params[0]["value"]) == "hidden"
+    assert first.headers[1] == pairs[1]
+    assert first.old_secret_token is not None
+    assert vault.decrypt(first.old_secret_token)
+    assert vault.decrypt(db.session.scalars(sa.select(Mail.body_token)).one()) == "Body"
+    assert {
+        one.id: (one.version, one.updated_at)
+        for one in db.session.scalars(sa.select(Webhook).where(Webhook.id.in_(before)))
+    } == before
+
+
+@on_both_databases
+def test_many_rows_are_done_in_batches_and_what_no_key_opens_is_named(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resealing, "BATCH", 2)
+    use_keys(app, "lost" * 10)
+    lost = make_webhook(merchant)
+    use_keys(app, OLD)
+    for _ in range(5):
+        make_webhook(merchant)
+    use_keys(app, NEW, OLD)
+    result = resealing.reseal()
+    assert result.renewed["webhook.secret_token"] == 5
+    assert result.unreadable == [f"webhook.secret_token of {lost.id}"]
+
+
+def test_every_column_that_holds_a_token_is_found():
+    """A column that the vault encrypts is named `…_token`, and the other way round."""
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            assert column.name.endswith("_token") == isinstance(column.type, vault.Token), column
+
+
+def test_an_operator_changes_the_key_with_two_commands(migrated: Call, environment: dict[str, str]):
+    fresh = migrated("secrets", "new-key").stdout.strip()
+    assert len(fresh) >= 32
+    old = environment.get("PORTAL_SECRET_KEY", OLD)
+    environment["PORTAL_SECRET_KEY"] = f"{fresh},{old}"
+    done = migrated("secrets", "rotate-key")
+    assert done.returncode == 0, done.stderr
+    assert "take them out" in done.stdout
+    counts = json.loads(migrated("secrets", "rotate-key", "--json").stdout)
+    assert counts["unreadable"] == []

@@ -244,6 +244,13 @@ class Config:
         """Where the web server is reached on this machine."""
         return f"http://{_in_url(self.host)}:{self.port}"
 
+    @property
+    def inspect_url(self) -> str:
+        """How the URL of every inspector begins, with a token after it; scheme and host in small
+        letters, as portal.webhooks.url_rules keeps them."""
+        public = urlsplit(self.public_url)
+        return public._replace(netloc=public.netloc.lower()).geturl() + "/inspect/"
+
 
 def load_config(environ: Mapping[str, str] | None = None) -> Config:
     """Read every setting from `environ` (default: the process environment).

@@ -61,9 +61,9 @@ login = LoginManager()
 limiter = Limiter(
     get_remote_address, key_prefix="portal", in_memory_fallback_enabled=True, swallow_errors=True
 )
-"""Limits on tries of passwords and links, and on what is mailed, counted in Redis; in the
-process's memory while that is away."""
-LIMITED = ("auth", "account", "shared", "invitations", "settings")
+"""Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
+in Redis; in the process's memory while that is away."""
+LIMITED = ("auth", "account", "shared", "invitations", "settings", "inspected")
 
 
 @limiter.request_filter

@@ -188,7 +188,7 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     try:
         assert due.payload is not None
         outgoing = composer.compose(due.event_id, due.payload, moment)
-        answer = send_now(outgoing, timeout, config.egress_allow)
+        answer = send_now(outgoing, timeout, config.egress_allow, config.inspect_url)
     except ComposeError as error:
         answer = Answer(error=error.code, error_detail=error.detail)
     return Tried(request_id, due, method, url, outgoing, answer, moment, now())

@@ -84,7 +84,7 @@ class _Drain:
         self._tokens: dict[int, int] = {}
         self._lines: dict[str, Line] = {}
         self._transport: Transport[tuple[Line, Due, Outgoing, str, int]] = Transport(
-            self._config.egress_allow
+            self._config.egress_allow, self._config.inspect_url
         )
         self._done: list[tuple[Line, Tried]] = []
         self._oldest_done = 0.0

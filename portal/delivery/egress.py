@@ -7,6 +7,7 @@ with the very address the kernel gets: a name that changes its answer cannot pas
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -52,6 +53,28 @@ _METADATA = frozenset(
     ipaddress.ip_address(text)
     for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
 )
+
+_INSPECTOR = re.compile(r"[A-Za-z0-9_-]{43}(\?[!-~]*)?")
+_OWN_NETWORK = ("loopback", "private", "unique-local")
+"""Where the portal itself may stand."""
+
+
+def is_inspector(url: str, inspect_url: str | None) -> bool:
+    """Whether a URL is an inspector of the portal: `inspect_url` (Config.inspect_url: its own
+    origin and `/inspect/`) to the letter, a token, and at most a query.
+
+    No other path, encoding, port or user info passes, since all that could say so is fixed.
+    """
+    if not inspect_url:
+        return False
+    return url.startswith(inspect_url) and bool(_INSPECTOR.fullmatch(url, len(inspect_url)))
+
+
+def inspector_refusal(address: Address, allow: Sequence[Network] = ()) -> str | None:
+    """The same as `refusal` for a request to an inspector: the operator's own setting names the
+    host, which may be this machine or stand in its network."""
+    kind = refusal(address, allow)
+    return None if kind in _OWN_NETWORK else kind
 
 
 def refusal(address: Address, allow: Sequence[Network] = ()) -> str | None:

@@ -61,11 +61,13 @@ class Answer:
 class Transport(Generic[Tag]):
     """Sends requests and gives back their answers with the tag each was submitted with.
 
-    Not for several threads. `allow` are the private networks that may be reached.
+    Not for several threads. `allow` are the private networks that may be reached; `inspect_url`
+    is how the portal's own inspectors begin (egress.is_inspector), which may be reached too.
     """
 
-    def __init__(self, allow: Sequence[egress.Network]):
+    def __init__(self, allow: Sequence[egress.Network], inspect_url: str | None = None):
         self._allow = tuple(allow)
+        self._inspect_url = inspect_url
         self._epoll = select.epoll()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
@@ -88,7 +90,9 @@ class Transport(Generic[Tag]):
 
     def submit(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
         """Start a request; `run` gives its answer, at the latest after `timeout_seconds`."""
-        transfer = self._idle.pop() if self._idle else _Transfer[Tag](self._allow)
+        transfer = self._idle.pop() if self._idle else _Transfer[Tag](
+            self._allow, self._inspect_url
+        )
         transfer.begin(outgoing, timeout_seconds, tag)
         self._busy[transfer.easy] = transfer
         self._multi.add_handle(transfer.easy)
@@ -170,10 +174,11 @@ class Transport(Generic[Tag]):
 
 
 def send_now(
-    outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Network]
+    outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Network],
+    inspect_url: str | None = None,
 ) -> Answer:
     """Send one request and wait for its answer, at most `timeout_seconds`."""
-    transport: Transport[None] = Transport(allow)
+    transport: Transport[None] = Transport(allow, inspect_url)
     try:
         transport.submit(outgoing, timeout_seconds, None)
         while True:
@@ -188,8 +193,9 @@ class _Transfer(Generic[Tag]):
 
     tag: Tag
 
-    def __init__(self, allow: tuple[egress.Network, ...]):
+    def __init__(self, allow: tuple[egress.Network, ...], inspect_url: str | None):
         self._allow = allow
+        self._inspect_url = inspect_url
         self._frame: Frame | None = None
         self._timeout_seconds = 0.0
         self._refused: str | None = None
@@ -203,7 +209,6 @@ class _Transfer(Generic[Tag]):
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP09_ALLOWED, 0)
-        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         easy.setopt(pycurl.PATH_AS_IS, 1)
         easy.setopt(pycurl.CAINFO, certifi.where())
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
@@ -219,6 +224,7 @@ class _Transfer(Generic[Tag]):
             self._frame = frame
             easy.setopt(pycurl.URL, frame.url)
             easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
+            self._choose_guard(frame.url)
         if outgoing.body is None:
             easy.setopt(pycurl.HTTPGET, 1)
         else:
@@ -228,6 +234,17 @@ class _Transfer(Generic[Tag]):
         if timeout_seconds != self._timeout_seconds:
             self._timeout_seconds = timeout_seconds
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
+
+    def _choose_guard(self, url: str) -> None:
+        is_inspector = egress.is_inspector(url, self._inspect_url)
+        self._refusal = egress.inspector_refusal if is_inspector else egress.refusal
+        # What this guard lets through is for this request alone: no other may find the
+        # connection in libcurl's pool, or share it while it is in use as HTTP/2 allows.
+        self.easy.setopt(pycurl.FORBID_REUSE, is_inspector)
+        self.easy.setopt(
+            pycurl.HTTP_VERSION,
+            pycurl.CURL_HTTP_VERSION_1_1 if is_inspector else pycurl.CURL_HTTP_VERSION_2TLS,
+        )
 
     def end(self) -> None:
         self._refused = None
@@ -292,7 +309,7 @@ class _Transfer(Generic[Tag]):
         except (ValueError, AttributeError, TypeError, IndexError):
             self._refused = "not an IP address"
             return pycurl.SOCKET_BAD
-        kind = egress.refusal(target, self._allow)
+        kind = self._refusal(target, self._allow)
         if kind is not None:
             self._refused = f"{target} is {kind}"
             return pycurl.SOCKET_BAD

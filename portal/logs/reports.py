@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import sqlalchemy as sa
 from cryptography.fernet import InvalidToken
@@ -14,24 +12,17 @@ from portal import vault
 from portal.clock import MILLISECOND, iso
 from portal.delivery.compose import as_curl
 from portal.extensions import db
-from portal.logs import bodies, explain, signatures, waterfall
+from portal.logs import bodies, explain, masking, signatures, waterfall
 from portal.logs.bodies import Readable
 from portal.logs.explain import Diagnosis
 from portal.logs.signatures import Check, Secret
 from portal.logs.stories import AttemptDetail
 from portal.models import AuditEntry, Webhook
-from portal.models.webhook import MASK
 
 QUOTED = 1_000
 """Characters of an answer's body that the text for the receiver's developer quotes."""
 
 Pairs = list[tuple[str, str]]
-
-_TELLING = re.compile(
-    r"authorization|cookie|secret|token|passw|api[-_]?key|access[-_]?key|credential|\b(key|sig)\b",
-    re.I,
-)
-"""Names whose values are taken for secret on a shared page, also when nobody marked them."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +57,9 @@ def report(detail: AttemptDetail, *, shared: bool = False) -> AttemptReport:
     target = explain.redirect_target(attempt.status, attempt.uri, detail.response_headers)
     sent, received = detail.request_body, detail.response_body
     checks = _checks(detail)
-    hide_uri, hide = (_masked_uri, _masked) if shared else (str, _same)
-    uri, request_headers = hide_uri(attempt.uri), hide(detail.request_headers)
+    hide_uri, hide = (masking.uri, masking.pairs) if shared else (str, list)
+    uri = hide_uri(attempt.uri)
+    request_headers = detail.request_headers and hide(detail.request_headers)
     return AttemptReport(
         detail=detail,
         uri=uri,
@@ -76,7 +68,7 @@ def report(detail: AttemptDetail, *, shared: bool = False) -> AttemptReport:
         ),
         redirect_target=hide_uri(target) if target else None,
         request_headers=request_headers,
-        response_headers=hide(detail.response_headers),
+        response_headers=detail.response_headers and hide(detail.response_headers),
         sent=bodies.readable(sent) if sent else None,
         received=bodies.readable(received) if received else None,
         curl=_curl(detail, uri, request_headers),
@@ -99,16 +91,17 @@ def _checks(detail: AttemptDetail) -> list[Check]:
     if not detail.request_headers or not detail.webhook or detail.request_body_is_lost:
         return []
     return signatures.check(
-        detail.request_headers, detail.request_body, _secrets(detail.webhook)
+        detail.request_headers, detail.request_body, secrets_of(detail.webhook)
     )
 
 
-def _secrets(webhook: Webhook) -> list[Secret]:
+def secrets_of(webhook: Webhook) -> list[Secret]:
+    """A webhook's signing secrets, the current one first; none when the portal's own key was
+    changed and they cannot be opened."""
     tokens = [("current", webhook.secret_token), ("previous", webhook.old_secret_token)]
     try:
         return [Secret(name, vault.decrypt(token)) for name, token in tokens if token]
     except InvalidToken:
-        # The portal's own key was changed: the page says that nothing verifies.
         return []
 
 
@@ -124,40 +117,6 @@ def _replaced_at(detail: AttemptDetail, checks: Sequence[Check]) -> int | None:
             AuditEntry.target == attempt.webhook_id,
         )
     )
-
-
-# ── What a shared page leaves out ─────────────────────────────────────────────────────────
-
-
-def _same(pairs: Pairs | None) -> Pairs | None:
-    return pairs
-
-
-def _masked(pairs: Pairs | None) -> Pairs | None:
-    return pairs and [(name, _masked_value(name, value)) for name, value in pairs]
-
-
-def _masked_value(name: str, value: str) -> str:
-    if name.lower() == "location":
-        return _masked_uri(value)
-    return MASK if _TELLING.search(name) else value
-
-
-def _masked_uri(uri: str) -> str:
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return uri.partition("?")[0]
-    return _with_masked_query(parts)
-
-
-def _with_masked_query(parts: SplitResult) -> str:
-    query = "&".join(
-        f"{name}={MASK}" if equals and _TELLING.search(name) else one
-        for one in parts.query.split("&")
-        for name, equals, _ in [one.partition("=")]
-    )
-    return urlunsplit(parts._replace(query=query))
 
 
 # ── The text to send ──────────────────────────────────────────────────────────────────────

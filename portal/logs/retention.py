@@ -16,7 +16,7 @@ from flask import current_app
 
 from portal.clock import DAY, MILLISECOND, iso, now
 from portal.extensions import reading, writing
-from portal.logs import counting
+from portal.logs import counting, inspector
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -116,6 +116,7 @@ def purge_expired(*, dry_run: bool = False, moment: int | None = None) -> dict[s
     removed = {rule.table.name: _clean(rule, periods, dry_run) for rule in _rules()}
     if not dry_run:
         counting.forget(lambda merchant_id: periods.of(merchant_id, False))
+        inspector.forget(moment)
         message = ", ".join(f"{count:,} of {name}" for name, count in removed.items())
         seconds = time.monotonic() - started
         with writing() as session:

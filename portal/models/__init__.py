@@ -3,6 +3,7 @@
 from portal.models.audit import AuditEntry, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
+from portal.models.inspector import InspectedRequest, Inspector
 from portal.models.invitation import Invitation
 from portal.models.mail import Mail, NoticeChoice
 from portal.models.merchant import ApiKey, Merchant
@@ -15,7 +16,7 @@ from portal.models.webhook import Webhook
 
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
-    "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload", "Invitation",
-    "Lane", "Mail", "Membership", "Merchant", "Notice", "NoticeChoice", "OperationsEntry",
-    "OwnEventType", "Recovery", "SavedFilter", "User", "Webhook",
+    "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload", "InspectedRequest",
+    "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant", "Notice", "NoticeChoice",
+    "OperationsEntry", "OwnEventType", "Recovery", "SavedFilter", "User", "Webhook",
 ]

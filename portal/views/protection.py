@@ -42,7 +42,9 @@ class PageSessions(SecureCookieSessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
-        if request.endpoint != "static" and request.blueprint not in ("api", "health"):
+        if request.endpoint != "static" and request.blueprint not in (
+            "api", "health", "inspected"
+        ):
             super().save_session(app, session, response)
 
 

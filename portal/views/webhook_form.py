@@ -123,6 +123,11 @@ def from_recipe(merchant: Merchant, recipe: Recipe) -> Typed:
     )
 
 
+def to_inspector(typed: Typed, url: str) -> Typed:
+    """The form with an inspector's URL; what was typed stays."""
+    return replace(typed, url=url, description=typed.description or "Inspector")
+
+
 def _recipe_rows(pairs: dict[str, Any]) -> list[Row]:
     return [
         Row(name, value["value"], value["secret"]) if isinstance(value, dict) else Row(name, value)

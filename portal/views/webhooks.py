@@ -15,7 +15,7 @@ from portal.delivery import actions, recovery
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
 from portal.listing import clean_search
-from portal.logs import overview, statistics
+from portal.logs import inspector, overview, statistics
 from portal.models import Webhook
 from portal.models.webhook import METHODS
 from portal.people import audit
@@ -37,18 +37,26 @@ def index(slug: str) -> ResponseReturnValue:
     return rendering.render(
         "webhooks/index.html", "webhooks/_rows.html",
         lines=overview.webhook_lines(g.merchant.id, sort, search), count=count, sort=sort,
-        search=search,
+        search=search, inspector=inspector.find(g.merchant.id),
     )
 
 
 @bp.get("/new")
 def new(slug: str) -> ResponseReturnValue:
-    """What can be set up; or its form: by `?recipe=`, as a copy (`?from=`), or for an `?event=`."""
+    """What can be set up; or its form: by `?recipe=`, as a copy (`?from=`), for an `?event=`, or
+    for the merchant's inspector (`?to=inspector`)."""
     recipe, original = request.args.get("recipe"), request.args.get("from")
     events = request.args.getlist("event")[:1]
     if original is not None:
         copied = webhook_form.copy_of(_get(original), g.merchant)
         return _form(copied, None, previewed=True, is_copy=True)
+    if request.args.get("to") == "inspector":
+        own = inspector.find(g.merchant.id)
+        if own is None:
+            return redirect(url_for("inspector.show", slug=slug), 303)
+        typed = webhook_form.to_inspector(webhook_form.blank(g.merchant), inspector.url_of(own))
+        typed.events = events or ["*"]
+        return _form(typed, None, previewed=True)
     if recipe is None and not events:
         return rendering.render("webhooks/recipes.html", groups=recipes.groups())
     if recipe in recipes.all_recipes():
@@ -238,8 +246,10 @@ def _matched(webhook: Webhook) -> str:
 def _show(
     webhook: Webhook, fragment: str | None = None, status: int = 200, **context: Any
 ) -> Response:
+    own = inspector.find(webhook.merchant_id)
     return rendering.render(
         "webhooks/show.html", fragment, status, webhook=webhook,
+        to_inspector=own is not None and inspector.sends_to_inspector(webhook, own),
         attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
         held=recovery.count_held(webhook),
         recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(),
@@ -252,6 +262,10 @@ def _form_action(typed: Typed, webhook: Webhook | None) -> Response | None:
     """What the form's buttons other than "save" do; None for saving."""
     action = request.form.get("action", "")
     if action == "preview":
+        return _form(typed, webhook, previewed=True)
+    if action == "inspector":
+        own = inspector.prepare(g.merchant.id, actor_of(current_user))
+        typed = webhook_form.to_inspector(typed, inspector.url_of(own))
         return _form(typed, webhook, previewed=True)
     if action == "search_events":
         return _form(typed, webhook, fragment="webhooks/_triggers.html")

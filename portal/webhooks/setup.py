@@ -369,4 +369,6 @@ def _reach(resolve: bool) -> Reach:
         ((public.hostname or "").lower(), public.port or DEFAULT_PORTS[public.scheme]),
         *((host, config.port) for host in (config.host, "localhost", "127.0.0.1", "::1")),
     }
-    return Reach(config.egress_allow, frozenset(own), addresses_of if resolve else None)
+    return Reach(
+        config.egress_allow, frozenset(own), config.inspect_url, addresses_of if resolve else None
+    )

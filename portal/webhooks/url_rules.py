@@ -35,12 +35,14 @@ class Reach:
     """What a URL is checked against.
 
     `allow` are private networks that may be reached, `own` the hosts and ports at which the
-    portal itself answers. `resolve` gives the addresses of a name, none when it has none or
+    portal itself answers; only what is an inspector (`inspect_url`, egress.is_inspector) may be
+    sent to there. `resolve` gives the addresses of a name, none when it has none or
     takes too long; without it names are not resolved.
     """
 
     allow: Sequence[egress.Network] = ()
     own: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+    inspect_url: str | None = None
     resolve: Callable[[str], list[egress.Address]] | None = None
 
 
@@ -72,9 +74,10 @@ def clean_url(text: str, reach: Reach) -> str:
         raise ValueError("The URL starts with https:// or http://; nothing else can be sent to.")
     host, port = _split(found[3])
     host = _clean_host(host)
-    _check_reach(host, DEFAULT_PORTS[scheme] if port is None else port, reach)
     shown = f"[{host}]" if ":" in host else host
     clean = f"{scheme}://{shown}{'' if port is None else f':{port}'}{found[4]}"
+    if not egress.is_inspector(clean, reach.inspect_url):
+        _check_reach(host, DEFAULT_PORTS[scheme] if port is None else port, reach)
     if len(clean) > MAX_URL:
         raise ValueError(f"The URL in punycode is longer than {MAX_URL:,} characters.")
     return clean

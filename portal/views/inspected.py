@@ -1,0 +1,55 @@
+"""Where the portal's inspectors are reached: any request by anyone who knows the address."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request
+from flask.typing import ResponseReturnValue
+from flask_limiter.util import get_remote_address
+from werkzeug.exceptions import HTTPException
+
+from portal.errors import PortalError
+from portal.extensions import csrf, limiter
+from portal.logs import inspector
+from portal.logs.inspector import Received
+
+bp = Blueprint("inspected", __name__)
+# What comes here comes from webhooks, not from forms, and changes nothing of the merchant's.
+csrf.exempt(bp)
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+REQUESTS_PER_SENDER = "120 per minute"
+
+
+def _sender() -> str:
+    return f"{get_remote_address()} {(request.view_args or {}).get('token')}"
+
+
+@bp.route("/inspect/<token>", methods=METHODS)
+@limiter.limit(REQUESTS_PER_SENDER, key_func=_sender)
+def receive(token: str) -> ResponseReturnValue:
+    """Record the request and answer as the merchant chose."""
+    request.max_content_length = inspector.MAX_BODY
+    query = request.query_string.decode("latin-1")
+    answer = inspector.receive(token, Received(
+        request.method, request.path + (f"?{query}" if query else ""), list(request.headers),
+        request.get_data(cache=False),
+    ))
+    headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
+    return {"inspector": answer.text}, answer.status, headers
+
+
+@bp.errorhandler(PortalError)
+def refused(error: PortalError) -> ResponseReturnValue:
+    """No such inspector, or the database is busy, for a program."""
+    return {"error": error.detail}, error.status
+
+
+@bp.errorhandler(HTTPException)
+def failed(error: HTTPException) -> ResponseReturnValue:
+    """Too large, or too many, for a program."""
+    sentences = {
+        413: f"The inspector takes bodies up to {inspector.MAX_BODY // 1024} KiB.",
+        429: f"The inspector takes {REQUESTS_PER_SENDER}.",
+    }
+    headers = {"Retry-After": "10"} if error.code == 429 else {}
+    return {"error": sentences.get(error.code or 500, error.name)}, error.code or 500, headers

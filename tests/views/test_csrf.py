@@ -30,13 +30,15 @@ def owner(app: Flask, signed_in: SignIn) -> FlaskClient:
 
 
 def posts(app: Flask) -> list[str]:
-    """The address of every change that a page can make, with something in each place."""
+    """The address of every change that a page can make, with something in each place. Programs,
+    which have no page, call the API and inspectors."""
     return [
         re.sub(r"<int[^>]*>", "1", rule.rule)
         .replace("<any(events, attempts):log>", "events").replace("<slug>", "alice")
         .replace("<", "").replace(">", "")
         for rule in app.url_map.iter_rules()
-        if "POST" in (rule.methods or ()) and not rule.endpoint.startswith("api.")
+        if "POST" in (rule.methods or ())
+        and not rule.endpoint.startswith(("api.", "inspected."))
         and rule.endpoint in ACCESS
     ]
 

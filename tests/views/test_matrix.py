@@ -23,7 +23,7 @@ from portal.clock import now
 from portal.events import catalogue
 from portal.extensions import db
 from portal.ids import new_id
-from portal.logs import saved, shares
+from portal.logs import inspector, saved, shares
 from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
 from portal.people import accounts, invitations
@@ -104,6 +104,7 @@ def furnish(slug: str, world: World) -> Merchant:
         merchant, f"new@{slug}.example", "owner", "cli"
     ).rpartition("/")[2])
     invitation = invitations.invitations(merchant)[0]
+    inspector.prepare(merchant.id, "test")
     kept = saved.save_filter(viewer.id, merchant.id, "events", "Orders", "type=order.*")
     world.arguments[slug] = {
         "slug": slug, "webhook_id": webhook.id, "event_id": event.id, "delivery_id": delivery.id,

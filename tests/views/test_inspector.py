@@ -62,7 +62,8 @@ def signed(secret: str, body: bytes) -> dict[str, str]:
 @pytest.mark.parametrize("method", inspected.METHODS)
 def test_any_request_is_recorded_and_answered(client: FlaskClient, own: Inspector, method: str):
     answer = client.open(
-        f"{path_of(own)}?source=erp&a=%00", method=method, data=b"\x00\xff", headers={"X-Trace": "7"}
+        f"{path_of(own)}?source=erp&a=%00", method=method, data=b"\x00\xff",
+        headers={"X-Trace": "7"},
     )
     assert answer.status_code == 200
     assert answer.json == {"inspector": "200: everything arrives"}
@@ -119,7 +120,7 @@ def test_a_body_of_64_kib_is_taken_and_one_byte_more_is_not(client: FlaskClient,
     assert len(kept(own)) == 1
 
 
-def test_who_sends_too_much_is_told_to_wait(client: FlaskClient, merchant: Merchant, own: Inspector):
+def test_who_sends_too_much_is_told_to_wait(client: FlaskClient, own: Inspector):
     statuses = [client.post(path_of(own)).status_code for _ in range(121)]
     assert statuses == [200] * 120 + [429]
     answer = client.post(path_of(own))
@@ -256,7 +257,8 @@ def test_the_chooser_makes_it_and_fills_the_form(signed_in: SignIn, merchant: Me
 
 def test_the_form_takes_it_and_keeps_what_was_typed(signed_in: SignIn, merchant: Merchant):
     form = signed_in("editor").post("/m/alice/webhooks", data={
-        "description": "Orders to nobody yet", "url": "", "events": "order.*", "action": "inspector",
+        "description": "Orders to nobody yet", "url": "", "events": "order.*",
+        "action": "inspector",
     }).text
     db.session.rollback()
     own = inspector.find(merchant.id)

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.machines import STORE, Machines, missing
-from tests.faults.test_faults import ORDER, nothing_can_be_logged, send
-from tests.faults.world import Sender, World
+from tests.faults.world import ORDER, Sender, World
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -58,7 +57,7 @@ def test_each_machine_takes_its_part_and_each_delivery_is_made_once(portal: Worl
     ids: set[str] = set()
     working: set[str] = set()
     for _ in range(6):
-        ids |= send(portal, 50)
+        ids |= portal.send(50)
         portal.wait(lambda: bool(owners(portal)), 20)
         working |= owners(portal)
         time.sleep(0.5)
@@ -92,11 +91,11 @@ def test_a_power_cut_in_the_middle_of_a_transaction_holds_nobody(portal: World):
         portal.kill(name)
     for _ in range(8):
         portal.webhook()
-    ids = send(portal, 5)
+    ids = portal.send(5)
     portal.wait(lambda: len(portal.receiver.ledger) >= 40, 20)
     portal.judge(ids)
-    with nothing_can_be_logged(portal):
-        ids |= send(portal, 5)
+    with portal.locked("attempt"):
+        ids |= portal.send(5)
         portal.wait(lambda: len(portal.receiver.ledger) >= 80, 20)
         # East has locked the rows of its lanes, and waits for the table.
         portal.wait(lambda: bool(portal.rows(
@@ -127,7 +126,7 @@ def test_a_machine_that_is_cut_off_and_comes_back_writes_nothing_late(portal: Wo
 def test_a_store_that_cannot_be_reached_is_a_503_within_seconds(portal: World):
     assert portal.machines is not None
     portal.webhook()
-    ids = send(portal, 5)
+    ids = portal.send(5)
     portal.judge(ids)
     portal.machines.unplug(STORE)
     found: list[tuple[float, int]] = []
@@ -147,5 +146,5 @@ def test_a_store_that_cannot_be_reached_is_a_503_within_seconds(portal: World):
     assert {status for _, status in found} == {503}
     assert max(seconds for seconds, _ in found) < 14
     portal.wait(lambda: portal.call("POST", "/api/v1/events", ORDER)[0] == 202, 30)
-    portal.judge(ids | send(portal, 5))
+    portal.judge(ids | portal.send(5))
     assert portal.running() == portal.parts.keys(), "nothing ends because the store is away"

@@ -6,9 +6,11 @@ own ID and with one body; no delivery is pending and no lane is leased for ever.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,10 +18,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import requests
 import sqlalchemy as sa
 from redis import Redis
 from redis.exceptions import RedisError
@@ -36,6 +39,7 @@ from tests.faults.postgres import Postgres
 from tests.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
+ORDER = {"type": "order.created", "object_id": "1", "data": {"total": "99.50"}}
 
 
 def free_port() -> int:
@@ -55,6 +59,8 @@ class World:
         self.directory = directory
         self.machines = machines
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.prefix: list[str] = []
+        """What the portal's own parts are started with, such as `unshare`."""
         self.port = free_port()
         self.host = machines.address(FRONT) if machines else "127.0.0.1"
         self.receiver = Receiver(machines.address(WORLD) if machines else "127.0.0.1")
@@ -116,17 +122,20 @@ class World:
             )
 
     def _command(self, name: str) -> list[str]:
+        if name not in ("postgres", "valkey"):
+            return self.prefix + self._python(name)
         if name == "postgres":
             assert self.postgres is not None
             return self.postgres.command
-        if name == "valkey":
-            listen = ["--port", "0", "--unixsocket", str(self._socket)]
-            if self.machines:
-                listen = ["--bind", self.machines.address(STORE), "--protected-mode", "no"]
-            return [
-                str(get_binary_path()), *listen, "--save", "", "--appendonly", "yes",
-                "--dir", str(self.directory),
-            ]
+        listen = ["--port", "0", "--unixsocket", str(self._socket)]
+        if self.machines:
+            listen = ["--bind", self.machines.address(STORE), "--protected-mode", "no"]
+        return [
+            str(get_binary_path()), *listen, "--save", "", "--appendonly", "yes",
+            "--dir", str(self.directory),
+        ]
+
+    def _python(self, name: str) -> list[str]:
         if name == "web":
             return [
                 sys.executable, "-m", "granian", "--interface", "wsgi", "--host", self.host,
@@ -209,6 +218,36 @@ class World:
             connection.close()
         return answer.status, json.loads(raw) if raw[:1] in (b"{", b"[") else raw
 
+    def send(self, count: int, **fields: Any) -> set[str]:
+        """Events in batches; their IDs."""
+        ids: set[str] = set()
+        for start in range(0, count, 500):
+            batch = [ORDER | fields] * min(500, count - start)
+            status, answer = self.call("POST", "/api/v1/events", {"events": batch})
+            assert status == 202, answer
+            ids |= {one["id"] for one in answer["data"]}
+        return ids
+
+    def sign_in(self) -> requests.Session:
+        """A person of the merchant with a browser; addresses are `f"{world.url}/…"`."""
+        with self.app.app_context():
+            merchant = db.session.get_one(type(self.merchant), self.merchant_id)
+            email = factories.make_user("owner", merchant).email
+        browser = requests.Session()
+        form = browser.get(f"{self.url}/sign-in", timeout=15).text
+        (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', form))
+        answer = browser.post(
+            f"{self.url}/sign-in", timeout=15, allow_redirects=False,
+            data={"csrf_token": token, "email": email, "password": "correct horse battery"},
+        )
+        assert answer.status_code == 303, answer.text
+        return browser
+
+    @property
+    def url(self) -> str:
+        """Where the pages are."""
+        return f"http://{self.host}:{self.port}"
+
     def webhook(self, url: str = "", **fields: Any) -> str:
         """A webhook for everything; its ID."""
         with self.app.app_context():
@@ -231,6 +270,16 @@ class World:
     def states(self) -> dict[str, int]:
         """How many deliveries there are in each state."""
         return dict(self.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
+
+    @contextlib.contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Nobody can write into a table meanwhile, and on SQLite not anywhere."""
+        with self.app.app_context(), db.engine.connect() as connection:
+            if self.postgres:
+                connection.execute(sa.text(f"LOCK TABLE {table} IN EXCLUSIVE MODE"))
+            else:
+                connection.execution_options(immediate=True).execute(sa.text("SELECT 1"))
+            yield
 
     @staticmethod
     def wait(condition: Callable[[], bool], seconds: float, what: str = "") -> None:
@@ -268,8 +317,9 @@ class World:
 class Sender:
     """A store that sends events all the time and notes what came back."""
 
-    def __init__(self, world: World, per_second: float, threads: int = 2):
+    def __init__(self, world: World, per_second: float, threads: int = 2, name: str = "a"):
         self._world = world
+        self._name = name
         self._pause = threads / per_second
         self._stop = threading.Event()
         self.accepted: set[str] = set()
@@ -296,8 +346,8 @@ class Sender:
             number += 1
             started = time.monotonic()
             event = {
-                "id": f"e-{place}-{number}", "type": "order.created", "object_id": str(number),
-                "data": {"total": "99.50"},
+                "id": f"{self._name}-{place}-{number}", "type": "order.created",
+                "object_id": str(number), "data": {"total": "99.50"},
             }
             # A sender that got no answer sends the same ID again.
             while not self._stop.is_set():
@@ -315,3 +365,8 @@ class Sender:
                 assert status == 503, answer
                 time.sleep(0.2)
             time.sleep(max(0.0, self._pause - (time.monotonic() - started)))
+
+
+def p99(seconds: list[float]) -> float:
+    """The time within which 99 % were answered."""
+    return sorted(seconds)[int(len(seconds) * 0.99)]

@@ -1,0 +1,191 @@
+"""HAZARDS, "Faults": the clock jumps, webhooks are taken away, the clean-up dies, names fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import on_both_databases
+from tests.faults.world import ROOT, Sender, World, p99
+
+pytestmark = [pytest.mark.faults, on_both_databases]
+
+Make = Callable[..., World]
+HOUR = 3_600
+
+
+@pytest.fixture
+def moved_clock(directory: Path) -> Callable[[int], None]:
+    """`moved_clock(seconds)`: moves the clock of every process that is started with it."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("moving the clock of a process needs a C compiler")
+    library, seconds = directory / "clock.so", directory / "clock"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", library, ROOT / "tests/faults/clock.c"],
+        check=True,
+    )
+    seconds.write_bytes(bytes(8))
+
+    def move(by: int) -> None:
+        with seconds.open("r+b") as file:
+            file.write(by.to_bytes(8, "little", signed=True))
+
+    return move
+
+
+@pytest.mark.parametrize("jumps", [(HOUR, 0), (-HOUR, 0)], ids=["forward", "back"])
+def test_the_clock_jumps_and_jumps_back(
+    world: Make, directory: Path, moved_clock: Callable[[int], None], jumps: tuple[int, int]
+):
+    """F15: nothing lost, no burst."""
+    portal = world("valkey")
+    portal.environment |= {
+        "LD_PRELOAD": str(directory / "clock.so"), "MOVED_CLOCK": str(directory / "clock"),
+    }
+    portal.start("web", "worker-1", "worker-2", "maintenance", "cron")
+    portal.webhook()
+    portal.webhook(ordered=True)
+    with Sender(portal, per_second=20) as sender:
+        time.sleep(3)
+        for jump in jumps:
+            moved_clock(jump)
+            time.sleep(5)
+    portal.judge(sender.accepted, seconds=90)
+    # One to each webhook, and what was under way at a jump again.
+    again = [count for count in Counter(portal.receiver.ids()).values() if count > 2]
+    assert len(again) < len(sender.accepted) / 4
+
+
+@pytest.mark.parametrize("change", ["disable", "delete"])
+def test_a_webhook_taken_away_while_it_is_retried(world: Make, change: str):
+    """F16: it stops, and the log says so."""
+    portal = world()
+    webhook_id = portal.webhook()
+    portal.receiver.always = 500
+    portal.send(5)
+    portal.wait(lambda: len(portal.receiver.ledger) >= 10, 30)
+    if change == "disable":
+        portal.call("POST", f"/api/v1/webhooks/{webhook_id}/disable", {"reason": "Too loud."})
+    else:
+        portal.call("DELETE", f"/api/v1/webhooks/{webhook_id}")
+    time.sleep(2)
+    count = len(portal.receiver.ledger)
+    time.sleep(6)
+    assert len(portal.receiver.ledger) == count
+    _, answer = portal.call("GET", "/api/v1/deliveries?limit=10")
+    states = {row["state"] for row in answer["data"]}
+    assert states == ({"held"} if change == "disable" else {"discarded"})
+    if change == "delete":
+        assert {row["reason"] for row in answer["data"]} == {"The webhook was deleted."}
+
+
+def test_the_clean_up_killed_in_the_middle_of_full_ingest(world: Make):
+    """F17: no active row deleted, resumable, ingest hardly slower."""
+    portal = world("valkey", "web", "worker-1", "cron")
+    portal.webhook(max_in_flight=100)
+    old = portal.send(6_000)
+    portal.judge(old)
+    past = int((time.time() - 90 * 86_400) * 1e6)
+    portal.execute(f"UPDATE event SET received_at = {past}")
+    portal.execute(f"UPDATE event_payload SET received_at = {past}")
+    portal.execute(f"UPDATE delivery SET created_at = {past}")
+    portal.receiver.always = 500
+    waiting = portal.send(20)
+    portal.execute(
+        f"UPDATE event SET received_at = {past} WHERE id IN "
+        "(SELECT event_id FROM delivery WHERE state = 'pending')"
+    )
+    portal.receiver.always = 200
+    with Sender(portal, per_second=50, threads=4) as calm:
+        time.sleep(6)
+    with Sender(portal, per_second=50, threads=4, name="b") as sender:
+        portal.start("clean-up")
+        portal.wait(lambda: portal.rows("SELECT count(*) FROM event")[0][0] < 6_000, 30)
+        portal.kill("clean-up")
+        assert portal.rows(f"SELECT 1 FROM event WHERE received_at = {past} LIMIT 1")
+        portal.start("clean-up")
+        assert portal.parts["clean-up"].wait(120) == 0
+    left = {row[0] for row in portal.rows("SELECT id FROM event")}
+    assert not old & left
+    assert sender.accepted <= left
+    assert p99(sender.seconds) < max(3 * p99(calm.seconds), 0.5)
+    portal.judge(calm.accepted | sender.accepted | waiting)
+
+
+class NameServer:
+    """Answers every question about a name as told: `b""` means never."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.53", 53))
+        self._socket.settimeout(0.1)
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                question, sender = self._socket.recvfrom(512)
+                if self.answer:
+                    # The question comes back, with these flags.
+                    self._socket.sendto(question[:2] + self.answer + question[4:], sender)
+        self._socket.close()
+
+    def close(self) -> None:
+        """Stop listening: then questions are refused."""
+        self._closing = True
+        self._thread.join()
+
+
+@pytest.fixture
+def name_server() -> Iterator[NameServer]:
+    """A resolver of the test's own at an address that no other program here uses."""
+    if os.geteuid() != 0:
+        pytest.skip("a resolver of one's own needs root, for its port and /etc/resolv.conf")
+    try:
+        server = NameServer()
+    except OSError as error:
+        pytest.skip(f"a resolver cannot listen on 127.0.0.53:53 here ({error})")
+    yield server
+    server.close()
+
+
+NXDOMAIN, SERVFAIL = b"\x81\x83", b"\x81\x82"
+
+
+@pytest.mark.parametrize(
+    ("resolver", "error"),
+    [("no such name", "dns_failed"), ("fails", "dns_failed"), ("hangs", "connect_timeout"),
+     ("is away", "dns_failed")],
+)
+def test_names_cannot_be_resolved(
+    world: Make, directory: Path, name_server: NameServer, resolver: str, error: str
+):
+    """F18: retried; fails closed; goes on when names are resolved again."""
+    (directory / "resolv.conf").write_text("nameserver 127.0.0.53\noptions timeout:1 attempts:1\n")
+    portal = world("valkey", "web", RETRY_SCHEDULE="0 1")
+    portal.prefix = [
+        "unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"',
+        str(directory / "resolv.conf"),
+    ]
+    name_server.answer = {"no such name": NXDOMAIN, "fails": SERVFAIL}.get(resolver, b"")
+    if resolver == "is away":
+        name_server.close()
+    portal.start("worker-1", "maintenance", "cron")
+    portal.webhook("https://shop.example.com/hook")
+    portal.send(2)
+    portal.wait(lambda: portal.states() == {"failed": 2}, 60)
+    assert portal.rows("SELECT error, count(*) FROM attempt GROUP BY error") == [(error, 4)]

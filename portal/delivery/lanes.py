@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import current_app
 
 from portal import queues
-from portal.clock import SECOND, now
+from portal.clock import MINUTE, SECOND, now
 from portal.extensions import db, reading, table, writing
 from portal.models import Delivery, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
@@ -26,6 +26,7 @@ HEARTBEAT = 2_500_000
 
 _log = logging.getLogger(__name__)
 _lane = table(Lane)
+_delivery = table(Delivery)
 
 
 class LeaseLost(Exception):
@@ -134,10 +135,25 @@ def forgotten() -> list[int]:
 def sweep() -> int:
     """Wake every forgotten lane; how many there were. Cron calls it every few seconds: it finds
     retries that came due, and work whose owner or wake-up call was lost."""
+    _bring_forward(now())
     lanes = forgotten()
     for lane in lanes:
         queues.replace_drain(lane)
     return len(lanes)
+
+
+def _bring_forward(moment: int) -> None:
+    """Let first attempts be due that were accepted before the clock was set back, and would else
+    wait until it comes to that moment again."""
+    ahead = (
+        _delivery.c.created_at > moment + MINUTE, _delivery.c.state == PENDING_LITERAL,
+        _delivery.c.is_retry.is_(False), _delivery.c.next_attempt_at > moment,
+    )
+    with reading() as session:
+        if session.scalar(sa.select(_delivery.c.id).where(*ahead).limit(1)) is None:
+            return
+    with writing() as session:
+        session.execute(sa.update(_delivery).where(*ahead).values(next_attempt_at=moment))
 
 
 def lanes_of(webhook_ids: Iterable[str]) -> set[int]:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from portal.config import load_config
 from portal.delivery import lanes
 from portal.extensions import db
 from portal.models import ApiKey
+from portal.processes import die_with_parent
 from tests import factories
 from tests.faults.machines import FRONT, STORE, WORLD, Machines
 from tests.faults.postgres import Postgres
@@ -118,7 +120,7 @@ class World:
         with (self.directory / f"{name}.log").open("ab") as log:
             self.parts[name] = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log,
-                start_new_session=True, user=user,
+                start_new_session=True, user=user, preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
     def _command(self, name: str) -> list[str]:

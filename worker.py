@@ -24,6 +24,7 @@ from rq.cron import CronJob, CronScheduler
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import now
 from rq.worker import WorkerStatus
 
 from portal import create_app, jobs, queues
@@ -135,6 +136,13 @@ class PortalWorker(SimpleWorker):
 
 class PortalCronJob(CronJob):
     """A cron job that is queued as JSON; RQ's own would use pickle."""
+
+    def should_run(self) -> bool:
+        """RQ's; one that was queued last before the clock was set back does not wait until the
+        clock comes to that moment again."""
+        queued_at = self.latest_enqueue_time
+        is_ahead = self.interval is not None and queued_at is not None and queued_at > now()
+        return is_ahead or super().should_run()
 
     def enqueue(self, connection: Redis) -> Job:
         """Queue the job once."""

@@ -29,6 +29,9 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 1_024
 """Connections kept, busy ones included. More requests at once than this would close one for each
 that ends, and open one for each that starts."""
+NAMES_SECONDS = 8
+"""How long addresses of names are kept. That there are none libcurl keeps half as long, which is
+less than the 5 s after which the schedule tries again."""
 
 _EVENTS = {
     pycurl.POLL_NONE: 0,
@@ -206,6 +209,7 @@ class _Transfer(Generic[Tag]):
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROXY, "")
         easy.setopt(pycurl.NETRC, 0)
+        easy.setopt(pycurl.DNS_CACHE_TIMEOUT, NAMES_SECONDS)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP09_ALLOWED, 0)

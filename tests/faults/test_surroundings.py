@@ -180,6 +180,7 @@ def name_server() -> Iterator[NameServer]:
     server.close()
 
 
+@pytest.mark.xdist_group("resolver")  # One address for all.
 def test_names_cannot_be_resolved(world: Make, directory: Path, name_server: NameServer):
     """F18: retried; fails closed; goes on when names are resolved again."""
     used = directory / "resolv.conf"

@@ -31,6 +31,7 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
         "9": partial(engine.fan_out, events=size, repeats=repeats),
         "11": engine.memory,
         "12": partial(product.backlog, deliveries=10_000 if quick else 200_000),
+        "13": partial(product.flood, events=5_000 if quick else 100_000),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 2, repeats=2 if quick else 3)

@@ -1,4 +1,4 @@
-"""Rows 3, 4, 5, 8 and 12: the product's processes, over HTTP."""
+"""Rows 3, 4, 5, 8, 12 and 13: the product's processes, over HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import requests
 import sqlalchemy as sa
 
 from benchmarks import load
@@ -20,7 +22,7 @@ from portal.events import ingest
 from portal.events.rules import clean_events
 from portal.extensions import db, table, writing
 from portal.ids import new_id
-from portal.models import Event, EventPayload, Merchant
+from portal.models import ApiKey, Event, EventPayload, Merchant
 
 AT_ONCE = 8
 
@@ -265,4 +267,78 @@ def backlog(stand: Stand, deliveries: int) -> Row:
         detail={"seconds_to_drain": seconds, "deliveries_per_second": owed / seconds,
                 "fresh_events": len(fresh), "p50_ms": percentile(waits, 50),
                 "sqlite": sqlite3.sqlite_version if stand.kind == "sqlite" else None},
+    )
+
+
+SMALL = 50
+"""Merchants that send a few events each beside one that floods."""
+PER_SECOND = 25.0
+"""Events of all the small merchants together."""
+
+
+def flood(stand: Stand, events: int) -> Row:
+    """Row 13: fifty merchants with a few events each, while one more floods; and without that."""
+    stand.clear()
+    stand.webhooks(1)
+    keys = []
+    for _ in range(SMALL):
+        small = Merchant(slug=new_id("m")[-20:], name="Small", active=True)
+        db.session.add(small)
+        db.session.commit()
+        stand.webhooks(1, "/small", merchant=small)
+        key, text = ApiKey.make(small, "write")
+        db.session.add(key)
+        db.session.commit()
+        keys.append(text)
+    batches = [json.dumps({"events": [order(1)] * 500}).encode()] * (events // 500)
+    accepted: dict[str, int] = {}
+    received: dict[str, int] = {}
+
+    def send(goes_on: Callable[[int], bool]) -> list[float]:
+        # What each waited from its 202 to its receipt, in ms.
+        sent: list[str] = []
+        with requests.Session() as session:
+            while goes_on(len(sent)):
+                started = time.perf_counter()
+                headers = {"Authorization": f"Bearer {keys[len(sent) % SMALL]}"}
+                answer = session.post(url, json=order(1), headers=headers, timeout=60)
+                answer.raise_for_status()
+                sent.append(answer.json()["id"])
+                accepted[sent[-1]] = time.time_ns() // 1_000
+                time.sleep(max(0.0, started + 1 / PER_SECOND - time.perf_counter()))
+        wait_for(lambda: all(name in received for name in sent))
+        return [max(0, received[name] - accepted[name]) / 1_000 for name in sent]
+
+    def wait_for(arrived: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not arrived():
+            if time.monotonic() > end:
+                raise RuntimeError(f"{len(received)} of {events + len(accepted)} arrived")
+            received.update(stand.receiver.news())
+            time.sleep(0.05)
+
+    def goes_on(_sent: int) -> bool:
+        received.update(stand.receiver.news())
+        # But for the last few, which are waited for below.
+        return len(received) < events + len(accepted) - SMALL
+
+    with _web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "2"), \
+            stand.process("worker.py", "--part", "maintenance"), \
+            stand.process("worker.py", "--part", "cron"):
+        send(lambda sent: sent < SMALL)
+        calm = send(lambda sent: sent < 6 * SMALL)
+        with ThreadPoolExecutor(1) as beside:
+            started = time.monotonic()
+            flooding = beside.submit(_post, stand, url, batches, at_once=2)
+            busy = send(goes_on)
+            seconds = time.monotonic() - started
+            flooding.result()
+        wait_for(lambda: len(received) >= events + len(accepted))
+    return Row(
+        "13", f"{SMALL} small merchants while one more floods with {events:,} events: 202 → "
+        "receipt", stand.kind, percentile(busy, 99), "ms (p99)", "p99 ≤ 250 ms",
+        percentile(busy, 99) <= 250,
+        detail={"p50_ms": median(busy), "p50_without_flood_ms": median(calm),
+                "p99_without_flood_ms": percentile(calm, 99), "their_events": len(busy),
+                "seconds_of_flood": seconds, "flood_per_second": events / seconds},
     )

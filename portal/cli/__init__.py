@@ -19,8 +19,7 @@ def cli() -> None:
 
 
 for command in (
-    people.merchant, people.user, people.member, people.api_key, traffic.event, traffic.webhook,
-    traffic.retention, traffic.migrate, traffic.secrets,
-    traffic.settings,
+    people.merchant, people.user, people.member, people.api_key, people.audit, traffic.event,
+    traffic.webhook, traffic.retention, traffic.migrate, traffic.secrets, traffic.settings,
 ):
     cli.add_command(command)

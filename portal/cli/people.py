@@ -18,7 +18,7 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, invitations, members
+from portal.people import accounts, audit_chain, invitations, members
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
@@ -237,6 +237,26 @@ def api_key_list(slug: str, as_json: bool) -> None:
 def api_key_revoke(slug: str, key_id: str) -> None:
     """End the key KEY_ID, as `api-key list` shows it, at once."""
     accounts.revoke_key(accounts.get_merchant(slug), key_id, ACTOR)
+
+
+# ── The audit log ─────────────────────────────────────────────────────────────────────────
+
+
+@click.group()
+def audit() -> None:
+    """The audit log: who changed or revealed what."""
+
+
+@audit.command("verify")
+@click.option("--end", help="The end that was kept from an earlier run; it must still be there.")
+@with_portal
+def audit_verify(end: str | None) -> None:
+    """Follow the log's chain of hashes; exit code 1 where an entry was changed, taken out or put
+    in between. Prints the end, to be kept outside of the database."""
+    chain = audit_chain.verify(end)
+    if chain.broken:
+        raise click.ClickException(f"{chain.broken} Up to entry {chain.entries:,} it is whole.")
+    click.echo(f"{chain.entries:,} entries, whole; end: {chain.end}")
 
 
 # ── Passwords ──────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,6 @@
 """The tables and the rules of single rows."""
 
-from portal.models.audit import AuditEntry, Notice, OperationsEntry
+from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.inspector import InspectedRequest, Inspector
@@ -16,7 +16,8 @@ from portal.models.webhook import Webhook
 
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
-    "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload", "InspectedRequest",
-    "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant", "Notice", "NoticeChoice",
-    "OperationsEntry", "OwnEventType", "Recovery", "SavedFilter", "User", "Webhook",
+    "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
+    "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
+    "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Recovery", "SavedFilter",
+    "User", "Webhook",
 ]

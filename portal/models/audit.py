@@ -12,7 +12,7 @@ from portal.extensions import Base
 
 
 class AuditEntry(Base):
-    """Who changed or revealed what. Never updated."""
+    """Who changed or revealed what. Never updated, and chained (portal.people.audit_chain)."""
 
     __tablename__ = "audit_entry"
 
@@ -26,8 +26,24 @@ class AuditEntry(Base):
     target: Mapped[str] = mapped_column(sa.String(300), default="")
     detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
     """What changed, secrets masked."""
+    address: Mapped[str | None] = mapped_column(sa.String(45))
+    """The network address that asked for it; None for what the portal or a command did."""
+    number: Mapped[int | None] = mapped_column(sa.BigInteger, unique=True)
+    """Its place in the chain, from 1 without a gap; given as the last step of its transaction."""
+    hash: Mapped[str | None] = mapped_column(sa.String(64))
+    """SHA-256 of the entry before it and of its own content."""
 
     __table_args__ = (sa.Index("ix_audit_entry_target", "target", "id"),)
+
+
+class AuditHead(Base):
+    """The end of the audit log's chain: one row, which each audited transaction locks last."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(sa.BigInteger)
+    hash: Mapped[str] = mapped_column(sa.String(64))
 
 
 class OperationsEntry(Base):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from flask import has_request_context, request
 from sqlalchemy.orm import Session, scoped_session
 
 from portal.extensions import db
 from portal.listing import Page, newest_first
 from portal.models import AuditEntry, Merchant, OperationsEntry, User
+from portal.people import audit_chain
 
 
 def actor_of(user: User) -> str:
@@ -28,13 +30,13 @@ def note(
     """Add an entry to the running transaction, so that it stands exactly when the change does.
 
     `actor` is `user:<email>`, `key:<id>`, `cli` or `portal`; `action` such as
-    `webhook.updated`; `detail` is JSON and holds no secret.
+    `webhook.updated`; `detail` is JSON and holds no secret. The address is the request's.
     """
     entry = AuditEntry(
         actor=actor[:300], action=action, target=target[:300], merchant_id=merchant_id,
-        detail=detail,
+        detail=detail, address=request.remote_addr if has_request_context() else None,
     )
-    session.add(entry)
+    audit_chain.add(session, entry)
     return entry
 
 

@@ -15,17 +15,9 @@ from portal.clock import DAY, MINUTE, iso, now
 from portal.config import Config
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
-from portal.models import (
-    AuditEntry,
-    Mail,
-    Membership,
-    Merchant,
-    Notice,
-    NoticeChoice,
-    User,
-    Webhook,
-)
+from portal.models import Mail, Membership, Merchant, Notice, NoticeChoice, User, Webhook
 from portal.people import mail
+from portal.people.audit import note
 
 KINDS: Mapping[str, str] = {
     "held": "A webhook fails and its deliveries are held; the date is named from which it will "
@@ -67,10 +59,7 @@ def tell(
     session.add(Notice(
         merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
     ))
-    session.add(AuditEntry(
-        at=moment, merchant_id=merchant_id, actor="portal", action=f"webhook.{kind}",
-        target=webhook_id, detail={"reason": message},
-    ))
+    note(session, "portal", f"webhook.{kind}", webhook_id, merchant_id, reason=message)
     if not config.smtp_url:
         return
     webhook, merchant = session.execute(

@@ -117,7 +117,7 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
             with writing() as session:
                 for model, made in zip((Event, EventPayload), rows, strict=True):
                     bulk.insert(
-                        session, table(model), tuple(made[0]), [[*row.values()] for row in made]
+                        session, table(model), tuple(made[0]), [tuple(row.values()) for row in made]
                     )
         return batches * size / (time.perf_counter() - started)
 

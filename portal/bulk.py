@@ -20,7 +20,7 @@ def insert(
     session: scoped_session[Any],
     table: sa.Table,
     columns: tuple[str, ...],
-    rows: Sequence[Sequence[Any]],
+    rows: Sequence[tuple[Any, ...]],
 ) -> None:
     """Insert rows, each with the values of `columns`, in the running transaction.
 
@@ -30,7 +30,7 @@ def insert(
         return
     connection = session.connection()
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_insert(table.name, columns), [tuple(row) for row in rows])
+        connection.exec_driver_sql(_insert(table.name, columns), list(rows))
         return
     statement = _copy(table.name, columns)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from json.encoder import encode_basestring
 from typing import Any
 
 from portal.errors import Malformed
@@ -58,6 +59,11 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 def dump(value: Any) -> str:
     """Compact JSON text with non-ASCII characters as they are."""
     return _ENCODER.encode(value)
+
+
+def text(value: str | None) -> str:
+    """The JSON text of a text or null, as `dump` writes it."""
+    return "null" if value is None else encode_basestring(value)
 
 
 def _check_depth(value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import json
 import threading
 import time
 from typing import Any
@@ -13,8 +14,10 @@ from flask import Flask
 
 from portal.errors import Conflict, Invalid
 from portal.events import ingest
+from portal.events.rules import NewEvent
 from portal.extensions import db
 from portal.models import Delivery, Event, EventPayload, Merchant
+from portal.strict_json import dump
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
 
@@ -202,3 +205,18 @@ class TestWithoutRedis:
             assert send(merchant, ORDER)[0].deliveries == 1
         assert time.monotonic() - started < 5
         assert count(Delivery) == 20
+
+
+@pytest.mark.parametrize("text", ['say "hi" \\ / ', "Zoë – 東京 🛒", "a\u2028b\x7f", "<script>&'"])
+def test_the_head_is_json_whatever_its_texts_hold(text: str):
+    event = NewEvent(
+        "order.created", "order", text, text, None, 1_763_930_000_000_000, text, None, None, None,
+        None,
+    )
+    head = event.head("evt_1", 5)
+    assert head == dump(json.loads(head)), "compact, and non-ASCII as it is, like the record"
+    assert json.loads(head) == {
+        "id": "evt_1", "type": "order.created", "timestamp": "2025-11-23T20:33:20Z",
+        "created": 1_763_930_000, "object_type": "order", "object_id": text,
+        "source_user_type": text, "source_user_id": None, "correlation_id": text,
+    }

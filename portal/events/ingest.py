@@ -163,7 +163,7 @@ class _Rows:
         ):
             if made:
                 columns = tuple(made[0])
-                bulk.insert(session, table(model), columns, [[*row.values()] for row in made])
+                bulk.insert(session, table(model), columns, [tuple(row.values()) for row in made])
 
     def _know(self, merchant_id: int, ids: list[str]) -> None:
         for start in range(0, len(ids), 500):

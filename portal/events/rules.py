@@ -13,7 +13,7 @@ from typing import Any
 from portal.clock import DAY, SECOND, iso, now
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
-from portal.strict_json import dump
+from portal.strict_json import text
 
 MAX_BATCH = 1_000
 MAX_TEXT = 255
@@ -62,18 +62,14 @@ class NewEvent:
     def head(self, event_id: str, received_at: int) -> str:
         """The JSON text a target receives, without the object record."""
         occurred_at = received_at if self.occurred_at is None else self.occurred_at
-        return dump(
-            {
-                "id": event_id,
-                "type": self.type,
-                "timestamp": iso(occurred_at),
-                "created": occurred_at // SECOND,
-                "object_type": self.object_type,
-                "object_id": self.object_id,
-                "source_user_type": self.source_user_type,
-                "source_user_id": self.source_user_id,
-                "correlation_id": self.correlation_id,
-            }
+        # Written out, because encoding a dict costs three times as much.
+        return (
+            f'{{"id":{text(event_id)},"type":{text(self.type)},'
+            f'"timestamp":"{iso(occurred_at)}","created":{occurred_at // SECOND},'
+            f'"object_type":{text(self.object_type)},"object_id":{text(self.object_id)},'
+            f'"source_user_type":{text(self.source_user_type)},'
+            f'"source_user_id":{text(self.source_user_id)},'
+            f'"correlation_id":{text(self.correlation_id)}}}'
         )
 
 

@@ -88,6 +88,13 @@ class Conflict(PortalError):
     title = "Conflict"
 
 
+class PreconditionFailed(PortalError):
+    """The object is not the one that the request's If-Match names (412)."""
+
+    status = 412
+    title = "It has changed meanwhile"
+
+
 class TooLarge(PortalError):
     """The body is over its limit (413)."""
 

@@ -66,6 +66,14 @@ def text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)
 
 
+def whole(value: Any) -> int | None:
+    """A number without a fraction as an int, None for everything else: JSON has one kind of
+    number, and to JSON Schema 18.0 is an integer as 18 is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == int(value) else None
+
+
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from portal.errors import Malformed
-from portal.strict_json import MAX_DEPTH, dump, parse
+from portal.strict_json import MAX_DEPTH, dump, parse, whole
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,13 @@ def test_nesting_up_to_the_limit_is_taken():
     assert parse(raw) is not None
     with pytest.raises(Malformed):
         parse(b"[" + raw + b"]")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(18, 18), (18.0, 18), (-0.0, 0), (18.5, None), (True, None), ("18", None), (None, None)],
+)
+def test_a_number_without_a_fraction_is_whole_however_it_is_written(
+    value: object, number: int | None
+) -> None:
+    assert whole(value) == number

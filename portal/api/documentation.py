@@ -7,8 +7,9 @@ from flask import Blueprint, Response, current_app
 from portal import rendering
 from portal.api.answers import answer
 from portal.api.blueprint import PREFIX, bp
-from portal.api.openapi import OPERATIONS, document
+from portal.api.openapi import document
 from portal.api.openapi_schemas import SCHEMAS
+from portal.api.operations import OPERATIONS
 from portal.api.problems import KINDS
 from portal.api.queries import MEANINGS
 

@@ -1,39 +1,26 @@
-"""The API's objects as JSON Schema 2020-12, for the OpenAPI document."""
+"""What the API answers, as JSON Schema 2020-12, and all schemas of the OpenAPI document."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from portal.api.openapi_requests import (
+    FLAG,
+    REQUESTS,
+    WEBHOOK_FIELDS,
+    Schema,
+    described,
+    ref,
+)
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.recovery import ACTIONS, RECOVERY_STATES
 from portal.models.webhook import METHODS
-from portal.webhooks.setup import MAX_OVERLAP_HOURS
-
-Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 NUMBER: Schema = {"type": "integer"}
 NUMBER_OR_NULL: Schema = {"type": ["integer", "null"]}
-FLAG: Schema = {"type": "boolean"}
 OBJECT_OR_NULL: Schema = {"type": ["object", "null"]}
 SECONDS: Schema = {"type": "integer", "description": "Unix seconds, UTC."}
 SECONDS_OR_NULL: Schema = {"type": ["integer", "null"], "description": "Unix seconds, UTC."}
-MOMENT_GIVEN: Schema = {
-    "type": ["number", "string"],
-    "description": "Unix seconds, or ISO 8601 with a zone.",
-}
-
-
-def ref(name: str) -> Schema:
-    """A reference to one of SCHEMAS."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def described(schema: Schema, text: str) -> Schema:
-    """A schema with a description."""
-    return schema | {"description": text}
-
 
 def _object(properties: Schema, required: tuple[str, ...] | None = None) -> Schema:
     names = tuple(properties) if required is None else required
@@ -49,53 +36,6 @@ def _list_of(name: str) -> Schema:
     })
 
 
-_TEXTS: Schema = {"type": "array", "items": TEXT}
-_PAIRS: Schema = {
-    "type": "object",
-    "description": "Name → value. The value is text, Liquid with the event in it if you like; "
-    'or {"value": …, "secret": true}, which is masked wherever it is shown.',
-    "additionalProperties": {"anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "properties": {"value": TEXT, "secret": FLAG},
-            "required": ["value"],
-        },
-    ]},
-}
-_EVENT_FIELDS: Schema = {
-    "type": described(TEXT, "Event type of the catalogue, such as order.created."),
-    "object_type": described(TEXT_OR_NULL, "Default: the part of type before the dot."),
-    "object_id": {"type": ["string", "integer", "null"]},
-    "source_user_type": described(TEXT_OR_NULL, "Application that made the change."),
-    "source_user_id": {"type": ["string", "integer", "null"]},
-    "occurred_at": {"type": ["number", "string", "null"], "description": "Default: now."},
-    "correlation_id": described(TEXT_OR_NULL, "What events of one action share."),
-    "id": described(TEXT_OR_NULL, "Yours, to make sending again harmless."),
-    "data": described(OBJECT_OR_NULL, "The object record after the change."),
-    "previous": described(OBJECT_OR_NULL, "What changed, as it was."),
-}
-_WEBHOOK_FIELDS: Schema = {
-    "description": TEXT,
-    "url": described(TEXT, "http:// or https://, at most 2,048 characters."),
-    "method": {"type": "string", "enum": list(METHODS), "default": "POST"},
-    "query_params": _PAIRS,
-    "headers": _PAIRS,
-    "events": described(_TEXTS, "Exact types, order.*, or *."),
-    "include_object_record": FLAG,
-    "only_sources": described(_TEXTS, "source_user_type, or type:user_id; only these are sent."),
-    "except_sources": described(_TEXTS, "source_user_type, or type:user_id; these are not sent."),
-    "body_template": described(TEXT_OR_NULL, "Liquid that makes the body; null for the event."),
-    "retry_schedule": {
-        "type": ["array", "null"], "items": NUMBER,
-        "description": "Delay before each attempt in seconds; null for the portal's.",
-    },
-    "timeout_seconds": described(NUMBER_OR_NULL, "Deadline of an attempt; null: the portal's."),
-    "max_in_flight": described(NUMBER_OR_NULL, "Requests at once; null: the portal's."),
-    "rate_per_second": described(NUMBER_OR_NULL, "Requests started in a second; null: no limit."),
-    "ordered": described(FLAG, "Whether the events of one record are sent one after another."),
-    "enabled": FLAG,
-}
 _EVENT: Schema = {
     "id": TEXT, "type": TEXT, "object_type": TEXT, "object_id": TEXT_OR_NULL,
     "source_user_type": TEXT_OR_NULL, "source_user_id": TEXT_OR_NULL,
@@ -105,7 +45,7 @@ _EVENT: Schema = {
     "is_test": FLAG,
 }
 _WEBHOOK: Schema = {
-    "id": TEXT, **_WEBHOOK_FIELDS,
+    "id": TEXT, **WEBHOOK_FIELDS,
     "state": {"type": "string", "enum": ["enabled", "failing", "held", "disabled", "deleted"]},
     "disabled_at": SECONDS_OR_NULL, "disabled_reason": TEXT_OR_NULL,
     "failing_since": SECONDS_OR_NULL,
@@ -148,11 +88,7 @@ _RESPONSE: Schema = _MESSAGE | {
     "required": ["headers", "body", "truncated"],
 }
 
-SCHEMAS: dict[str, Schema] = {
-    "NewEvent": _object(_EVENT_FIELDS, ("type",)) | {"additionalProperties": False},
-    "NewEvents": _object({
-        "events": {"type": "array", "items": ref("NewEvent"), "minItems": 1, "maxItems": 1_000},
-    }) | {"additionalProperties": False},
+SCHEMAS: dict[str, Schema] = REQUESTS | {
     "Accepted": _object({"id": TEXT, "deliveries": NUMBER}),
     "AcceptedEvents": _object({"data": {"type": "array", "items": ref("Accepted")}}),
     "Event": _object(_EVENT),
@@ -168,36 +104,15 @@ SCHEMAS: dict[str, Schema] = {
         },
     }),
     "RelatedEvents": _list_of("RelatedEvent"),
-    "NewEventType": _object({
-        "name": described(TEXT, "Dotted, lower-case, two or more parts: loyalty.points_added."),
-        "description": TEXT,
-        "schema": described(OBJECT_OR_NULL, "JSON Schema 2020-12 of data."),
-        "example": described(OBJECT_OR_NULL, "A realistic record: what data holds."),
-    }, ("name",)),
     "EventType": _object({
         "name": TEXT, "description": TEXT, "group": TEXT,
         "own": described(FLAG, "Whether the merchant added it."),
         "schema": OBJECT_OR_NULL, "example": OBJECT_OR_NULL,
     }),
     "EventTypes": _list_of("EventType"),
-    "NewWebhook": _object(_WEBHOOK_FIELDS | {
-        "secret": described(TEXT, "Signing secret of your own: whsec_ and base64 of 24–64 bytes."),
-    }, ("url", "events")),
-    "WebhookChange": _object(_WEBHOOK_FIELDS | {
-        "version": described(NUMBER, "If given and no longer current: 409."),
-    }, ()),
     "Webhook": _object(_WEBHOOK),
     "WebhookWithSecret": _object(_WEBHOOK | {"secret": _SECRET}),
     "Webhooks": _list_of("Webhook"),
-    "Rotation": _object({
-        "overlap_hours": {
-            "type": "integer", "minimum": 0, "maximum": MAX_OVERLAP_HOURS, "default": 24,
-        },
-    }, ()),
-    "Test": _object({"type": TEXT}),
-    "Disabling": _object({"reason": TEXT}, ()),
-    "Recovering": _object({"since": MOMENT_GIVEN}),
-    "Discarding": _object({"since": MOMENT_GIVEN}, ()),
     "Recovered": _object({
         "deliveries": described(NUMBER, "How many it takes, counted up to 1,000."),
         "exact": described(FLAG, "Whether that is all; if not, the recovery's total will say."),

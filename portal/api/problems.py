@@ -29,6 +29,10 @@ KINDS: dict[int, tuple[str, str, str]] = {
     404: ("not-found", "Not found", "There is nothing at this address for this key."),
     405: ("method-not-allowed", "Method not allowed", "This address does not take this method."),
     409: ("conflict", "Conflict", "The object is not in the state that the request expects."),
+    412: (
+        "precondition-failed", "It has changed meanwhile",
+        "If-Match names another state of the object than the one it is in.",
+    ),
     413: ("too-large", "The body is too large", "Send less at once."),
     415: (
         "unsupported-media-type", "Wrong kind of content",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from portal.api import reading
+from portal.logs import filters
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
 
@@ -33,6 +35,26 @@ MEANINGS = {
     "limit": f"Rows on a page, 1 to {reading.MAX_LIMIT}; {reading.DEFAULT_LIMIT} if not given.",
     "cursor": "next_cursor of the page before.",
 }
+
+
+def schema(name: str) -> dict[str, Any]:
+    """A parameter as JSON Schema. What is empty counts as not given."""
+    if name == "limit":
+        return {
+            "type": "integer", "minimum": 1, "maximum": reading.MAX_LIMIT,
+            "default": reading.DEFAULT_LIMIT,
+        }
+    if name in filters.CHOICES:
+        return {"type": "string", "enum": ["", *filters.CHOICES[name]]}
+    if name in filters.PATTERNS:
+        return {"type": "string", "pattern": f"^({filters.PATTERNS[name][0].pattern})?$"}
+    if name in ("since", "until"):
+        return {"anyOf": [
+            {"type": "string", "pattern": "^([0-9]{1,11}(\\.[0-9]{1,9})?)?$"},
+            {"type": "string", "format": "date-time"},
+        ]}
+    most = reading.MAX_PARAMETER if name == "cursor" else filters.MAX_TEXT
+    return {"type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 100
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_END_OF_TIME = 253_402_300_800
+"""The year 10000 in Unix seconds."""
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _PLUS_READ_AS_SPACE = re.compile(r"(T.*) (\d\d:?\d\d)$")
 
@@ -201,7 +203,7 @@ def take_period(values: dict[str, str]) -> tuple[int | None, int | None]:
 def moment(name: str, value: Any) -> int:
     """Unix seconds, or ISO 8601 with a zone, as Unix µs. Raises Invalid naming the field."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        return _in_range(name, value)
     if isinstance(value, str):
         if _UNIX.fullmatch(value):
             return _in_range(name, float(value))
@@ -214,14 +216,16 @@ def moment(name: str, value: Any) -> int:
             raise Invalid([FieldError(pointer(name), f"{name} has no zone; add Z or an offset.")])
         if when is not None:
             try:
-                return _in_range(name, when.timestamp())
+                seconds = when.timestamp()
             except OverflowError:
                 raise _no_moment(name) from None
+            # What lies before 1970 or after 9999 is before or after everything here.
+            return _in_range(name, min(max(seconds, 0), _END_OF_TIME - 1))
     raise _no_moment(name)
 
 
 def _in_range(name: str, seconds: float) -> int:
-    if not 0 <= seconds < 253_402_300_800:
+    if not 0 <= seconds < _END_OF_TIME:
         raise _no_moment(name)
     return round(seconds * SECOND)
 

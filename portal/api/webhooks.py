@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, g, url_for
 
-from portal.api import reading, shapes
+from portal.api import conditions, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.delivery import actions
-from portal.errors import FieldError, Invalid
+from portal.errors import Conflict, FieldError, Invalid, PreconditionFailed
 from portal.models import Webhook
+from portal.strict_json import whole
 from portal.webhooks import setup
+from portal.webhooks.rules import MAX_REASON
 
 DEFAULT_OVERLAP_HOURS = 24
-MAX_REASON = 500
 
 
 def _webhook(webhook_id: str) -> Webhook:
@@ -34,33 +36,52 @@ def list_webhooks() -> Response:
 def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
     made = setup.create_webhook(reading.merchant(), reading.body(), reading.actor())
-    content = shapes.webhook(made) | {"secret": made.secret}
-    return answer(content, 201, {"Location": url_for("api.show_webhook", webhook_id=made.id)})
+    location = url_for("api.show_webhook", webhook_id=made.id)
+    return _shown(made, 201, {"Location": location}, secret=made.secret)
 
 
 @bp.get("/webhooks/<webhook_id>")
 def show_webhook(webhook_id: str) -> Response:
-    """One webhook."""
+    """One webhook; 304 where If-None-Match says that it is known."""
     reading.parameters()
-    return answer(shapes.webhook(_webhook(webhook_id)))
+    webhook = _webhook(webhook_id)
+    tag = conditions.etag_of(webhook)
+    if conditions.is_known(tag):
+        return Response(status=304, headers={"ETag": f'"{tag}"'})
+    return _shown(webhook)
 
 
 @bp.patch("/webhooks/<webhook_id>")
 def update_webhook(webhook_id: str) -> Response:
-    """Change the fields that are given; `version` refuses the change when another came first."""
+    """Change the fields that are given; `version` and If-Match refuse the change when another
+    came first."""
     webhook = _webhook(webhook_id)
     fields = reading.body()
-    version = fields.pop("version", None)
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+    given = fields.pop("version", None)
+    version = whole(given)
+    if version is None and given is not None:
         raise Invalid([FieldError("/version", "version is the number that the webhook showed.")])
-    changed = setup.update_webhook(webhook, fields, reading.actor(), version)
-    return answer(shapes.webhook(changed))
+    if version is not None and version != webhook.version:
+        raise Conflict(setup.EDITED)
+    expected = conditions.version_to_change(webhook)
+    try:
+        changed = setup.update_webhook(webhook, fields, reading.actor(), version or expected)
+    except Conflict as edited:
+        if expected is None:
+            raise
+        raise PreconditionFailed(edited.detail) from edited
+    return _shown(changed)
 
 
 @bp.delete("/webhooks/<webhook_id>")
 def delete_webhook(webhook_id: str) -> tuple[str, int]:
     """Take a webhook out of use for good; what it is still owed is discarded."""
-    setup.delete(_webhook(webhook_id), reading.actor())
+    webhook = _webhook(webhook_id)
+    expected = conditions.version_to_change(webhook)
+    try:
+        setup.delete(webhook, reading.actor(), expected)
+    except Conflict as edited:
+        raise PreconditionFailed(edited.detail) from edited
     return "", 204
 
 
@@ -71,7 +92,7 @@ def rotate_secret(webhook_id: str) -> Response:
     fields = reading.optional_body("overlap_hours")
     hours = fields.get("overlap_hours", DEFAULT_OVERLAP_HOURS)
     rotated = setup.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
-    return answer(shapes.webhook(rotated) | {"secret": rotated.secret})
+    return _shown(rotated, secret=rotated.secret)
 
 
 @bp.post("/webhooks/<webhook_id>/test")
@@ -90,7 +111,7 @@ def enable_webhook(webhook_id: str) -> Response:
     webhook = _webhook(webhook_id)
     reading.optional_body()
     setup.enable(webhook, reading.actor())
-    return answer(shapes.webhook(_webhook(webhook_id)))
+    return _shown(_webhook(webhook_id))
 
 
 @bp.post("/webhooks/<webhook_id>/disable")
@@ -99,7 +120,15 @@ def disable_webhook(webhook_id: str) -> Response:
     webhook = _webhook(webhook_id)
     reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
     setup.disable(webhook, reason or "Disabled through the API.", reading.actor())
-    return answer(shapes.webhook(_webhook(webhook_id)))
+    return _shown(_webhook(webhook_id))
+
+
+def _shown(
+    webhook: Webhook, status: int = 200, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
+    """A webhook with its entity tag, and what this answer alone says."""
+    tag = {"ETag": f'"{conditions.etag_of(webhook)}"'}
+    return answer(shapes.webhook(webhook) | more, status, {**tag, **(headers or {})})
 
 
 def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:

@@ -277,7 +277,9 @@ def _clean(fields: dict[str, Any]) -> dict[str, Any]:
             "name is text such as loyalty.points_earned: two or more parts of a–z, 0–9 and _, "
             f"separated by dots, at most {MAX_NAME} characters.",
         )
-    description = fields.get("description") or ""
+    description = fields.get("description")
+    if description is None:
+        description = ""
     if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:
         wrong("description", f"description is text of at most {MAX_DESCRIPTION} characters.")
     schema, example = fields.get("schema"), fields.get("example")

@@ -13,7 +13,7 @@ from typing import Any
 from portal.clock import DAY, SECOND, iso, now
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
-from portal.strict_json import text
+from portal.strict_json import text, whole
 
 MAX_BATCH = 1_000
 MAX_TEXT = 255
@@ -190,8 +190,9 @@ class _Cleaner:
         value = event.get(field)
         if value is None:
             return None
-        if numbers and isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
+        if numbers and not isinstance(value, str):
+            number = whole(value)
+            value = value if number is None else str(number)
         if not isinstance(value, str):
             self._wrong(field, f"{field} is text; send it in quotes.")
         elif not 1 <= len(value) <= MAX_TEXT:

@@ -146,16 +146,16 @@ def _text(name: str, value: Any) -> Any:
         raise ValueError(f"{label} is over {MAX_TEXT} characters; no such value is in the log.")
     if _CONTROL.search(text):
         raise ValueError(f"{label} holds a control character; type it without.")
-    allowed = _CHOICES.get(name)
+    allowed = CHOICES.get(name)
     if allowed and text not in allowed:
         raise ValueError(f"{label} is one of {', '.join(allowed)}.")
-    pattern, remedy = _PATTERNS.get(name, (None, ""))
+    pattern, remedy = PATTERNS.get(name, (None, ""))
     if pattern and not pattern.fullmatch(text):
         raise ValueError(remedy)
     return text
 
 
-_CHOICES = {
+CHOICES = {
     "schema": ("ok", "flagged"),
     "test": ("yes", "no"),
     "outcome": ("ok", "failed"),
@@ -163,7 +163,7 @@ _CHOICES = {
     "trigger": TRIGGERS,
     "state": STATES,
 }
-_PATTERNS = {
+PATTERNS = {
     "type": (_TYPE, "Give an event type such as order.created, or a group such as order.*."),
     "status": (_STATUS, "Give a status such as 200, a class such as 5xx, or none."),
     "error": (_ERROR, "Give an error code such as connect_timeout."),

@@ -14,6 +14,7 @@ from typing import Any
 from portal.delivery import signing
 from portal.errors import FieldError, Invalid
 from portal.models.webhook import METHODS, Pair
+from portal.strict_json import whole
 from portal.webhooks.pair_rules import KINDS, UNSEEN, clean_pairs, pointer
 from portal.webhooks.url_rules import Reach, clean_url, origin
 
@@ -27,6 +28,8 @@ MAX_DELAY = 7 * 86_400
 MAX_TIMEOUT = 60
 MAX_IN_FLIGHT = 500
 MAX_RATE = 10_000
+MAX_REASON = 500
+"""Characters of why a webhook was disabled."""
 
 FIELDS = (
     "description", "url", "method", "query_params", "headers", "events", "include_object_record",
@@ -235,19 +238,19 @@ class _Cleaner:
         if (
             not isinstance(value, list)
             or not 1 <= len(value) <= MAX_ATTEMPTS
-            or not all(_is_whole(delay) and 0 <= delay <= MAX_DELAY for delay in value)
+            or not all(_is_within(delay, 0, MAX_DELAY) for delay in value)
         ):
             self._wrong(
                 "retry_schedule", f"The retry schedule is 1 to {MAX_ATTEMPTS} delays in whole "
                 f"seconds, each from 0 to {MAX_DELAY}, or nothing for the portal's own.",
             )
             return None
-        return list(value)
+        return [int(delay) for delay in value]
 
     def _clean_timeout_seconds(self, value: Any) -> int | None:
         if value is None:
             return None
-        if not _is_whole(value) or not 1 <= value <= MAX_TIMEOUT:
+        if not _is_within(value, 1, MAX_TIMEOUT):
             self._wrong(
                 "timeout_seconds", f"The timeout is a whole number of seconds from 1 to "
                 f"{MAX_TIMEOUT}, or nothing for the portal's own.",
@@ -264,7 +267,7 @@ class _Cleaner:
     def _limit(self, field: str, value: Any, most: int, what: str) -> int | None:
         if value is None:
             return None
-        if not _is_whole(value) or not 1 <= value <= most:
+        if not _is_within(value, 1, most):
             self._wrong(
                 field, f"{field} is a whole number of {what} from 1 to {most:,}, or nothing for "
                 "the portal's own.",
@@ -328,5 +331,6 @@ class _Cleaner:
             self._wrong(field, str(error), *parts)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_within(value: Any, low: int, high: int) -> bool:
+    number = whole(value)
+    return number is not None and low <= number <= high

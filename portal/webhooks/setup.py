@@ -21,6 +21,7 @@ from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.people.audit import note
+from portal.strict_json import whole
 from portal.webhooks import previews, rules
 from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
@@ -29,6 +30,7 @@ from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
 MAX_OVERLAP_HOURS = 7 * 24
+EDITED = "Someone changed this webhook after you opened it. Compare both, then save again."
 _SHOWN_TEXT = 500
 _RACES = 5
 
@@ -208,9 +210,7 @@ def update_webhook(
         if work_is_due:
             queues.wake([lane])
         return stored
-    raise Conflict(
-        "Someone changed this webhook after you opened it. Compare both, then save again."
-    )
+    raise Conflict(EDITED)
 
 
 def enable(webhook: Webhook, actor: str) -> None:
@@ -238,11 +238,16 @@ def disable(webhook: Webhook, reason: str, actor: str) -> None:
         note(session, actor, "webhook.disabled", webhook_id, merchant_id, reason=reason)
 
 
-def delete(webhook: Webhook, actor: str) -> None:
-    """Take a webhook out of use for good and discard what it is owed; the log keeps its name."""
+def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
+    """Take a webhook out of use for good and discard what it is owed; the log keeps its name.
+
+    Raises Conflict when it has another version than the one given.
+    """
     merchant_id, webhook_id = webhook.merchant_id, webhook.id
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
+        if version is not None and stored.version != version:
+            raise Conflict(EDITED)
         stored.delete()
         note(
             session, actor, "webhook.deleted", webhook_id, merchant_id,
@@ -266,11 +271,8 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
     Raises Invalid for another overlap.
     """
     merchant_id, webhook_id = webhook.merchant_id, webhook.id
-    if (
-        not isinstance(overlap_hours, int)
-        or isinstance(overlap_hours, bool)
-        or not 0 <= overlap_hours <= MAX_OVERLAP_HOURS
-    ):
+    hours = whole(overlap_hours)
+    if hours is None or not 0 <= hours <= MAX_OVERLAP_HOURS:
         raise Invalid([
             FieldError(
                 "/overlap_hours", "The overlap is a whole number of hours from 0 to "
@@ -279,10 +281,10 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
         ])
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
-        stored.rotate_secret(signing.new_secret(), overlap_hours)
+        stored.rotate_secret(signing.new_secret(), hours)
         note(
             session, actor, "webhook.secret_rotated", webhook_id, merchant_id,
-            overlap_hours=overlap_hours,
+            overlap_hours=hours,
         )
     return stored
 

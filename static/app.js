@@ -118,6 +118,115 @@
     list.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
+  // ── Live tail: rows put themselves on top as they come, and wait while one reads ────────
+  // The rows come from an event stream; where none is to be had, by asking again and again.
+  const MOST_ROWS = 200;
+  const ASK_AGAIN = 3000;
+  let tail = null;
+
+  class Tail {
+    constructor(box) {
+      this.box = box;
+      this.known = new Map();
+      this.waiting = new Map();
+      this.open();
+    }
+
+    open() {
+      this.source = new EventSource(this.box.dataset.tail);
+      this.source.onmessage = (event) => this.take(event.data);
+      this.source.onerror = () => {
+        if (this.source.readyState === EventSource.CLOSED) this.ask();
+      };
+    }
+
+    async ask() {
+      try {
+        const answer = await fetch(this.box.dataset.tail, { headers: { Accept: "text/html" } });
+        if (answer.ok) this.take(await answer.text());
+      } catch { /* It is asked again. */ }
+      if (tail === this) this.timer = setTimeout(() => this.ask(), ASK_AGAIN);
+    }
+
+    close() {
+      this.source.close();
+      clearTimeout(this.timer);
+    }
+
+    get body() { return this.box.closest("#log").querySelector("table.log > tbody"); }
+
+    // While one is at the rows, by scrolling, marking text or with the keyboard, none moves.
+    get isRead() {
+      const selection = document.getSelection();
+      return this.body.getBoundingClientRect().top < 0
+        || this.body.contains(document.activeElement)
+        || (!selection.isCollapsed && this.body.contains(selection.anchorNode));
+    }
+
+    take(html) {
+      if (!html.trim()) return;
+      if (!this.body) { location.reload(); return; }
+      const template = document.createElement("template");
+      template.innerHTML = html;
+      for (const row of [...template.content.querySelectorAll("tr")].reverse()) {
+        if (this.known.get(row.id) === row.outerHTML) continue;
+        this.known.set(row.id, row.outerHTML);
+        const shown = document.getElementById(row.id);
+        if (shown) this.change(shown, row);
+        else this.waiting.set(row.id, row);
+      }
+      this.show();
+    }
+
+    change(shown, row) {
+      if (shown.contains(document.activeElement)) {
+        const link = shown.querySelector("[data-open]");
+        row.querySelector("[data-open]")?.replaceWith(link);
+        shown.replaceWith(row);
+        link?.focus();
+      } else shown.replaceWith(row);
+      showTimes(row);
+    }
+
+    show(now = !this.isRead) {
+      const button = this.box.querySelector("[data-tail-show]");
+      button.hidden = now || !this.waiting.size;
+      button.querySelector("span").textContent = `${this.waiting.size} new – show`;
+      if (!now) return;
+      for (const row of this.waiting.values()) {
+        row.classList.add("fresh");
+        this.body.prepend(row);
+        showTimes(row);
+      }
+      this.waiting.clear();
+      while (this.body.rows.length > MOST_ROWS) {
+        this.known.delete(this.body.lastElementChild.id);
+        this.body.lastElementChild.remove();
+      }
+    }
+  }
+
+  function followTail() {
+    const box = document.hidden ? null : document.querySelector("[data-tail]");
+    if (box === (tail && tail.box)) return;
+    tail?.close();
+    tail = box && new Tail(box);
+  }
+
+  for (const name of ["scroll", "selectionchange", "focusout"]) {
+    document.addEventListener(name, () => { if (tail?.waiting.size) tail.show(); });
+  }
+  // A page that nobody sees holds no stream. One begins with the rows of the last minutes; what
+  // was missed before them comes with the page.
+  const CAUGHT_UP = 150_000;
+  let hiddenAt = Date.now();
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hiddenAt = Date.now();
+    const missed = !document.hidden && Date.now() - hiddenAt > CAUGHT_UP;
+    if (missed && document.querySelector("[data-tail]")) location.reload();
+    else followTail();
+  });
+
   // ── One listener for all of it ──────────────────────────────────────────────────────────
   const CLICKS = [
     ["[data-theme-switch]", nextTheme],
@@ -126,6 +235,7 @@
     ["[data-copy], [data-copy-from]", copy],
     ["[data-add-row]", addRow],
     ["[data-remove-row]", removeRow],
+    ["[data-tail-show]", () => { tail?.show(true); scrollTo({ top: 0 }); }],
   ];
   document.addEventListener("click", (event) => {
     for (const [selector, act] of CLICKS) {
@@ -201,5 +311,6 @@
   root.classList.add("js");
   showTheme();
   showTimes(document);
-  document.addEventListener("htmx:after:swap", () => showTimes(document));
+  followTail();
+  document.addEventListener("htmx:after:swap", () => { showTimes(document); followTail(); });
 })();

@@ -32,8 +32,8 @@ from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
 __all__ = [
     "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
     "event_story", "events", "events_in_view", "every_attempt", "every_event", "get_event",
-    "merchants_of", "new_attempts", "new_events", "recent_attempts", "same_action",
-    "same_record", "webhooks_of",
+    "live_attempts", "live_events", "merchants_of", "new_attempts", "new_events",
+    "recent_attempts", "same_action", "same_record", "webhooks_of",
 ]
 
 Shape = TypeVar("Shape")
@@ -42,6 +42,7 @@ _INGEST_TAKES = 10 * SECOND
 """A batch is in the log this long after the moment of its first event, at the latest."""
 _ATTEMPT_TAKES = 3 * MINUTE
 """An attempt is in the log this long after it began: the longest timeout, and the commit."""
+LIVE_FOR, LIVE_ROWS = _ATTEMPT_TAKES, keyset.MAX_LIMIT
 
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────
@@ -75,6 +76,13 @@ def events_in_view(
 ) -> Sequence[Event]:
     """The events that a page with `view` shows."""
     return keyset.in_view(conditions.events(scope, given, zone).query, _event_walk(scope), view)
+
+
+def live_events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Sequence[Event]:
+    """The newest LIVE_ROWS of the events that came in the last LIVE_FOR, for a live tail. It costs
+    no more than a page, however much comes."""
+    wanted = conditions.events(scope, given, zone).narrowed(Event.received_at >= now() - LIVE_FOR)
+    return keyset.page(wanted, _event_walk(scope), None, LIVE_ROWS).rows
 
 
 def every_event(
@@ -130,6 +138,16 @@ def new_attempts(
 ) -> int:
     """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
     return keyset.news(conditions.attempts(scope, given, zone).query, _attempt_walk(scope), mark)
+
+
+def live_attempts(
+    scope: int | None, given: Mapping[str, Any], zone: str = "UTC"
+) -> Sequence[Attempt]:
+    """The newest LIVE_ROWS of the attempts that began in the last LIVE_FOR, as `live_events`."""
+    wanted = conditions.attempts(scope, given, zone).narrowed(
+        Attempt.id >= request_id_at(now() - LIVE_FOR)
+    )
+    return keyset.page(wanted, _attempt_walk(scope), None, LIVE_ROWS).rows
 
 
 def recent_attempts(

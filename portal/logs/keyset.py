@@ -56,6 +56,11 @@ class Wanted(Generic[Row]):
     query: sa.Select[Row]
     base: sa.Select[Any] | None = None
 
+    def narrowed(self, condition: sa.ColumnElement[bool]) -> Wanted[Row]:
+        """Of these rows those that an index finds by `condition` too."""
+        base = None if self.base is None else self.base.where(condition)
+        return Wanted(self.query.where(condition), base)
+
 
 @dataclass(frozen=True)
 class LogPage(Page[Row]):

@@ -74,8 +74,8 @@ def log_page(merchant: Merchant | None) -> Response:
     """The attempt log: of a merchant, or of all (staff), who may filter by `merchant`."""
     endpoint = "attempts.index" if merchant else "staff.attempts"
     asked = log_filters.read(endpoint, merchant, filters.ATTEMPTS)
-    if log_filters.is_live():
-        return _live(asked)
+    if log_filters.asks_for_news():
+        return _news(asked)
     page = asked.find(
         lambda: browse.attempts(
             asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone
@@ -91,7 +91,7 @@ def log_page(merchant: Merchant | None) -> Response:
     )
 
 
-def _live(asked: Asked) -> Response:
+def _news(asked: Asked) -> Response:
     """The bar of new attempts."""
     if asked.errors:
         raise Invalid([])

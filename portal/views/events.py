@@ -54,8 +54,8 @@ def log_page(merchant: Merchant | None) -> Response:
     """The event log: of a merchant, or of all (staff), who may filter by `merchant`."""
     endpoint = "events.index" if merchant else "staff.events"
     asked = log_filters.read(endpoint, merchant, filters.EVENTS)
-    if log_filters.is_live():
-        return _live(asked)
+    if log_filters.asks_for_news():
+        return _news(asked)
     page = asked.find(
         lambda: browse.events(
             asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone
@@ -70,7 +70,7 @@ def log_page(merchant: Merchant | None) -> Response:
     )
 
 
-def _live(asked: Asked) -> Response:
+def _news(asked: Asked) -> Response:
     """The bar of new events and, where some in view are pending, their states."""
     if asked.errors:
         raise Invalid([])

@@ -35,6 +35,11 @@ EXPORTS = {
     "staff.events": "exports.all_events", "staff.attempts": "exports.all_attempts",
 }
 """Where each log is downloaded."""
+TAILS = {
+    "events.index": "tail.events", "attempts.index": "tail.attempts",
+    "staff.events": "tail.all_events", "staff.attempts": "tail.all_attempts",
+}
+"""Where what is new in each log comes from while its page is live."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Asked:
 
     `typed` holds the filters that are set, as texts; `scope` is the merchant's ID, None for all;
     `address` makes the page's URL for some filters, `export` that of the whole log in a format.
+    `is_live` says that new rows put themselves on top as they come, by `tail`; `other` is the page
+    where they do not, or do.
     """
 
     typed: dict[str, str]
@@ -68,6 +75,9 @@ class Asked:
     scope: int | None
     address: Callable[[dict[str, Any]], str]
     export: Callable[[str], str]
+    is_live: bool
+    tail: str
+    other: str
     errors: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -126,12 +136,17 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
         typed.pop("zone", None)
     place: dict[str, Any] = {"slug": merchant.slug} if merchant else {}
 
+    live = {"live": "1"}
+    is_live = request.args.get("live") == live["live"]
+
     def address(values: dict[str, Any]) -> str:
-        return url_for(endpoint, **place, **values)
+        return url_for(endpoint, **place, **(values | live if is_live else values))
 
     asked = Asked(
         typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address,
         lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
+        is_live, url_for(TAILS[endpoint], **(place | typed)),
+        url_for(endpoint, **(place | typed | ({} if is_live else live))),
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))
@@ -172,7 +187,7 @@ def _saved_filters() -> Sequence[SavedFilter]:
     return saved.saved_filters(current_user.id, g.merchant.id, log)
 
 
-def is_live() -> bool:
+def asks_for_news() -> bool:
     """Whether the page asks only for what is new since it was made."""
     return rendering.wants_fragment() and "after" in request.args
 

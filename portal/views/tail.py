@@ -1,0 +1,143 @@
+"""Live tails of the logs: rows of a log page as they come and change, as Server-Sent Events; or
+once, as a part of the page, for who asks again and again because every place is taken.
+
+A tail looks once a second at the newest rows of the last minutes, by key and with the page's
+filters, and sends those that are new to it or look different now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+
+from flask import Blueprint, Response, copy_current_request_context, g, render_template, request
+from flask.typing import ResponseReturnValue
+
+from portal.errors import Unavailable
+from portal.extensions import reading
+from portal.logs import browse, filters
+from portal.models import Merchant
+from portal.views import log_filters
+from portal.views.log_filters import Asked
+from portal.views.streams import TAIL, Stream
+
+bp = Blueprint("tail", __name__)
+
+EVENT_STREAM = "text/event-stream"
+LASTS_SECONDS, LOOK_SECONDS = 120.0, 1.0
+"""A tail ends by itself, and who may still look begins it anew: so it holds no place for long, and
+a role that was taken away is gone."""
+
+Seen = dict[tuple[int, str], Hashable]
+"""What a tail has sent, by merchant and ID, and how that looked."""
+Look = Callable[[Seen], str]
+
+
+@bp.get("/m/<slug>/live/events")
+def events(slug: str) -> ResponseReturnValue:
+    """The merchant's events that match."""
+    return _events(g.merchant)
+
+
+@bp.get("/m/<slug>/live/attempts")
+def attempts(slug: str) -> ResponseReturnValue:
+    """The merchant's attempts that match."""
+    return _attempts(g.merchant)
+
+
+@bp.get("/staff/live/events")
+def all_events() -> ResponseReturnValue:
+    """Events of all merchants."""
+    return _events(None)
+
+
+@bp.get("/staff/live/attempts")
+def all_attempts() -> ResponseReturnValue:
+    """Attempts of all merchants."""
+    return _attempts(None)
+
+
+def _events(merchant: Merchant | None) -> Response:
+    asked = _asked("events", merchant, filters.EVENTS)
+
+    def look(seen: Seen) -> str:
+        rows = browse.live_events(asked.scope, asked.typed, asked.zone)
+        states = browse.delivery_states(rows)
+        now: Seen = {
+            (row.merchant_id, row.id): frozenset(states.get((row.merchant_id, row.id), {}).items())
+            for row in rows
+        }
+        changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
+        _remember(seen, now)
+        return render_template(
+            "events/_rows.html", rows=changed, states=states, merchant=merchant,
+            is_staff_log=merchant is None, merchants={} if merchant else browse.merchants_of(rows),
+        ) if changed else ""
+
+    return _answer(look)
+
+
+def _attempts(merchant: Merchant | None) -> Response:
+    asked = _asked("attempts", merchant, filters.ATTEMPTS)
+
+    def look(seen: Seen) -> str:
+        rows = browse.live_attempts(asked.scope, asked.typed, asked.zone)
+        now: Seen = {(row.merchant_id, row.id): None for row in rows}
+        changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
+        _remember(seen, now)
+        return render_template(
+            "attempts/_rows.html", rows=changed, webhooks=browse.webhooks_of(changed),
+            merchant=merchant, is_staff_log=merchant is None,
+            merchants={} if merchant else browse.merchants_of(changed),
+        ) if changed else ""
+
+    return _answer(look)
+
+
+def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> Asked:
+    return log_filters.asked_or_invalid(
+        f"{log}.index" if merchant else f"staff.{log}", merchant, names
+    )
+
+
+def _is_news(seen: Seen, now: Seen, key: tuple[int, str]) -> bool:
+    return key not in seen or seen[key] != now[key]
+
+
+def _remember(seen: Seen, now: Seen) -> None:
+    """Keep what is in sight: what left it for newer rows does not come back."""
+    seen.clear()
+    seen.update(now)
+
+
+def _answer(look: Look) -> Response:
+    def look_once(seen: Seen) -> str:
+        with reading():
+            return look(seen)
+
+    if request.accept_mimetypes.best != EVENT_STREAM:
+        return Response(look_once({}), mimetype="text/html")
+    try:
+        stream = Stream(_messages(copy_current_request_context(look_once)), TAIL)
+    except Unavailable:
+        # No reconnecting (HTML, 9.2.3): the page asks again and again instead.
+        return Response(status=204)
+    return Response(stream, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
+
+
+def _messages(look: Look) -> Iterator[str]:
+    seen: Seen = {}
+    end = time.monotonic() + LASTS_SECONDS
+    while time.monotonic() < end:
+        try:
+            rows = look(seen)
+        except Unavailable:
+            return
+        # Something each time, so that a reader who left is noticed.
+        yield _message(rows) if rows else ":\n\n"
+        time.sleep(LOOK_SECONDS)
+
+
+def _message(text: str) -> str:
+    lines = text.replace("\r", " ").split("\n")
+    return "".join(f"data: {line}\n" for line in lines) + "\n"

@@ -95,9 +95,12 @@ def _attempts(merchant: Merchant | None) -> Response:
 
 
 def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> Asked:
-    return log_filters.asked_or_invalid(
+    asked = log_filters.asked_or_invalid(
         f"{log}.index" if merchant else f"staff.{log}", merchant, names
     )
+    # Wrong ones are refused now: once the answer has begun it is too late.
+    filters.clean(names, asked.typed, asked.zone)
+    return asked
 
 
 def _is_news(seen: Seen, now: Seen, key: tuple[int, str]) -> bool:

@@ -63,7 +63,9 @@ limiter = Limiter(
 )
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis; in the process's memory while that is away."""
-LIMITED = ("auth", "account", "shared", "invitations", "settings", "inspected")
+LIMITED = (
+    "auth", "passwords", "account", "shared", "invitations", "settings", "inspected",
+)
 
 
 @limiter.request_filter

@@ -6,14 +6,16 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from flask import Flask
 
+from portal.clock import SECOND, now
 from portal.errors import Conflict, Forbidden, Invalid, NotFound
 from portal.extensions import db, writing
 from portal.listing import BadCursor
-from portal.models import ApiKey, AuditEntry, Membership, Merchant, User
+from portal.models import ApiKey, AuditEntry, Membership, Merchant, User, UserSession
 from portal.models import user as user_models
-from portal.people import accounts, audit, members
+from portal.people import accounts, audit, members, sessions
 from tests.conftest import on_both_databases
 
 PASSWORD = "a password of some length"
@@ -29,6 +31,11 @@ def shop(app: Flask) -> Merchant:
 
 def user(email: str, **more: object) -> User:
     return accounts.create_user(email, PASSWORD, "cli", **more)  # type: ignore[arg-type]
+
+
+def user_of(token: str) -> User | None:
+    found = sessions.find(token)
+    return found[1] if found else None
 
 
 def actions() -> list[str]:
@@ -236,46 +243,89 @@ def test_no_password_is_hashed_while_the_database_is_locked(
 @on_both_databases
 def test_another_password_ends_all_sessions() -> None:
     created = user("ann@example.com")
-    session_id = created.get_id()
-    assert accounts.user_of_session(session_id) is created
+    tokens = [sessions.begin(created), sessions.begin(created)]
+    assert [user_of(token) for token in tokens] == [created, created]
     accounts.change_password(created, "another password", "cli")
-    assert accounts.user_of_session(session_id) is None
+    assert [user_of(token) for token in tokens] == [None, None]
     assert created.check_password("another password")
 
 
-def test_signing_out_and_disabling_end_all_sessions() -> None:
+@on_both_databases
+def test_signing_out_ends_one_session_and_disabling_ends_all() -> None:
     created = user("ann@example.com")
-    first = created.get_id()
-    accounts.sign_out(created)
-    second = created.get_id()
-    assert accounts.user_of_session(first) is None
-    assert accounts.user_of_session(second)
+    first, second, third = (sessions.begin(created) for _ in range(3))
+    found = sessions.find(first)
+    assert found
+    sessions.end(created, found[0].id)
+    assert [user_of(token) for token in (first, second, third)] == [None, created, created]
     accounts.disable_user(created, "cli")
-    assert accounts.user_of_session(second) is None
-    assert accounts.user_of_session(created.get_id()) is None
+    assert user_of(second) is None
     accounts.enable_user(created, "cli")
-    assert accounts.user_of_session(second) is None
+    assert user_of(second) is None
 
 
-@pytest.mark.parametrize("session_id", ["", "x", "1", "1.", ".1", "999.1", "1.1.1"])
-def test_a_session_of_nobody_has_no_user(session_id: str) -> None:
-    user("ann@example.com")
-    assert accounts.user_of_session(session_id) is None
+@on_both_databases
+def test_all_sessions_but_this_one_can_be_ended_and_only_ones_own() -> None:
+    ann, bob = user("ann@example.com"), user("bob@example.com")
+    here, there, bobs = sessions.begin(ann), sessions.begin(ann), sessions.begin(bob)
+    found, other = sessions.find(here), sessions.find(bobs)
+    assert found
+    assert other
+    sessions.end_others(ann, found[0].id)
+    assert [user_of(token) for token in (here, there, bobs)] == [ann, None, bob]
+    with pytest.raises(NotFound):
+        sessions.end(ann, other[0].id)
+    assert user_of(bobs) is bob
+
+
+@pytest.mark.parametrize("token", ["", "x", "\x00", "\ud800", "1.1", "y" * 5_000])
+def test_a_session_of_nobody_has_no_user(token: str) -> None:
+    sessions.begin(user("ann@example.com"))
+    assert sessions.find(token) is None
+
+
+def test_a_password_that_is_changed_while_someone_signs_in_with_the_old_one_keeps_them_out(
+    app: Flask
+) -> None:
+    created = user("ann@example.com")
+    assert accounts.user_with_password("ann@example.com", PASSWORD) is created
+
+    def change_elsewhere() -> None:
+        with app.app_context():
+            accounts.change_password(accounts.get_user("ann@example.com"), "n" * 10, "cli")
+
+    thread = threading.Thread(target=change_elsewhere)
+    thread.start()
+    thread.join()
+    with pytest.raises(Conflict, match="Sign in again"):
+        sessions.begin(created)
+    assert sessions.sessions(created) == []
+
+
+def test_sessions_that_are_too_old_are_gone_for_good() -> None:
+    created = user("ann@example.com")
+    old = sessions.begin(created)
+    with time_machine.travel(now() / SECOND + 12 * 3_600 + 1, tick=False):
+        assert user_of(old) is None
+        assert sessions.sessions(created) == []
+        sessions.begin(created)
+        assert db.session.scalar(sa.select(sa.func.count(UserSession.id))) == 1
 
 
 def test_the_right_password_signs_in_and_is_noted() -> None:
     created = user("ann@example.com")
-    assert accounts.sign_in("Ann@example.com ", PASSWORD) is created
+    assert accounts.user_with_password("Ann@example.com ", PASSWORD) is created
+    sessions.begin(created, "192.0.2.7")
     assert actions()[-1] == "user.signed_in"
 
 
 def test_wrong_passwords_unknown_addresses_and_disabled_accounts_do_not_sign_in() -> None:
     created = user("ann@example.com")
-    assert accounts.sign_in("ann@example.com", PASSWORD + "x") is None
-    assert accounts.sign_in("bob@example.com", PASSWORD) is None
-    assert accounts.sign_in("\x00", PASSWORD) is None
+    assert accounts.user_with_password("ann@example.com", PASSWORD + "x") is None
+    assert accounts.user_with_password("bob@example.com", PASSWORD) is None
+    assert accounts.user_with_password("\x00", PASSWORD) is None
     accounts.disable_user(created, "cli")
-    assert accounts.sign_in("ann@example.com", PASSWORD) is None
+    assert accounts.user_with_password("ann@example.com", PASSWORD) is None
 
 
 def test_an_unknown_address_costs_a_hash_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +334,8 @@ def test_an_unknown_address_costs_a_hash_too(monkeypatch: pytest.MonkeyPatch) ->
         user_models, "_verify", lambda _hash, password: bool(tried.append(password))
     )
     user("ann@example.com")
-    accounts.sign_in("ann@example.com", "one")
-    accounts.sign_in("bob@example.com", "two")
+    accounts.user_with_password("ann@example.com", "one")
+    accounts.user_with_password("bob@example.com", "two")
     assert tried == ["one", "two"]
 
 
@@ -326,7 +376,7 @@ def test_a_generated_password_is_fit_and_never_the_same() -> None:
 def test_a_new_address_gets_an_account_with_a_generated_password(shop: Merchant) -> None:
     added = members.add_member(shop, "Ann@example.com", "editor", "cli", "Ann")
     assert added.password
-    ann = accounts.sign_in("ann@example.com", added.password)
+    ann = accounts.user_with_password("ann@example.com", added.password)
     assert ann
     assert (ann.role_at(shop.id), ann.name) == ("editor", "Ann")
 
@@ -334,7 +384,7 @@ def test_a_new_address_gets_an_account_with_a_generated_password(shop: Merchant)
 def test_an_existing_account_keeps_its_password(shop: Merchant) -> None:
     user("ann@example.com")
     assert members.add_member(shop, "ann@example.com", "viewer", "cli").password is None
-    assert accounts.sign_in("ann@example.com", PASSWORD)
+    assert accounts.user_with_password("ann@example.com", PASSWORD)
     with pytest.raises(Invalid, match="member already"):
         members.add_member(shop, "ann@example.com", "owner", "cli")
 
@@ -404,7 +454,7 @@ def test_an_unknown_role_is_refused(shop: Merchant, role: str) -> None:
 def test_an_empty_portal_gets_an_operator_a_merchant_and_a_key_once() -> None:
     first = accounts.first_start("portal")
     assert first
-    olga = accounts.sign_in(first.email, first.password)
+    olga = accounts.user_with_password(first.email, first.password)
     assert olga
     assert olga.staff_role == "operator"
     demo = accounts.get_merchant("demo")

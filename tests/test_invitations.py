@@ -44,7 +44,7 @@ def accept(token: str) -> User:
 def test_who_has_the_link_gets_an_account_and_is_in(merchant: Merchant, ann: User) -> None:
     bob = accept(invite(merchant, " Bob@Example.com "))
     assert (bob.email, bob.name, bob.role_at(merchant.id)) == ("bob@example.com", "Bob", "editor")
-    assert accounts.sign_in("bob@example.com", PASSWORD)
+    assert accounts.user_with_password("bob@example.com", PASSWORD)
     assert invitations.invitations(merchant) == []
     noted = list(db.session.execute(
         sa.select(AuditEntry.actor, AuditEntry.action).order_by(AuditEntry.id)

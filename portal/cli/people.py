@@ -18,7 +18,7 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, audit_chain, invitations, members
+from portal.people import accounts, audit_chain, invitations, members, resets
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +73,7 @@ def merchant_list(as_json: bool) -> None:
 
 @click.group()
 def user() -> None:
-    """People who sign in: create, list, password, disable, enable."""
+    """People who sign in: create, list, password, reset-link, disable, enable."""
 
 
 @user.command("create")
@@ -129,6 +129,14 @@ def user_password(email: str, password: str | None, prompt: bool) -> None:
     chosen, is_new = _password(password, prompt)
     accounts.change_password(found, chosen, ACTOR)
     _print_once(chosen, is_new)
+
+
+@user.command("reset-link")
+@click.option("--email", required=True, help="Whose password.")
+@with_portal
+def user_reset_link(email: str) -> None:
+    """Print a link with which a user chooses another password, once within an hour."""
+    click.echo(resets.make_link(accounts.get_user(email), ACTOR))
 
 
 @user.command("disable")

@@ -10,6 +10,7 @@ from portal.models.merchant import ApiKey, Merchant
 from portal.models.recovery import Recovery
 from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
+from portal.models.sign_in import PasswordReset, UserSession
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
@@ -18,6 +19,6 @@ __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
     "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
     "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
-    "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Recovery", "SavedFilter",
-    "User", "Webhook",
+    "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "PasswordReset", "Recovery",
+    "SavedFilter", "User", "UserSession", "Webhook",
 ]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from portal.clock import now
 from portal.extensions import Base
 from portal.models.merchant import Merchant
+from portal.models.sign_in import UserSession
 
 MEMBER_ROLES = ("viewer", "editor", "owner")
 STAFF_ROLES = ("auditor", "operator")
@@ -36,16 +37,12 @@ class User(UserMixin, Base):
     name: Mapped[str] = mapped_column(sa.String(200), default="")
     password_hash: Mapped[str] = mapped_column(sa.String(200))
     staff_role: Mapped[str | None] = mapped_column(sa.String(10))
-    session_number: Mapped[int] = mapped_column(default=1)
     disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     memberships: Mapped[list[Membership]] = relationship(
         back_populates="user", cascade="all, delete-orphan", lazy="selectin"
     )
-
-    def get_id(self) -> str:
-        """What the session holds; a new `session_number` ends every older session."""
-        return f"{self.id}.{self.session_number}"
+    sessions: Mapped[list[UserSession]] = relationship(cascade="all, delete-orphan")
 
     @property
     def is_active(self) -> bool:
@@ -63,7 +60,7 @@ class User(UserMixin, Base):
 
     def end_sessions(self) -> None:
         """Sign the person out everywhere."""
-        self.session_number = (self.session_number or 0) + 1
+        self.sessions = []
 
     def check_password(self, password: str) -> bool:
         """Whether this is the password."""

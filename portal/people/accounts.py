@@ -207,6 +207,7 @@ def disable_user(user: User, actor: str) -> None:
             raise Conflict(
                 f"{user.email} is the last operator; create another operator first."
             )
+        lock_user(session, user)
         if user.disabled_at is None:
             user.disable()
             note(session, actor, "user.disabled", user.email)
@@ -225,6 +226,7 @@ def change_password(user: User, password: str, actor: str) -> None:
     refuse(password_errors(password))
     password_hash = hash_password(password)
     with writing() as session:
+        lock_user(session, user)
         user.set_password_hash(password_hash)
         note(session, actor, "user.password_changed", user.email)
 
@@ -256,34 +258,14 @@ def new_password() -> str:
 # ── Signing in ────────────────────────────────────────────────────────────────────────────
 
 
-def sign_in(email: str, password: str) -> User | None:
+def user_with_password(email: str, password: str) -> User | None:
     """The user, when address and password fit and the account is not disabled; else None.
 
     It takes the same time whether or not the address has an account.
     """
     user = find_user(clean_email(email))
     fits = User.check_nobody(password) if user is None else user.check_password(password)
-    if user is None or not fits or not user.is_active:
-        return None
-    with writing() as session:
-        note(session, actor_of(user), "user.signed_in", user.email)
-    return user
-
-
-def sign_out(user: User) -> None:
-    """End all sessions of a user: a copied cookie ends with them."""
-    with writing() as session:
-        user.end_sessions()
-        note(session, actor_of(user), "user.signed_out", user.email)
-
-
-def user_of_session(session_id: str) -> User | None:
-    """The user whom a session's `User.get_id()` belongs to, as long as it has not ended."""
-    number = session_id.partition(".")[0]
-    if not number.isdigit():
-        return None
-    user = db.session.get(User, int(number))
-    return user if user and user.is_active and user.get_id() == session_id else None
+    return user if user and fits and user.is_active else None
 
 
 # ── The first start ───────────────────────────────────────────────────────────────────────
@@ -354,6 +336,11 @@ def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
         User.staff_role == "operator", User.disabled_at.is_(None)
     ).order_by(User.id).with_for_update()
     return session.scalars(query).all() == [user.id]
+
+
+def lock_user(session: scoped_session[Session], user: User) -> None:
+    """Let nobody else change the user, or sign in as them, until the transaction ends."""
+    session.refresh(user, with_for_update=True)
 
 
 def lock_merchant(session: scoped_session[Session], merchant: Merchant) -> None:

@@ -12,7 +12,7 @@ from portal.views import errors, protection, streams
 BLUEPRINTS = (
     "health", "auth", "invitations", "account", "home", "webhooks", "events", "attempts",
     "records", "search", "exports", "saved", "shared", "deliveries", "recover", "catalogue",
-    "settings", "staff", "inspector", "inspected", "tail",
+    "settings", "staff", "inspector", "inspected", "tail", "passwords",
 )
 
 

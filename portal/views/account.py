@@ -9,17 +9,40 @@ from flask_login import current_user
 from portal import rendering
 from portal.errors import Invalid
 from portal.extensions import limiter
-from portal.people import accounts, notices
+from portal.people import accounts, notices, sessions
 from portal.views.auth import start_session
 
 bp = Blueprint("account", __name__, url_prefix="/account")
+
+# The first that is found: most browsers also name those whose pages they can show.
+_BROWSERS = {
+    "Edg": "Edge", "OPR/": "Opera", "SamsungBrowser/": "Samsung Internet", "Firefox/": "Firefox",
+    "FxiOS/": "Firefox", "CriOS/": "Chrome", "Chrome/": "Chrome", "Safari/": "Safari",
+}
+_SYSTEMS = {
+    "iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows",
+    "Mac OS X": "macOS", "CrOS": "ChromeOS", "Linux": "Linux",
+}
 
 
 def _page(status: int = 200, errors: dict[str, list[str]] | None = None) -> Response:
     return rendering.render(
         "account/show.html", status=status, errors=errors or {},
         kinds=notices.KINDS, chosen=notices.chosen(current_user),
+        sessions=sessions.sessions(current_user), here=g.user_session.id,
+        device_name=device_name,
     )
+
+
+def device_name(agent: str) -> str:
+    """A browser's User-Agent in words: `Firefox on Linux`; what is unknown is shown as it is."""
+    browser, system = (
+        next((name for mark, name in names.items() if mark in agent), "")
+        for names in (_BROWSERS, _SYSTEMS)
+    )
+    if browser and system:
+        return f"{browser} on {system}"
+    return browser or agent[:80] or "unknown"
 
 
 @bp.get("")
@@ -33,6 +56,22 @@ def choose_notices(slug: str) -> ResponseReturnValue:
     """Choose which notices of a merchant come by mail; only for its members."""
     notices.choose(current_user, g.merchant, request.form.getlist("kinds"))
     flash("What you are told by mail is changed.")
+    return redirect(url_for("account.show"), 303)
+
+
+@bp.post("/sessions/<session_id>/end")
+def end_session(session_id: str) -> ResponseReturnValue:
+    """End one of one's sign-ins."""
+    sessions.end(current_user, session_id)
+    flash("That sign-in has ended.")
+    return redirect(url_for("account.show"), 303)
+
+
+@bp.post("/sessions/end-others")
+def end_other_sessions() -> ResponseReturnValue:
+    """End all of one's sign-ins but this one."""
+    sessions.end_others(current_user, g.user_session.id)
+    flash("You are signed out on all other devices.")
     return redirect(url_for("account.show"), 303)
 
 

@@ -6,11 +6,13 @@ import hashlib
 import re
 import time
 
+from cryptography.fernet import InvalidToken
 from flask import (
     Blueprint,
     Response,
     current_app,
     flash,
+    g,
     make_response,
     redirect,
     render_template,
@@ -20,19 +22,26 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
+from flask_limiter.util import get_remote_address
 from flask_login import current_user, login_user, logout_user
+from sqlalchemy.exc import DBAPIError
 
-from portal.clock import SECOND, now
+from portal import vault
+from portal.clock import now
+from portal.errors import Unavailable
 from portal.extensions import limiter, login
+from portal.ids import new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
-from portal.people import accounts
+from portal.people import accounts, sessions
 from portal.people.rules import clean_email
 
 bp = Blueprint("auth", __name__)
 
 TRIES_PER_ADDRESS = "30 per minute; 300 per hour"
 TRIES_PER_USER = "10 per minute; 100 per hour"
+DEVICE_COOKIE = "portal_device"
+YEAR_SECONDS = 365 * 86_400
 WRONG = "The address or the password is wrong."
 # A browser takes "//host", "/\host" and, after dropping tabs and line breaks, "/<tab>/host" for
 # another site.
@@ -40,21 +49,54 @@ _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]{0,2000}")
 
 
 @login.user_loader
-def load_user(session_id: str) -> User | None:
-    """The signed-in user of a session; None once it ended or is over PORTAL_SESSION_HOURS old."""
-    moment = now() // SECOND
-    limit = current_app.config["PORTAL"].session_hours * 3_600
-    if moment - session.get("signed_in_at", moment) > limit:
+def load_user(user_id: str) -> User | None:
+    """Who is signed in; None once that has ended. Sets `g.user_session`."""
+    found = sessions.find(session.get("token", ""))
+    if found is None or found[1].get_id() != user_id:
         return None
-    return accounts.user_of_session(session_id)
+    g.user_session, user = found
+    if g.user_session.used_at < now() - sessions.NOTED_EVERY:
+        g.used_session_id = g.user_session.id
+    return user
+
+
+@bp.after_app_request
+def note_use(response: Response) -> Response:
+    """Write that the sign-in is in use; what fails is tried again at the next request."""
+    if response.status_code < 400 and "used_session_id" in g:
+        try:
+            sessions.note_use(g.used_session_id, request.remote_addr or "")
+        except (DBAPIError, Unavailable) as error:
+            current_app.logger.warning("use of a sign-in not noted: %s", error)
+    return response
 
 
 def start_session(user: User) -> None:
     """Sign a user in under a new session: nothing of the one before remains."""
+    token = sessions.begin(user, request.remote_addr or "", request.user_agent.string)
     session.clear()
     session.permanent = True
-    session["signed_in_at"] = now() // SECOND
+    session["token"] = token
     login_user(user)
+
+
+def device_of(email: str) -> str:
+    """A name of the device where it has signed in with this address before; else empty."""
+    try:
+        device, _, known = vault.decrypt(request.cookies.get(DEVICE_COOKIE, "")).partition(" ")
+    except (InvalidToken, UnicodeError):
+        return ""
+    return device if known == clean_email(email) else ""
+
+
+def remember_device(response: Response, email: str) -> Response:
+    """Let this device be known for an address from now on, a year long."""
+    response.set_cookie(
+        DEVICE_COOKIE, vault.encrypt(f"{new_token()} {email}"), max_age=YEAR_SECONDS,
+        httponly=True, samesite="Lax", secure=current_app.config["PORTAL"].secure_cookies,
+        path=url_for("auth.sign_in"),
+    )
+    return response
 
 
 def local_path(target: str | None) -> str | None:
@@ -67,8 +109,15 @@ def _was_refused(response: Response) -> bool:
 
 
 def _email_key() -> str:
+    # Who tries passwords elsewhere must not keep out the one who signs in here every day, so a
+    # device that is known counts by itself (OWASP, device cookies).
+    email = clean_email(request.form.get("email", ""))
     # Hashed: what was typed may be long, or a password in the wrong field.
-    return hashlib.sha256(clean_email(request.form.get("email", "")).encode()).hexdigest()
+    return hashlib.sha256(f"{email} {device_of(email)}".encode()).hexdigest()
+
+
+def _address_key() -> str:
+    return device_of(request.form.get("email", "")) or get_remote_address()
 
 
 def _too_many(limit: RequestLimit) -> Response:
@@ -96,7 +145,8 @@ def _form(error: str = "", status: int = 200) -> Response:
     on_breach=_too_many,
 )
 @limiter.limit(
-    TRIES_PER_ADDRESS, methods=["POST"], deduct_when=_was_refused, on_breach=_too_many
+    TRIES_PER_ADDRESS, key_func=_address_key, methods=["POST"], deduct_when=_was_refused,
+    on_breach=_too_many,
 )
 def sign_in() -> ResponseReturnValue:
     """The form, and what it sends; only failed tries count towards the limits."""
@@ -106,18 +156,19 @@ def sign_in() -> ResponseReturnValue:
     password = request.form.get("password", "")
     if len(password) > MAX_PASSWORD:
         return _form(f"A password has at most {MAX_PASSWORD} characters.", 422)
-    user = accounts.sign_in(request.form.get("email", ""), password)
+    user = accounts.user_with_password(request.form.get("email", ""), password)
     if user is None:
         return _form(WRONG, 422)
+    email = user.email
     start_session(user)
-    return redirect(target, 303)
+    return remember_device(make_response(redirect(target, 303)), email)
 
 
 @bp.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """End every session of the user."""
-    accounts.sign_out(current_user)
+    """End the sign-in, also for whoever has a copy of its cookie."""
+    sessions.end(current_user, g.user_session.id)
     logout_user()
     session.clear()
-    flash("You are signed out, on this device and all others.")
+    flash("You are signed out.")
     return redirect(url_for("auth.sign_in"), 303)

@@ -1,0 +1,45 @@
+"""What lets people in: their sign-ins, and links for another password."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.clock import now
+from portal.extensions import Base
+from portal.ids import digest_of, new_id, new_token
+
+
+class UserSession(Base):
+    """One sign-in on one device. The cookie holds its token; deleting the row ends it."""
+
+    __tablename__ = "user_session"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), index=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
+    used_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    """Written now and then, not at each request."""
+    address: Mapped[str] = mapped_column(sa.String(45))
+    agent: Mapped[str] = mapped_column(sa.String(300))
+    """What the browser says it is."""
+
+    @classmethod
+    def make(cls, user_id: int, address: str, agent: str) -> tuple[UserSession, str]:
+        """A new sign-in and its token."""
+        token = new_token()
+        return cls(
+            id=new_id("ses"), user_id=user_id, digest=digest_of(token), address=address[:45],
+            agent="".join(letter for letter in agent if letter.isprintable())[:300],
+        ), token
+
+
+class PasswordReset(Base):
+    """A link with which a user chooses another password. It goes when it is used."""
+
+    __tablename__ = "password_reset"
+
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), index=True)
+    expires_at: Mapped[int] = mapped_column(sa.BigInteger)

@@ -1,0 +1,89 @@
+"""Another password for who has forgotten theirs: by a link that is mailed, or that an operator
+makes. It works once, for an hour."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.clock import HOUR, now
+from portal.config import Config
+from portal.errors import NotFound
+from portal.extensions import db, writing
+from portal.ids import digest_of, new_token
+from portal.models import Mail, PasswordReset, User
+from portal.models.user import hash_password
+from portal.people.accounts import find_user, lock_user
+from portal.people.audit import actor_of, note
+from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
+
+LIFETIME = HOUR
+
+
+def ask(email: str, address: str) -> None:
+    """Mail a link to an address that has an account; needs PORTAL_SMTP_URL.
+
+    It does the same, and takes as long, for one that has none. `address` is where the wish came
+    from, for the audit log. Raises Invalid for what is no e-mail address.
+    """
+    email = clean_email(email)
+    refuse(email_errors(email))
+    with writing() as session:
+        note(session, "portal", "user.password_forgotten", email, address=address)
+        user = find_user(email)
+        if user and user.is_active:
+            link = _make_link(session, user)
+            session.add(Mail.make(email, "Choose another password", (
+                "Someone, probably you, wants another password for your account at Webhook "
+                f"Portal.\n\nTo choose it, open this link within an hour. It works once:\n{link}"
+                "\n\nIf it was not you, ignore this: nothing changes."
+            )))
+
+
+def make_link(user: User, actor: str) -> str:
+    """A link for a user to choose another password, for an operator to hand over."""
+    with writing() as session:
+        note(session, actor, "user.reset_link_made", user.email)
+        return _make_link(session, user)
+
+
+def find(token: str) -> User:
+    """Whose password a link changes. Raises the same NotFound for one that is unknown, used or
+    too old, and for an account that is disabled."""
+    user = db.session.scalar(
+        sa.select(User)
+        .join(PasswordReset, PasswordReset.user_id == User.id)
+        .where(PasswordReset.digest == digest_of(token), PasswordReset.expires_at > now())
+    )
+    if user is None or not user.is_active:
+        raise NotFound("This link does not exist, was used already, or is too old.")
+    return user
+
+
+def choose(token: str, password: str, repeated: str) -> None:
+    """Give the link's user another password; all their sign-ins and links end.
+
+    Raises NotFound, Invalid.
+    """
+    find(token)
+    refuse(new_password_errors(password, repeated))
+    password_hash = hash_password(password)
+    with writing() as session:
+        user = find(token)
+        # Another who uses the link at this moment waits here, and then finds it gone.
+        lock_user(session, user)
+        find(token)
+        user.set_password_hash(password_hash)
+        session.execute(sa.delete(PasswordReset).where(PasswordReset.user_id == user.id))
+        note(session, actor_of(user), "user.password_reset", user.email)
+
+
+def _make_link(session: scoped_session[Session], user: User) -> str:
+    config: Config = current_app.config["PORTAL"]
+    session.execute(sa.delete(PasswordReset).where(PasswordReset.expires_at <= now()))
+    token = new_token()
+    session.add(PasswordReset(
+        digest=digest_of(token), user_id=user.id, expires_at=now() + LIFETIME
+    ))
+    return f"{config.public_url}/reset-password/{token}"

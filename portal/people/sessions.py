@@ -1,0 +1,94 @@
+"""Sign-ins: each is a row, so that it can be listed and ended by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal.clock import HOUR, MINUTE, now
+from portal.errors import Conflict, NotFound
+from portal.extensions import db, writing
+from portal.ids import digest_of
+from portal.models import User, UserSession
+from portal.people.accounts import lock_user
+from portal.people.audit import actor_of, note
+
+NOTED_EVERY = 10 * MINUTE
+"""How often it is written that a sign-in is in use."""
+
+
+def begin(user: User, address: str = "", agent: str = "") -> str:
+    """Sign a user in, whose password (and second factor) the caller has checked; the token that
+    the cookie holds. `address` and `agent` are shown in the list.
+
+    Raises Conflict when the password was changed, or the account disabled, since it was checked.
+    """
+    checked = user.password_hash
+    with writing() as session:
+        lock_user(session, user)
+        if user.password_hash != checked or not user.is_active:
+            raise Conflict("The account was changed at this very moment. Sign in again.")
+        session.execute(sa.delete(UserSession).where(UserSession.created_at <= _oldest()))
+        row, token = UserSession.make(user.id, address, agent)
+        session.add(row)
+        note(session, actor_of(user), "user.signed_in", user.email, address=address)
+    return token
+
+
+def find(token: str) -> tuple[UserSession, User] | None:
+    """The sign-in of a token and whose it is; None once it has ended, is over
+    PORTAL_SESSION_HOURS old, or the account is disabled."""
+    found = db.session.execute(
+        sa.select(UserSession, User)
+        .join(User, User.id == UserSession.user_id)
+        .where(UserSession.digest == digest_of(token), UserSession.created_at > _oldest())
+    ).first()
+    return (found[0], found[1]) if found and found[1].is_active else None
+
+
+def note_use(session_id: str, address: str) -> None:
+    """Write that a sign-in is in use, from which address."""
+    with writing() as session:
+        session.execute(
+            sa.update(UserSession)
+            .where(UserSession.id == session_id)
+            .values(used_at=now(), address=address[:45])
+        )
+
+
+def sessions(user: User) -> Sequence[UserSession]:
+    """A user's sign-ins that have not ended, the one used last first."""
+    return db.session.scalars(
+        sa.select(UserSession)
+        .where(UserSession.user_id == user.id, UserSession.created_at > _oldest())
+        .order_by(UserSession.used_at.desc(), UserSession.id.desc())
+    ).all()
+
+
+def end(user: User, session_id: str) -> None:
+    """End one of a user's sign-ins at once. Raises NotFound."""
+    with writing() as session:
+        row = session.scalar(sa.select(UserSession).where(
+            UserSession.user_id == user.id, UserSession.id == session_id
+        ))
+        if row is None:
+            raise NotFound("This sign-in has ended already.")
+        session.delete(row)
+        note(session, actor_of(user), "user.signed_out", user.email)
+
+
+def end_others(user: User, session_id: str) -> None:
+    """End all of a user's sign-ins but this one."""
+    with writing() as session:
+        session.execute(sa.delete(UserSession).where(
+            UserSession.user_id == user.id, UserSession.id != session_id
+        ))
+        note(session, actor_of(user), "user.signed_out", user.email, others=True)
+
+
+def _oldest() -> int:
+    """When a sign-in that ends now began, in Unix µs."""
+    hours: int = current_app.config["PORTAL"].session_hours
+    return now() - hours * HOUR

@@ -64,7 +64,8 @@ limiter = Limiter(
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis; in the process's memory while that is away."""
 LIMITED = (
-    "auth", "passwords", "account", "shared", "invitations", "settings", "inspected",
+    "auth", "second_factor", "passwords", "account", "shared", "invitations", "settings",
+    "inspected",
 )
 
 

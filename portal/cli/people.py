@@ -18,7 +18,7 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, audit_chain, invitations, members, resets
+from portal.people import accounts, audit_chain, invitations, members, resets, second_factor
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +73,8 @@ def merchant_list(as_json: bool) -> None:
 
 @click.group()
 def user() -> None:
-    """People who sign in: create, list, password, reset-link, disable, enable."""
+    """People who sign in: create, list, password, reset-link,
+    remove-second-factor, disable, enable."""
 
 
 @user.command("create")
@@ -137,6 +138,15 @@ def user_password(email: str, password: str | None, prompt: bool) -> None:
 def user_reset_link(email: str) -> None:
     """Print a link with which a user chooses another password, once within an hour."""
     click.echo(resets.make_link(accounts.get_user(email), ACTOR))
+
+
+@user.command("remove-second-factor")
+@click.option("--email", required=True, help="Whose.")
+@with_portal
+def user_remove_second_factor(email: str) -> None:
+    """Let a user who lost app and recovery codes in with the password alone. Make sure first that
+    it is them."""
+    second_factor.remove(accounts.get_user(email), ACTOR)
 
 
 @user.command("disable")

@@ -10,7 +10,7 @@ from portal.models.merchant import ApiKey, Merchant
 from portal.models.recovery import Recovery
 from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
-from portal.models.sign_in import PasswordReset, UserSession
+from portal.models.sign_in import PasswordReset, RecoveryCode, UserSession
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
@@ -20,5 +20,5 @@ __all__ = [
     "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
     "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
     "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "PasswordReset", "Recovery",
-    "SavedFilter", "User", "UserSession", "Webhook",
+    "RecoveryCode", "SavedFilter", "User", "UserSession", "Webhook",
 ]

@@ -43,3 +43,12 @@ class PasswordReset(Base):
     digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), index=True)
     expires_at: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+class RecoveryCode(Base):
+    """A code in place of the app's, kept as a hash alone. It goes when it is used."""
+
+    __tablename__ = "recovery_code"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)

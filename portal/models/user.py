@@ -38,6 +38,10 @@ class User(UserMixin, Base):
     password_hash: Mapped[str] = mapped_column(sa.String(200))
     staff_role: Mapped[str | None] = mapped_column(sa.String(10))
     disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    totp_token: Mapped[str | None] = mapped_column(sa.Text)
+    """The secret of the second factor, encrypted; None asks for the password alone."""
+    totp_step: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """The step of the last code that was taken: none works twice (RFC 6238 §5.2)."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     memberships: Mapped[list[Membership]] = relationship(
         back_populates="user", cascade="all, delete-orphan", lazy="selectin"

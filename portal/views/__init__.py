@@ -10,9 +10,9 @@ from portal import rendering
 from portal.views import errors, protection, streams
 
 BLUEPRINTS = (
-    "health", "auth", "invitations", "account", "home", "webhooks", "events", "attempts",
-    "records", "search", "exports", "saved", "shared", "deliveries", "recover", "catalogue",
-    "settings", "staff", "inspector", "inspected", "tail", "passwords",
+    "health", "auth", "second_factor", "invitations", "account", "home", "webhooks", "events",
+    "attempts", "records", "search", "exports", "saved", "shared", "deliveries", "recover",
+    "catalogue", "settings", "staff", "inspector", "inspected", "tail", "passwords",
 )
 
 

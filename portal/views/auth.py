@@ -27,19 +27,21 @@ from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import DBAPIError
 
 from portal import vault
-from portal.clock import now
+from portal.clock import MINUTE, now
 from portal.errors import Unavailable
-from portal.extensions import limiter, login
-from portal.ids import new_token
+from portal.extensions import db, limiter, login
+from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
-from portal.people import accounts, sessions
+from portal.people import accounts, second_factor, sessions
 from portal.people.rules import clean_email
 
 bp = Blueprint("auth", __name__)
 
 TRIES_PER_ADDRESS = "30 per minute; 300 per hour"
 TRIES_PER_USER = "10 per minute; 100 per hour"
+TRIES_OF_CODES = "5 per minute; 50 per day"
+SECOND_STEP_TIME = 5 * MINUTE
 DEVICE_COOKIE = "portal_device"
 YEAR_SECONDS = 365 * 86_400
 WRONG = "The address or the password is wrong."
@@ -124,7 +126,8 @@ def _too_many(limit: RequestLimit) -> Response:
     seconds = max(1, limit.reset_at - int(time.time()))
     minutes = -(-seconds // 60)
     wait = "a minute" if minutes == 1 else f"{minutes} minutes"
-    response = _form(f"There were too many tries. Wait {wait}, then try again.", 429)
+    form = _form if request.endpoint == "auth.sign_in" else _code_form
+    response = form(f"There were too many tries. Wait {wait}, then try again.", 429)
     response.headers["Retry-After"] = str(seconds)
     return response
 
@@ -159,9 +162,62 @@ def sign_in() -> ResponseReturnValue:
     user = accounts.user_with_password(request.form.get("email", ""), password)
     if user is None:
         return _form(WRONG, 422)
+    if user.totp_token is None:
+        return _let_in(user, target)
+    session.clear()
+    session["first_step"] = [user.id, _mark(user), now(), target]
+    return redirect(url_for("auth.second_step"), 303)
+
+
+def _let_in(user: User, target: str) -> Response:
     email = user.email
     start_session(user)
     return remember_device(make_response(redirect(target, 303)), email)
+
+
+def _mark(user: User) -> str:
+    # Tells that the password is still the one that was checked, and nothing else about it.
+    return digest_of(user.password_hash)
+
+
+def _after_first_step() -> tuple[User, str] | None:
+    """Who has given the right password a moment ago, and where they wanted to go."""
+    user_id, mark, moment, target = session.get("first_step") or (0, "", 0, "")
+    user = db.session.get(User, user_id)
+    if user is None or not user.is_active or now() - moment > SECOND_STEP_TIME:
+        return None
+    return (user, target) if mark == _mark(user) else None
+
+
+def _code_key() -> str:
+    # Who has not given the password has no code to try, and so cannot use up anybody's tries.
+    waiting = _after_first_step()
+    if waiting is None:
+        return get_remote_address()
+    return f"{waiting[0].id} {device_of(waiting[0].email)}"
+
+
+def _code_form(error: str = "", status: int = 200) -> Response:
+    return make_response(render_template("auth/second_step.html", error=error), status)
+
+
+@bp.route("/sign-in/code", methods=["GET", "POST"])
+@limiter.limit(
+    TRIES_OF_CODES, key_func=_code_key, methods=["POST"], deduct_when=_was_refused,
+    on_breach=_too_many,
+)
+def second_step() -> ResponseReturnValue:
+    """The second factor, after the password."""
+    waiting = _after_first_step()
+    if waiting is None:
+        flash("Sign in again, please: the second step waits for five minutes.", "info")
+        return redirect(url_for("auth.sign_in"), 303)
+    user, target = waiting
+    if request.method == "GET":
+        return _code_form()
+    if not second_factor.check(user, request.form.get("code", "")):
+        return _code_form(second_factor.WRONG_CODE, 422)
+    return _let_in(user, target)
 
 
 @bp.post("/sign-out")

@@ -26,7 +26,7 @@ from portal.ids import new_id
 from portal.logs import inspector, saved, shares
 from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
-from portal.people import accounts, invitations
+from portal.people import accounts, invitations, sessions
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import PASSWORD
@@ -111,8 +111,7 @@ def furnish(slug: str, world: World) -> Merchant:
         "attempt_id": attempt.id, "key_id": key.id, "share_id": share.id, "name": name,
         "notice_id": notice.id, "object_type": "order", "object_id": "1000", "kind": "csv",
         "user_id": viewer.id, "log": "events", "filter_id": kept.id,
-        "recovery_id": begun.id, "invitation_id": invitation.id,
-        "session_id": "ses_0",
+        "recovery_id": begun.id, "invitation_id": invitation.id, "session_id": "ses_0",
     }
     return merchant
 
@@ -185,10 +184,16 @@ def test_a_route_that_is_in_no_table_is_refused_to_everyone(app: Flask, world: W
 def test_each_page_answers_each_person_as_the_table_says(world: World, person: str):
     wrong = []
     if person in world.users:
-        # A saved filter is its user's alone, so each tries one of their own.
+        # A saved filter and a sign-in are their user's alone, so each tries one of their own.
         merchant = accounts.get_merchant("alice")
         own = saved.save_filter(world.users[person], merchant.id, "events", "Mine", "type=order.*")
         world.arguments["alice"]["filter_id"] = own.id
+        user = db.session.get_one(User, world.users[person])
+        if user.is_active:
+            sessions.begin(user)
+            world.arguments["alice"]["session_id"] = next(
+                one.id for one in sessions.sessions(user)
+            )
         db.session.rollback()
     for rule in world.rules():
         for method in methods_of(rule):

@@ -1,0 +1,94 @@
+"""Turning one's second factor on and off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import segno
+from cryptography.fernet import InvalidToken
+from flask import Blueprint, Response, flash, redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from markupsafe import Markup
+
+from portal import rendering, vault
+from portal.errors import Invalid
+from portal.extensions import limiter
+from portal.people import second_factor
+
+bp = Blueprint("second_factor", __name__, url_prefix="/account/second-factor")
+
+limited = limiter.limit(
+    "10 per minute", key_func=lambda: str(current_user.get_id()),
+    deduct_when=lambda response: response.status_code == 422,
+)
+
+
+def _page(status: int = 200, **shown: Any) -> Response:
+    page: dict[str, Any] = {"errors": {}, "codes": None, "secret": None}
+    if current_user.totp_token:
+        page["codes_left"] = second_factor.codes_left(current_user)
+    else:
+        page["secret"] = secret = _pending_secret()
+        page["picture"] = _picture(second_factor.app_address(current_user, secret))
+    return rendering.render("account/second_factor.html", status=status, **page | shown)
+
+
+def _pending_secret() -> str:
+    """The secret that the page shows until a code has proved that the app has it. It waits in
+    the browser, encrypted, so that nothing is half stored."""
+    try:
+        return vault.decrypt(session.get("new_secret", ""))
+    except InvalidToken:
+        secret = second_factor.new_secret()
+        session["new_secret"] = vault.encrypt(secret)
+        return secret
+
+
+def _picture(address: str) -> Markup:
+    code = segno.make(address, error="m", micro=False)
+    return Markup(code.svg_inline(scale=4, border=4, light="#fff", omitsize=False))
+
+
+@bp.get("")
+def show() -> ResponseReturnValue:
+    """The picture for the app; or that it is on, and how many recovery codes are left."""
+    return _page()
+
+
+@bp.post("")
+@limited
+def turn_on() -> ResponseReturnValue:
+    """Turn it on and show the recovery codes in the answer to this very request."""
+    try:
+        codes = second_factor.turn_on(
+            current_user, _pending_secret(), request.form.get("code", ""),
+            request.form.get("password", ""),
+        )
+    except Invalid as error:
+        return _page(422, errors=error.by_field())
+    session.pop("new_secret", None)
+    return _page(codes=codes)
+
+
+@bp.post("/codes")
+@limited
+def renew_codes() -> ResponseReturnValue:
+    """Show new recovery codes; the old ones end."""
+    try:
+        codes = second_factor.renew_codes(current_user, request.form.get("password", ""))
+    except Invalid as error:
+        return _page(422, errors=error.by_field())
+    return _page(codes=codes)
+
+
+@bp.post("/off")
+@limited
+def turn_off() -> ResponseReturnValue:
+    """Ask for the password alone from now on."""
+    try:
+        second_factor.turn_off(current_user, request.form.get("password", ""))
+    except Invalid as error:
+        return _page(422, errors=error.by_field())
+    flash("Your second factor is off. You sign in with your password alone.")
+    return redirect(url_for("account.show"), 303)

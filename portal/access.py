@@ -106,6 +106,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "catalogue.create": EDIT,
     "catalogue.delete": EDIT,
     "settings.index": VIEW,
+    "settings.change_periods": OWN,
     "settings.create_key": OWN,
     "settings.revoke_key": OWN,
     "settings.invite": OWN,

@@ -17,6 +17,7 @@ from portal.events.ingest import Accepted, ingest_events
 from portal.extensions import db
 from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
+from portal.people import periods
 
 MAX_RELATED = 100
 """Related events of each kind in one answer."""
@@ -60,7 +61,7 @@ def show_event(event_id: str) -> Response:
     """One event, with its record data while that is kept."""
     reading.parameters()
     event = browse.get_event(g.merchant_id, event_id)
-    expires_at = event.received_at + stories.payload_days(reading.merchant()) * DAY
+    expires_at = event.received_at + periods.payload_days(reading.merchant()) * DAY
     payload = None
     if expires_at > now():
         payload = db.session.get(EventPayload, (event.merchant_id, event.id))

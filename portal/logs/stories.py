@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from flask import current_app
 
 from portal.clock import DAY, now
 from portal.delivery.compose import RECORD, THIN, Payload, event_body
@@ -23,6 +22,7 @@ from portal.models import (
     Merchant,
     Webhook,
 )
+from portal.people import periods
 
 RELATED = 20
 """Related events on an event's page, of each kind."""
@@ -94,14 +94,6 @@ class AttemptDetail:
     delivery: Delivery | None = None
 
 
-def payload_days(merchant: Merchant) -> int:
-    """Days for which a merchant's payload logs and record data are kept."""
-    if merchant.payload_days is not None:
-        return merchant.payload_days
-    days: int = current_app.config["PORTAL"].payload_days
-    return days
-
-
 def get_event(merchant_id: int, event_id: str) -> Event:
     """A merchant's event. Raises NotFound."""
     event = db.session.get(Event, (merchant_id, event_id))
@@ -117,7 +109,7 @@ def event_story(merchant: Merchant, event_id: str) -> EventStory:
     return EventStory(
         event=event,
         payload=db.session.get(EventPayload, (merchant.id, event.id)),
-        payload_expires_at=event.received_at + payload_days(merchant) * DAY,
+        payload_expires_at=event.received_at + periods.payload_days(merchant) * DAY,
         destinations=_destinations(merchant, event),
         same_record=same_record(event),
         same_action=same_action(event),
@@ -232,7 +224,7 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
     if attempt is None:
         raise NotFound("There is no such attempt.")
     merchant = db.session.get_one(Merchant, merchant_id)
-    expires_at = attempt.attempted_at + payload_days(merchant) * DAY
+    expires_at = attempt.attempted_at + periods.payload_days(merchant) * DAY
     event = db.session.get(Event, (merchant_id, attempt.event_id))
     webhook = db.session.scalar(
         sa.select(Webhook).where(

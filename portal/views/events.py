@@ -12,6 +12,7 @@ from portal.errors import Invalid, NotFound
 from portal.events import catalogue
 from portal.logs import browse, changes, filters, outcomes
 from portal.models import Merchant
+from portal.people import periods
 from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
@@ -64,6 +65,7 @@ def log_page(merchant: Merchant | None) -> Response:
     rows = page.rows if page else []
     return log_filters.answer(
         "events/index.html", "events/_log.html", asked, page=page,
+        days=periods.event_days(merchant),
         states=browse.delivery_states(rows),
         merchants={} if merchant else browse.merchants_of(rows),
         event_types=sorted(catalogue.known_types(asked.scope)) if asked.scope else [],

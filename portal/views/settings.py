@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, flash, g, redirect, request, url_for
+from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user
@@ -12,7 +12,7 @@ from flask_login import current_user
 from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import limiter
-from portal.people import accounts, invitations, members
+from portal.people import accounts, invitations, members, periods
 from portal.people.audit import actor_of
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
@@ -22,16 +22,16 @@ INVITATIONS = "30 per hour"
 
 
 def _render(fragment: str | None = None, status: int = 200, **context: Any) -> Response:
-    config = current_app.config["PORTAL"]
     page: dict[str, Any] = {
         "keys": accounts.keys(g.merchant),
         "members": members.members(g.merchant),
         "invitations": [
             (one, invitations.is_open(one)) for one in invitations.invitations(g.merchant)
         ],
-        "event_days": g.merchant.event_days or config.event_days,
-        "payload_days": g.merchant.payload_days or config.payload_days,
-        "key_errors": {}, "invite_errors": {}, "new_key": None, "new_link": None, "typed": {},
+        "event_days": periods.event_days(g.merchant),
+        "payload_days": periods.payload_days(g.merchant),
+        "key_errors": {}, "period_errors": {}, "invite_errors": {}, "typed": {},
+        "new_key": None, "new_link": None,
     }
     return rendering.render("settings/index.html", fragment, status, **page | context)
 
@@ -40,6 +40,21 @@ def _render(fragment: str | None = None, status: int = 200, **context: Any) -> R
 def index(slug: str) -> ResponseReturnValue:
     """All settings on one page; who may not change them sees them."""
     return _render()
+
+
+@bp.post("/retention")
+def change_periods(slug: str) -> ResponseReturnValue:
+    """Keep the merchant's logs for another number of days."""
+    form = request.form
+    try:
+        periods.change(
+            g.merchant, form.get("event_days", ""), form.get("payload_days", ""),
+            actor_of(current_user),
+        )
+    except Invalid as error:
+        return _render(None, 422, period_errors=error.by_field(), typed=form)
+    flash("The periods are changed. The clean-up follows them from tonight on.")
+    return redirect(url_for("settings.index", slug=slug), 303)
 
 
 @bp.post("/keys")

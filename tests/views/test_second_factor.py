@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import time
+from collections.abc import Iterator
 
 import pytest
 import time_machine
@@ -17,6 +19,13 @@ from portal.models import Merchant, User
 from portal.people import accounts, second_factor
 from tests.conftest import PASSWORD
 from tests.factories import make_user
+
+
+@pytest.fixture(autouse=True)
+def _still_clock() -> Iterator[None]:
+    """No step ends in the middle of a test."""
+    with time_machine.travel(time.time(), tick=False):
+        yield
 
 
 @pytest.fixture

@@ -21,16 +21,16 @@ from portal.people.rules import clean_email, email_errors, new_password_errors, 
 LIFETIME = HOUR
 
 
-def ask(email: str, address: str) -> None:
+def ask(email: str) -> None:
     """Mail a link to an address that has an account; needs PORTAL_SMTP_URL.
 
-    It does the same, and takes as long, for one that has none. `address` is where the wish came
-    from, for the audit log. Raises Invalid for what is no e-mail address.
+    It does the same, and takes as long, for one that has none. Raises Invalid for what is no
+    e-mail address.
     """
     email = clean_email(email)
     refuse(email_errors(email))
     with writing() as session:
-        note(session, "portal", "user.password_forgotten", email, address=address)
+        note(session, "portal", "user.password_forgotten", email)
         user = find_user(email)
         if user and user.is_active:
             link = _make_link(session, user)

@@ -33,7 +33,7 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
         session.execute(sa.delete(UserSession).where(UserSession.created_at <= _oldest()))
         row, token = UserSession.make(user.id, address, agent)
         session.add(row)
-        note(session, actor_of(user), "user.signed_in", user.email, address=address)
+        note(session, actor_of(user), "user.signed_in", user.email)
     return token
 
 

@@ -47,7 +47,7 @@ def forgot() -> ResponseReturnValue:
     if request.method == "GET" or not current_app.config["PORTAL"].smtp_url:
         return _forgot()
     try:
-        resets.ask(_asked_email(), request.remote_addr or "")
+        resets.ask(_asked_email())
     except Invalid as error:
         return _forgot(422, error=error.detail)
     return _forgot(asked=_asked_email())

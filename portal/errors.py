@@ -95,6 +95,13 @@ class PreconditionFailed(PortalError):
     title = "It has changed meanwhile"
 
 
+class KeyReused(PortalError):
+    """An Idempotency-Key came with another request before (422)."""
+
+    status = 422
+    title = "The Idempotency-Key is in use"
+
+
 class TooLarge(PortalError):
     """The body is over its limit (413)."""
 

@@ -7,12 +7,12 @@ from typing import Any
 from flask import Response, g
 
 from portal import strict_json
-from portal.api import queries, reading, shapes
+from portal.api import idempotency, queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
-from portal.errors import FieldError, Invalid
+from portal.errors import Conflict, FieldError, Invalid
 from portal.events.ingest import Accepted, ingest_events
 from portal.extensions import db
 from portal.logs import browse, filters, stories
@@ -29,12 +29,22 @@ def create_events() -> Response:
     raw = reading.raw_body(MAX_BATCH_BODY)
     value = strict_json.parse(raw)
     if isinstance(value, dict) and "events" in value:
-        answers = ingest_events(g.merchant_id, _batch(value), batch=True)
+        answers = _ingest(_batch(value), batch=True)
         return answer({"data": [_accepted(one) for one in answers]}, 202)
     if len(raw) > MAX_BODY:
         raise reading.too_large_event()
-    (accepted,) = ingest_events(g.merchant_id, [value], batch=False)
+    (accepted,) = _ingest([value], batch=False)
     return answer(_accepted(accepted), 202)
+
+
+def _ingest(events: list[Any], *, batch: bool) -> list[Accepted]:
+    key = idempotency.key_given()
+    if key is None:
+        return ingest_events(g.merchant_id, events, batch=batch)
+    try:
+        return ingest_events(g.merchant_id, idempotency.with_ids(events, key), batch=batch)
+    except Conflict as conflict:
+        raise idempotency.reused(conflict) from conflict
 
 
 def _batch(value: dict[str, Any]) -> list[Any]:

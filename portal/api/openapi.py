@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from portal.api import problems, queries
+from portal.api import idempotency, problems, queries
 from portal.api.blueprint import PREFIX
 from portal.api.openapi_links import LINKS
 from portal.api.openapi_requests import ID
@@ -15,6 +15,20 @@ ETAG: dict[str, Any] = {
     "description": "Strong entity tag: changes with each edit and with the webhook's health.",
     "required": True,
     "schema": {"type": "string", "pattern": '^"[0-9]+-[0-9a-f]{12}"$'},
+}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": idempotency.HEADER, "in": "header", "required": False,
+    "description": "Makes sending again harmless: for 24 hours the same request with the same key "
+    "is answered with the first answer, marked Idempotent-Replayed: true. With another request "
+    "422, while the first is under way 409.",
+    "schema": {
+        "type": "string", "pattern": '^("[ !#-\\[\\]-~]{1,255}"|[!#-\\[\\]-~]{1,255})$',
+        "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+    },
+}
+REPLAYED: dict[str, Any] = {
+    "description": "There where the answer is an earlier one, for its Idempotency-Key.",
+    "required": False, "schema": {"const": "true"},
 }
 CONDITIONS: dict[str, dict[str, Any]] = {
     name: {
@@ -74,6 +88,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     parameters = [_path_parameter(name) for name in _names_in(operation.path)]
     parameters += [_query_parameter(name) for name in operation.filters]
+    if operation.method == "POST":
+        parameters.append(IDEMPOTENCY_KEY)
     if operation.condition:
         parameters.append(CONDITIONS[operation.condition])
     if operation.condition == "If-None-Match":
@@ -97,6 +113,11 @@ def _one_of(names: tuple[str, ...]) -> dict[str, Any]:
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.gives is None:
         return {"description": "Done; no body."}
+    headers: dict[str, Any] = {}
+    if operation.shows_webhook:
+        headers["ETag"] = ETAG
+    if operation.method == "POST" and operation.name != "create_events":
+        headers[idempotency.REPLAYED] = REPLAYED
     links = {
         f"{link.to}_by_{link.parameter}": {
             "operationId": link.to,
@@ -112,7 +133,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
         "description": operation.summary + ".",
         "content": {"application/json": {"schema": _one_of(names)}},
         **({"links": links} if links else {}),
-        **({"headers": {"ETag": ETAG}} if operation.shows_webhook else {}),
+        **({"headers": headers} if headers else {}),
     }
 
 

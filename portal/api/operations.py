@@ -47,8 +47,11 @@ class Operation:
             common |= {422}
         if self.filters:
             common |= {400}
-        if self.takes:
+        if self.takes or self.method == "POST":
             common |= {400, 413, 415, 422}
+        if self.method == "POST":
+            # A key under way, or with another request.
+            common |= {409}
         if self.condition == "If-Match":
             common |= {412}
         return sorted(common | set(self.refusals))
@@ -64,7 +67,7 @@ OPERATIONS = (
     Operation(
         "create_events", "POST", "/events",
         "Send one event (at most 1 MiB), or a batch of 1 to 1,000 (at most 16 MiB)",
-        "Accepted", 202, ("NewEvent", "NewEvents"), refusals=(409,),
+        "Accepted", 202, ("NewEvent", "NewEvents"),
     ),
     Operation(
         "list_events", "GET", "/events", "List events, newest first", "Events",
@@ -88,13 +91,13 @@ OPERATIONS = (
     ),
     Operation(
         "create_event_type", "POST", "/event-types", "Add an event type of your own",
-        "EventType", 201, ("NewEventType",), refusals=(409,),
+        "EventType", 201, ("NewEventType",),
     ),
     Operation("list_webhooks", "GET", "/webhooks", "List webhooks", "Webhooks"),
     Operation(
         "create_webhook", "POST", "/webhooks",
         "Make a webhook; only this answer and rotate-secret's hold the signing secret",
-        "WebhookWithSecret", 201, ("NewWebhook",), refusals=(409,),
+        "WebhookWithSecret", 201, ("NewWebhook",),
     ),
     Operation(
         "show_webhook", "GET", "/webhooks/{webhook_id}", "Show a webhook", "Webhook",
@@ -131,12 +134,12 @@ OPERATIONS = (
     Operation(
         "recover_webhook", "POST", "/webhooks/{webhook_id}/recover",
         "Send everything again that failed since a moment, and what is held, in the background",
-        "Recovered", 202, ("Recovering",), refusals=(409,),
+        "Recovered", 202, ("Recovering",),
     ),
     Operation(
         "discard_held", "POST", "/webhooks/{webhook_id}/discard-held",
         "Discard what is held, in the background", "Recovered", 202, ("Discarding",),
-        body_required=False, refusals=(409,),
+        body_required=False,
     ),
     Operation(
         "show_recovery", "GET", "/recoveries/{recovery_id}", "Show how far a recovery is",
@@ -144,15 +147,15 @@ OPERATIONS = (
     ),
     Operation(
         "pause_recovery", "POST", "/recoveries/{recovery_id}/pause",
-        "Stop a recovery after its current batch", "Recovery", refusals=(409,),
+        "Stop a recovery after its current batch", "Recovery",
     ),
     Operation(
         "resume_recovery", "POST", "/recoveries/{recovery_id}/resume",
-        "Go on with a recovery", "Recovery", refusals=(409,),
+        "Go on with a recovery", "Recovery",
     ),
     Operation(
         "cancel_recovery", "POST", "/recoveries/{recovery_id}/cancel",
-        "End a recovery; the rest stays as it is", "Recovery", refusals=(409,),
+        "End a recovery; the rest stays as it is", "Recovery",
     ),
     Operation(
         "list_deliveries", "GET", "/deliveries", "List deliveries, newest first", "Deliveries",
@@ -160,7 +163,7 @@ OPERATIONS = (
     ),
     Operation(
         "resend_delivery", "POST", "/deliveries/{delivery_id}/resend",
-        "Make one more attempt of a delivery", "Delivery", 202, refusals=(409,),
+        "Make one more attempt of a delivery", "Delivery", 202,
     ),
     Operation(
         "list_attempts", "GET", "/attempts", "List attempts, newest first", "Attempts",

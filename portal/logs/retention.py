@@ -27,6 +27,7 @@ from portal.models import (
     OperationsEntry,
 )
 from portal.models.delivery import PENDING_LITERAL
+from portal.people import idempotency
 
 BATCH = 500
 """Rows deleted in one transaction: a few milliseconds of the write lock."""
@@ -115,6 +116,7 @@ def purge_expired(*, dry_run: bool = False, moment: int | None = None) -> dict[s
     periods = _Periods(moment)
     removed = {rule.table.name: _clean(rule, periods, dry_run) for rule in _rules()}
     if not dry_run:
+        idempotency.forget_expired(moment)
         counting.forget(lambda merchant_id: periods.of(merchant_id, False))
         inspector.forget(moment)
         message = ", ".join(f"{count:,} of {name}" for name, count in removed.items())

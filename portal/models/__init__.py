@@ -3,6 +3,7 @@
 from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
+from portal.models.idempotency import IdempotencyKey
 from portal.models.inspector import InspectedRequest, Inspector
 from portal.models.invitation import Invitation
 from portal.models.mail import Mail, NoticeChoice
@@ -18,6 +19,7 @@ from portal.models.webhook import Webhook
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
     "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
+    "IdempotencyKey",
     "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
     "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "PasswordReset", "Recovery",
     "RecoveryCode", "SavedFilter", "User", "UserSession", "Webhook",

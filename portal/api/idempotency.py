@@ -1,0 +1,119 @@
+"""The header Idempotency-Key: a request that is sent again is done once.
+
+Events need no table: their ID is the natural key, so one that comes without is given an ID made
+from the header.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+from flask import Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from portal.api.operations import OPERATIONS
+from portal.api.reading import MAX_BODY
+from portal.errors import Conflict, KeyReused, PortalError, Unavailable
+from portal.people import idempotency
+from portal.people.idempotency import Answer
+
+HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
+KEPT_HEADERS = ("Content-Type", "Location", "ETag")
+
+# A string of RFC 9651, as the draft has it, or the same without its quotes.
+_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"|([!#-\[\]-~]{1,255})')
+
+View = Callable[..., Response]
+
+
+def init_app(app: Flask) -> None:
+    """Let every POST but that of events be done once for its key."""
+    for operation in OPERATIONS:
+        if operation.method == "POST" and operation.name != "create_events":
+            endpoint = f"api.{operation.name}"
+            app.view_functions[endpoint] = _once(cast(View, app.view_functions[endpoint]))
+
+
+def key_given() -> str | None:
+    """The request's key; None without the header. Raises PortalError (400) for what is no key."""
+    text = request.headers.get(HEADER)
+    if text is None:
+        return None
+    found = _KEY.fullmatch(text.strip())
+    if found is None:
+        raise PortalError(
+            f'{HEADER} is 1 to 255 visible ASCII characters in quotes, such as "8e03978e".'
+        )
+    return found[1] or found[2]
+
+
+def with_ids(events: list[Any], key: str) -> list[Any]:
+    """The events, each without an ID given one that follows from the key and its place."""
+    return [
+        event | {"id": _event_id(key, place)}
+        if isinstance(event, dict) and event.get("id") is None else event
+        for place, event in enumerate(events)
+    ]
+
+
+def _event_id(key: str, place: int) -> str:
+    return f"evt_{hashlib.sha256(f'{place} {key}'.encode()).hexdigest()[:32]}"
+
+
+def reused(conflict: Conflict) -> KeyReused:
+    """What an event's ID in use with other content means where the key has made it."""
+    return KeyReused(
+        f"An event came with this {HEADER}, or its id, and other content; send new content with "
+        "a new key.", conflict.errors,
+    )
+
+
+def _once(view: View) -> View:
+    @functools.wraps(view)
+    def done_once(**arguments: Any) -> Response:
+        key = key_given()
+        if key is None or (request.content_length or 0) > MAX_BODY:
+            return view(**arguments)
+        earlier = idempotency.take(g.merchant_id, key, _digest())
+        if earlier is not None:
+            return Response(
+                earlier.body, earlier.status, headers={**earlier.headers, REPLAYED: "true"}
+            )
+        return _do(view, arguments, key)
+
+    return done_once
+
+
+def _do(view: View, arguments: dict[str, Any], key: str) -> Response:
+    merchant_id = g.merchant_id
+    try:
+        response = view(**arguments)
+    except (PortalError, HTTPException):
+        # Refused, and nothing changed. What a defect left behind nobody knows: its key stays taken.
+        _whatever_comes(idempotency.give_back, merchant_id, key)
+        raise
+    headers = {
+        name: response.headers[name] for name in KEPT_HEADERS if name in response.headers
+    }
+    answer = Answer(response.status_code, headers, response.get_data(as_text=True))
+    _whatever_comes(idempotency.keep, merchant_id, key, answer)
+    return response
+
+
+def _whatever_comes(write: Callable[..., None], *arguments: Any) -> None:
+    """The request has its answer, also where the database cannot keep it now."""
+    try:
+        write(*arguments)
+    except Unavailable as error:
+        current_app.logger.warning("the answer for a key was not kept: %s", error)
+
+
+def _digest() -> str:
+    """SHA-256 (hex) of what is asked: method, address and body."""
+    request.max_content_length = MAX_BODY + 1
+    told = f"{request.method} {request.full_path}\n".encode()
+    return hashlib.sha256(told + request.get_data()).hexdigest()

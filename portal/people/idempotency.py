@@ -1,0 +1,121 @@
+"""Requests that are sent again with the same Idempotency-Key are done once.
+
+draft-ietf-httpapi-idempotency-key-header-07. A key is taken in a transaction of its own before
+the request is done, and its answer is added after: a process that is killed in between leaves a
+key without an answer, for which nothing is done again and nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from portal import vault
+from portal.clock import DAY, now
+from portal.errors import Conflict, KeyReused
+from portal.extensions import table, writing
+from portal.models import IdempotencyKey
+from portal.strict_json import dump
+
+KEPT = DAY
+BATCH = 500
+"""Keys deleted in one transaction."""
+
+_key = table(IdempotencyKey)
+_UNANSWERED = (
+    "A request with this Idempotency-Key is being worked on, or was cut off before its answer was "
+    "kept. Try again in a moment; if this stays so, look whether it was done, and send it with a "
+    "new key if not."
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request was answered with."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def take(merchant_id: int, key: str, digest: str) -> Answer | None:
+    """Take a merchant's key for the request with this digest (hex); None when it is to be done
+    now, otherwise the answer that it had.
+
+    Raises KeyReused when another request came with the key in the last 24 hours, Conflict while
+    the first has no answer, Unavailable.
+    """
+    moment = now()
+    try:
+        with writing() as session:
+            row = session.get(IdempotencyKey, (merchant_id, key))
+            if row is not None and row.created_at <= moment - KEPT:
+                session.delete(row)
+                session.flush()
+                row = None
+            if row is not None:
+                return _earlier(row, digest)
+            session.add(
+                IdempotencyKey(
+                    merchant_id=merchant_id, key=key, digest=digest, created_at=moment
+                )
+            )
+    except IntegrityError:
+        # PostgreSQL: another request took it at the same moment.
+        raise Conflict(_UNANSWERED) from None
+    return None
+
+
+def _earlier(row: IdempotencyKey, digest: str) -> Answer:
+    if row.digest != digest:
+        raise KeyReused(
+            "This Idempotency-Key came with another request in the last 24 hours; send a new "
+            "request with a new key."
+        )
+    if row.status is None or row.answer_token is None:
+        raise Conflict(_UNANSWERED)
+    return Answer(row.status, **json.loads(vault.decrypt(row.answer_token)))
+
+
+def keep(merchant_id: int, key: str, answer: Answer) -> None:
+    """Keep what the request of a key was answered with. Raises Unavailable."""
+    content = asdict(answer)
+    status = content.pop("status")
+    with writing() as session:
+        session.execute(
+            sa.update(_key)
+            .where(_key.c.merchant_id == merchant_id, _key.c.key == key)
+            .values(status=status, answer_token=vault.encrypt(dump(content)))
+        )
+
+
+def give_back(merchant_id: int, key: str) -> None:
+    """Forget a key whose request was refused and has changed nothing. Raises Unavailable."""
+    with writing() as session:
+        session.execute(
+            sa.delete(_key).where(_key.c.merchant_id == merchant_id, _key.c.key == key)
+        )
+
+
+def forget_expired(moment: int) -> int:
+    """Delete keys older than 24 hours at `moment` (Unix µs), in batches; how many."""
+    total = 0
+    while True:
+        with writing() as session:
+            old = session.execute(
+                sa.select(_key.c.merchant_id, _key.c.key)
+                .where(_key.c.created_at <= moment - KEPT)
+                .limit(BATCH)
+            ).all()
+            if old:
+                session.execute(
+                    sa.delete(_key).where(
+                        sa.tuple_(_key.c.merchant_id, _key.c.key).in_([tuple(row) for row in old])
+                    )
+                )
+        total += len(old)
+        if len(old) < BATCH:
+            return total

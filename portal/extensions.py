@@ -147,13 +147,17 @@ def is_temporary(error: DBAPIError) -> bool:
 
 
 def engine_settings(database_url: str) -> dict[str, Any]:
-    """SQLAlchemy's settings for a PORTAL_DATABASE_URL."""
+    """SQLAlchemy's settings for a PORTAL_DATABASE_URL; what that says itself is left as it is."""
     settings: dict[str, Any] = {"pool_pre_ping": True}
-    if database_url.startswith("postgresql"):
-        settings["connect_args"] = {
+    address = sa.make_url(database_url)
+    if address.get_backend_name() == "postgresql":
+        wanted = {
             "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": GONE_SECONDS * 1_000,
             "keepalives_idle": GONE_SECONDS // 3, "keepalives_interval": GONE_SECONDS // 3,
             "keepalives_count": 2,
+        }
+        settings["connect_args"] = {
+            name: value for name, value in wanted.items() if name not in address.query
         }
     return settings
 

@@ -28,6 +28,7 @@ def portal(directory: Path) -> Iterator[World]:
     try:
         world = World(directory, "postgresql", machines, LANES="4")
         world.start("valkey", "web", *EAST, *WEST)
+        world.wait_for_workers(2)
         yield world
     finally:
         if world:

@@ -33,7 +33,7 @@ from portal import create_app, schema
 from portal.config import load_config
 from portal.delivery import lanes
 from portal.extensions import db
-from portal.models import ApiKey
+from portal.models import ApiKey, Merchant
 from portal.processes import die_with_parent
 from tests import factories
 from tests.faults.machines import FRONT, STORE, WORLD, Machines
@@ -90,11 +90,12 @@ class World:
         with self.app.app_context():
             schema.upgrade()
             lanes.prepare_lanes()
-            self.merchant = factories.make_merchant("alice")
-            key, self.key = ApiKey.make(self.merchant, "write")
+            merchant = factories.make_merchant("alice")
+            key, self.key = ApiKey.make(merchant, "write")
             db.session.add(key)
             db.session.commit()
-            self.merchant_id = self.merchant.id
+            # Not the row of a session: a transaction that reads it first could not write later.
+            self.merchant = Merchant(id=merchant.id)
 
     # -- parts ------------------------------------------------------------------------------
 
@@ -149,6 +150,10 @@ class World:
         kind = name.partition("-")[0]
         part = "deliver" if kind == "worker" else kind
         return [sys.executable, "worker.py", "--part", part, "--processes", "1"]
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many workers wait for deliveries."""
+        self.wait(lambda: self.redis.scard("rq:workers:deliveries") >= count, 60)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a part, Granian's own children too."""
@@ -233,8 +238,7 @@ class World:
     def sign_in(self) -> requests.Session:
         """A person of the merchant with a browser; addresses are `f"{world.url}/…"`."""
         with self.app.app_context():
-            merchant = db.session.get_one(type(self.merchant), self.merchant_id)
-            email = factories.make_user("owner", merchant).email
+            email = factories.make_user("owner", self.merchant).email
         browser = requests.Session()
         form = browser.get(f"{self.url}/sign-in", timeout=15).text
         (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', form))
@@ -253,8 +257,7 @@ class World:
     def webhook(self, url: str = "", **fields: Any) -> str:
         """A webhook for everything; its ID."""
         with self.app.app_context():
-            merchant = db.session.get_one(type(self.merchant), self.merchant_id)
-            return factories.make_webhook(merchant, url or self.receiver.url(), **fields).id
+            return factories.make_webhook(self.merchant, url or self.receiver.url(), **fields).id
 
     def rows(self, sql: str) -> list[Any]:
         """What a query finds now."""

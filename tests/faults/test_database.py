@@ -76,12 +76,12 @@ def test_the_disk_is_full(on_a_small_disk: World):
         assert answer.headers["Retry-After"]
         assert "nothing was stored" in answer.json()["detail"]
         page = browser.get(f"{portal.url}/m/alice/webhooks", timeout=15)
-        assert page.status_code == (200 if "postgres" in portal.running() or not portal.postgres
-                                    else 503)
+        # PostgreSQL may have ended by now: it does when its own log has no room.
+        assert page.status_code in ((200, 503) if portal.postgres else (200,))
         time.sleep(3)
         (portal.directory / "filler").unlink()
         if "postgres" in portal.parts.keys() - portal.running():
-            # It ends when its own log has no room; a service manager starts it again.
+            # A service manager starts it again.
             portal.start("postgres")
         before = len(sender.accepted)
         portal.wait(lambda: len(sender.accepted) > before + 40, 60)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
@@ -16,6 +18,7 @@ from portal.delivery import drain, lanes
 from portal.delivery.signing import evox_sign
 from portal.events import ingest
 from portal.extensions import db
+from portal.logs import reports, signatures, stories
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -375,3 +378,24 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
         with pytest.raises(RuntimeError, match="recorder"):
             drain.drain(0)
     assert len(receiver.ledger) < 20
+
+
+def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url(), sign_ed25519=True)
+    event_id = send(merchant)
+    assert drain.drain(0) == 1
+    (request,) = receiver.ledger
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    hmac_entry, entry = headers["webhook-signature"].split(" ")
+    assert hmac_entry.startswith("v1,")
+    key = Ed25519PublicKey.from_public_bytes(
+        base64.b64decode((webhook.public_key or "").removeprefix("whpk_"))
+    )
+    content = f"{event_id}.{headers['webhook-timestamp']}.".encode() + request.body
+    key.verify(base64.b64decode(entry.removeprefix("v1a,")), content)
+    checks = reports.report(stories.attempt_detail(merchant.id, the(Attempt).id)).checks
+    assert [(check.scheme, check.made_with_current) for check in checks] == [
+        (signatures.STANDARD, True), (signatures.ED25519, True), (signatures.EVOX, True),
+    ]

@@ -5,12 +5,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from portal.delivery.signing import Signer, evox_sign, new_secret, secret_bytes, sign
+from portal.delivery.signing import (
+    Signer,
+    evox_sign,
+    new_secret,
+    public_key,
+    secret_bytes,
+    sign,
+    sign_ed25519,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_published_standard_webhooks_vector_is_reproduced():
@@ -64,3 +78,42 @@ def test_a_new_secret_holds_32_random_bytes():
 def test_what_is_no_secret_is_refused(secret: str):
     with pytest.raises(ValueError, match="secret"):
         secret_bytes(secret)
+
+
+def verified(key: str, headers: dict[str, str], body: bytes, now: int) -> bool:
+    """What examples/verify/public_key.py says."""
+    done = subprocess.run(
+        [
+            sys.executable, ROOT / "examples" / "verify" / "public_key.py", key,
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ],
+        input=body, capture_output=True, timeout=30, env=os.environ | {"NOW": str(now)},
+    )
+    assert (done.returncode, done.stdout) in ((0, b"verified\n"), (1, b"refused\n")), done.stderr
+    return done.returncode == 0
+
+
+def test_a_public_key_verifies_what_its_secret_signed_and_nothing_else():
+    new, old, timestamp, body = new_secret(), new_secret(), int(time.time()), b'{"a":1}'
+    headers = dict(Signer([new, old], ed25519=True).headers("evt_1", timestamp, body))
+    for secret in (new, old):
+        assert Verifier(secret).verify('{"a":1}', headers) == {"a": 1}, "v1 is there as before"
+        assert verified(public_key(secret), headers, body, timestamp)
+    assert headers["webhook-signature"].split()[2] == sign_ed25519(new, "evt_1", timestamp, body)
+    key = public_key(new)
+    assert not verified(public_key(new_secret()), headers, body, timestamp)
+    assert not verified(key, headers, b'{"a":2}', timestamp)
+    assert not verified(key, headers | {"webhook-id": "evt_2"}, body, timestamp)
+    assert not verified(key, headers, body, timestamp + 301)
+    plain = dict(Signer([new]).headers("evt_1", timestamp, body))
+    assert not verified(key, plain, body, timestamp)
+
+
+def test_the_key_pair_of_a_secret_stays_the_same():
+    # Receivers keep the public key for years.
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert public_key(secret) == "whpk_lJ0Ul+FvwEPWlGPZ0fRl6m8z1nyPXcilHfssJHuce+E="
+    assert sign_ed25519(secret, "msg_1", 1614265330, b"{}") == (
+        "v1a,RC/5Ztoc4Op3JGcPbtUtP/K6ik+KKA3531XD5wV40ml7rofK"
+        "G6lN/XuJhUn335peSwj7JC825T3wjJPNOxX3Ag=="
+    )

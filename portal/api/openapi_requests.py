@@ -157,6 +157,7 @@ WEBHOOK_FIELDS: Schema = {
         _or_null(_whole(1, rules.MAX_RATE)), "Requests started in a second; null: no limit."
     ),
     "ordered": described(FLAG, "Whether the events of one record are sent one after another."),
+    "sign_ed25519": described(FLAG, "Whether requests also carry a v1a signature (Ed25519)."),
     "enabled": described(FLAG, "false holds what it is owed."),
 }
 _BUILT_IN = list(catalogue.built_in())

@@ -46,6 +46,7 @@ _EVENT: Schema = {
 }
 _WEBHOOK: Schema = {
     "id": TEXT, **WEBHOOK_FIELDS,
+    "public_key": described(TEXT_OR_NULL, "whpk_…, which verifies v1a; null where there is none."),
     "state": {"type": "string", "enum": ["enabled", "failing", "held", "disabled", "deleted"]},
     "disabled_at": SECONDS_OR_NULL, "disabled_reason": TEXT_OR_NULL,
     "failing_since": SECONDS_OR_NULL,

@@ -76,6 +76,8 @@ def webhook(row: Webhook) -> dict[str, Any]:
         "max_in_flight": row.max_in_flight,
         "rate_per_second": row.rate_per_second,
         "ordered": row.ordered,
+        "sign_ed25519": row.sign_ed25519,
+        "public_key": row.public_key,
         "enabled": row.enabled,
         "state": row.state,
         "disabled_at": unix(row.disabled_at),

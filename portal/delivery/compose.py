@@ -130,6 +130,7 @@ class Target:
     include_object_record: bool = True
     body_template: str | None = None
     signing_secrets: list[str] = field(default_factory=list)
+    sign_ed25519: bool = False
 
     @classmethod
     def of(cls, webhook: Webhook, moment: int) -> Target:
@@ -142,6 +143,7 @@ class Target:
             include_object_record=webhook.include_object_record,
             body_template=webhook.body_template,
             signing_secrets=webhook.signing_secrets(moment),
+            sign_ed25519=webhook.sign_ed25519,
         )
 
 
@@ -168,7 +170,7 @@ class Composer:
 
     def __init__(self, target: Target):
         self._target = target
-        self._signer = Signer(target.signing_secrets)
+        self._signer = Signer(target.signing_secrets, ed25519=target.sign_ed25519)
         pairs = [*target.query_params, *target.headers]
         self._has_templates = any(templating.is_template(pair["value"]) for pair in pairs)
         self._fixed = None if self._has_templates else self._frame({})

@@ -1,7 +1,8 @@
 """A signature checked step by step, as a receiver would, so that people see where it breaks.
 
-Pure: headers, body and secrets come in. Both of a request's schemes are checked: Standard
-Webhooks 1.0.0, and Evox-Signature (portal.delivery.signing).
+Pure: headers, body and secrets come in. All of a request's schemes are checked: Standard
+Webhooks 1.0.0 with a secret (v1) and a public key (v1a), and Evox-Signature
+(portal.delivery.signing).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from portal.delivery import signing
 
-STANDARD, EVOX = "Standard Webhooks", "Evox"
+STANDARD, ED25519, EVOX = "Standard Webhooks", "Standard Webhooks, Ed25519", "Evox"
 SIGNATURE_HEADERS = (
     "webhook-id", "webhook-timestamp", "webhook-signature",
     "evox-time", "evox-signature", "evox-signature-old",
@@ -67,12 +68,27 @@ def check(
     checks = []
     message_id, stamp = values.get("webhook-id"), values.get("webhook-timestamp", "")
     if message_id is not None and stamp.isdecimal():
+        prefix = f"{message_id}.{stamp}."
+        entries = [
+            ("webhook-signature", one) for one in values.get("webhook-signature", "").split()
+        ]
+        asymmetric = [entry for entry in entries if entry[1].startswith("v1a,")]
         made = [(one.name, signing.sign(one.text, message_id, int(stamp), body)) for one in secrets]
-        found = [("webhook-signature", one) for one in values.get("webhook-signature", "").split()]
         checks.append(_checked(
             STANDARD, "base64 HMAC-SHA256 of webhook-id.webhook-timestamp.body, "
-            "keyed with the bytes behind whsec_", f"{message_id}.{stamp}.", made, found,
+            "keyed with the bytes behind whsec_", prefix, made,
+            [entry for entry in entries if entry not in asymmetric],
         ))
+        if asymmetric:
+            # Ed25519 makes the same signature each time (RFC 8032, 5.1.6).
+            made = [
+                (one.name, signing.sign_ed25519(one.text, message_id, int(stamp), body))
+                for one in secrets
+            ]
+            checks.append(_checked(
+                ED25519, "base64 Ed25519 of webhook-id.webhook-timestamp.body, "
+                "verified with the public key behind whpk_", prefix, made, asymmetric,
+            ))
     evox_stamp = values.get("evox-time", "")
     if evox_stamp.isdecimal():
         made = [(one.name, signing.evox_sign(one.text, int(evox_stamp), body)) for one in secrets]

@@ -6,10 +6,12 @@ import zlib
 from typing import Any, TypedDict
 
 import sqlalchemy as sa
+from cryptography.fernet import InvalidToken
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import vault
 from portal.clock import HOUR, now
+from portal.delivery import signing
 from portal.extensions import Base
 
 METHODS = ("POST", "PUT", "PATCH", "GET")
@@ -56,6 +58,8 @@ class Webhook(Base):
     """Requests started in a second; None means as many as there are."""
     ordered: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether the events of one record are sent one after another, in their order."""
+    sign_ed25519: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Whether requests also carry a signature that a public key verifies."""
     secret_token: Mapped[str] = mapped_column(vault.Token)
     old_secret_token: Mapped[str | None] = mapped_column(vault.Token)
     old_secret_until: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -98,6 +102,15 @@ class Webhook(Base):
     def secret(self) -> str:
         """The signing secret's text: `whsec_` and base64 of 32 random bytes."""
         return vault.decrypt(self.secret_token)
+
+    @property
+    def public_key(self) -> str | None:
+        """What verifies the `v1a` signatures of its current secret; None where it makes none."""
+        try:
+            return signing.public_key(self.secret) if self.sign_ed25519 else None
+        except InvalidToken:
+            # The portal's own key was changed, and the secret cannot be opened.
+            return None
 
     def signing_secrets(self, moment: int) -> list[str]:
         """The secrets to sign with at `moment` (Unix µs): the current one, and the one before

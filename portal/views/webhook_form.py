@@ -40,7 +40,8 @@ LABELS = {
     "except_sources": "Except from sources", "body_template": "Body template",
     "retry_schedule": "Retry schedule", "timeout_seconds": "Timeout",
     "max_in_flight": "Requests at once", "rate_per_second": "Requests a second",
-    "ordered": "One at a time for each record", "enabled": "Enabled",
+    "ordered": "One at a time for each record", "sign_ed25519": "Sign with Ed25519 too",
+    "enabled": "Enabled",
 }
 
 
@@ -74,6 +75,7 @@ class Typed:
     max_in_flight: str = ""
     rate_per_second: str = ""
     ordered: bool = False
+    sign_ed25519: bool = False
     enabled: bool = True
     version: int | None = None
     token: str = ""
@@ -88,7 +90,7 @@ class Typed:
             "body": self.body_template or not self.include_object_record,
             "sources": self.only_sources or self.except_sources,
             "advanced": self.retry_schedule or self.timeout_seconds or self.max_in_flight
-            or self.rate_per_second or self.ordered or not self.enabled,
+            or self.rate_per_second or self.ordered or self.sign_ed25519 or not self.enabled,
         }
         return {name for name, filled in parts.items() if filled}
 
@@ -182,6 +184,7 @@ def stored(webhook: Webhook) -> Typed:
         max_in_flight=str(webhook.max_in_flight or ""),
         rate_per_second=str(webhook.rate_per_second or ""),
         ordered=webhook.ordered,
+        sign_ed25519=webhook.sign_ed25519,
         enabled=webhook.enabled,
         version=webhook.version,
     )
@@ -197,6 +200,7 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
     typed.include_object_record = "include_object_record" in form
     typed.enabled = "enabled" in form
     typed.ordered = "ordered" in form
+    typed.sign_ed25519 = "sign_ed25519" in form
     typed.version = _whole(form.get("version", ""))
     typed.token = form.get("token", "")
     typed.recipe = form.get("recipe", "")[:100]
@@ -260,6 +264,7 @@ def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
         "max_in_flight": _number(typed.max_in_flight),
         "rate_per_second": _number(typed.rate_per_second),
         "ordered": typed.ordered,
+        "sign_ed25519": typed.sign_ed25519,
         "enabled": typed.enabled,
         **{
             kind: Rows(
@@ -303,7 +308,8 @@ _PARTS = {
     "include_object_record": "body", "body_template": "body",
     "only_sources": "sources", "except_sources": "sources",
     "retry_schedule": "advanced", "timeout_seconds": "advanced", "max_in_flight": "advanced",
-    "rate_per_second": "advanced", "ordered": "advanced", "enabled": "advanced",
+    "rate_per_second": "advanced", "ordered": "advanced",
+    "sign_ed25519": "advanced", "enabled": "advanced",
 }
 
 

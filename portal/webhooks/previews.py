@@ -103,6 +103,7 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
         include_object_record=cleaned["include_object_record"],
         body_template=cleaned["body_template"],
         signing_secrets=secrets,
+        sign_ed25519=cleaned["sign_ed25519"],
     )
     try:
         outgoing = Composer(target).compose(event_id, payload, moment)
@@ -147,7 +148,8 @@ def _opened(pair: Pair) -> Pair:
 
 def _masked(name: str, value: str) -> str:
     if name in ("webhook-signature", "Evox-Signature"):
-        return f"{'v1,' if value.startswith('v1,') else ''}… ({_MASKED_SIGNATURE})"
+        versions = [f"{entry.partition(',')[0]},…" for entry in value.split() if "," in entry]
+        return f"{' '.join(versions) or '…'} ({_MASKED_SIGNATURE})"
     return value
 
 

@@ -34,14 +34,14 @@ MAX_REASON = 500
 FIELDS = (
     "description", "url", "method", "query_params", "headers", "events", "include_object_record",
     "only_sources", "except_sources", "body_template", "retry_schedule", "timeout_seconds",
-    "max_in_flight", "rate_per_second", "ordered",
-    "enabled",
+    "max_in_flight", "rate_per_second", "ordered", "sign_ed25519", "enabled",
 )
 DEFAULTS: dict[str, Any] = {
     "description": "", "url": "", "method": "POST", "query_params": [], "headers": [],
     "events": [], "include_object_record": True, "only_sources": [], "except_sources": [],
     "body_template": None, "retry_schedule": None, "timeout_seconds": None,
-    "max_in_flight": None, "rate_per_second": None, "ordered": False, "enabled": True,
+    "max_in_flight": None, "rate_per_second": None, "ordered": False, "sign_ed25519": False,
+    "enabled": True,
 }
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(?::.{1,255})?", re.DOTALL)
 
@@ -274,6 +274,9 @@ class _Cleaner:
             )
             return None
         return int(value)
+
+    def _clean_sign_ed25519(self, value: Any) -> bool:
+        return self._flag("sign_ed25519", value)
 
     def _clean_ordered(self, value: Any) -> bool:
         return self._flag("ordered", value)

@@ -14,6 +14,9 @@ if granian and granian.pid and processes.SUPERVISED in os.environ:
     processes.die_with_parent(granian.pid)
     # Forked, they have its handler too, which would swallow a SIGTERM that comes before theirs.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+if granian:
+    # It ends when its answers have: live tails look for this.
+    processes.notice_signals()
 
 try:
     app = create_app()

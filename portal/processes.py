@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import selectors
 import signal
 import subprocess
@@ -43,6 +44,8 @@ NOISE = (
 """Lines of others that nobody at the terminal can use."""
 
 _PR_SET_PDEATHSIG = 1
+_signals: int | None = None
+"""Where the numbers of signals arrive that have a handler."""
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
@@ -52,6 +55,24 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     if os.getppid() != parent:
         # It ended before the line above.
         os.kill(os.getpid(), number)
+
+
+def notice_signals() -> None:
+    """Let `is_stopping` see signals, whoever handles them later (signal.set_wakeup_fd); called by
+    the main thread."""
+    global _signals
+    _signals, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+
+def is_stopping() -> bool:
+    """Whether a process that called `notice_signals` was asked to end; for any thread."""
+    if _signals is None:
+        return False
+    poll = select.poll()
+    poll.register(_signals, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def open_files(wanted: int) -> int:

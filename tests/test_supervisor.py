@@ -142,6 +142,19 @@ def curl_of(printed: str) -> list[str]:
     return shlex.split(text.replace("\\\n", " "))
 
 
+def signed_in_to(run: Run) -> requests.Session:
+    """A browser, signed in with what the first start printed."""
+    shown = dict(re.findall(r"^  (sign-in|password) +(\S+)", run.printed, re.M))
+    browser = requests.Session()
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(
+        f"{run.url}/sign-in", timeout=5).text)
+    assert token is not None
+    browser.post(f"{run.url}/sign-in", timeout=5, headers={"Referer": run.url}, data={
+        "email": shown["sign-in"], "password": shown["password"], "csrf_token": token[1],
+    })
+    return browser
+
+
 def test_the_first_start_prints_a_sign_in_a_key_and_a_curl_that_works(start: Start):
     run = start()
     shown = dict(re.findall(r"^  (sign-in|password|API key) +(\S+)", run.printed, re.M))
@@ -155,13 +168,7 @@ def test_the_first_start_prints_a_sign_in_a_key_and_a_curl_that_works(start: Sta
         headers={"Authorization": f"Bearer {shown['API key']}"},
     )
     assert [event["object_id"] for event in answer.json()["data"]] == ["1042"]
-    browser = requests.Session()
-    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(
-        f"{run.url}/sign-in", timeout=5).text)
-    assert token is not None
-    browser.post(f"{run.url}/sign-in", timeout=5, headers={"Referer": run.url}, data={
-        "email": shown["sign-in"], "password": shown["password"], "csrf_token": token[1],
-    })
+    browser = signed_in_to(run)
     assert browser.get(f"{run.url}/m/demo/events", timeout=5).status_code in (200, 404)
     assert "Sign out" in browser.get(f"{run.url}/account", timeout=5).text
 
@@ -200,6 +207,25 @@ def test_a_signal_stops_all_in_order_and_nothing_is_left(start: Start, number: s
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", int(run.settings["PORTAL_PORT"])))
+
+
+def test_live_tails_keep_nobody_waiting_at_its_end(start: Start):
+    run = start(WEB_PROCESSES="1")
+    browser = signed_in_to(run)
+    tails = [
+        browser.get(
+            f"{run.url}/staff/live/events", headers={"Accept": "text/event-stream"}, stream=True,
+            timeout=30,
+        )
+        for _ in range(2)
+    ]
+    assert [tail.status_code for tail in tails] == [200, 200]
+    assert stop(run) == 0
+    assert "Killing" not in run.printed
+    assert "web still at work" not in run.printed
+    for tail in tails:
+        # It ended as an answer does, and was not cut off.
+        assert set(tail.text) <= {":", "\n"}
 
 
 def test_it_stops_soon_also_while_half_of_it_is_still_starting(start: Start, wait_for: Wait):

@@ -17,6 +17,7 @@ from portal.errors import Unavailable
 from portal.extensions import reading
 from portal.logs import browse, filters
 from portal.models import Merchant
+from portal.processes import is_stopping
 from portal.views import log_filters
 from portal.views.log_filters import Asked
 from portal.views.streams import TAIL, Stream
@@ -131,7 +132,7 @@ def _answer(look: Look) -> Response:
 def _messages(look: Look) -> Iterator[str]:
     seen: Seen = {}
     end = time.monotonic() + LASTS_SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end and not is_stopping():
         try:
             rows = look(seen)
         except Unavailable:

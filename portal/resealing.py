@@ -50,15 +50,14 @@ def _columns() -> Iterator[sa.Column[Any]]:
     yield from (table(Webhook).c.query_params, table(Webhook).c.headers)
 
 
-def _batches(one: sa.Table) -> Iterator[list[Any]]:
+def _batches(one: sa.Table) -> Iterator[list[tuple[Any, ...]]]:
     """The keys of a table's rows, BATCH at a time."""
-    (key,) = one.primary_key
     last = None
     while True:
-        query = sa.select(key).order_by(key).limit(BATCH)
+        query = sa.select(*one.primary_key).order_by(*one.primary_key).limit(BATCH)
         if last is not None:
-            query = query.where(key > last)
-        keys = list(db.session.scalars(query))
+            query = query.where(_key(one) > last)
+        keys = [tuple(row) for row in db.session.execute(query)]
         db.session.rollback()
         if not keys:
             return
@@ -67,26 +66,35 @@ def _batches(one: sa.Table) -> Iterator[list[Any]]:
 
 
 def _reseal_batch(
-    session: scoped_session[Any], column: sa.Column[Any], keys: list[Any], name: str,
+    session: scoped_session[Any], column: sa.Column[Any], keys: list[tuple[Any, ...]], name: str,
     result: Resealed,
 ) -> None:
-    (key,) = column.table.primary_key
     rows = session.execute(
-        sa.select(key, column).where(key.in_(keys), column.is_not(None)).with_for_update()
+        sa.select(*column.table.primary_key, column)
+        .where(_key(column.table).in_(keys), column.is_not(None))
+        .with_for_update()
     ).all()
-    for row_key, value in rows:
+    for *parts, value in rows:
         try:
             renewed = _renewed(value)
         except InvalidToken:
-            result.unreadable.append(f"{name} of {row_key}")
+            result.unreadable.append(f"{name} of {', '.join(map(str, parts))}")
             continue
         if renewed is not None:
             values: dict[str, Any] = {column.name: renewed}
             if "updated_at" in column.table.c:
                 # What people see of the row does not change.
                 values["updated_at"] = column.table.c.updated_at
-            session.execute(sa.update(column.table).where(key == row_key).values(values))
+            session.execute(
+                sa.update(column.table)
+                .where(_key(column.table) == tuple(parts))
+                .values(values)
+            )
             result.renewed[name] += 1
+
+
+def _key(one: sa.Table) -> sa.Tuple:
+    return sa.tuple_(*one.primary_key)
 
 
 def _renewed(value: str | list[Pair]) -> str | list[Pair] | None:

@@ -11,9 +11,9 @@ from flask import Flask
 
 from portal import resealing, vault
 from portal.extensions import Base, db
-from portal.models import Mail, Merchant, Webhook
+from portal.models import IdempotencyKey, Mail, Merchant, User, Webhook
 from tests.conftest import on_both_databases
-from tests.factories import make_webhook
+from tests.factories import make_user, make_webhook
 from tests.test_cli import Call, migrated, portal
 
 __all__ = ["migrated", "portal"]
@@ -37,6 +37,11 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     webhooks[0].rotate_secret("whsec_" + "QUFB" * 11)
     plain = make_webhook(merchant)
     db.session.add(Mail.make("ann@example.com", "Subject", "Body"))
+    make_user("ann@example.com").totp_token = vault.encrypt("code")
+    db.session.add(IdempotencyKey(
+        merchant_id=merchant.id, key="once", digest="d", status=201,
+        answer_token=vault.encrypt("answer"),
+    ))
     db.session.commit()
     secrets = {one.id: one.signing_secrets(0) for one in (*webhooks, plain)}
     before = {one.id: (one.version, one.updated_at) for one in webhooks}
@@ -45,7 +50,8 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     result = resealing.reseal()
     assert result.unreadable == []
     assert result.renewed == {
-        "mail.body_token": 1, "webhook.secret_token": 4, "webhook.old_secret_token": 1,
+        "mail.body_token": 1, "user_account.totp_token": 1, "idempotency_key.answer_token": 1,
+        "webhook.secret_token": 4, "webhook.old_secret_token": 1,
         "webhook.query_params": 3, "webhook.headers": 3,
     }
     assert set(resealing.reseal().renewed.values()) == {0}, "a second run finds nothing to do"
@@ -59,7 +65,11 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     assert first.headers[1] == pairs[1]
     assert first.old_secret_token is not None
     assert vault.decrypt(first.old_secret_token)
-    assert vault.decrypt(db.session.scalars(sa.select(Mail.body_token)).one()) == "Body"
+    for column, text in (
+        (Mail.body_token, "Body"), (User.totp_token, "code"),
+        (IdempotencyKey.answer_token, "answer"),
+    ):
+        assert vault.decrypt(db.session.scalars(sa.select(column)).one() or "") == text
     assert {
         one.id: (one.version, one.updated_at)
         for one in db.session.scalars(sa.select(Webhook).where(Webhook.id.in_(before)))

@@ -8,6 +8,7 @@ from argon2.exceptions import VerificationError
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from portal import vault
 from portal.clock import now
 from portal.extensions import Base
 from portal.models.merchant import Merchant
@@ -38,7 +39,7 @@ class User(UserMixin, Base):
     password_hash: Mapped[str] = mapped_column(sa.String(200))
     staff_role: Mapped[str | None] = mapped_column(sa.String(10))
     disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
-    totp_token: Mapped[str | None] = mapped_column(sa.Text)
+    totp_token: Mapped[str | None] = mapped_column(vault.Token)
     """The secret of the second factor, encrypted; None asks for the password alone."""
     totp_step: Mapped[int | None] = mapped_column(sa.BigInteger)
     """The step of the last code that was taken: none works twice (RFC 6238 §5.2)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import requests
 from flask import Flask
 
 from portal.access import ACCESS
 from tests.browser.live import LivePortal, Store, wait_for
 from tests.receiver import Receiver
 
-NO_PAGES = ("api", "health", "static", "exports")
+NO_PAGES = ("api", "health", "static", "exports", "tail", "inspected")
 
 
 def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
@@ -50,6 +51,7 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     wait_for(lambda: live.api("GET", f"attempts?event_id={sent}", store.key)["data"])
     wait_for(lambda: live.api("GET", f"webhooks/{bad}", store.key)["state"] == "held")
     attempt = live.api("GET", f"attempts?event_id={sent}", store.key)["data"][0]
+    requests.post(live.inspector(store), json={"order": {"number": "SO-1040"}}, timeout=20)
     recovered = live.api("POST", f"webhooks/{good}/recover", store.key, {"since": 0})
     return {
         "slug": store.slug, "webhook_id": good, "event_id": sent,

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 from portal import create_app
 from portal.config import load_config
 from portal.extensions import db
-from portal.logs import shares
+from portal.logs import inspector, shares
 from portal.people import accounts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +83,14 @@ class LivePortal:
             token = shares.create_share(merchant_id, attempt_id, "1", "test")
             db.session.remove()
         return token
+
+    def inspector(self, store: Store) -> str:
+        """The URL of the store's inspector."""
+        with self.app.app_context():
+            merchant_id = accounts.get_merchant(store.slug).id
+            url = inspector.url_of(inspector.prepare(merchant_id, "test"))
+            db.session.remove()
+        return url
 
     def send_order(self, store: Store, number: str = "1042") -> str:
         """Send an order.created of the store; its event ID."""

@@ -275,6 +275,9 @@ class _Drain:
         self, line: Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
         answer: Answer,
     ) -> None:
+        if self._lines.get(due.webhook_id) is not line:
+            # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
+            return
         tried = Tried(request_id, due, line.method, line.url, outgoing, answer, moment, now())
         line.end(
             moment, tried.ok, answer.status in SLOW_DOWN or answer.error in IN_TROUBLE,

@@ -61,8 +61,10 @@ def test_the_clock_jumps_and_jumps_back(
         moved_clock(jump)
         time.sleep(5)
         # What comes now is still owed when the clock jumps back.
-        portal.kill("worker-1")
-        portal.kill("worker-2")
+        for name in ("worker-1", "worker-2"):
+            portal.parts[name].terminate()
+        for name in ("worker-1", "worker-2"):
+            assert portal.parts[name].wait(40) == 0
         time.sleep(2)
         moved_clock(0)
         portal.start("worker-1", "worker-2")

@@ -75,7 +75,7 @@ def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
     assert taken
     assert db.session.scalars(sa.select(Attempt.webhook_id)).all() == [ids[0]]
     rows = db.session.execute(sa.select(Delivery.webhook_id, Delivery.state))
-    states = {webhook_id: state for webhook_id, state in rows}
+    states = dict(rows.all())
     assert states == {ids[0]: "succeeded", ids[1]: "pending"}
 
 

@@ -222,7 +222,7 @@ def stand(kind: str) -> Iterator[Stand]:
                 "PORTAL_DATA_DIR": str(directory / "data"), "PORTAL_DATABASE_URL": address,
                 "PORTAL_REDIS_URL": redis_url, "PORTAL_LANES": "2", "PORTAL_SWEEP_SECONDS": "1",
                 "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_SECRET_KEY": "x" * 40,
-                "PORTAL_LOG_LEVEL": "ERROR",
+                "PORTAL_LOG_LEVEL": "ERROR", "PORTAL_API_REQUESTS": "0",
             }
             app = create_app(load_config(environment))
             with app.app_context():

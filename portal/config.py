@@ -199,6 +199,14 @@ SETTINGS: tuple[Setting, ...] = (
         "MAIL_FROM", "", _mail_from, "Sender of mail: an address, or Name <address>; needed with "
         "PORTAL_SMTP_URL."
     ),
+    Setting(
+        "API_REQUESTS", "1000", _integer(0, 1_000_000), "Requests a second that each web process "
+        "takes with one API key; 0: any number."
+    ),
+    Setting(
+        "API_WRONG_KEYS", "30", _integer(0, 1_000_000), "Wrong API keys a minute that each web "
+        "process looks up for one address; 0: any number."
+    ),
     Setting("SESSION_HOURS", "12", _integer(1, 720), "Hours after which a sign-in ends."),
     Setting("LOG_LEVEL", "INFO", _text, "DEBUG, INFO, WARNING or ERROR."),
     Setting("SECURE_COOKIES", "0", _flag, "1 behind TLS: cookies are sent over HTTPS only."),
@@ -235,6 +243,8 @@ class Config:
     contact: str
     smtp_url: str
     mail_from: str
+    api_requests: int
+    api_wrong_keys: int
     session_hours: int
     log_level: str
     secure_cookies: bool

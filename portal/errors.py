@@ -109,6 +109,17 @@ class TooLarge(PortalError):
     title = "The body is too large"
 
 
+class TooManyRequests(PortalError):
+    """A limit is reached (429); `retry_after` says in how many seconds it ends."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int):
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class Unavailable(PortalError):
     """The database cannot take the write now; try again (503)."""
 

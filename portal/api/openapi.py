@@ -30,6 +30,13 @@ REPLAYED: dict[str, Any] = {
     "description": "There where the answer is an earlier one, for its Idempotency-Key.",
     "required": False, "schema": {"const": "true"},
 }
+RATE_LIMIT: dict[str, Any] = {
+    name: {"description": meaning, "required": False, "schema": {"type": "string"}}
+    for name, meaning in (
+        ("RateLimit-Policy", 'Requests of a key in a window of w seconds: "key";q=1000;w=1.'),
+        ("RateLimit", 'Requests left until the window ends in t seconds: "key";r=999;t=1.'),
+    )
+}
 CONDITIONS: dict[str, dict[str, Any]] = {
     name: {
         "name": name, "in": "header", "required": False, "description": meaning,
@@ -94,7 +101,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         parameters.append(CONDITIONS[operation.condition])
     if operation.condition == "If-None-Match":
         shown["responses"]["304"] = {
-            "description": "Known already; no body.", "headers": {"ETag": ETAG},
+            "description": "Known already; no body.", "headers": {"ETag": ETAG, **RATE_LIMIT},
         }
     if parameters:
         shown["parameters"] = parameters
@@ -112,8 +119,8 @@ def _one_of(names: tuple[str, ...]) -> dict[str, Any]:
 
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.gives is None:
-        return {"description": "Done; no body."}
-    headers: dict[str, Any] = {}
+        return {"description": "Done; no body.", "headers": RATE_LIMIT}
+    headers: dict[str, Any] = dict(RATE_LIMIT)
     if operation.shows_webhook:
         headers["ETag"] = ETAG
     if operation.method == "POST" and operation.name != "create_events":
@@ -133,7 +140,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
         "description": operation.summary + ".",
         "content": {"application/json": {"schema": _one_of(names)}},
         **({"links": links} if links else {}),
-        **({"headers": headers} if headers else {}),
+        "headers": headers,
     }
 
 

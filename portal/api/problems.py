@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from portal.api.blueprint import bp
-from portal.errors import FieldError, PortalError
+from portal.errors import FieldError, PortalError, TooManyRequests
 from portal.extensions import db, is_temporary
 from portal.strict_json import dump
 
@@ -97,7 +97,10 @@ def _challenge(status: int) -> str:
 @bp.errorhandler(PortalError)
 def refused(error: PortalError) -> Response:
     """What a stage function refused, with its own sentence and fields."""
-    return problem(error.status, error.detail, error.errors, title=error.title)
+    headers = {}
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
+    return problem(error.status, error.detail, error.errors, title=error.title, headers=headers)
 
 
 @bp.errorhandler(DBAPIError)

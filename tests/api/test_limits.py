@@ -1,0 +1,125 @@
+"""How many requests a key may make, and how many wrong keys an address may try."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from portal.api import limits
+from portal.api.limits import Window
+from portal.models import Merchant
+from portal.people import accounts
+from tests.api.caller import Caller, problem
+from tests.api.conftest import ORDER
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"API_REQUESTS": "3", "API_WRONG_KEYS": "2"}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the limits, which stands still until the test sets it."""
+    now = [1_000.0]
+    monkeypatch.setattr(limits.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_key_is_told_how_many_requests_are_left_and_then_to_wait(
+    api: Caller, clock: list[float]
+) -> None:
+    for left in (2, 1, 0):
+        answer = api.post("/events", ORDER)
+        assert answer.status_code == 202
+        assert answer.headers["RateLimit-Policy"] == '"key";q=3;w=1'
+        assert answer.headers["RateLimit"] == f'"key";r={left};t=1'
+    refused = api.post("/events", ORDER)
+    problem(refused, 429)
+    assert refused.headers["Retry-After"] == "1"
+    assert refused.headers["RateLimit"] == '"key";r=0;t=1'
+    clock[0] += 1
+    assert api.post("/events", ORDER).status_code == 202
+
+
+def test_one_key_does_not_use_up_another(
+    api: Caller, reader: Caller, bobs: Caller, clock: list[float]
+) -> None:
+    for _ in range(4):
+        answer = api.get("/webhooks")
+    assert answer.status_code == 429
+    assert reader.get("/webhooks").status_code == 200
+    assert bobs.get("/webhooks").status_code == 200
+
+
+def test_refusals_carry_the_limits_too(api: Caller, clock: list[float]) -> None:
+    answer = api.get("/webhooks/wh_nothing")
+    problem(answer, 404)
+    assert answer.headers["RateLimit"] == '"key";r=2;t=1'
+
+
+def test_wrong_keys_from_an_address_are_soon_looked_up_no_more(
+    app: Flask, api: Caller, alice: Merchant, clock: list[float]
+) -> None:
+    assert api.get("/webhooks").status_code == 200
+    for key in ("whp_1", "whp_2"):
+        problem(Caller(app.test_client(), key).get("/webhooks"), 401)
+    refused = Caller(app.test_client(), "whp_3").get("/webhooks")
+    problem(refused, 429)
+    assert 0 < int(refused.headers["Retry-After"]) <= 60
+    # Who was known before is not locked out, and others are elsewhere.
+    assert api.get("/webhooks").status_code == 200
+    elsewhere = app.test_client().get(
+        "/api/v1/webhooks", headers={"Authorization": "Bearer whp_4"},
+        environ_base={"REMOTE_ADDR": "203.0.113.9"},
+    )
+    assert elsewhere.status_code == 401
+    fresh = Caller(app.test_client(), accounts.create_key(alice, "read", "", "cli"))
+    problem(fresh.get("/webhooks"), 429)
+    clock[0] += 60
+    assert fresh.get("/webhooks").status_code == 200
+
+
+def test_an_ipv6_host_cannot_hide_among_its_addresses(app: Flask, clock: list[float]) -> None:
+    def status(address: str) -> int:
+        return app.test_client().get(
+            "/api/v1/webhooks", headers={"Authorization": "Bearer whp_1"},
+            environ_base={"REMOTE_ADDR": address},
+        ).status_code
+
+    statuses = [status(f"2001:db8:0:1::{number}") for number in range(3)]
+    assert statuses == [401, 401, 429]
+    assert status("2001:db8:0:2::1") == 401
+
+
+def test_pages_do_not_count_and_are_not_refused(app: Flask, clock: list[float]) -> None:
+    for _ in range(3):
+        app.test_client().get("/api/v1/webhooks")
+    assert app.test_client().get("/sign-in").status_code == 200
+    assert app.test_client().get("/api/docs").status_code == 200
+
+
+@pytest.mark.parametrize("settings", [{"API_REQUESTS": "0", "API_WRONG_KEYS": "0"}])
+def test_a_limit_of_0_is_none(
+    settings: dict[str, str], api: Caller, stranger: Caller, clock: list[float]
+) -> None:
+    for _ in range(40):
+        problem(stranger.get("/webhooks"), 401)
+        answer = api.get("/webhooks")
+    assert answer.status_code == 200
+    assert "RateLimit" not in answer.headers
+
+
+def test_memory_is_bounded_however_many_addresses_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MOST_NAMES", 100)
+    window = Window(60)
+    for number in range(1_000):
+        window.add(str(number), 5.0)
+    assert len(window._counts) <= 101
+
+
+def test_a_window_says_when_it_ends() -> None:
+    window = Window(60)
+    assert [window.left(clock) for clock in (0.0, 0.5, 59.5, 60.0)] == [60, 60, 1, 60]

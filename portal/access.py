@@ -93,6 +93,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "exports.attempts": VIEW,
     "exports.all_events": STAFF,
     "exports.all_attempts": STAFF,
+    "exports.audit_log": STAFF,
     "tail.events": VIEW,
     "tail.attempts": VIEW,
     "tail.all_events": STAFF,

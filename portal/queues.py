@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from flask import current_app
 from redis import Redis
@@ -19,6 +20,8 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import as_text, decode_redis_hash
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
@@ -38,6 +41,8 @@ request its timeout and not all of them."""
 QUEUED_SECONDS = 0.5
 """How long a lane's job counts as queued without asking again: a worker that takes it listens for
 far longer, and until one does every event would ask."""
+
+WORKERS_SHOWN = 200
 
 _log = logging.getLogger(__name__)
 _quiet_until = 0.0
@@ -150,3 +155,64 @@ def waits_for_recovery(recovery_id: str, token: int) -> bool:
 def recovery_job_id(recovery_id: str, token: int) -> str:
     """The ID of the job of one run."""
     return f"{recovery_id}-{token}"
+
+
+@dataclass(frozen=True)
+class QueueNow:
+    """A queue: how many jobs wait, are being done, and failed within the last hour."""
+
+    name: str
+    waiting: int
+    running: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class WorkerNow:
+    """A worker as Redis knows it; `seen_at` is its last sign of life, ISO 8601."""
+
+    name: str
+    place: str
+    queue: str
+    state: str
+    job: str
+    seen_at: str
+
+
+def queues_now() -> list[QueueNow]:
+    """Both queues as they are. Raises RedisError when Redis does not answer."""
+    found = []
+    for name in (DELIVERIES, MAINTENANCE):
+        queue = Queue(name, connection=client(), serializer=JSONSerializer)
+        pipeline = client().pipeline(transaction=False)
+        pipeline.llen(queue.key)
+        # Not RQ's own counts, which first look through the registry and clean it.
+        for registry in (queue.started_job_registry, queue.failed_job_registry):
+            pipeline.zcard(registry.key)
+        found.append(QueueNow(name, *pipeline.execute()))
+    return found
+
+
+def workers_now() -> list[WorkerNow]:
+    """The workers that Redis knows, WORKERS_SHOWN at most, by queue and machine. Raises RedisError
+    when Redis does not answer."""
+    # Not RQ's own objects: making one raises the time-out of the connection to minutes.
+    redis = client()
+    keys = sorted(map(as_text, redis.smembers(REDIS_WORKER_KEYS)))[:WORKERS_SHOWN]
+    pipeline = redis.pipeline(transaction=False)
+    for key in keys:
+        pipeline.hgetall(key)
+    workers = [
+        decode_redis_hash(fields, decode_values=True) for fields in pipeline.execute()
+    ]
+    # One that ended without a word stays in the list for a while, and says nothing.
+    found = [
+        WorkerNow(
+            key.rpartition(":")[2][:8],
+            f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
+            fields.get("queues", ""), fields.get("state", "?"), fields.get("current_job", ""),
+            fields.get("last_heartbeat", ""),
+        )
+        for key, fields in zip(keys, workers, strict=True) if fields
+    ]
+    return sorted(found, key=lambda worker: (worker.queue, worker.place))

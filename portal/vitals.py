@@ -6,15 +6,18 @@ Every number is cheap, however long the logs are: a range of an index, or a coun
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import MILLISECOND, MINUTE, now
+from portal.delivery import lanes
 from portal.errors import Unavailable
-from portal.extensions import reading
-from portal.models import Attempt, Delivery, Event, Webhook
+from portal.extensions import db, reading
+from portal.models import Attempt, Delivery, Event, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
 
 BACKLOG_CAP = 100_000
@@ -91,3 +94,37 @@ def backlog() -> dict[str, int]:
             )
             counts[kind] = session.scalar(sa.select(sa.func.count()).select_from(waiting)) or 0
     return counts
+
+
+@dataclass(frozen=True)
+class LaneNow:
+    """A lane: who drains it and until when the lease holds (Unix µs), what it carries."""
+
+    id: int
+    owner: str | None
+    leased_until: int
+    webhooks: int
+    held: int
+    is_forgotten: bool
+    """Work is due and nobody drains it; the sweep wakes it."""
+
+
+def lanes_now() -> Sequence[LaneNow]:
+    """Every lane, by number."""
+    forgotten = set(lanes.forgotten())
+    moment = now()
+    found = db.session.execute(
+        sa.select(
+            Lane.id, Lane.owner, Lane.leased_until, sa.func.count(Webhook.id),
+            sa.func.count(Webhook.id).filter(Webhook.enabled, Webhook.held_at.is_not(None)),
+        )
+        .outerjoin(Webhook, sa.and_(Webhook.lane == Lane.id, Webhook.deleted_at.is_(None)))
+        .group_by(Lane.id, Lane.owner, Lane.leased_until)
+        .order_by(Lane.id)
+    )
+    return [
+        LaneNow(
+            lane_id, owner if until > moment else None, until, webhooks, held, lane_id in forgotten
+        )
+        for lane_id, owner, until, webhooks, held in found
+    ]

@@ -6,7 +6,7 @@ What a page costs depends on hours and webhooks, never on how long the log is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -162,6 +162,30 @@ def by_webhook(merchant_id: int, moment: int | None = None) -> dict[str, list[Po
             if row.webhook_id not in found:
                 found[row.webhook_id] = [Point(start, Tally()) for start in starts]
             found[row.webhook_id][place].tally.add(row)
+    return found
+
+
+def by_merchant(merchant_ids: Collection[int], moment: int | None = None) -> dict[int, Tally]:
+    """Events and attempts of the last 24 hours of each of some merchants, as far as they are
+    counted: from the counts alone, whatever the logs hold."""
+    moment = now() if moment is None else moment
+    since = SPANS["24h"].starts(moment)[0]
+    found = {merchant_id: Tally() for merchant_id in merchant_ids}
+    events = sa.select(EventCount.merchant_id, sa.func.sum(EventCount.events)).where(
+        EventCount.merchant_id.in_(merchant_ids), EventCount.starts_at >= since
+    ).group_by(EventCount.merchant_id)
+    for merchant_id, count in db.session.execute(events):
+        found[merchant_id].events = int(count)
+    attempts = sa.select(
+        AttemptCount.merchant_id, sa.func.sum(AttemptCount.attempts),
+        sa.func.sum(AttemptCount.successes),
+    ).where(
+        AttemptCount.merchant_id.in_(merchant_ids), AttemptCount.webhook_id == ALL,
+        AttemptCount.starts_at >= since,
+    ).group_by(AttemptCount.merchant_id)
+    for merchant_id, count, successes in db.session.execute(attempts):
+        found[merchant_id].attempts = int(count)
+        found[merchant_id].successes = int(successes)
     return found
 
 

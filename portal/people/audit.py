@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from flask import has_request_context, request
 from sqlalchemy.orm import Session, scoped_session
 
+from portal.clock import iso
 from portal.extensions import db
 from portal.listing import Page, newest_first
 from portal.models import AuditEntry, Merchant, OperationsEntry, User
 from portal.people import audit_chain
+
+EXPORTED_AT_ONCE = 500
 
 
 def actor_of(user: User) -> str:
@@ -41,12 +46,13 @@ def note(
 
 
 def entries(
-    cursor: str = "", *, merchant: str = "", actor: str = "", action: str = "", limit: int = 50
+    cursor: str = "", *, merchant: str = "", actor: str = "", action: str = "",
+    since: int | None = None, before: int | None = None, limit: int = 50,
 ) -> Page[tuple[AuditEntry, str | None]]:
     """One page of the audit log, newest first: entries with their merchant's slug.
 
-    Filters: a merchant's slug, a part of the actor, the start of the action; empty means all.
-    Raises BadCursor for a cursor that the portal did not make.
+    Filters: a merchant's slug, a part of the actor, the start of the action, moments (Unix µs);
+    empty means all. Raises BadCursor for a cursor that the portal did not make.
     """
     query = sa.select(AuditEntry, Merchant.slug).outerjoin(
         Merchant, Merchant.id == AuditEntry.merchant_id
@@ -57,7 +63,31 @@ def entries(
         query = query.where(AuditEntry.actor.contains(actor, autoescape=True))
     if action:
         query = query.where(AuditEntry.action.startswith(action, autoescape=True))
+    if since is not None:
+        query = query.where(AuditEntry.at >= since)
+    if before is not None:
+        query = query.where(AuditEntry.at < before)
     return newest_first(query, AuditEntry.id, cursor, limit)
+
+
+def every_entry(**chosen: Any) -> Iterator[list[dict[str, Any]]]:
+    """All entries that match, for a file, in batches and newest first; filters as in `entries`.
+    Each batch is a read of its own."""
+    cursor: str | None = ""
+    while cursor is not None:
+        page = entries(cursor, limit=EXPORTED_AT_ONCE, **chosen)
+        yield [
+            {
+                "number": entry.number, "time": iso(entry.at), "who": entry.actor,
+                "what": entry.action, "merchant": slug, "on": entry.target,
+                "from": entry.address,
+                "detail": json.dumps(entry.detail, ensure_ascii=False, sort_keys=True),
+                "hash": entry.hash,
+            }
+            for entry, slug in page.rows
+        ]
+        cursor = page.next_cursor
+        db.session.rollback()
 
 
 def about(merchant_id: int, target: str, limit: int = 10) -> list[AuditEntry]:

@@ -15,6 +15,7 @@ from portal.api import shapes
 from portal.clock import iso, now
 from portal.logs import browse, filters
 from portal.models import Attempt, Event, Merchant
+from portal.people import audit
 from portal.views import log_filters
 from portal.views.streams import Stream
 
@@ -49,6 +50,12 @@ def all_events(kind: str) -> ResponseReturnValue:
 def all_attempts(kind: str) -> ResponseReturnValue:
     """Attempts of all merchants."""
     return _attempts(None, kind)
+
+
+@bp.get("/staff/export/audit.<kind>")
+def audit_log(kind: str) -> ResponseReturnValue:
+    """The audit log, filtered as on its page."""
+    return _file(kind, None, "audit", audit.every_entry(**log_filters.of_audit_log()))
 
 
 def _events(merchant: Merchant | None, kind: str) -> Response:

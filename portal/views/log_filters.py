@@ -13,6 +13,7 @@ from flask_login import current_user
 from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import db
+from portal.listing import clean_search
 from portal.logs import filters, saved
 from portal.models import Merchant, SavedFilter
 
@@ -163,6 +164,17 @@ def asked_or_invalid(
             FieldError(f"/{name}", text) for name, texts in asked.errors.items() for text in texts
         ])
     return asked
+
+
+def of_audit_log() -> dict[str, Any]:
+    """The filters of the audit log that the address asks for, as portal.people.audit takes them.
+
+    Raises Invalid for what is no moment or zone.
+    """
+    chosen: dict[str, Any] = {
+        name: clean_search(request.args.get(name, "")) for name in ("merchant", "actor", "action")
+    }
+    return chosen | filters.clean(("since", "until"), request.args, request.args.get("zone", ""))
 
 
 def _choose(asked: Asked) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from redis.exceptions import RedisError
 
-from portal import rendering
+from portal import queues, rendering, vitals
 from portal.errors import FieldError, Invalid, NotFound
 from portal.extensions import db
 from portal.listing import clean_search
+from portal.logs import statistics
 from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
 from portal.people import accounts, audit
 from portal.people.audit import actor_of
 from portal.views import attempts as attempt_views
 from portal.views import events as event_views
+from portal.views import log_filters
 
 bp = Blueprint("staff", __name__, url_prefix="/staff")
 
@@ -27,8 +31,9 @@ bp = Blueprint("staff", __name__, url_prefix="/staff")
 
 def _merchants(status: int = 200, **context: Any) -> Response:
     search = request.args.get("search", "")
+    found = accounts.merchants(request.args.get("cursor", ""), search)
     page = {
-        "page": accounts.merchants(request.args.get("cursor", ""), search),
+        "page": found, "counts": statistics.by_merchant([row.id for (row,) in found.rows]),
         "search": search, "errors": {}, "typed": {},
     }
     return rendering.render(
@@ -172,24 +177,31 @@ def attempts() -> ResponseReturnValue:
 
 @bp.get("/operations")
 def operations() -> ResponseReturnValue:
-    """What the portal did by itself."""
-    page = audit.operations(request.args.get("cursor", ""))
-    return rendering.render("staff/operations.html", page=page)
+    """Queues, workers and lanes as they are now, and what the portal did by itself."""
+    now_running: dict[str, Any] = {"queues": None, "workers": None}
+    with contextlib.suppress(RedisError):
+        now_running = {"queues": queues.queues_now(), "workers": queues.workers_now()}
+    return rendering.render(
+        "staff/operations.html", "staff/_now.html", **now_running,
+        lanes=vitals.lanes_now(), backlog=vitals.backlog(), cap=vitals.BACKLOG_CAP,
+        page=audit.operations(request.args.get("cursor", "")),
+    )
 
 
 @bp.get("/audit", endpoint="audit")
 def audit_log() -> ResponseReturnValue:
     """Who changed or revealed what, newest first."""
-    merchant, actor, action = (
-        clean_search(request.args.get(name, "")) for name in ("merchant", "actor", "action")
-    )
+    errors: dict[str, list[str]] = {}
+    page = None
+    try:
+        page = audit.entries(request.args.get("cursor", ""), **log_filters.of_audit_log())
+    except Invalid as error:
+        errors = error.by_field()
+    typed: dict[str, Any] = {
+        name: value for name in ("merchant", "actor", "action", "since", "until", "zone")
+        if (value := clean_search(request.args.get(name, "")))
+    }
     return rendering.render(
-        "staff/audit.html", merchant_slug=merchant, actor=actor, action=action,
-        actions=audit.actions(),
-        page=audit.entries(
-            request.args.get("cursor", ""), merchant=merchant, actor=actor, action=action
-        ),
-        url=url_for(
-            "staff.audit", merchant=merchant or None, actor=actor or None, action=action or None
-        ),
+        "staff/audit.html", status=422 if errors else 200, typed=typed, errors=errors, page=page,
+        actions=audit.actions(), url=url_for("staff.audit", **typed),
     )

@@ -304,6 +304,13 @@
   document.addEventListener("htmx:error", (event) => {
     if (event.detail.ctx && !event.detail.ctx.response) showOffline();
   });
+  // A form whose token was of an earlier sign-in: the answer brings another, for the next try.
+  document.addEventListener("htmx:after:request", (event) => {
+    const token = event.detail.ctx?.response?.headers?.get("X-CSRF-Token");
+    if (!token) return;
+    document.body.setAttribute("hx-headers:inherited", JSON.stringify({ "X-CSRFToken": token }));
+    each(document, "input[name=csrf_token]", (input) => { input.value = token; });
+  });
   document.addEventListener("htmx:after:request", () => {
     document.querySelector("#messages [data-offline]")?.remove();
   });

@@ -5,10 +5,13 @@ Requests under /api/ have handlers of their own (portal.api).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from flask import Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from flask_wtf.csrf import CSRFError
+from flask_wtf.csrf import CSRFError, generate_csrf
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -17,6 +20,12 @@ from portal.errors import PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
 
 RETRY_SECONDS = 5
+OF_ANOTHER_SESSION = ("The CSRF tokens do not match.", "The CSRF token has expired.")
+"""What Flask-WTF says of a token that the portal has made, though not for this session."""
+EXPIRED = 419
+"""Not in RFC 9110, and known all the same: a form's token is of another sign-in."""
+WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|csrf_token|headers|query_params")
+"""Fields that are not put into a page again: their forms are not offered to be sent again."""
 WORTH_TRYING_AGAIN = (429, 500, 503)
 SENTENCES = {
     400: ("The request cannot be used", "Go back, reload the page and try again."),
@@ -26,6 +35,10 @@ SENTENCES = {
     405: ("Not possible here", "This address does not take that kind of request."),
     409: ("Changed meanwhile", "Someone changed this after you opened it. Reload and try again."),
     413: ("Too large", "What was sent is larger than the portal takes."),
+    EXPIRED: (
+        "This form has expired", "It was opened under another sign-in, or too long ago; nothing "
+        "was stored. Reload the page and send it again.",
+    ),
     415: ("Wrong kind of content", "The portal cannot read content of this kind here."),
     429: ("Too many tries", "Wait a minute, then try again."),
     500: (
@@ -51,15 +64,35 @@ def refused(error: PortalError) -> Response:
     return answer(error.status, error.title, error.detail)
 
 
-def forged(_error: CSRFError) -> ResponseReturnValue:
-    """A form without its token, or with one of another session; the sign-in ended with that."""
+def forged(error: CSRFError) -> ResponseReturnValue:
+    """A form without its token (400), or with one of another session (419). When the sign-in
+    ended with that, the way leads to the next one."""
     signed_out = not current_user.is_authenticated
     if signed_out and access.ACCESS.get(request.endpoint or "") is not access.PUBLIC:
         return access.to_sign_in()
-    return answer(
-        400, "This form has expired",
-        "It was opened under another sign-in, or too long ago. Reload the page and send it again.",
-    )
+    if error.description not in OF_ANOTHER_SESSION:
+        return answer(400, *SENTENCES[EXPIRED])
+    if rendering.wants_fragment():
+        # The page stays as it is, with what was typed, and its token is renewed (app.js).
+        response = answer(
+            EXPIRED, "This form had expired",
+            "Nothing was stored, and what you typed is still here. Send it again.",
+        )
+        response.headers["X-CSRF-Token"] = generate_csrf()
+        return response
+    return answer(EXPIRED, *SENTENCES[EXPIRED], typed=_typed())
+
+
+def _typed() -> list[tuple[str, str]]:
+    """The fields of the form, to be sent again from the error page by one click.
+
+    Empty unless the form came from a page of the portal: what another site put into it must not
+    be one click away from being done in the reader's name.
+    """
+    if request.headers.get("Origin") != request.host_url.rstrip("/"):
+        return []
+    fields = [(name, text) for name, text in request.form.items(multi=True) if name != "csrf_token"]
+    return [] if any(WITH_SECRETS.search(name) for name, _text in fields) else fields
 
 
 def database_failed(error: DBAPIError) -> Response:
@@ -83,10 +116,13 @@ def failed(error: HTTPException) -> Response:
     return answer(status, title, remedy)
 
 
-def answer(status: int, title: str, remedy: str) -> Response:
-    """The error page; in an HTMX request a message on top of the page that stays as it is."""
+def answer(
+    status: int, title: str, remedy: str, typed: Sequence[tuple[str, str]] = ()
+) -> Response:
+    """The error page; in an HTMX request a message on top of the page that stays as it is.
+    `typed` are fields that can be sent again from the page."""
     context = {
-        "status_code": status, "title": title, "remedy": remedy,
+        "status_code": status, "title": title, "remedy": remedy, "typed": typed,
         "back": None if request.method == "GET" else access.page_of_reader(),
         "again": access.page_of_reader() if request.method == "GET"
         and status in WORTH_TRYING_AGAIN else None,

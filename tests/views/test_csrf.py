@@ -93,5 +93,89 @@ def test_a_token_of_somebody_else_is_refused(
     assert other.post("/sign-in", data=form).status_code == 303
     found = re.search(token, other.get("/account").text)
     assert found is not None
-    assert owner.post("/sign-out", data={"csrf_token": found[1]}).status_code == 400
+    # As one of an earlier sign-in of one's own is: where the owner has a token, theirs differs.
+    owner.get("/account")
+    assert owner.post("/sign-out", data={"csrf_token": found[1]}).status_code == 419
     assert owner.get("/account").status_code == 200
+
+
+TOKEN = r'name="csrf_token"[^>]*value="([^"]+)"'
+HERE = {"Origin": "http://localhost"}
+
+
+@pytest.fixture
+def stale(app: Flask, owner: FlaskClient) -> str:
+    """A token of a page that was opened before the owner signed in."""
+    found = re.search(TOKEN, app.test_client().get("/sign-in").text)
+    assert found is not None
+    owner.get("/account")
+    return found[1]
+
+
+def save(client: FlaskClient, token: str, headers: dict[str, str], **form: str):
+    return client.post(
+        "/m/alice/settings/retention", headers=headers,
+        data={"event_days": "30", "payload_days": "7", "csrf_token": token} | form,
+    )
+
+
+def test_an_expired_form_keeps_what_was_typed_and_is_sent_again_by_one_click(
+    merchant: Merchant, owner: FlaskClient, stale: str
+):
+    page = save(owner, stale, HERE)
+    assert page.status_code == 419
+    assert "This form has expired" in page.text
+    assert stale not in page.text
+    form = page.text[page.text.index('id="again"'):]
+    fresh = re.search(TOKEN, form)
+    assert fresh is not None
+    typed = dict(re.findall(r'<textarea name="(\w+)" hidden>\n([^<]*)</textarea>', form))
+    assert typed == {"event_days": "30", "payload_days": "7"}
+    assert 'action="/m/alice/settings/retention"' in form
+    assert save(owner, fresh[1], HERE).status_code == 303
+    db.session.rollback()
+    db.session.refresh(merchant)
+    assert (merchant.event_days, merchant.payload_days) == (30, 7)
+
+
+@pytest.mark.parametrize("origin", [
+    {}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:81"},
+])
+def test_what_another_site_typed_is_not_one_click_away(
+    owner: FlaskClient, stale: str, origin: dict[str, str]
+):
+    page = save(owner, stale, origin)
+    assert page.status_code == 419
+    assert 'id="again"' not in page.text
+    assert "Send it again" not in page.text
+
+
+def test_a_password_is_not_put_into_the_page_again(owner: FlaskClient, stale: str):
+    page = owner.post("/account/password", headers=HERE, data={
+        "csrf_token": stale, "current": "hunter2", "password": "hunter3", "repeated": "hunter3",
+    })
+    assert page.status_code == 419
+    assert "hunter" not in page.text
+
+
+def test_what_was_typed_is_inert_in_the_page(owner: FlaskClient, stale: str):
+    page = save(owner, stale, HERE, event_days="</textarea><script>alert(1)</script>")
+    assert "<script>alert" not in page.text
+
+
+def test_an_expired_form_of_htmx_stays_and_gets_another_token(owner: FlaskClient, stale: str):
+    part = {"HX-Request": "true", "HX-Request-Type": "partial"}
+    answer = save(owner, stale, HERE | part)
+    assert answer.status_code == 419
+    assert "still here" in answer.text
+    assert "<html" not in answer.text
+    assert answer.headers["HX-Retarget"] == "#messages"
+    assert save(owner, answer.headers["X-CSRF-Token"], HERE).status_code == 303
+
+
+def test_a_form_without_a_token_of_the_portal_gets_none(owner: FlaskClient, stale: str):
+    for token in ("", "x", "a.b.c", stale[:-1] + "é"):
+        answer = save(owner, token, HERE)
+        assert answer.status_code == 400
+        assert "X-CSRF-Token" not in answer.headers
+        assert 'id="again"' not in answer.text

@@ -57,20 +57,26 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
         "slug": store.slug, "webhook_id": good, "event_id": sent,
         "attempt_id": attempt["request_id"], "name": "order.created", "object_type": "order",
         "object_id": "1040", "recovery_id": recovered["recovery_id"],
-        "token": live.share(store, attempt["request_id"]),
+        "shared.token": live.share(store, attempt["request_id"]),
+        "invitations.token": live.invitation(store),
+        "passwords.token": live.password_reset(store),
     }
 
 
 def pages(app: Flask, parts: dict[str, str]) -> dict[str, str]:
-    """Address by endpoint of every page: the whole table of access, no page left out."""
+    """Address by endpoint of every page: the whole table of access, no page left out.
+
+    A part that means something else in each blueprint is named with it: `shared.token`.
+    """
     found = {}
     with app.test_request_context():
         for rule in app.url_map.iter_rules():
             if rule.endpoint.split(".")[0] in NO_PAGES or "GET" not in (rule.methods or ()):
                 continue
             assert rule.endpoint in ACCESS
-            assert rule.arguments <= set(parts), f"{rule}: tests/browser/demo.py needs its parts"
-            found[rule.endpoint] = app.url_for(
-                rule.endpoint, _external=False, **{name: parts[name] for name in rule.arguments}
-            )
+            blueprint = rule.endpoint.partition(".")[0]
+            named = {name: f"{blueprint}.{name}" for name in rule.arguments}
+            values = {name: parts.get(long, parts.get(name)) for name, long in named.items()}
+            assert None not in values.values(), f"{rule}: tests/browser/demo.py needs its parts"
+            found[rule.endpoint] = app.url_for(rule.endpoint, _external=False, **values)
     return found

@@ -24,7 +24,7 @@ from portal import create_app
 from portal.config import load_config
 from portal.extensions import db
 from portal.logs import inspector, shares
-from portal.people import accounts
+from portal.people import accounts, invitations, resets
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -83,6 +83,23 @@ class LivePortal:
             token = shares.create_share(merchant_id, attempt_id, "1", "test")
             db.session.remove()
         return token
+
+    def invitation(self, store: Store) -> str:
+        """The token of an invitation to the store."""
+        with self.app.app_context():
+            merchant = accounts.get_merchant(store.slug)
+            link = invitations.invite(merchant, f"new@{store.slug}.example", "editor", "test")
+            db.session.remove()
+        return link.rpartition("/")[2]
+
+    def password_reset(self, store: Store) -> str:
+        """The token of a link with which the store's owner chooses another password."""
+        with self.app.app_context():
+            user = accounts.find_user(store.email)
+            assert user is not None
+            link = resets.make_link(user, "test")
+            db.session.remove()
+        return link.rpartition("/")[2]
 
     def inspector(self, store: Store) -> str:
         """The URL of the store's inspector."""

@@ -39,6 +39,9 @@ new PerformanceObserver((list) => {
 """
 
 
+FOR_STRANGERS = ("auth.sign_in", "shared.show", "invitations.show", "passwords.choose")
+
+
 @pytest.fixture(scope="module")
 def addresses(live: LivePortal) -> Iterator[dict[str, str]]:
     """Address by endpoint of every page of a store in use."""
@@ -78,7 +81,7 @@ def test_every_page_is_accessible_quiet_steady_and_fits(
         page.add_init_script(_MEASURE_SHIFT)
     for endpoint, address in addresses.items():
         page = operator if is_for_staff(endpoint) else owner
-        if endpoint in ("auth.sign_in", "shared.show"):
+        if endpoint in FOR_STRANGERS:
             page = stranger
         answer = page.goto(address)
         assert answer is not None

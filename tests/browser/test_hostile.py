@@ -43,7 +43,9 @@ def test_hostile_text_stays_text_in_every_page(
     parts = {
         "slug": store.slug, "webhook_id": webhook_id, "event_id": sent, "attempt_id": attempt_id,
         "name": "order.created", "object_type": "order", "object_id": MARKUP,
-        "token": live.share(store, attempt_id), "recovery_id": live.api(
+        "shared.token": live.share(store, attempt_id),
+        "invitations.token": live.invitation(store),
+        "passwords.token": live.password_reset(store), "recovery_id": live.api(
             "POST", f"webhooks/{webhook_id}/recover", store.key, {"since": 0}
         )["recovery_id"],
     }

@@ -55,7 +55,7 @@ class World:
             rule for rule in self.app.url_map.iter_rules()
             if not rule.endpoint.startswith("api.") and ACCESS.get(rule.endpoint) is not PUBLIC
         ]
-        last = ("sign_out", "delete", "remove", "revoke")
+        last = ("sign_out", "delete", "remove", "revoke", "end_other_sessions")
         return sorted(found, key=lambda rule: (any(word in rule.endpoint for word in last),
                                                "sign_out" in rule.endpoint, rule.endpoint))
 

@@ -10,6 +10,7 @@ A run with the same seed and examples sends the same requests.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from tests.browser.live import LivePortal, running, wait_for
 from tests.receiver import Receiver
 
 CONFIG = Path(__file__).with_name("fuzzer.toml")
+HOOKS = Path(__file__).with_name("fuzzer_hooks.py")
 LONGEST_SECONDS = 1_500
 """A run ends by itself far earlier: this is for one that hangs."""
 
@@ -58,7 +60,8 @@ def _run(url: str, key: str, examples: int, seed: int, phases: str) -> tuple[boo
                 "--continue-on-failure",
                 "--suppress-health-check", "all", "--request-timeout", "20", "--no-color",
             ],
-            cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS)}, cwd=directory, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             timeout=LONGEST_SECONDS, check=False,
         )
     return ended.returncode == 0, ended.stdout

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -26,12 +28,6 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1", "SWEEP_SECONDS": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -25,6 +25,7 @@ from portal.extensions import db
 from portal.models import Event
 from portal.people import accounts
 from tests.api.caller import check_problem
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1_048_576
@@ -75,15 +76,9 @@ def _chunked(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     settings = {
         "PORTAL_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PORTAL_PORT": str(port),
         # Nobody listens there: what is answered must not need Redis.

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from portal.config import load_config
 from portal.extensions import db
 from portal.logs import inspector, shares
 from portal.people import accounts, invitations, resets
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -188,13 +188,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         if time.monotonic() > end:
             raise TimeoutError("it did not happen in time")
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _clean_environment() -> dict[str, str]:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -38,16 +37,11 @@ from portal.processes import die_with_parent
 from tests import factories
 from tests.faults.machines import FRONT, STORE, WORLD, Machines
 from tests.faults.postgres import Postgres
+from tests.ports import free_port
 from tests.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = {"type": "order.created", "object_id": "1", "data": {"total": "99.50"}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class World:

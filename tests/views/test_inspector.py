@@ -23,6 +23,7 @@ from portal.views import inspected
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import on_both_databases
+from tests.ports import free_port
 
 SignIn = Callable[[str], FlaskClient]
 PAGE = "/m/alice/inspector"
@@ -345,7 +346,7 @@ class TestSending:
     @pytest.fixture
     def settings(self) -> dict[str, str]:
         """No private network is admitted, as it is for who has just begun."""
-        return {"EGRESS_ALLOW": "", "PORT": "8189"}
+        return {"EGRESS_ALLOW": "", "PORT": str(free_port())}
 
     def test_a_test_event_arrives_at_it_verified(self, merchant: Merchant, own: Inspector):
         webhook = webhook_to(merchant, own)
@@ -354,9 +355,12 @@ class TestSending:
         (one,) = kept(own)
         assert one.webhook_id == webhook.id
 
-    def test_a_url_beside_it_is_neither_saved_nor_sent_to(self, merchant: Merchant, own: Inspector):
+    def test_a_url_beside_it_is_neither_saved_nor_sent_to(
+        self, app: Flask, merchant: Merchant, own: Inspector
+    ):
         webhook = webhook_to(merchant, own)
-        for url in ("http://127.0.0.1:8189/healthz", f"{inspector.url_of(own)}/../../healthz"):
+        port = app.config["PORTAL"].port
+        for url in (f"http://127.0.0.1:{port}/healthz", f"{inspector.url_of(own)}/../../healthz"):
             with pytest.raises(Invalid):
                 setup.update_webhook(webhook, {"url": url}, "test")
             webhook.url = url

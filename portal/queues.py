@@ -20,8 +20,10 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.utils import as_text, decode_redis_hash
+from rq.utils import as_text, decode_redis_hash, utcparse
 from rq.worker_registration import REDIS_WORKER_KEYS
+
+from portal.clock import SECOND
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
@@ -169,14 +171,14 @@ class QueueNow:
 
 @dataclass(frozen=True)
 class WorkerNow:
-    """A worker as Redis knows it; `seen_at` is its last sign of life, ISO 8601."""
+    """A worker as Redis knows it; `seen_at` is its last sign of life (Unix µs)."""
 
     name: str
     place: str
     queue: str
     state: str
     job: str
-    seen_at: str
+    seen_at: int | None
 
 
 def queues_now() -> list[QueueNow]:
@@ -211,8 +213,12 @@ def workers_now() -> list[WorkerNow]:
             key.rpartition(":")[2][:8],
             f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
             fields.get("queues", ""), fields.get("state", "?"), fields.get("current_job", ""),
-            fields.get("last_heartbeat", ""),
+            _moment_of(fields.get("last_heartbeat")),
         )
         for key, fields in zip(keys, workers, strict=True) if fields
     ]
     return sorted(found, key=lambda worker: (worker.queue, worker.place))
+
+
+def _moment_of(text: str | None) -> int | None:
+    return int(utcparse(text).timestamp() * SECOND) if text else None

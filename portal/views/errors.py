@@ -26,6 +26,7 @@ EXPIRED = 419
 """Not in RFC 9110, and known all the same: a form's token is of another sign-in."""
 WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|csrf_token|headers|query_params")
 """Fields that are not put into a page again: their forms are not offered to be sent again."""
+WHY_EXPIRED = "It was opened under another sign-in, or too long ago; nothing was stored."
 WORTH_TRYING_AGAIN = (429, 500, 503)
 SENTENCES = {
     400: ("The request cannot be used", "Go back, reload the page and try again."),
@@ -35,10 +36,7 @@ SENTENCES = {
     405: ("Not possible here", "This address does not take that kind of request."),
     409: ("Changed meanwhile", "Someone changed this after you opened it. Reload and try again."),
     413: ("Too large", "What was sent is larger than the portal takes."),
-    EXPIRED: (
-        "This form has expired", "It was opened under another sign-in, or too long ago; nothing "
-        "was stored. Reload the page and send it again.",
-    ),
+    EXPIRED: ("This form has expired", f"{WHY_EXPIRED} Reload the page and send it again."),
     415: ("Wrong kind of content", "The portal cannot read content of this kind here."),
     429: ("Too many tries", "Wait a minute, then try again."),
     500: (
@@ -80,7 +78,10 @@ def forged(error: CSRFError) -> ResponseReturnValue:
         )
         response.headers["X-CSRF-Token"] = generate_csrf()
         return response
-    return answer(EXPIRED, *SENTENCES[EXPIRED], typed=_typed())
+    title, remedy = SENTENCES[EXPIRED]
+    typed = _typed()
+    # Reloading would lose what is kept here.
+    return answer(EXPIRED, title, WHY_EXPIRED if typed else remedy, typed=typed)
 
 
 def _typed() -> list[tuple[str, str]]:

@@ -54,14 +54,14 @@ def _run(url: str, key: str, examples: int, seed: int, phases: str) -> tuple[boo
     with tempfile.TemporaryDirectory(prefix="portal-fuzz-") as directory:
         ended = subprocess.run(
             [
-                str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG),
-                "run", f"{url}/api/v1/openapi.json", "--header", f"Authorization: Bearer {key}",
+                sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG),
+                "run", f"{url}/api/v1/openapi.json",
                 "--max-examples", str(examples), "--seed", str(seed), "--phases", phases,
                 "--continue-on-failure",
                 "--suppress-health-check", "all", "--request-timeout", "20", "--no-color",
             ],
-            env=os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS)}, cwd=directory, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS), "FUZZED_KEY": key}, cwd=directory,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             timeout=LONGEST_SECONDS, check=False,
         )
     return ended.returncode == 0, ended.stdout

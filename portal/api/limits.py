@@ -47,6 +47,11 @@ class Window:
         """Seconds until the window ends, rounded up."""
         return math.ceil(self.seconds - clock % self.seconds)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted in the latest window."""
+        return not self._counts
+
     def forget(self) -> None:
         """Begin again."""
         self._counts = {}
@@ -69,13 +74,13 @@ working when someone behind the same address tries wrong ones."""
 def refuse_guessing() -> None:
     """Before a key is looked up: nothing but keys that were right before, from an address that
     has sent too many wrong ones. Raises TooManyRequests."""
-    if request.blueprint != "api":
+    if wrong_keys.is_empty or request.blueprint != "api":
         return
     clock = time.monotonic()
     most = current_app.config["PORTAL"].api_wrong_keys
     if not most or wrong_keys.count(_address(), clock) < most:
         return
-    if hash(request.headers.get("Authorization", "")) not in _proven:
+    if hash(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
         raise TooManyRequests(
             f"{most} wrong keys came from this address within a minute. Check the key, and try "
             "again when Retry-After is over.", wrong_keys.left(clock),
@@ -86,11 +91,13 @@ def refuse_guessing() -> None:
 def count_request() -> None:
     """Count a request of a key. Raises TooManyRequests."""
     most = current_app.config["PORTAL"].api_requests
-    if not most or "key" not in g:
+    key = g.get("key")
+    if not most or key is None:
         return
     clock = time.monotonic()
-    g.requests_left = most - by_key.add(g.key.id, clock)
-    if g.requests_left < 0:
+    left = most - by_key.add(key.id, clock)
+    g.counted = most, max(left, 0)
+    if left < 0:
         raise TooManyRequests(
             f"This key has made {most:,} requests within a second. Send events in batches of up "
             "to 1,000, or more slowly.", by_key.left(clock),
@@ -100,18 +107,20 @@ def count_request() -> None:
 @bp.after_request
 def tell_limits(response: Response) -> Response:
     """Count a wrong key, remember a right one, and tell how many requests are left."""
-    if "key" in g:
-        proof = hash(request.headers.get("Authorization", ""))
-        if proof not in _proven:
-            if len(_proven) > MOST_NAMES:
-                _proven.clear()
-            _proven.add(proof)
-    elif response.status_code == 401:
-        wrong_keys.add(_address(), time.monotonic())
-    if "requests_left" in g:
-        config = current_app.config["PORTAL"]
-        response.headers["RateLimit-Policy"] = f'"key";q={config.api_requests};w={KEY_SECONDS}'
-        response.headers["RateLimit"] = f'"key";r={max(g.requests_left, 0)};t={KEY_SECONDS}'
+    if "key" not in g:
+        if response.status_code == 401:
+            wrong_keys.add(_address(), time.monotonic())
+        return response
+    proof = hash(request.environ.get("HTTP_AUTHORIZATION", ""))
+    if proof not in _proven:
+        if len(_proven) > MOST_NAMES:
+            _proven.clear()
+        _proven.add(proof)
+    most, left = g.get("counted", (0, 0))
+    if not most:
+        return response
+    response.headers["RateLimit-Policy"] = f'"key";q={most};w={KEY_SECONDS}'
+    response.headers["RateLimit"] = f'"key";r={left};t={KEY_SECONDS}'
     return response
 
 

@@ -1,0 +1,128 @@
+"""Every field of every form of every page takes what nobody should send: nothing breaks, and what
+is refused stores nothing.
+
+The forms are read out of the pages themselves, for all addresses of the URL map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from urllib.parse import quote_plus
+
+import pytest
+from flask.testing import FlaskClient
+
+from portal.extensions import limiter
+from tests.views import test_matrix
+from tests.views.test_matrix import World, methods_of, tables
+
+world = test_matrix.world
+
+WRONG = {
+    "NUL": b"a%00b", "a surrogate": b"%ED%A0%80", "no UTF-8": b"%FF%FE%80",
+    "a control": b"%1B%5B1m",
+    "1 MiB": b"x" * 1_048_576, "negative": b"-1", "too large": b"9" * 40, "no number": b"1e400",
+    "JSON": b"%7B%22a%22%3A%5B1%5D%7D", "a path": b"..%2F..%2Fetc%2Fpasswd", "empty": b"",
+    "lines": b"a%0D%0Ab", "half an escape": b"%", "right to left": b"%E2%80%AEabc",
+}
+LEAVES = ("sign-out", "/second-factor", "/sign-ins", "/password")
+"""Forms that would end the sign-in of who tries them come last."""
+
+
+@dataclass
+class Form:
+    """A form as a browser sees it: where it goes, and what it would send."""
+
+    method: str
+    action: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class _Reader(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.page = page
+        self.forms: list[Form] = []
+        self._select = ""
+
+    def handle_starttag(self, tag: str, pairs: list[tuple[str, str | None]]) -> None:
+        said = {name: value or "" for name, value in pairs}
+        if tag == "form":
+            method = said.get("method", "get").upper()
+            if method != "DIALOG":
+                self.forms.append(Form(method, said.get("action", self.page)))
+        elif not self.forms or said.get("name") == "csrf_token":
+            return
+        elif tag in ("input", "textarea", "select", "button") and said.get("name"):
+            self._select = said["name"] if tag == "select" else ""
+            if said.get("type") not in ("checkbox", "radio") or "checked" in said:
+                self.forms[-1].fields.setdefault(said["name"], said.get("value", ""))
+            else:
+                self.forms[-1].fields.setdefault(said["name"], said.get("value", "on"))
+        elif tag == "option" and self._select and "selected" in said:
+            self.forms[-1].fields[self._select] = said.get("value", "")
+
+
+def forms_of(world: World, client: FlaskClient) -> list[Form]:
+    """Each form that this person sees, once for its address and fields."""
+    found: dict[tuple[str, str], Form] = {}
+    pages = [world.path(rule, "alice") for rule in world.rules() if "GET" in methods_of(rule)]
+    for path in [*pages, "/m/alice/webhooks/new?recipe=erp"]:
+        answer = client.get(path)
+        if answer.mimetype == "text/html":
+            reader = _Reader(path)
+            reader.feed(answer.text)
+            for form in reader.forms:
+                known = found.setdefault((form.method, form.action.partition("?")[0]), form)
+                known.fields |= form.fields
+        answer.close()
+    return sorted(
+        found.values(), key=lambda form: any(word in form.action for word in LEAVES)
+    )
+
+
+def encoded(fields: dict[str, str], name: str, wrong: bytes) -> bytes:
+    """The fields as they would be sent, but one with the wrong bytes."""
+    return b"&".join(
+        quote_plus(one).encode() + b"=" + (wrong if one == name else quote_plus(value).encode())
+        for one, value in fields.items()
+    )
+
+
+def send(client: FlaskClient, form: Form, raw: bytes) -> int:
+    if form.method == "GET":
+        if len(raw) > 65_536:
+            raw = raw[:65_536]
+        path = form.action.partition("?")[0]
+        answer = client.get(path, query_string=raw.decode("ascii"))
+    else:
+        answer = client.post(
+            form.action, data=raw, content_type="application/x-www-form-urlencoded"
+        )
+    answer.close()
+    return answer.status_code
+
+
+@pytest.mark.parametrize("person", ["owner", "operator"])
+def test_no_field_of_any_form_breaks_a_page(
+    world: World, person: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "enabled", False)
+    client = world.clients[person]
+    forms = forms_of(world, client)
+    broken, left_behind, tried = [], [], 0
+    for form in forms:
+        for name in form.fields:
+            for kind, wrong in WRONG.items():
+                tried += 1
+                before = tables() if form.method == "POST" else None
+                status = send(client, form, encoded(form.fields, name, wrong))
+                if status >= 500:
+                    broken.append((form.method, form.action, name, kind, status))
+                if before is not None and status >= 400 and tables() != before:
+                    left_behind.append((form.action, name, kind, status))
+    assert broken == []
+    assert left_behind == []
+    assert "/m/alice/webhooks" in {form.action for form in forms} or person == "operator"
+    assert tried > 1_000

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +21,8 @@ from portal.models import ApiKey, AuditEntry, Membership, Merchant, User, UserSe
 from portal.models import user as user_models
 from portal.people import accounts, audit, members, sessions
 from tests.conftest import on_both_databases
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PASSWORD = "a password of some length"
 
@@ -502,3 +508,21 @@ def test_the_audit_log_is_filtered_and_newest_first() -> None:
     assert found(actor="olga", action="merchant.created") == ["merchant.created"]
     assert found(merchant="green-garden") == ["merchant.created"]
     assert found(actor="%") == []
+
+
+def test_a_password_costs_what_argon2_asks_for() -> None:
+    # In a process of its own: tests hash cheaply (tests/conftest.py).
+    code = (
+        "from portal.models import user\n"
+        "print(user.hash_password('correct horse')); print(user._NOBODY)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    ours, nobodys = run.stdout.split()
+    # RFC 9106, 4: the second recommended option, or more.
+    cost = re.match(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$", ours)
+    assert cost is not None
+    assert int(cost[1]) >= 65_536
+    assert int(cost[2]) >= 3
+    assert nobodys.startswith(cost[0]), "an address without an account costs as much to try"

@@ -19,13 +19,17 @@ STAFF_ROLES = ("auditor", "operator")
 MIN_PASSWORD = 10
 MAX_PASSWORD = 200
 
+
+
+def hash_of_nobody(hasher: PasswordHasher) -> str:
+    """A hash that no password has and that costs as much to try as any of a hasher's; written down,
+    because making one would cost every start of every process a tenth of a second."""
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${cost}${'A' * 22}${'A' * 43}"
+
+
 _hasher = PasswordHasher()
-_NOBODY = (
-    f"$argon2id$v=19$m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
-    f"${'A' * 22}${'A' * 43}"
-)
-"""A hash that no password has and that costs as much to try as any; written down, because making
-one would cost every start of every process a tenth of a second."""
+_NOBODY = hash_of_nobody(_hasher)
 
 
 class User(UserMixin, Base):

@@ -112,15 +112,18 @@ def test_no_field_of_any_form_breaks_a_page(
     client = world.clients[person]
     forms = forms_of(world, client)
     broken, left_behind, tried = [], [], 0
+    stored = tables()
     for form in forms:
         for name in form.fields:
             for kind, wrong in WRONG.items():
                 tried += 1
-                before = tables() if form.method == "POST" else None
                 status = send(client, form, encoded(form.fields, name, wrong))
                 if status >= 500:
                     broken.append((form.method, form.action, name, kind, status))
-                if before is not None and status >= 400 and tables() != before:
+                if form.method == "GET":
+                    continue
+                before, stored = stored, tables()
+                if status >= 400 and stored != before:
                     left_behind.append((form.action, name, kind, status))
     assert broken == []
     assert left_behind == []

@@ -293,6 +293,7 @@ def flood(stand: Stand, events: int) -> Row:
     batches = [json.dumps({"events": [order(1)] * 500}).encode()] * (events // 500)
     accepted: dict[str, int] = {}
     received: dict[str, int] = {}
+    posts: list[float] = []
 
     def send(goes_on: Callable[[int], bool]) -> list[float]:
         # What each waited from its 202 to its receipt, in ms.
@@ -305,6 +306,7 @@ def flood(stand: Stand, events: int) -> Row:
                 answer.raise_for_status()
                 sent.append(answer.json()["id"])
                 accepted[sent[-1]] = time.time_ns() // 1_000
+                posts.append((time.perf_counter() - started) * 1_000)
                 time.sleep(max(0.0, started + 1 / PER_SECOND - time.perf_counter()))
         wait_for(lambda: all(name in received for name in sent))
         return [max(0, received[name] - accepted[name]) / 1_000 for name in sent]
@@ -340,5 +342,7 @@ def flood(stand: Stand, events: int) -> Row:
         percentile(busy, 99) <= 250,
         detail={"p50_ms": median(busy), "p50_without_flood_ms": median(calm),
                 "p99_without_flood_ms": percentile(calm, 99), "their_events": len(busy),
+                "their_posts_p50_ms": median(posts[-len(busy):]),
+                "their_posts_p99_ms": percentile(posts[-len(busy):], 99),
                 "seconds_of_flood": seconds, "flood_per_second": events / seconds},
     )

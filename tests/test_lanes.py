@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from portal import jobs, queues
 from portal.clock import HOUR, now
 from portal.delivery import drain, lanes
 from portal.extensions import db
+from portal.ids import new_id
 from portal.models import Attempt, Delivery, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
@@ -90,6 +92,49 @@ def test_what_was_accepted_before_the_clock_was_set_back_is_due_now(merchant: Me
     assert lanes.sweep() == 1
     due = db.session.scalars(sa.select(Delivery.id).where(Delivery.next_attempt_at <= now()))
     assert [names[row] for row in due] == ["first"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(merchant: Merchant):
+    # A planner that knows nothing of the table yet, as in the first minutes of an installation.
+    busy, *others = (make_webhook(merchant) for _ in range(5))
+    for webhook in (busy, *others):
+        webhook.lane = 0
+    db.session.commit()
+    event = make_event(merchant)
+    moment = now()
+    db.session.execute(sa.insert(Delivery), [
+        {"id": new_id("dlv"), "merchant_id": merchant.id, "event_id": event.id,
+         "webhook_id": busy.id, "state": "pending", "next_attempt_at": moment,
+         "created_at": moment, "trigger": "scheduled", "attempts": 0, "step": 0,
+         "is_retry": False}
+        for _ in range(2_000)
+    ])
+    make_delivery(event, others[0])
+    looks: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "next_attempt_at" in statement:
+            looks.append((statement, parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    assert lanes.forgotten() == [0]
+    run = drain._Drain()
+    assert run.take(0)
+    run._look()
+    run.close()
+    sa.event.remove(db.engine, "before_cursor_execute", note)
+    assert len(looks) >= 2
+    for statement, parameters in looks:
+        (plan,) = db.session.connection().exec_driver_sql(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters
+        ).scalars()
+        assert _most_rows(plan[0]["Plan"]) <= 10, statement
+
+
+def _most_rows(plan: dict[str, Any]) -> float:
+    here = plan["Actual Rows"] * plan["Actual Loops"]
+    return max([here, *map(_most_rows, plan.get("Plans", []))])
 
 
 def test_cron_goes_on_after_the_clock_was_set_back():

@@ -32,8 +32,7 @@ from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.extensions import db, reading
 from portal.ids import new_id
-from portal.models import Delivery, Webhook
-from portal.models.delivery import PENDING_LITERAL
+from portal.models import Webhook
 from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
@@ -188,17 +187,11 @@ class _Drain:
     def _look(self) -> None:
         """Find the webhooks that have something due, and take over changes of their settings."""
         moment = now()
-        due = sa.exists().where(
-            Delivery.webhook_id == Webhook.id,
-            Delivery.state == PENDING_LITERAL,
-            Delivery.is_retry.in_([False, True]),
-            Delivery.next_attempt_at <= moment,
-        )
         with reading():
             rows = db.session.execute(
                 sa.select(Webhook.id, Webhook.updated_at).where(
                     Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
-                    Webhook.deleted_at.is_(None), due,
+                    Webhook.deleted_at.is_(None), lanes.has_due(moment),
                 )
             ).all()
             wanted = {row.id: row.updated_at for row in rows}

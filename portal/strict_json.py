@@ -8,6 +8,8 @@ import re
 from json.encoder import encode_basestring
 from typing import Any
 
+import orjson
+
 from portal.errors import Malformed
 
 MAX_DEPTH = 64
@@ -58,7 +60,11 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def dump(value: Any) -> str:
     """Compact JSON text with non-ASCII characters as they are."""
-    return _ENCODER.encode(value)
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # It knows no number beyond 64 bits; the encoder that does takes fifteen times as long.
+        return _ENCODER.encode(value)
 
 
 def text(value: str | None) -> str:

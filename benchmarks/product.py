@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import requests
 import sqlalchemy as sa
@@ -201,7 +203,10 @@ def _receipts(
 
 
 def two_workers(stand: Stand, events: int, repeats: int) -> Row:
-    """Row 8: two delivering processes against one."""
+    """Row 8: two delivering processes against one, and how many of the machine's cores are busy
+    meanwhile: where one keeps them all busy, two cannot do more."""
+    busy: dict[int, list[float]] = {1: [], 2: []}
+
     def rate(processes: int) -> float:
         stand.clear()
         stand.webhooks(20)
@@ -211,16 +216,33 @@ def two_workers(stand: Stand, events: int, repeats: int) -> Row:
                 stand.process("worker.py", "--part", "cron"):
             moments: list[int] = []
             end = time.monotonic() + 120
+            while not moments and time.monotonic() < end:
+                moments += [moment for _, moment in stand.receiver.news()]
+                time.sleep(0.01)
+            since, worked = time.monotonic(), _processor_seconds()
             while len(moments) < owed and time.monotonic() < end:
                 moments += [moment for _, moment in stand.receiver.news()]
                 time.sleep(0.05)
+            busy[processes].append(
+                (_processor_seconds() - worked) / (time.monotonic() - since)
+            )
             if len(moments) < owed:
                 raise RuntimeError(f"{len(moments)} of {owed} arrived")
         # From the first receipt: what starting a process takes is not the question.
         return owed / ((max(moments) - min(moments)) / 1e6)
 
     two, one = interleaved(repeats, lambda: rate(2), lambda: rate(1))
-    return ratio("8", "Two workers ÷ one", stand.kind, two, one, 1.6)
+    return ratio(
+        "8", "Two workers ÷ one", stand.kind, two, one, 1.6, cores=os.cpu_count(),
+        cores_busy_with_one=median(busy[1]), cores_busy_with_two=median(busy[2]),
+    )
+
+
+def _processor_seconds() -> float:
+    """What all processes of this machine have had, since it started."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def backlog(stand: Stand, deliveries: int) -> Row:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
+
+TOGETHER = 100
+"""Rows of one SQLite statement: between two statements another thread may take the interpreter, and
+an insert of many rows as many statements passes it to and fro."""
 
 
 def insert(
@@ -30,7 +35,12 @@ def insert(
         return
     connection = session.connection()
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_insert(table.name, columns), list(rows))
+        whole = len(rows) - len(rows) % TOGETHER
+        for start in range(0, whole, TOGETHER):
+            together = tuple(chain.from_iterable(rows[start : start + TOGETHER]))
+            connection.exec_driver_sql(_insert(table.name, columns, TOGETHER), together)
+        if rows[whole:]:
+            connection.exec_driver_sql(_insert(table.name, columns, 1), list(rows[whole:]))
         return
     statement = _copy(table.name, columns)
     try:
@@ -60,9 +70,9 @@ def among(
 
 
 @lru_cache
-def _insert(table: str, columns: tuple[str, ...]) -> str:
-    places = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({_quoted(columns)}) VALUES ({places})"
+def _insert(table: str, columns: tuple[str, ...], rows: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({_quoted(columns)}) VALUES {', '.join([row] * rows)}"
 
 
 @lru_cache

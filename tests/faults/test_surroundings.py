@@ -135,12 +135,15 @@ NXDOMAIN, SERVFAIL, WORKS, HANGS = b"\x81\x83", b"\x81\x82", b"\x81\x80", b""
 
 
 class NameServer:
-    """Answers every question about a name as told, with 127.0.0.1 when it works."""
+    """Answers every question about a name as told, with 127.0.0.1 when it works. Port 53 is what a
+    resolver asks, so each test process has an address of its own."""
+
+    ADDRESS = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
     def __init__(self) -> None:
         self.says = HANGS
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.53", 53))
+        self._socket.bind((self.ADDRESS, 53))
         self._socket.settimeout(0.1)
         self._closing = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -171,22 +174,21 @@ class NameServer:
 
 @pytest.fixture
 def name_server() -> Iterator[NameServer]:
-    """A resolver of the test's own at an address that no other program here uses."""
+    """A resolver of the test's own."""
     if os.geteuid() != 0:
         pytest.skip("a resolver of one's own needs root, for its port and /etc/resolv.conf")
     try:
         server = NameServer()
     except OSError as error:
-        pytest.skip(f"a resolver cannot listen on 127.0.0.53:53 here ({error})")
+        pytest.skip(f"a resolver cannot listen on {NameServer.ADDRESS}:53 here ({error})")
     yield server
     server.close()
 
 
-@pytest.mark.xdist_group("resolver")  # One address for all.
 def test_names_cannot_be_resolved(world: Make, directory: Path, name_server: NameServer):
     """F18: retried; fails closed; goes on when names are resolved again."""
     used = directory / "resolv.conf"
-    used.write_text("nameserver 127.0.0.53\noptions timeout:20 attempts:1\n")
+    used.write_text(f"nameserver {NameServer.ADDRESS}\noptions timeout:20 attempts:1\n")
     portal = world("valkey", "web", RETRY_SCHEDULE="0" + 19 * " 1")
     portal.prefix = [
         "unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"',

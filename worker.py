@@ -101,11 +101,14 @@ class PortalWorker(SimpleWorker):
             time.sleep(AGAIN_SECONDS)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's, which is the first to write after each wait: without Redis the round ends."""
+        """RQ's, which is the first to write after each wait: without Redis the round ends. Who
+        waits to deliver asks for a lane of those who have more than they can send."""
         try:
             super().heartbeat(timeout, pipeline)
         except RedisError as error:
             raise NotServed(str(error)) from error
+        if self.get_state() == WorkerStatus.IDLE and queues.DELIVERIES in self.queue_names():
+            queues.ask_for_lane()
 
     def teardown(self) -> None:
         """RQ's; nobody need be told of an end who does not answer."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +45,12 @@ request its timeout and not all of them."""
 QUEUED_SECONDS = 0.5
 """How long a lane's job counts as queued without asking again: a worker that takes it listens for
 far longer, and until one does every event would ask."""
+
+IDLE_SECONDS = 6
+"""How long it stands that a worker has nothing to do; one that waits for a job says it again every
+five seconds."""
+IDLE_CHANNEL = "portal:idle"
+_IDLE_KEY = "portal:idle-worker"
 
 WORKERS_SHOWN = 200
 
@@ -128,6 +136,35 @@ def replace_drain(lane: int) -> None:
         with contextlib.suppress(NoSuchJobError):
             Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
         enqueue_drain(lane)
+
+
+def this_process() -> str:
+    """Machine and number of this process, as others know it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def ask_for_lane(name: str | None = None) -> bool:
+    """Say that a process (this one, when none is named) has nothing to do, to those who have more
+    than they can send; False when Redis does not answer."""
+    name = name or this_process()
+    try:
+        pipeline = client().pipeline(transaction=False)
+        pipeline.set(_IDLE_KEY, name, ex=IDLE_SECONDS)
+        pipeline.publish(IDLE_CHANNEL, name)
+        pipeline.execute()
+    except RedisError:
+        return False
+    return True
+
+
+def is_lane_asked_for() -> bool:
+    """Whether another process has nothing to do; says so to one caller alone, so that it gets one
+    lane."""
+    try:
+        name = client().getdel(_IDLE_KEY)
+    except RedisError:
+        return False
+    return name is not None and as_text(name) != this_process()
 
 
 def drain_job_id(lane: int) -> str:

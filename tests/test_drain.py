@@ -256,10 +256,9 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
     make_webhook(merchant, receiver.url())
     send(merchant)
     late = drain._Drain()
-    assert late.take(0)
+    assert late.start(0)
     receiver.delay = 0.2
-    late._look()
-    late._refill()
+    late._read(look=True)
     late._submit()
     # Another worker takes the lane while the request is under way.
     db.session.execute(sa.update(Lane).values(leased_until=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from datetime import timedelta
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from rq import Queue
 from rq.utils import now as rq_now
 
 from portal import jobs, queues
 from portal.clock import HOUR, now
 from portal.delivery import drain, lanes
+from portal.events import ingest
 from portal.extensions import db
 from portal.ids import new_id
-from portal.models import Attempt, Delivery, Merchant
+from portal.models import Attempt, Delivery, Lane, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
@@ -82,6 +85,46 @@ def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
 
 
 @on_both_databases
+def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
+    monkeypatch.setattr(drain, "SHARE_SECONDS", 0.05)
+    for lane in (0, 1):
+        make_webhook(merchant, receiver.url()).lane = lane
+    db.session.commit()
+    order = {"type": "order.created", "object_id": "1"}
+    ingest.ingest_events(merchant.id, [order] * 400, batch=True)
+    queues.client().flushdb()
+    receiver.delay = 0.02
+
+    def owners() -> list[str | None]:
+        db.session.rollback()
+        return list(db.session.scalars(sa.select(Lane.owner).order_by(Lane.id)))
+
+    seen: list[list[str | None]] = []
+
+    def stop() -> bool:
+        now_owned = owners()
+        if not seen or seen[-1] != now_owned:
+            seen.append(now_owned)
+        if None not in now_owned:
+            queues.ask_for_lane("another:1")
+        return len(seen) > 1 and now_owned[1] is None
+
+    drain.drain(0, should_stop=stop)
+    assert [None not in owned for owned in seen] == [False, True, False], "took both, gave one"
+    assert 40 < len(receiver.ledger) < 780
+    assert queues.drain_job_id(1) in Queue(queues.DELIVERIES, connection=queues.client()).job_ids
+    receiver.delay = 0.0
+    drain.drain(1)
+    drain.drain(0)
+    ids = collections.Counter(request.headers["webhook-id"] for request in receiver.ledger)
+    assert len(ids) == 400
+    assert set(ids.values()) == {2}, "one request for each webhook, none again"
+
+
+@on_both_databases
 def test_what_was_accepted_before_the_clock_was_set_back_is_due_now(merchant: Merchant):
     webhook = make_webhook(merchant)
     ahead = now() + HOUR
@@ -114,14 +157,14 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(merchant: Me
     looks: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "next_attempt_at" in statement:
+        if "webhook.lane" in statement and "next_attempt_at" in statement:
             looks.append((statement, parameters))
 
     sa.event.listen(db.engine, "before_cursor_execute", note)
     assert lanes.forgotten() == [0]
     run = drain._Drain()
-    assert run.take(0)
-    run._look()
+    assert run.start(0)
+    run._read(look=True)
     run.close()
     sa.event.remove(db.engine, "before_cursor_execute", note)
     assert len(looks) >= 2

@@ -7,9 +7,8 @@ nothing else. The database stays the truth: a row is due until its result is com
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import socket
 import time
 import uuid
 from collections import deque
@@ -47,6 +46,13 @@ RECORD_COUNT, RECORD_SECONDS = 500, 0.05
 """Results are written when there are this many, or when the oldest waited this long."""
 POLL_SECONDS = 0.5
 ADOPT_SECONDS = 0.2
+SHARE_SECONDS, SHARE_AGAIN_SECONDS = 1.0, 30.0
+"""How often a drain looks whether another worker has nothing to do, or says that it has nothing
+itself; the latter later where Redis does not answer."""
+HAND_OVER_SECONDS = 2.0
+"""How long a lane that is to be handed over may wait for its requests in flight."""
+TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 10.0
+"""How long a lane that was handed over is left to others, and one that could not be is kept."""
 LINGER_SECONDS = 8.0
 """How long an idle worker keeps its lanes, listening for more."""
 KEEP_ALIVE_SECONDS = 20.0
@@ -69,7 +75,7 @@ def drain(
     """
     run = _Drain()
     try:
-        if run.take(lane):
+        if run.start(lane):
             run.loop(should_stop, keep_alive)
         return run.attempts
     finally:
@@ -79,7 +85,7 @@ def drain(
 class _Drain:
     def __init__(self) -> None:
         self._config = current_app.config["PORTAL"]
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
         self._lines: dict[str, Line] = {}
         self._transport: Transport[tuple[Line, Due, Outgoing, str, int]] = Transport(
@@ -94,10 +100,21 @@ class _Drain:
         self._recorder = Recorder(app, self._config)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
+        self._called_for = -1
+        """The lane that this drain was called for; it is never handed over."""
+        self._leaving: tuple[int, float] | None = None
+        """A lane that is to be handed over, and until when its last requests are waited for."""
+        self._left_alone: dict[int, float] = {}
+        """Lanes not to be taken, nor to be handed over, until a moment of this process's clock."""
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self.attempts = 0
 
-    def take(self, lane: int) -> bool:
+    def start(self, lane: int) -> bool:
+        """Take the lane that the drain was called for; False when another owns it."""
+        self._called_for = lane
+        return self._take(lane)
+
+    def _take(self, lane: int) -> bool:
         """Lease a lane and listen for its wake-up calls; False when another owns it."""
         token = lanes.lease(lane, self._owner)
         if token is None:
@@ -113,13 +130,16 @@ class _Drain:
             stopping = should_stop()
             if not stopping:
                 called = self._wakes.called()
+                look |= called or self._every("poll", POLL_SECONDS)
                 try:
-                    if self._every("poll", POLL_SECONDS) or called or look:
-                        self._look()
-                        look = False
-                    self._refill()
+                    self._read(look)
+                    look = False
                     if self._every("adopt", ADOPT_SECONDS):
                         look = self._adopt()
+                    if self._leaving:
+                        self._hand_over(*self._leaving)
+                    elif self._every("share", SHARE_SECONDS):
+                        self._share()
                 except Unavailable as error:
                     _log.warning("What is due cannot be read now: %s", error)
                     time.sleep(0.2)
@@ -184,38 +204,51 @@ class _Drain:
 
     # -- what is due ------------------------------------------------------------------------
 
+    def _read(self, look: bool) -> None:
+        """Read ahead what is due; where there is a `look`, find the webhooks that have something
+        due first. One transaction, since each costs PostgreSQL three round trips."""
+        if not look and not self._to_fill():
+            return
+        with reading():
+            if look:
+                self._look()
+            for line in self._to_fill():
+                self._fill(line)
+
     def _look(self) -> None:
         """Find the webhooks that have something due, and take over changes of their settings."""
         moment = now()
-        with reading():
-            rows = db.session.execute(
-                sa.select(Webhook.id, Webhook.updated_at).where(
-                    Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
-                    Webhook.deleted_at.is_(None), lanes.has_due(moment),
-                )
-            ).all()
-            wanted = {row.id: row.updated_at for row in rows}
-            for webhook_id, line in list(self._lines.items()):
-                if webhook_id not in wanted:
-                    # Disabled, deleted, or nothing due: what was read ahead is not sent.
-                    self._drop_buffer(line)
-                    if not line.known:
-                        del self._lines[webhook_id]
-            for webhook_id, updated_at in wanted.items():
-                line = self._lines.setdefault(webhook_id, Line())
-                expired = line.secrets_until is not None and line.secrets_until <= moment
-                if line.updated_at != updated_at or expired:
-                    self._drop_buffer(line)
-                    line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
-                line.start_over()
+        rows = db.session.execute(
+            sa.select(Webhook.id, Webhook.updated_at).where(
+                Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
+                Webhook.deleted_at.is_(None), lanes.has_due(moment),
+            )
+        ).all()
+        wanted = {row.id: row.updated_at for row in rows}
+        for webhook_id, line in list(self._lines.items()):
+            if webhook_id not in wanted:
+                # Disabled, deleted, or nothing due: what was read ahead is not sent.
+                self._drop_buffer(line)
+                if not line.known:
+                    del self._lines[webhook_id]
+        for webhook_id, updated_at in wanted.items():
+            line = self._lines.setdefault(webhook_id, Line())
+            expired = line.secrets_until is not None and line.secrets_until <= moment
+            if line.updated_at != updated_at or expired:
+                self._drop_buffer(line)
+                line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
+            line.start_over()
 
     def _drop_buffer(self, line: Line) -> None:
         self._buffered_bytes -= line.drop_buffer()
 
-    def _refill(self) -> None:
-        for line in self._lines.values():
-            if line.may_have_more and not line.buffer and line.room(now()):
-                self._fill(line)
+    def _to_fill(self) -> list[Line]:
+        moment = now()
+        return [
+            line for line in self._lines.values()
+            if line.may_have_more and not line.buffer and line.room(moment)
+            and not self._is_leaving(line)
+        ]
 
     def _fill(self, line: Line) -> None:
         """Read what is due for a webhook; one delivery at a time while much is read ahead."""
@@ -231,7 +264,7 @@ class _Drain:
         moment = now()
         waiting: dict[int, deque[Line]] = {}
         for line in self._lines.values():
-            if line.buffer and line.room(moment):
+            if line.buffer and line.room(moment) and not self._is_leaving(line):
                 waiting.setdefault(line.merchant_id, deque()).append(line)
         turns = deque(waiting.values())
         while turns and self._transport.in_flight < self._most:
@@ -349,4 +382,48 @@ class _Drain:
 
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
-        return any(self.take(lane) for lane in lanes.forgotten()[:1])
+        moment = time.monotonic()
+        free = [lane for lane in lanes.forgotten() if self._left_alone.get(lane, 0.0) < moment]
+        return any(self._take(lane) for lane in free[:1])
+
+    def _share(self) -> None:
+        """Where two lanes have more than can be sent at once, and a worker has nothing to do, it
+        gets one of them; where there is nothing to send, say so."""
+        waiting = {
+            line.lane for line in self._lines.values()
+            if line.buffer and line.health.held_at is None
+        }
+        moment = time.monotonic()
+        if not waiting and not self._transport.in_flight and not queues.ask_for_lane():
+            self._next["share"] = moment + SHARE_AGAIN_SECONDS
+        asked, self._wakes.somebody_idle = self._wakes.somebody_idle, False
+        others = [
+            lane for lane in waiting - {self._called_for}
+            if self._left_alone.get(lane, 0.0) < moment
+        ]
+        # Redis is asked once it has said something: one that hangs would halt the sending.
+        if asked and len(waiting) > 1 and others and queues.is_lane_asked_for():
+            self._leaving = (min(others), moment + HAND_OVER_SECONDS)
+
+    def _is_leaving(self, line: Line) -> bool:
+        return self._leaving is not None and line.lane == self._leaving[0]
+
+    def _hand_over(self, lane: int, until: float) -> None:
+        """Let a lane go once nothing of it is in flight or unrecorded; one whose receivers take
+        too long for that stays."""
+        lines = [line for line in self._lines.values() if line.lane == lane]
+        for line in lines:
+            self._drop_buffer(line)
+            line.may_have_more = True
+        moment = time.monotonic()
+        under_way = any(line.known for line in lines)
+        if under_way and moment < until:
+            return
+        self._leaving = None
+        self._left_alone[lane] = moment + (KEEP_SECONDS if under_way else TAKE_BACK_SECONDS)
+        if not under_way and lane in self._tokens:
+            self._lines = {name: line for name, line in self._lines.items() if line.lane != lane}
+            self._wakes.leave(lane)
+            lanes.release({lane: self._tokens.pop(lane)})
+            with contextlib.suppress(RedisError):
+                queues.replace_drain(lane)

@@ -16,7 +16,7 @@ from portal.clock import now
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.health import Health
 from portal.delivery.recording import Due
-from portal.extensions import db, reading, table
+from portal.extensions import db, table
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
 
@@ -135,7 +135,7 @@ class Line:
 
     def fill(self, want: int, moment: int) -> int:
         """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
-        attempts before retries; their size in characters.
+        attempts before retries; their size in characters. For a running read transaction.
 
         A held webhook has one read, to probe it with.
         """
@@ -143,26 +143,25 @@ class Line:
             want = 1
         found: list[Due] = []
         self.may_have_more = False
-        with reading():
-            for is_retry in (False, True):
-                # From the start, rows that are known come again: they are due until recorded.
-                place = self._places.get(is_retry, (0, ""))
-                limit = want - len(found) + (0 if place[0] else len(self.known))
-                rows = db.session.execute(_DUE_IN_ORDER if self.ordered else _DUE, {
-                    "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
-                    "count": limit, "after": place[0], "after_id": place[1],
-                }).all()
-                for row in rows:
-                    if len(found) == want:
-                        break
-                    *fields, head, data, previous, due_at = row
-                    self._places[is_retry] = (due_at, row[0])
-                    if row[0] not in self.known:
-                        payload = None if head is None else Payload(head, data, previous)
-                        found.append(Due(*cast(_Fields, fields), payload))
-                if len(found) == want or len(rows) == limit:
-                    self.may_have_more = True
+        for is_retry in (False, True):
+            # From the start, rows that are known come again: they are due until recorded.
+            place = self._places.get(is_retry, (0, ""))
+            limit = want - len(found) + (0 if place[0] else len(self.known))
+            rows = db.session.execute(_DUE_IN_ORDER if self.ordered else _DUE, {
+                "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
+                "count": limit, "after": place[0], "after_id": place[1],
+            }).all()
+            for row in rows:
+                if len(found) == want:
                     break
+                *fields, head, data, previous, due_at = row
+                self._places[is_retry] = (due_at, row[0])
+                if row[0] not in self.known:
+                    payload = None if head is None else Payload(head, data, previous)
+                    found.append(Due(*cast(_Fields, fields), payload))
+            if len(found) == want or len(rows) == limit:
+                self.may_have_more = True
+                break
         self.buffer.extend(found)
         self.known.update(due.id for due in found)
         return sum(map(size, found))

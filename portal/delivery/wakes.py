@@ -27,12 +27,23 @@ class Wakes:
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
         self._again_at = 0.0
+        self.somebody_idle = False
+        """Whether another worker said that it has nothing to do; the drain sets it back."""
 
     def listen(self, lane: int) -> None:
         """Listen for a lane's calls too."""
         self._lanes.add(lane)
         self._again_at = 0.0
         self._connect([lane])
+
+    def leave(self, lane: int) -> None:
+        """Listen no more for a lane's calls."""
+        self._lanes.discard(lane)
+        if self._pubsub is not None:
+            try:
+                self._pubsub.unsubscribe(queues.wake_channel(lane))
+            except (RedisError, OSError):
+                self._drop()
 
     def called(self) -> bool:
         """Whether there was a call since the last question."""
@@ -46,7 +57,12 @@ class Wakes:
         try:
             assert self._pubsub is not None
             while (message := self._pubsub.get_message(timeout=0)) is not None:
-                called |= message["type"] == "message"
+                if message["type"] != "message":
+                    continue
+                if message["channel"] == queues.IDLE_CHANNEL.encode():
+                    self.somebody_idle |= message["data"] != queues.this_process().encode()
+                else:
+                    called = True
         except (RedisError, OSError):
             self._drop()
         return called
@@ -59,6 +75,7 @@ class Wakes:
         try:
             if self._pubsub is None:
                 self._pubsub = queues.client().pubsub()
+                self._pubsub.subscribe(queues.IDLE_CHANNEL)
             self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
             if self._fd is None:
                 connection: Any = self._pubsub.connection

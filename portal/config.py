@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from croniter import croniter
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _PASSWORD_IN_URL = re.compile(r"//.*@")
 
 
@@ -71,6 +72,14 @@ def _networks(text: str) -> tuple[Network, ...]:
         except ValueError as error:
             raise ValueError(f"give networks such as 10.1.0.0/16, not {part!r} ({error})") from None
     return tuple(networks)
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(text.lower().replace(",", " ").split())
+    for name in names:
+        if name != "*" and not _NAME.fullmatch(name):
+            raise ValueError(f"give names such as portal.internal, without a port, not {name!r}")
+    return names
 
 
 def _cron_line(text: str) -> str:
@@ -138,6 +147,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PROXIES", "0", _integer(0, 5), "Proxies in front of the portal whose X-Forwarded-For "
         "and X-Forwarded-Proto are believed; 1 behind one nginx or Caddy."
+    ),
+    Setting(
+        "HOSTS", "", _names, "Further names under which the portal is reached, such as "
+        "portal.internal, separated by commas; * for any. Those of PORTAL_PUBLIC_URL and of this "
+        "machine, localhost and IP addresses are known."
     ),
     Setting("DATA_DIR", "var", _text, "Directory for the database, the queue and the secret key."),
     Setting(
@@ -221,6 +235,7 @@ class Config:
     port: int
     public_url: str
     proxies: int
+    hosts: frozenset[str]
     data_dir: Path
     database_url: str
     redis_url: str

@@ -50,7 +50,7 @@ class Server:
     ) -> tuple[int, str, Any]:
         """Status, content type and content of the answer. With `chunk` the body comes in chunks
         of this size; `declared` lies about its length."""
-        head = {"Host": "portal", "Authorization": f"Bearer {self.key}", "Connection": "close"}
+        head = {"Host": "127.0.0.1", "Authorization": f"Bearer {self.key}", "Connection": "close"}
         head |= headers
         if chunk is None:
             head["Content-Length"] = str(len(body) if declared is None else declared)

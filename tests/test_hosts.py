@@ -1,0 +1,60 @@
+"""The names that the portal answers to."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from flask.testing import FlaskClient
+
+from portal.config import SettingError, load_config
+
+OURS = (
+    "localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "10.1.2.3",
+    "hooks.example.com", "Hooks.Example.com:443", "hooks.example.com.", "portal.internal:8000",
+    socket.gethostname(),
+)
+FOREIGN = (
+    "evil.example", "hooks.example.com.evil.example", "evil.hooks.example.com", "2130706433x",
+    "localhost.evil.example", "hooks.example.com@evil.example:80", "[::1", "a b",
+    "127.0.0.1.nip.io",
+)
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"PUBLIC_URL": "https://hooks.example.com", "HOSTS": "portal.internal"}
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_its_own_names_are_answered(client: FlaskClient, host: str):
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+@pytest.mark.parametrize("address", ["/sign-in", "/healthz", "/nowhere", "/api/v1/webhooks"])
+def test_another_name_is_refused_with_a_sentence(client: FlaskClient, host: str, address: str):
+    answer = client.get(address, headers={"Host": host})
+    assert answer.status_code == 421
+    assert "PORTAL_HOSTS" in answer.text
+    if address.startswith("/api/"):
+        assert answer.content_type == "application/problem+json"
+
+
+def test_a_form_for_another_name_does_nothing(client: FlaskClient):
+    answer = client.post("/sign-in", data={"email": "a@b.example"}, headers={"Host": FOREIGN[0]})
+    assert answer.status_code == 421
+
+
+def test_what_is_no_name_stops_the_start(tmp_path):
+    with pytest.raises(SettingError, match="PORTAL_HOSTS='https://x' cannot be used: give names"):
+        load_config({"PORTAL_DATA_DIR": str(tmp_path), "PORTAL_HOSTS": "https://x"})
+
+
+class TestAnyName:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"HOSTS": "*"}
+
+    def test_is_answered_where_that_is_set(self, client: FlaskClient):
+        assert client.get("/healthz", headers={"Host": "anything.example"}).status_code == 200

@@ -41,6 +41,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "invitations.show": PUBLIC,
     "invitations.accept": PUBLIC,
     "inspected.receive": PUBLIC,
+    "policy_reports.receive": PUBLIC,
     "auth.second_step": PUBLIC,
     "passwords.forgot": PUBLIC,
     "passwords.choose": PUBLIC,

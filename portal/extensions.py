@@ -65,7 +65,7 @@ limiter = Limiter(
 in Redis; in the process's memory while that is away."""
 LIMITED = (
     "auth", "second_factor", "passwords", "account", "shared", "invitations", "settings",
-    "inspected",
+    "inspected", "policy_reports",
 )
 
 

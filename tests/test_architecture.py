@@ -28,7 +28,7 @@ LEVELS = (
     ("wsgi", "worker"),
     ("portal", "portal.supervisor", "portal.cli"),
     ("portal.views", "portal.api"),
-    ("portal.access", "portal.jobs", "portal.rendering", "portal.vitals"),
+    ("portal.access", "portal.hosts", "portal.jobs", "portal.rendering", "portal.vitals"),
     ("portal.logs", "portal.webhooks"),
     ("portal.delivery",),
     ("portal.events",),

@@ -255,8 +255,8 @@ class TestAWebhookThatOnlyFails:
 def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver):
     make_webhook(merchant, receiver.url())
     send(merchant)
-    late = drain._Drain()
-    assert late.start(0)
+    late = drain._Drain(0)
+    assert late.take(0)
     receiver.delay = 0.2
     late._read(look=True)
     late._submit()

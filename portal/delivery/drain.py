@@ -26,6 +26,7 @@ from portal.delivery.lines import Line, size
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN
+from portal.delivery.sharing import Sharing
 from portal.delivery.transport import Answer, Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
@@ -46,13 +47,6 @@ RECORD_COUNT, RECORD_SECONDS = 500, 0.05
 """Results are written when there are this many, or when the oldest waited this long."""
 POLL_SECONDS = 0.5
 ADOPT_SECONDS = 0.2
-SHARE_SECONDS, SHARE_AGAIN_SECONDS = 1.0, 30.0
-"""How often a drain looks whether another worker has nothing to do, or says that it has nothing
-itself; the latter later where Redis does not answer."""
-HAND_OVER_SECONDS = 2.0
-"""How long a lane that is to be handed over may wait for its requests in flight."""
-TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 10.0
-"""How long a lane that was handed over is left to others, and one that could not be is kept."""
 LINGER_SECONDS = 8.0
 """How long an idle worker keeps its lanes, listening for more."""
 KEEP_ALIVE_SECONDS = 20.0
@@ -73,9 +67,9 @@ def drain(
     `should_stop` ends it early: what is in flight is finished and recorded, the rest is left to
     the next owner. `keep_alive` is called now and then.
     """
-    run = _Drain()
+    run = _Drain(lane)
     try:
-        if run.start(lane):
+        if run.take(lane):
             run.loop(should_stop, keep_alive)
         return run.attempts
     finally:
@@ -83,7 +77,7 @@ def drain(
 
 
 class _Drain:
-    def __init__(self) -> None:
+    def __init__(self, lane: int) -> None:
         self._config = current_app.config["PORTAL"]
         self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
@@ -100,21 +94,11 @@ class _Drain:
         self._recorder = Recorder(app, self._config)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
-        self._called_for = -1
-        """The lane that this drain was called for; it is never handed over."""
-        self._leaving: tuple[int, float] | None = None
-        """A lane that is to be handed over, and until when its last requests are waited for."""
-        self._left_alone: dict[int, float] = {}
-        """Lanes not to be taken, nor to be handed over, until a moment of this process's clock."""
+        self._sharing = Sharing(lane)
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self.attempts = 0
 
-    def start(self, lane: int) -> bool:
-        """Take the lane that the drain was called for; False when another owns it."""
-        self._called_for = lane
-        return self._take(lane)
-
-    def _take(self, lane: int) -> bool:
+    def take(self, lane: int) -> bool:
         """Lease a lane and listen for its wake-up calls; False when another owns it."""
         token = lanes.lease(lane, self._owner)
         if token is None:
@@ -136,10 +120,7 @@ class _Drain:
                     look = False
                     if self._every("adopt", ADOPT_SECONDS):
                         look = self._adopt()
-                    if self._leaving:
-                        self._hand_over(*self._leaving)
-                    elif self._every("share", SHARE_SECONDS):
-                        self._share()
+                    self._share()
                 except Unavailable as error:
                     _log.warning("What is due cannot be read now: %s", error)
                     time.sleep(0.2)
@@ -247,7 +228,7 @@ class _Drain:
         return [
             line for line in self._lines.values()
             if line.may_have_more and not line.buffer and line.room(moment)
-            and not self._is_leaving(line)
+            and line.lane != self._sharing.leaving
         ]
 
     def _fill(self, line: Line) -> None:
@@ -264,7 +245,7 @@ class _Drain:
         moment = now()
         waiting: dict[int, deque[Line]] = {}
         for line in self._lines.values():
-            if line.buffer and line.room(moment) and not self._is_leaving(line):
+            if line.buffer and line.room(moment) and line.lane != self._sharing.leaving:
                 waiting.setdefault(line.merchant_id, deque()).append(line)
         turns = deque(waiting.values())
         while turns and self._transport.in_flight < self._most:
@@ -382,46 +363,29 @@ class _Drain:
 
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
-        moment = time.monotonic()
-        free = [lane for lane in lanes.forgotten() if self._left_alone.get(lane, 0.0) < moment]
-        return any(self._take(lane) for lane in free[:1])
+        return any(self.take(lane) for lane in [
+            lane for lane in lanes.forgotten() if self._sharing.may_take(lane)
+        ][:1])
 
     def _share(self) -> None:
-        """Where two lanes have more than can be sent at once, and a worker has nothing to do, it
-        gets one of them; where there is nothing to send, say so."""
-        waiting = {
-            line.lane for line in self._lines.values()
-            if line.buffer and line.health.held_at is None
-        }
-        moment = time.monotonic()
-        if not waiting and not self._transport.in_flight and not queues.ask_for_lane():
-            self._next["share"] = moment + SHARE_AGAIN_SECONDS
-        asked, self._wakes.somebody_idle = self._wakes.somebody_idle, False
-        others = [
-            lane for lane in waiting - {self._called_for}
-            if self._left_alone.get(lane, 0.0) < moment
-        ]
-        # Redis is asked once it has said something: one that hangs would halt the sending.
-        if asked and len(waiting) > 1 and others and queues.is_lane_asked_for():
-            self._leaving = (min(others), moment + HAND_OVER_SECONDS)
-
-    def _is_leaving(self, line: Line) -> bool:
-        return self._leaving is not None and line.lane == self._leaving[0]
-
-    def _hand_over(self, lane: int, until: float) -> None:
-        """Let a lane go once nothing of it is in flight or unrecorded; one whose receivers take
-        too long for that stays."""
-        lines = [line for line in self._lines.values() if line.lane == lane]
+        """Hand a lane over where that is due (portal.delivery.sharing)."""
+        if self._sharing.is_time():
+            waiting = {
+                line.lane for line in self._lines.values()
+                if line.buffer and line.health.held_at is None
+            }
+            self._sharing.choose(
+                waiting, is_idle=not waiting and not self._transport.in_flight,
+                somebody_idle=self._wakes.take_somebody_idle(),
+            )
+        if self._sharing.leaving is None:
+            return
+        lines = [line for line in self._lines.values() if line.lane == self._sharing.leaving]
         for line in lines:
             self._drop_buffer(line)
             line.may_have_more = True
-        moment = time.monotonic()
-        under_way = any(line.known for line in lines)
-        if under_way and moment < until:
-            return
-        self._leaving = None
-        self._left_alone[lane] = moment + (KEEP_SECONDS if under_way else TAKE_BACK_SECONDS)
-        if not under_way and lane in self._tokens:
+        lane = self._sharing.ready(under_way=any(line.known for line in lines))
+        if lane is not None and lane in self._tokens:
             self._lines = {name: line for name, line in self._lines.items() if line.lane != lane}
             self._wakes.leave(lane)
             lanes.release({lane: self._tokens.pop(lane)})

@@ -27,8 +27,7 @@ class Wakes:
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
         self._again_at = 0.0
-        self.somebody_idle = False
-        """Whether another worker said that it has nothing to do; the drain sets it back."""
+        self._somebody_idle = False
 
     def listen(self, lane: int) -> None:
         """Listen for a lane's calls too."""
@@ -60,12 +59,17 @@ class Wakes:
                 if message["type"] != "message":
                     continue
                 if message["channel"] == queues.IDLE_CHANNEL.encode():
-                    self.somebody_idle |= message["data"] != queues.this_process().encode()
+                    self._somebody_idle |= message["data"] != queues.this_process().encode()
                 else:
                     called = True
         except (RedisError, OSError):
             self._drop()
         return called
+
+    def take_somebody_idle(self) -> bool:
+        """Whether another worker has said, since the last question, that it has nothing to do."""
+        said, self._somebody_idle = self._somebody_idle, False
+        return said
 
     def close(self) -> None:
         """Stop listening."""

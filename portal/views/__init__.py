@@ -13,6 +13,7 @@ BLUEPRINTS = (
     "health", "auth", "second_factor", "invitations", "account", "home", "webhooks", "events",
     "attempts", "records", "search", "exports", "saved", "shared", "deliveries", "recover",
     "catalogue", "settings", "staff", "inspector", "inspected", "tail", "passwords",
+    "policy_reports",
 )
 
 

@@ -17,6 +17,8 @@ CONTENT_SECURITY_POLICY = "; ".join((
     "base-uri 'none'",
     "form-action 'self'",
     "frame-ancestors 'none'",
+    # Not report-to, which browsers take from pages under TLS alone and then in place of this.
+    "report-uri /csp-reports",
 ))
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -43,7 +45,7 @@ class PageSessions(SecureCookieSessionInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
         if request.endpoint != "static" and request.blueprint not in (
-            "api", "health", "inspected"
+            "api", "health", "inspected", "policy_reports"
         ):
             super().save_session(app, session, response)
 

@@ -31,14 +31,14 @@ def owner(app: Flask, signed_in: SignIn) -> FlaskClient:
 
 def posts(app: Flask) -> list[str]:
     """The address of every change that a page can make, with something in each place. Programs,
-    which have no page, call the API and inspectors."""
+    which have no page, call the API and inspectors, and browsers send reports."""
     return [
         re.sub(r"<int[^>]*>", "1", rule.rule)
         .replace("<any(events, attempts):log>", "events").replace("<slug>", "alice")
         .replace("<", "").replace(">", "")
         for rule in app.url_map.iter_rules()
         if "POST" in (rule.methods or ())
-        and not rule.endpoint.startswith(("api.", "inspected."))
+        and not rule.endpoint.startswith(("api.", "inspected.", "policy_reports."))
         and rule.endpoint in ACCESS
     ]
 

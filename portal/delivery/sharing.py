@@ -1,0 +1,61 @@
+"""Which lane a drain hands over: where two have more than can be sent at once, and another worker
+has nothing to do, that one gets one of them."""
+
+from __future__ import annotations
+
+import time
+
+from portal import queues
+
+SHARE_SECONDS, SHARE_AGAIN_SECONDS = 1.0, 30.0
+"""How often a drain looks whether another worker has nothing to do, or says that it has nothing
+itself; the latter later where Redis does not answer."""
+HAND_OVER_SECONDS = 2.0
+"""How long a lane that is to be handed over may wait for its requests in flight."""
+TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 10.0
+"""How long a lane that was handed over is left to others, and one that could not be is kept."""
+
+
+class Sharing:
+    """What a drain that was called for a lane lets go of, and when. That lane itself it keeps."""
+
+    def __init__(self, called_for: int):
+        self._called_for = called_for
+        self.leaving: int | None = None
+        """The lane in which nothing new is started, since it is to be handed over."""
+        self._until = 0.0
+        self._left_alone: dict[int, float] = {}
+        self._next = 0.0
+
+    def may_take(self, lane: int) -> bool:
+        """Whether a lane is not one that was just handed over."""
+        return self._left_alone.get(lane, 0.0) < time.monotonic()
+
+    def choose(self, waiting: set[int], *, is_idle: bool, somebody_idle: bool) -> None:
+        """Choose a lane to leave among those that wait for their turn; where the drain itself
+        `is_idle`, say so. `somebody_idle` says whether another worker did."""
+        if is_idle and not queues.ask_for_lane():
+            self._next = time.monotonic() + SHARE_AGAIN_SECONDS
+        others = sorted(filter(self.may_take, waiting - {self._called_for}))
+        # Redis is asked once it has said something: one that hangs would halt the sending.
+        if somebody_idle and len(waiting) > 1 and others and queues.is_lane_asked_for():
+            self.leaving = others[0]
+            self._until = time.monotonic() + HAND_OVER_SECONDS
+
+    def is_time(self) -> bool:
+        """Whether to choose again."""
+        moment = time.monotonic()
+        if self.leaving is not None or moment < self._next:
+            return False
+        self._next = moment + SHARE_SECONDS
+        return True
+
+    def ready(self, *, under_way: bool) -> int | None:
+        """The lane to hand over now: the one that leaves, once nothing of it is under way. One
+        whose receivers take too long for that stays."""
+        lane, moment = self.leaving, time.monotonic()
+        if lane is None or (under_way and moment < self._until):
+            return None
+        self.leaving = None
+        self._left_alone[lane] = moment + (KEEP_SECONDS if under_way else TAKE_BACK_SECONDS)
+        return None if under_way else lane

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,21 @@ def test_every_document_that_is_linked_exists():
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_promise_about_security_names_a_test_that_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 30
+    for path, name in named:
+        assert re.search(rf"def {name}\(", (ROOT / path).read_text()), f"{path}::{name}"
+
+
+def test_the_parts_list_is_that_of_the_lock():
+    parts = json.loads((ROOT / "docs" / "sbom.json").read_text())["components"]
+    locked = re.findall(r"^([\w.-]+)==([\w.+-]+)", (ROOT / "requirements.txt").read_text(), re.M)
+    vendored = [
+        line.split()[1].split("/")[0].rsplit("-", 1)
+        for line in (ROOT / "static" / "vendor" / "SHA256SUMS").read_text().splitlines()
+    ]
+    listed = [(part["name"], part["version"]) for part in parts]
+    assert sorted(listed) == sorted([*locked, *map(tuple, vendored)]), "run bin/audit"

@@ -44,11 +44,16 @@ class Store:
 class LivePortal:
     """A running portal on loopback, with a database of its own."""
 
-    def __init__(self, url: str, app: Flask, first_lines: str) -> None:
+    def __init__(self, url: str, app: Flask, directory: Path) -> None:
         self.url = url
+        self.data = directory / "data"
+        self.log = directory / "log"
+        """What all its processes say."""
         self.app = app
         self._stores = 0
-        found = dict(re.findall(r"^  (sign-in|password|API key) +(\S+)", first_lines, re.M))
+        found = dict(re.findall(
+            r"^  (sign-in|password|API key) +(\S+)", self.log.read_text(), re.M
+        ))
         self.operator = (found["sign-in"], found["password"])
         self.key = found["API key"]
 
@@ -151,7 +156,7 @@ def running(port: int = 0, **settings: str) -> Iterator[LivePortal]:
         if process.poll() is not None:
             raise RuntimeError(f"The portal did not start:\n{log.read_text()}")
         app = create_app(load_config(environment))
-        yield LivePortal(f"http://127.0.0.1:{port}", app, log.read_text())
+        yield LivePortal(f"http://127.0.0.1:{port}", app, directory)
         with app.app_context():
             db.engine.dispose()
     finally:

@@ -1,0 +1,234 @@
+"""Secrets turn up nowhere: each kind has a canary, the running product does all that it does with
+them, and then everything that it wrote or answered is looked through."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
+
+import pytest
+import requests
+import sqlalchemy as sa
+from redis import Redis
+
+from portal import vault
+from portal.clock import SECOND, now
+from portal.config import embedded_redis_socket
+from portal.extensions import Base, db
+from portal.people import accounts, second_factor
+from tests.browser import demo
+from tests.browser.live import PASSWORD, LivePortal, Store, running, wait_for
+from tests.ports import free_port
+from tests.receiver import Receiver
+
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("canaries")]
+
+SECRET_KEY = "canary-secret-key-0123456789-abcdefghijklm"
+SMTP_PASSWORD = "canary-smtp-password"
+SIGNING = "whsec_" + base64.b64encode(b"canary-signing-secret-canary-sign").decode()
+HEADER, PARAMETER = "canary-header-value-5f1c", "canary-parameter-value-77aa"
+COLUMNS = {
+    "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
+    "webhook.secret_token", "webhook.old_secret_token",
+}
+"""Columns that hold secrets, each filled below."""
+READS_ITS_OWN = ("shared.show", "invitations.show", "passwords.choose")
+"""Pages that are reached by a token, and may hold that one."""
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[LivePortal]:
+    with running(
+        RETRY_SCHEDULE="0 1", SWEEP_SECONDS="1", LOG_LEVEL="DEBUG", SECRET_KEY=SECRET_KEY,
+        SMTP_URL=f"smtp://hooks:{SMTP_PASSWORD}@127.0.0.1:{free_port()}",
+        MAIL_FROM="portal@shop.example",
+    ) as live:
+        yield live
+
+
+def test_every_column_of_secrets_has_a_canary():
+    found = {
+        f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables
+        for column in table.columns if isinstance(column.type, vault.Token)
+    }
+    assert found == COLUMNS
+
+
+def test_no_secret_turns_up_anywhere(live: LivePortal):
+    receiver = Receiver()
+    store = live.store("Canary Shop")
+    parts = demo.fill(live, store, receiver)
+    canaries = plant(live, store, receiver)
+    canaries |= {
+        "share": parts["shared.token"], "invitation": parts["invitations.token"],
+        "reset": parts["passwords.token"],
+    }
+    people = {
+        "owner": signed_in(live, store.email, PASSWORD, canaries["totp secret"]),
+        "operator": signed_in(live, *live.operator),
+    }
+    for who, person in people.items():
+        canaries |= {f"cookie {name} of {who}": value for name, value in person.cookies.items()}
+    places = dict(answers(live, store, parts, people))
+    break_something(live, store, people["owner"])
+    places |= {"log": live.log.read_text(errors="replace").partition("Ctrl-C stops")[2]}
+    places |= dict(stored(live))
+    receiver.close()
+    found = {
+        (place, name)
+        for place, text in places.items() for name, canary in canaries.items()
+        for spelling in spellings(canary) if spelling in text and name not in place
+    }
+    assert not found
+    assert len(places) > 60
+    assert any("Traceback" in text for place, text in places.items() if place == "log")
+    assert any("canary-shop" in text or "Canary Shop" in text for text in places.values())
+
+
+def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
+    """Use each kind of secret as people and stores do; what must turn up nowhere."""
+    once = requests.post(
+        f"{live.url}/api/v1/webhooks", timeout=20,
+        headers={"Authorization": f"Bearer {store.key}", "Idempotency-Key": "canary-once"},
+        json={
+            "description": "Canaries", "url": receiver.url("/canary"), "events": ["order.*"],
+            "secret": SIGNING, "headers": {"X-Auth": {"value": HEADER, "secret": True}},
+            "query_params": {"token": {"value": PARAMETER, "secret": True}},
+        },
+    )
+    assert once.status_code == 201, once.text
+    webhook_id = once.json()["id"]
+    receiver.broken["/canary"] = (500, {}, b"no")
+    live.send_order(store, "77")
+    wait_for(lambda: any("/canary" in request.path for request in receiver.ledger))
+    assert HEADER in str([request.headers for request in receiver.ledger])
+    rotated = live.api("POST", f"webhooks/{webhook_id}/rotate-secret", store.key, {})["secret"]
+    live.api("POST", f"webhooks/{webhook_id}/test", store.key, {"type": "order.created"})
+    # What is wrong with a secret is said without it.
+    for wrong in ({"secret": SIGNING + "!"}, {"headers": {"Bad Name": HEADER}}):
+        answer = requests.patch(
+            f"{live.url}/api/v1/webhooks/{webhook_id}", json=wrong, timeout=20,
+            headers={"Authorization": f"Bearer {store.key}"},
+        )
+        assert answer.status_code == 422
+        assert SIGNING not in answer.text
+        assert HEADER not in answer.text
+    # A mail with a link that nobody takes.
+    page = requests.Session()
+    page.post(f"{live.url}/forgot-password", timeout=20, data={
+        "email": store.email, "csrf_token": token_of(page.get(f"{live.url}/forgot-password").text),
+    })
+    secret = second_factor.new_secret()
+    with live.app.app_context():
+        user = accounts.find_user(store.email)
+        assert user is not None
+        codes = second_factor.turn_on(user, secret, code(secret, -1), PASSWORD)
+        db.session.remove()
+    return {
+        "signing secret": SIGNING, "rotated secret": rotated, "header": HEADER,
+        "parameter": PARAMETER, "API key": store.key, "password": PASSWORD,
+        "secret key": SECRET_KEY, "SMTP password": SMTP_PASSWORD, "totp secret": secret,
+        **{f"recovery code {number}": text for number, text in enumerate(codes)},
+    }
+
+
+def answers(
+    live: LivePortal, store: Store, parts: dict[str, str], people: dict[str, requests.Session]
+) -> Iterator[tuple[str, str]]:
+    """Every page, export and answer of the API; one that is reached by a token is named by it."""
+    stranger = requests.Session()
+    own = dict(zip(READS_ITS_OWN, ("share", "invitation", "reset"), strict=True))
+    for endpoint, address in demo.pages(live.app, parts).items():
+        person = people["operator" if endpoint.startswith("staff.") else "owner"]
+        if endpoint in READS_ITS_OWN:
+            person = stranger
+        answer = person.get(live.url + address, timeout=20)
+        assert answer.status_code == 200, (endpoint, answer.status_code)
+        yield f"{endpoint} {own.get(endpoint, '')}", answer.text
+    for kind in ("events", "attempts"):
+        for ending in ("csv", "jsonl"):
+            address = f"{live.url}/m/{store.slug}/export/{kind}.{ending}"
+            answer = people["owner"].get(address, timeout=20)
+            yield f"export {kind}.{ending}", answer.text
+            assert answer.status_code == 200, answer.url
+    key = {"Authorization": f"Bearer {store.key}"}
+    lists = ("webhooks", "events", "attempts", "deliveries", "event-types")
+    for path in lists:
+        answer = requests.get(f"{live.url}/api/v1/{path}", headers=key, timeout=20)
+        yield f"API {path}", answer.text
+        for row in answer.json()["data"][:40]:
+            name = row.get("request_id") or row.get("id")
+            if path in ("webhooks", "events", "attempts"):
+                one = requests.get(f"{live.url}/api/v1/{path}/{name}", headers=key, timeout=20)
+                yield f"API {path} {name}", one.text
+    for path in ("/metrics", "/readyz", "/api/v1/openapi.json", "/staff/audit?action="):
+        yield path, people["operator"].get(live.url + path, timeout=20).text
+
+
+def break_something(live: LivePortal, store: Store, owner: requests.Session) -> None:
+    """Let pages and the API fail with a traceback, by a table that is away."""
+    with live.app.app_context():
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("ALTER TABLE saved_filter RENAME TO away"))
+        failed = owner.get(f"{live.url}/m/{store.slug}/events", timeout=20)
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("ALTER TABLE away RENAME TO saved_filter"))
+    assert failed.status_code == 500
+
+
+def stored(live: LivePortal) -> Iterator[tuple[str, str]]:
+    """Every file of the data directory, the database's among them, and all that Redis holds."""
+    with live.app.app_context(), db.engine.connect() as connection:
+        dump = "\n".join(connection.connection.driver_connection.iterdump())  # type: ignore[union-attr]
+    yield "database", dump
+    for path in live.data.rglob("*"):
+        if path.is_file():
+            yield f"file {path.name}", path.read_bytes().decode("latin-1")
+    redis = Redis(unix_socket_path=str(embedded_redis_socket(live.data)))
+    held = []
+    for key in redis.scan_iter(count=1_000):
+        read = {
+            b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers,
+            b"list": lambda key: redis.lrange(key, 0, -1),
+            b"zset": lambda key: redis.zrange(key, 0, -1),
+        }[redis.type(key)]
+        held.append(f"{key!r} {read(key)!r}")
+    assert held
+    yield "Redis", "\n".join(held)
+
+
+def spellings(canary: str) -> set[str]:
+    raw = canary.encode()
+    coded = (base64.b64encode(raw), base64.urlsafe_b64encode(raw))
+    return {
+        canary, quote(canary, safe=""), quote_plus(canary), raw.hex(),
+        *(text.decode().rstrip("=") for text in coded),
+    }
+
+
+def signed_in(
+    live: LivePortal, email: str, password: str, totp: str | None = None
+) -> requests.Session:
+    session = requests.Session()
+    page = session.get(f"{live.url}/sign-in", timeout=20)
+    answer = session.post(f"{live.url}/sign-in", timeout=20, data={
+        "email": email, "password": password, "csrf_token": token_of(page.text),
+    })
+    if totp:
+        answer = session.post(f"{live.url}/sign-in/code", timeout=20, data={
+            "code": code(totp), "csrf_token": token_of(answer.text),
+        })
+    assert session.get(f"{live.url}/account", timeout=20).url.endswith("/account"), answer.text
+    return session
+
+
+def token_of(page: str) -> str:
+    match = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page)
+    assert match, page[:500]
+    return match[1]
+
+
+def code(secret: str, later: int = 0) -> str:
+    return second_factor.code_at(base64.b32decode(secret), now() // (30 * SECOND) + later)

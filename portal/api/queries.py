@@ -22,6 +22,7 @@ MEANINGS = {
     "event_id": "Event ID.",
     "schema": "ok or flagged: whether data breaks its type's schema.",
     "test": "yes or no: whether it is a test event.",
+    "text": "What the record data holds, in whatever case; looked for while that is kept.",
     "webhook_id": "Webhook ID.",
     "state": f"One of {', '.join(STATES)}.",
     "status": "Response status such as 200, a class such as 5xx, or none where no answer came.",

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from flask import current_app
 
-from portal.clock import MILLISECOND, MINUTE
+from portal.clock import DAY, MILLISECOND, MINUTE, now
+from portal.config import Config
 from portal.delivery.selection import status_is
 from portal.logs import filters
 from portal.logs.keyset import Wanted
-from portal.models import Attempt, Event, Merchant
+from portal.models import Attempt, Event, EventPayload, Merchant
+from portal.strict_json import dump
+
+TEXT_COST = 5
+"""To look for a text in a record takes as long as to look at so many rows of the log."""
 
 _EQUAL: dict[str, Any] = {
     "object_type": Event.object_type,
@@ -68,6 +74,12 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wa
         rest.append(flagged if values["schema"] == "flagged" else ~flagged)
     if "test" in values:
         rest.append(Event.is_test if values["test"] == "yes" else ~Event.is_test)
+    if "text" in values:
+        config: Config = current_app.config["PORTAL"]
+        # Nobody keeps record data for longer: what is older need not be looked through.
+        query = query.where(Event.received_at >= now() - config.payload_days * DAY)
+        rest.append(_record_holds(values["text"]))
+        return Wanted(query.where(*rest), base=query, cost=TEXT_COST)
     return Wanted(query.where(*rest), base=query if rest else None)
 
 
@@ -118,6 +130,25 @@ def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa
     if "before" in values:
         query = query.where(moment < values["before"])
     return query
+
+
+def _record_holds(text: str) -> sa.ColumnElement[bool]:
+    """Whether an event's record data holds a text, whatever the case, plain or as in JSON."""
+    spellings = dict.fromkeys((text, dump(text)[1:-1]))
+    found = (
+        sa.select(EventPayload.event_id)
+        .where(
+            EventPayload.merchant_id == Event.merchant_id, EventPayload.event_id == Event.id,
+            sa.or_(*(
+                column.icontains(spelling, autoescape=True)
+                for column in (EventPayload.data, EventPayload.previous) for spelling in spellings
+            )),
+        )
+        # Not EXISTS, of which a planner may make a join over all that is kept.
+        .limit(1)
+        .correlate(Event)
+    )
+    return found.scalar_subquery().is_not(None)
 
 
 def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:

@@ -18,7 +18,7 @@ from portal.models.webhook import METHODS
 
 EVENTS = (
     "type", "object_type", "object_id", "source_user_type", "source_user_id", "correlation_id",
-    "event_id", "schema", "test", "since", "until",
+    "event_id", "schema", "test", "text", "since", "until",
 )
 ATTEMPTS = (
     "webhook_id", "event_id", "status", "outcome", "error", "method", "request_id", "trigger",
@@ -36,6 +36,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
 _STATUS = re.compile(r"[1-9][0-9]{2}|[1-5]xx|none")
 _ERROR = re.compile(r"[a-z0-9_]{1,40}")
+_TEXT = re.compile(r".{3,}")
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 _AGO = re.compile(r"([1-9][0-9]{0,3}) ?(m|h|d)")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
@@ -167,4 +168,5 @@ PATTERNS = {
     "type": (_TYPE, "Give an event type such as order.created, or a group such as order.*."),
     "status": (_STATUS, "Give a status such as 200, a class such as 5xx, or none."),
     "error": (_ERROR, "Give an error code such as connect_timeout."),
+    "text": (_TEXT, "Give at least 3 characters of what the record holds."),
 }

@@ -51,15 +51,17 @@ class Walk(Generic[Row]):
 @dataclass(frozen=True)
 class Wanted(Generic[Row]):
     """Rows that are wanted. `base`, where there is one, selects them and others by an index, among
-    which they must be looked for; None says that an index finds just them."""
+    which they must be looked for; None says that an index finds just them. `cost` says how many
+    usual rows one of them counts for in LOOKED_THROUGH."""
 
     query: sa.Select[Row]
     base: sa.Select[Any] | None = None
+    cost: int = 1
 
     def narrowed(self, condition: sa.ColumnElement[bool]) -> Wanted[Row]:
         """Of these rows those that an index finds by `condition` too."""
         base = None if self.base is None else self.base.where(condition)
-        return Wanted(self.query.where(condition), base)
+        return Wanted(self.query.where(condition), base, self.cost)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def page(
         # An index alone is walked for this; the rows themselves are what takes its time.
         edge = db.session.execute(
             onward(wanted.base).with_only_columns(*walk.columns).order_by(*order)
-            .offset(LOOKED_THROUGH).limit(1)
+            .offset(LOOKED_THROUGH // wanted.cost).limit(1)
         ).first()
     if edge is not None:
         query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))

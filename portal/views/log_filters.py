@@ -26,7 +26,7 @@ LABELS = {
     "since": "From", "until": "To", "object_id": "Object ID", "webhook_id": "Webhook ID",
     "event_id": "Event ID", "request_id": "Request ID", "correlation_id": "Correlation ID",
     "source_user_type": "Source application", "source_user_id": "Source user",
-    "test": "Tests", "zone": "Zone",
+    "test": "Tests", "text": "Record holds", "zone": "Zone",
 }
 """How filters are called where that is more than their name in capitals."""
 

@@ -9,7 +9,8 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from portal import rendering
-from portal.logs import search
+from portal.errors import Invalid
+from portal.logs import filters, search
 from portal.logs.search import Action, Found, Record
 from portal.models import Attempt, Event, Merchant, Webhook
 
@@ -25,7 +26,25 @@ def index() -> ResponseReturnValue:
     found = search.find(request.args.get("q", ""), own)
     if len(found.all) == 1 and "all" not in request.args:
         return redirect(address(found, found.all[0]), 303)
-    return rendering.render("search/index.html", found=found, address=address)
+    return rendering.render(
+        "search/index.html", found=found, address=address, in_records=_in_records(found.text)
+    )
+
+
+def _in_records(text: str) -> list[tuple[str, str]]:
+    """Where else to look: the logs of events, by what their records hold; name and address."""
+    try:
+        given = filters.clean(("text",), {"text": text})
+    except Invalid:
+        return []
+    if not given:
+        return []
+    if current_user.staff_role:
+        return [("all merchants", url_for("staff.events", **given))]
+    return [
+        (membership.merchant.name, url_for("events.index", slug=membership.merchant.slug, **given))
+        for membership in current_user.memberships
+    ]
 
 
 def address(found: Found, row: Any) -> str:

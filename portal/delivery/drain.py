@@ -92,6 +92,7 @@ class _Drain:
         self._buffered_bytes = 0
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = Recorder(app, self._config)
+        self._transport.watch(self._recorder.bell)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
         self._sharing = Sharing(lane)
@@ -127,7 +128,7 @@ class _Drain:
                 self._submit()
             for tag, answer in self._transport.run(self._pause()):
                 self._take_answer(*tag, answer)
-            self._take_written(0.0 if self._transport.in_flight else RECORD_SECONDS)
+            self._take_written()
             if self._ready_to_record():
                 self._record()
             if not self._recorder.is_busy and self._every("heartbeat", lanes.HEARTBEAT / 1e6):
@@ -168,11 +169,11 @@ class _Drain:
         return True
 
     def _pause(self) -> float:
-        if self._done and not self._transport.in_flight:
-            return 0.0
-        if self._done:
-            return max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
         wait = ADOPT_SECONDS
+        if self._done and not self._recorder.is_busy:
+            wait = max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
+            if not self._transport.in_flight:
+                return 0.0
         for line in self._lines.values():
             if line.buffer and line.rate:
                 wait = min(wait, max(0.0, line.next_start - time.monotonic()))

@@ -6,7 +6,9 @@ batch is under way at a time, so results are written in the order in which they 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
 import threading
 import time
@@ -66,8 +68,16 @@ class Recorder:
         self._out: queue.SimpleQueue[Written] = queue.SimpleQueue()
         self._under_way = 0
         self._closing = False
+        self._bell: int | None = os.eventfd(0, os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
+
+    @property
+    def bell(self) -> int:
+        """An fd that can be read when something was written: the loop that sends waits for it
+        among its sockets, and so misses nothing else meanwhile."""
+        assert self._bell is not None
+        return self._bell
 
     @property
     def is_busy(self) -> bool:
@@ -85,6 +95,9 @@ class Recorder:
         Raises RuntimeError when the thread ended by a defect: the drain must end too, or it would
         send on and record nothing.
         """
+        if self._bell is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
         found: list[Written] = []
         while self._under_way:
             try:
@@ -104,11 +117,14 @@ class Recorder:
         self._closing = True
         self._in.put(None)
         self._thread.join()
+        os.close(self.bell)
+        self._bell = None
 
     def _work(self) -> None:
         with self._app.app_context():
             while (batch := self._in.get()) is not None:
                 self._out.put(self._write(batch))
+                os.eventfd_write(self.bell, 1)
             db.session.remove()
 
     def _write(self, batch: Batch) -> Written:

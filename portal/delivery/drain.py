@@ -22,7 +22,7 @@ from portal import queues
 from portal.clock import now
 from portal.delivery import health, lanes, recording
 from portal.delivery.compose import ComposeError, Outgoing
-from portal.delivery.lines import Line, size
+from portal.delivery.lines import BOTH, Line, size
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN
@@ -200,26 +200,27 @@ class _Drain:
     def _look(self) -> None:
         """Find the webhooks that have something due, and take over changes of their settings."""
         moment = now()
+        due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
         rows = db.session.execute(
-            sa.select(Webhook.id, Webhook.updated_at).where(
+            sa.select(Webhook.id, Webhook.updated_at, *due).where(
                 Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
-                Webhook.deleted_at.is_(None), lanes.has_due(moment),
+                Webhook.deleted_at.is_(None), sa.or_(*due),
             )
         ).all()
-        wanted = {row.id: row.updated_at for row in rows}
+        wanted = {row.id for row in rows}
         for webhook_id, line in list(self._lines.items()):
             if webhook_id not in wanted:
                 # Disabled, deleted, or nothing due: what was read ahead is not sent.
                 self._drop_buffer(line)
                 if not line.known:
                     del self._lines[webhook_id]
-        for webhook_id, updated_at in wanted.items():
+        for webhook_id, updated_at, *kinds in rows:
             line = self._lines.setdefault(webhook_id, Line())
             expired = line.secrets_until is not None and line.secrets_until <= moment
             if line.updated_at != updated_at or expired:
                 self._drop_buffer(line)
                 line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
-            line.start_over()
+            line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
 
     def _drop_buffer(self, line: Line) -> None:
         self._buffered_bytes -= line.drop_buffer()

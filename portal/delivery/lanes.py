@@ -105,28 +105,26 @@ def release(tokens: dict[int, int]) -> None:
             )
 
 
-def has_due(moment: int) -> sa.ColumnElement[bool]:
-    """Whether a webhook of the query around it is owed something that is due at `moment`
-    (Unix µs): two looks into the index for each webhook, whatever the planner knows of the table.
+def has_due(moment: int, *, is_retry: bool) -> sa.ColumnElement[bool]:
+    """Whether a webhook of the query around it is owed a first attempt, or a retry, that is due at
+    `moment` (Unix µs): one look into the index for each webhook, whatever the planner knows of the
+    table.
 
     Not EXISTS, of which it may make a join that goes through all that is owed to anybody once for
     each webhook; and in order, without which it may go through the table until it finds a row.
     """
-    def first(is_retry: bool) -> sa.ColumnElement[bool]:
-        found = (
-            sa.select(_delivery.c.id)
-            .where(
-                _delivery.c.webhook_id == Webhook.id,
-                _delivery.c.state == PENDING_LITERAL,
-                _delivery.c.is_retry == is_retry,
-                _delivery.c.next_attempt_at <= moment,
-            )
-            .order_by(_delivery.c.next_attempt_at)
-            .limit(1)
+    first = (
+        sa.select(_delivery.c.id)
+        .where(
+            _delivery.c.webhook_id == Webhook.id,
+            _delivery.c.state == PENDING_LITERAL,
+            _delivery.c.is_retry == is_retry,
+            _delivery.c.next_attempt_at <= moment,
         )
-        return found.correlate(Webhook).scalar_subquery().is_not(None)
-
-    return sa.or_(first(False), first(True))
+        .order_by(_delivery.c.next_attempt_at)
+        .limit(1)
+    )
+    return first.correlate(Webhook).scalar_subquery().is_not(None)
 
 
 def forgotten() -> list[int]:
@@ -140,7 +138,7 @@ def forgotten() -> list[int]:
             Webhook.enabled,
             Webhook.deleted_at.is_(None),
             sa.or_(Webhook.held_at.is_(None), Webhook.next_probe_at <= moment),
-            has_due(moment),
+            sa.or_(has_due(moment, is_retry=False), has_due(moment, is_retry=True)),
         )
     )
     with reading() as session:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import cast
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ from portal.extensions import db, table
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
 
+BOTH = (False, True)
+"""Values of `is_retry`: first attempts before retries."""
 _Fields = tuple[str, int, str, str, int, int, str]
 _delivery = table(Delivery)
 _payload = table(EventPayload)
@@ -45,6 +48,7 @@ class Line:
         self.buffer: deque[Due] = deque()
         self.known: set[str] = set()
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self._kinds: Sequence[bool] = BOTH
         self._places: dict[bool, tuple[int, str]] = {}
         """How far first attempts and retries were read."""
         self.in_flight = 0
@@ -118,8 +122,10 @@ class Line:
             self.cap = 1.0
         self.health = health
 
-    def start_over(self) -> None:
-        """Read from the start again: what was committed late stands before what was read."""
+    def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
+        """Read from the start again: what was committed late stands before what was read. `kinds`
+        says whether there are first attempts (False) and retries (True) to read."""
+        self._kinds = kinds
         self.may_have_more = True
         self._places.clear()
 
@@ -143,7 +149,7 @@ class Line:
             want = 1
         found: list[Due] = []
         self.may_have_more = False
-        for is_retry in (False, True):
+        for is_retry in self._kinds:
             # From the start, rows that are known come again: they are due until recorded.
             place = self._places.get(is_retry, (0, ""))
             limit = want - len(found) + (0 if place[0] else len(self.known))

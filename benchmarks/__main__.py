@@ -27,14 +27,14 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
         "4": partial(product.batch_ingest, events=size, repeats=repeats),
         "5": partial(product.latency, seconds=2 if quick else 8),
         "6": partial(engine.hanging, events=size, repeats=repeats),
-        "7": partial(engine.slow_receivers, events=size, repeats=2 if quick else 3),
+        "7": partial(engine.slow_receivers, events=size, repeats=2 if quick else repeats),
         "9": partial(engine.fan_out, events=size * 2, repeats=repeats),
         "11": engine.memory,
         "12": partial(product.backlog, deliveries=10_000 if quick else 200_000),
         "13": partial(product.flood, events=5_000 if quick else 100_000),
     }
     if kind == "postgresql":
-        rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else 3)
+        rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)
         rows["12"] = partial(product.backlog, deliveries=10_000 if quick else 50_000)
     return rows
 

@@ -31,7 +31,9 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
         "9": partial(engine.fan_out, events=size * 2, repeats=repeats),
         "11": engine.memory,
         "12": partial(product.backlog, deliveries=10_000 if quick else 200_000),
-        "13": partial(product.flood, events=5_000 if quick else 100_000),
+        "13": partial(
+            product.flood, events=5_000 if quick else 100_000, calm_events=75 if quick else 300
+        ),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)

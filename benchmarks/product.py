@@ -302,8 +302,9 @@ PER_SECOND = 25.0
 """Events of all the small merchants together."""
 
 
-def flood(stand: Stand, events: int) -> Row:
-    """Row 13: fifty merchants with a few events each, while one more floods; and without that."""
+def flood(stand: Stand, events: int, calm_events: int) -> Row:
+    """Row 13: fifty merchants with a few events each, while one more floods; and `calm_events` of
+    theirs without that."""
     stand.clear()
     stand.webhooks(1)
     keys = []
@@ -354,7 +355,7 @@ def flood(stand: Stand, events: int) -> Row:
             stand.process("worker.py", "--part", "maintenance"), \
             stand.process("worker.py", "--part", "cron"):
         send(lambda sent: sent < SMALL)
-        calm = send(lambda sent: sent < 6 * SMALL)
+        calm = send(lambda sent: sent < calm_events)
         with ThreadPoolExecutor(1) as beside:
             started = time.monotonic()
             flooding = beside.submit(_post, stand, url, batches, at_once=2)

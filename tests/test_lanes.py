@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,7 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
 ):
     monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
     monkeypatch.setattr(sharing, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(sharing, "BUSY", 0.0)
     for lane in (0, 1):
         make_webhook(merchant, receiver.url()).lane = lane
     db.session.commit()
@@ -122,6 +124,17 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
     ids = collections.Counter(request.headers["webhook-id"] for request in receiver.ledger)
     assert len(ids) == 400
     assert set(ids.values()) == {2}, "one request for each webhook, none again"
+
+
+def test_lanes_that_wait_for_their_receivers_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queues, "is_lane_asked_for", lambda: True)
+    clock = [0.0]
+    monkeypatch.setattr(sharing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    run = sharing.Sharing(0)
+    for waited, leaves in ((0.9, None), (1.2, 1)):
+        clock[0] += 1.0
+        run.choose({0, 1}, is_idle=False, somebody_idle=True, waited_seconds=waited)
+        assert run.leaving == leaves
 
 
 @on_both_databases

@@ -379,6 +379,7 @@ class _Drain:
             self._sharing.choose(
                 waiting, is_idle=not waiting and not self._transport.in_flight,
                 somebody_idle=self._wakes.take_somebody_idle(),
+                waited_seconds=self._transport.waited_seconds,
             )
         if self._sharing.leaving is None:
             return

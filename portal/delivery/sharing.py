@@ -10,9 +10,12 @@ from portal import queues
 SHARE_SECONDS, SHARE_AGAIN_SECONDS = 1.0, 30.0
 """How often a drain looks whether another worker has nothing to do, or says that it has nothing
 itself; the latter later where Redis does not answer."""
+BUSY = 0.7
+"""The part of its time that a drain works and does not wait for receivers, from which on another
+worker would be of use."""
 HAND_OVER_SECONDS = 2.0
 """How long a lane that is to be handed over may wait for its requests in flight."""
-TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 10.0
+TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 60.0
 """How long a lane that was handed over is left to others, and one that could not be is kept."""
 
 
@@ -26,14 +29,22 @@ class Sharing:
         self._until = 0.0
         self._left_alone: dict[int, float] = {}
         self._next = 0.0
+        self._looked_at, self._waited_then = time.monotonic(), 0.0
 
     def may_take(self, lane: int) -> bool:
         """Whether a lane is not one that was just handed over."""
         return self._left_alone.get(lane, 0.0) < time.monotonic()
 
-    def choose(self, waiting: set[int], *, is_idle: bool, somebody_idle: bool) -> None:
+    def choose(
+        self, waiting: set[int], *, is_idle: bool, somebody_idle: bool, waited_seconds: float
+    ) -> None:
         """Choose a lane to leave among those that wait for their turn; where the drain itself
-        `is_idle`, say so. `somebody_idle` says whether another worker did."""
+        `is_idle`, say so. `somebody_idle` says whether another worker did, `waited_seconds` how
+        long the drain had nothing to do since it began."""
+        moment = time.monotonic()
+        elapsed, waited = moment - self._looked_at, waited_seconds - self._waited_then
+        self._looked_at, self._waited_then = moment, waited_seconds
+        somebody_idle = somebody_idle and waited <= (1 - BUSY) * elapsed
         if is_idle and not queues.ask_for_lane():
             self._next = time.monotonic() + SHARE_AGAIN_SECONDS
         others = sorted(filter(self.may_take, waiting - {self._called_for}))

@@ -79,6 +79,8 @@ class Transport(Generic[Tag]):
         self._wake_at: float | None = None
         self.woken = False
         """Whether a watched fd could be read in the last `run`."""
+        self.waited_seconds = 0.0
+        """How long `run` had nothing to do, over all calls."""
         self._watched: set[int] = set()
         self._wanted: set[int] = set()
         """Sockets that libcurl waits for now. Between two requests a connection stays registered
@@ -114,10 +116,13 @@ class Transport(Generic[Tag]):
         """Work for up to `seconds`, or until an answer has come or a watched fd can be read."""
         wait = seconds
         self.woken = False
+        started = time.monotonic()
         if self._wake_at is not None:
-            wait = min(seconds, max(0.0, self._wake_at - time.monotonic()))
+            wait = min(seconds, max(0.0, self._wake_at - started))
         # epoll rounds down to milliseconds and would spin through the last one.
-        for fd, events in self._epoll.poll(wait if wait == 0 else wait + 0.0005):
+        ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005)
+        self.waited_seconds += time.monotonic() - started
+        for fd, events in ready:
             if fd in self._watched:
                 self.woken = True
                 continue

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +14,7 @@ import pytest
 
 from tests.conftest import on_both_databases
 from tests.faults.world import ROOT, Sender, World, p99
+from tests.nameserver import NXDOMAIN, SERVFAIL, WORKS, NameServer
 
 pytestmark = [pytest.mark.faults, on_both_databases]
 
@@ -131,47 +129,6 @@ def test_the_clean_up_killed_in_the_middle_of_full_ingest(world: Make):
     portal.judge(calm.accepted | sender.accepted | waiting)
 
 
-NXDOMAIN, SERVFAIL, WORKS, HANGS = b"\x81\x83", b"\x81\x82", b"\x81\x80", b""
-
-
-class NameServer:
-    """Answers every question about a name as told, with 127.0.0.1 when it works. Port 53 is what a
-    resolver asks, so each test process has an address of its own."""
-
-    ADDRESS = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
-
-    def __init__(self) -> None:
-        self.says = HANGS
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((self.ADDRESS, 53))
-        self._socket.settimeout(0.1)
-        self._closing = False
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while not self._closing:
-            with contextlib.suppress(TimeoutError):
-                question, sender = self._socket.recvfrom(512)
-                if self.says:
-                    self._socket.sendto(self._answer(question), sender)
-        self._socket.close()
-
-    def _answer(self, question: bytes) -> bytes:
-        # RFC 1035, 4.1: the ID, flags, counts, the question again, and a record for it.
-        end = question.index(b"\0", 12) + 5
-        asked = question[12:end]
-        found = self.says == WORKS and asked[-4:] == b"\0\1\0\1"
-        record = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1" if found else b""
-        counts = b"\0\1" + (b"\0\1" if found else b"\0\0") + bytes(4)
-        return question[:2] + self.says + counts + asked + record
-
-    def close(self) -> None:
-        """Stop listening: then questions are refused."""
-        self._closing = True
-        self._thread.join()
-
-
 @pytest.fixture
 def name_server() -> Iterator[NameServer]:
     """A resolver of the test's own."""
@@ -187,13 +144,8 @@ def name_server() -> Iterator[NameServer]:
 
 def test_names_cannot_be_resolved(world: Make, directory: Path, name_server: NameServer):
     """F18: retried; fails closed; goes on when names are resolved again."""
-    used = directory / "resolv.conf"
-    used.write_text(f"nameserver {NameServer.ADDRESS}\noptions timeout:20 attempts:1\n")
     portal = world("valkey", "web", RETRY_SCHEDULE="0" + 19 * " 1")
-    portal.prefix = [
-        "unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"',
-        str(used),
-    ]
+    portal.prefix = name_server.in_its_world(directory)
     portal.webhook(f"http://shop.example.com:{portal.receiver.port}/hook")
     portal.start("worker-1", "maintenance", "cron")
     ids = portal.send(1)

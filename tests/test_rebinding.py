@@ -1,0 +1,90 @@
+"""A name that leads inside, now or at the next look-up, leads nowhere: what is refused is the very
+address that would be connected to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nameserver import WORKS, NameServer
+from tests.receiver import Receiver
+
+OUTSIDE = "198.51.100.7"
+"""Stands for an address of the internet: nobody has it (RFC 5737), and it is admitted below."""
+SEND = """
+import ipaddress, json, sys
+from portal.delivery.compose import Frame, Outgoing
+from portal.delivery.transport import Transport
+url, times, allow = sys.argv[1], int(sys.argv[2]), map(ipaddress.ip_network, sys.argv[3:])
+allow, came = list(allow), []
+for _ in range(times):
+    # A sender of its own each time: one keeps a name's addresses for seconds.
+    sender = Transport(allow)
+    sender.submit(Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own"), 1, None)
+    answers = []
+    while not answers:
+        answers = sender.run(1.0)
+    came.append([answers[0][1].status, answers[0][1].error])
+    sender.abort()
+print(json.dumps(came))
+"""
+
+
+@pytest.fixture
+def name_server() -> Iterator[NameServer]:
+    if os.geteuid() != 0:
+        pytest.skip("a resolver of one's own needs root, for its port and /etc/resolv.conf")
+    server = NameServer()
+    server.says = WORKS
+    yield server
+    server.close()
+
+
+def send(
+    name_server: NameServer, directory: Path, url: str, times: int = 1, *allow: str
+) -> list[tuple[int | None, str | None]]:
+    run = subprocess.run(
+        [*name_server.in_its_world(directory), sys.executable, "-c", SEND, url, str(times), *allow],
+        capture_output=True, check=True, text=True, timeout=60,
+    )
+    return [(status, error) for status, error in json.loads(run.stdout)]
+
+
+@pytest.mark.parametrize("addresses", [
+    ["127.0.0.1"], ["::1"], ["10.0.0.7", "127.0.0.1"], ["127.0.0.1", "::1"],
+    ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["2002:7f00:1::"], ["0.0.0.0"], ["169.254.169.254"],
+])
+def test_a_name_that_leads_inside_is_refused(
+    name_server: NameServer, tmp_path: Path, receiver: Receiver, addresses: list[str]
+):
+    name_server.turns = [addresses]
+    url = receiver.url().replace("127.0.0.1", "shop.example.com")
+    assert send(name_server, tmp_path, url) == [(None, "egress_refused")]
+    assert not receiver.ledger
+
+
+def test_a_name_that_changes_its_answer_never_gets_inside(
+    name_server: NameServer, tmp_path: Path, receiver: Receiver
+):
+    name_server.turns = [
+        [OUTSIDE], ["127.0.0.1"], [OUTSIDE, "127.0.0.1"], ["127.0.0.1", OUTSIDE],
+    ]
+    url = receiver.url().replace("127.0.0.1", "shop.example.com")
+    came = send(name_server, tmp_path, url, 8, f"{OUTSIDE}/32")
+    assert {status for status, _ in came} == {None}
+    assert [came[1], came[5]] == [(None, "egress_refused")] * 2
+    assert not receiver.ledger
+
+
+def test_the_same_name_arrives_where_its_network_is_admitted(
+    name_server: NameServer, tmp_path: Path, receiver: Receiver
+):
+    url = receiver.url().replace("127.0.0.1", "shop.example.com")
+    assert send(name_server, tmp_path, url, 1, "127.0.0.1/32") == [(200, None)]
+    assert len(receiver.ledger) == 1

@@ -103,6 +103,29 @@ def test_public_functions_have_docstrings(path: Path):
             assert ast.get_docstring(node), f"{name_of(path)}.{node.name}"
 
 
+OPENS_CONNECTIONS = {"pycurl", "socket", "smtplib", "requests", "urllib.request", "http", "asyncio"}
+MAY = {
+    "portal.delivery.transport": "everything that goes to a target, through the guard",
+    "portal.delivery.compose": "asks requests to encode a request, and sends none",
+    "portal.people.mail": "the operator's own mail server",
+    "portal.supervisor": "its own web process, and whether a port is free",
+    "portal.queues": "the name of this machine", "portal.hosts": "the name of this machine",
+    "portal.webhooks.resolver": "looks names up, to warn of them at save",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_leaves_takes_the_one_way_through_the_guard(path: Path):
+    opens = {
+        name for name in imports_of(path)
+        if any(name == one or name.startswith(f"{one}.") for one in OPENS_CONNECTIONS)
+    }
+    if name_of(path) in MAY:
+        assert opens, "no longer needs to be listed"
+    else:
+        assert not opens
+
+
 def test_every_route_says_who_may_call_it(app: Flask):
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert routes == set(ACCESS)

@@ -75,11 +75,11 @@ def test_the_part_in_which_an_attempt_ended_is_marked(merchant: Merchant):
         download_us=None,
     )
     *before, last = waterfall.parts(timed_out)
-    assert [part.label for part in before] == ["DNS", "Connect"]
-    assert (last.label, last.failed, last.took) == ("Send and wait", True, 2_994_000)
+    assert [part.label for part in before] == ["DNS", "Connect", "Send"]
+    assert (last.label, last.failed, last.took) == ("Wait", True, 2_993_000)
     never_connected = attempt_of(
         merchant, status=None, error="connect_timeout", duration_us=3_000_000,
-        connect_us=None, wait_us=0, download_us=0,
+        connect_us=None, send_us=None, wait_us=0, download_us=0,
     )
     last = waterfall.parts(never_connected)[-1]
     assert (last.label, last.failed, last.took) == ("Connect", True, 2_999_000)
@@ -88,8 +88,14 @@ def test_the_part_in_which_an_attempt_ended_is_marked(merchant: Merchant):
 def test_time_that_no_part_explains_is_shown_as_blocked(merchant: Merchant):
     attempt = attempt_of(merchant, dns_us=None, connect_us=None, duration_us=100_000)
     parts = waterfall.parts(attempt)
-    assert [part.label for part in parts] == ["Blocked", "Send and wait", "Download"]
+    assert [part.label for part in parts] == ["Blocked", "Send", "Wait", "Download"]
     assert sum(part.took for part in parts) == 100_000
+
+
+def test_an_attempt_from_before_sending_was_measured_shows_it_with_the_waiting(merchant: Merchant):
+    parts = waterfall.parts(attempt_of(merchant, send_us=None, wait_us=34_000))
+    assert [part.label for part in parts] == ["DNS", "Connect", "Send and wait", "Download"]
+    assert sum(part.took for part in parts) == 41_000
 
 
 def test_nothing_sent_took_no_time(merchant: Merchant):

@@ -47,6 +47,7 @@ def test_an_answer_comes_with_status_headers_body_and_timing(receive):
     assert answer.duration_us > 0
     assert answer.connect_us is not None
     assert answer.wait_us is not None
+    assert answer.send_us is not None
     assert receiver.requests[0].startswith(b"POST /hook HTTP/1.1\r\n")
     assert receiver.requests[0].endswith(b'\r\n\r\n{"a":1}')
 

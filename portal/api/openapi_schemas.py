@@ -64,7 +64,7 @@ _ATTEMPT: Schema = {
     "duration_ms": NUMBER,
     "timing": _object({
         "dns_ms": NUMBER_OR_NULL, "connect_ms": NUMBER_OR_NULL, "tls_ms": NUMBER_OR_NULL,
-        "wait_ms": NUMBER_OR_NULL, "download_ms": NUMBER_OR_NULL,
+        "send_ms": NUMBER_OR_NULL, "wait_ms": NUMBER_OR_NULL, "download_ms": NUMBER_OR_NULL,
     }),
     "uri": described(TEXT, "As requested; secret parameters are masked."),
     "method": {"type": "string", "enum": list(METHODS)},

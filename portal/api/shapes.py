@@ -122,6 +122,7 @@ def attempt(row: Attempt) -> dict[str, Any]:
             "dns_ms": milliseconds(row.dns_us),
             "connect_ms": milliseconds(row.connect_us),
             "tls_ms": milliseconds(row.tls_us),
+            "send_ms": milliseconds(row.send_us),
             "wait_ms": milliseconds(row.wait_us),
             "download_ms": milliseconds(row.download_us),
         },

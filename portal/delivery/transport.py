@@ -57,6 +57,7 @@ class Answer:
     dns_us: int | None = None
     connect_us: int | None = None
     tls_us: int | None = None
+    send_us: int | None = None
     wait_us: int | None = None
     download_us: int | None = None
 
@@ -287,7 +288,9 @@ class _Transfer(Generic[Tag]):
         dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
         connect = easy.getinfo(pycurl.CONNECT_TIME_T)
         tls = easy.getinfo(pycurl.APPCONNECT_TIME_T)
-        sent = easy.getinfo(pycurl.PRETRANSFER_TIME_T)
+        ready = easy.getinfo(pycurl.PRETRANSFER_TIME_T)
+        # An answer may come before all of the request has gone.
+        sent = easy.getinfo(pycurl.POSTTRANSFER_TIME_T)
         first = easy.getinfo(pycurl.STARTTRANSFER_TIME_T)
         total = easy.getinfo(pycurl.TOTAL_TIME_T)
         # libcurl counts each from the start of the transfer; 0 means it did not happen.
@@ -296,7 +299,8 @@ class _Transfer(Generic[Tag]):
             "dns_us": dns or None,
             "connect_us": max(0, connect - dns) if connect else None,
             "tls_us": max(0, tls - connect) if tls else None,
-            "wait_us": max(0, first - sent) if first else None,
+            "send_us": max(0, sent - ready) if sent else None,
+            "wait_us": max(0, first - max(sent, ready)) if first else None,
             "download_us": max(0, total - first) if first else None,
         }
 

@@ -9,6 +9,8 @@ from portal.models import Attempt
 NOTICEABLE_US = 500
 """A rest shorter than this is rounding, not waiting."""
 
+_SEND = ("Send", "handing the request to the network")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -46,12 +48,18 @@ def parts(attempt: Attempt) -> list[Part]:
     add("TLS", "agreeing on encryption", attempt.tls_us)
     if attempt.status is None or attempt.wait_us is None:
         # It ended here, before the first byte of an answer; libcurl's later times mean nothing.
+        if attempt.send_us is not None and not (attempt.error or "").startswith("tls_"):
+            add(*_SEND, attempt.send_us)
         add(*_unfinished(attempt), total - at, failed=True)
         return found
-    rest = total - at - attempt.wait_us - (attempt.download_us or 0)
+    rest = total - at - (attempt.send_us or 0) - attempt.wait_us - (attempt.download_us or 0)
     if rest > NOTICEABLE_US:
         add("Blocked", "until the connection was free for this request", rest)
-    add("Send and wait", "sending the request, then until the answer’s first byte", attempt.wait_us)
+    if attempt.send_us is None:
+        add("Send and wait", "sending, then until the answer’s first byte", attempt.wait_us)
+    else:
+        add(*_SEND, attempt.send_us)
+        add("Wait", "until the answer’s first byte", attempt.wait_us)
     add("Download", "reading the answer", attempt.download_us, failed=attempt.error is not None)
     return found
 
@@ -63,4 +71,6 @@ def _unfinished(attempt: Attempt) -> tuple[str, str]:
         return "Connect", "until it was given up"
     if (attempt.error or "").startswith("tls_"):
         return "TLS", "until it was given up"
+    if attempt.send_us is not None:
+        return "Wait", "until it was given up, without an answer"
     return "Send and wait", "until it was given up, without an answer"

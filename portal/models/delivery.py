@@ -112,6 +112,8 @@ class Attempt(Base):
     dns_us: Mapped[int | None]
     connect_us: Mapped[int | None]
     tls_us: Mapped[int | None]
+    send_us: Mapped[int | None]
+    """None also where it was not measured yet; `wait_us` then holds it too."""
     wait_us: Mapped[int | None]
     download_us: Mapped[int | None]
 

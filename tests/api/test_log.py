@@ -134,7 +134,8 @@ def test_an_attempt_shows_its_header_log(api: Caller, log: Log) -> None:
         "number": 1, "trigger": "scheduled", "status": 200, "error": None, "error_detail": None,
         "duration_ms": 41,
         "timing": {
-            "dns_ms": 1, "connect_ms": 5, "tls_ms": None, "wait_ms": 30, "download_ms": 1,
+            "dns_ms": 1, "connect_ms": 5, "tls_ms": None, "send_ms": 1, "wait_ms": 29,
+            "download_ms": 1,
         },
         "uri": "https://erp.example.com/hook", "method": "POST",
     }

@@ -16,7 +16,7 @@ from sqlalchemy.orm import scoped_session
 from portal import vault
 from portal.extensions import Base, db, table, writing
 from portal.models import Webhook
-from portal.models.webhook import Pair
+from portal.models.webhook import AUTH_SECRETS, Auth, Pair
 
 BATCH = 200
 
@@ -46,8 +46,9 @@ def reseal() -> Resealed:
 def _columns() -> Iterator[sa.Column[Any]]:
     for one in Base.metadata.sorted_tables:
         yield from (column for column in one.columns if isinstance(column.type, vault.Token))
-    # Their secret values are tokens inside a list.
-    yield from (table(Webhook).c.query_params, table(Webhook).c.headers)
+    # Their secret values are tokens inside a list or an object.
+    of = table(Webhook).c
+    yield from (of.query_params, of.headers, of.auth)
 
 
 def _batches(one: sa.Table) -> Iterator[list[tuple[Any, ...]]]:
@@ -97,9 +98,17 @@ def _key(one: sa.Table) -> sa.Tuple:
     return sa.tuple_(*one.primary_key)
 
 
-def _renewed(value: str | list[Pair]) -> str | list[Pair] | None:
+def _renewed(value: str | Auth | list[Pair]) -> str | Auth | list[Pair] | None:
     if isinstance(value, str):
         return vault.renew(value)
+    if isinstance(value, dict):
+        secret = AUTH_SECRETS[value["type"]]
+        token = vault.renew(value[secret])
+        return None if token is None else value | {secret: token}
+    return _renewed_pairs(value)
+
+
+def _renewed_pairs(value: list[Pair]) -> list[Pair] | None:
     pairs: list[Pair] = []
     changed = False
     for pair in value:

@@ -29,6 +29,7 @@ SECRET_KEY = "canary-secret-key-0123456789-abcdefghijklm"
 SMTP_PASSWORD = "canary-smtp-password"
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-secret-canary-sign").decode()
 HEADER, PARAMETER = "canary-header-value-5f1c", "canary-parameter-value-77aa"
+BEARER = "canary-bearer-token-90d2"
 COLUMNS = {
     "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
     "webhook.secret_token", "webhook.old_secret_token",
@@ -96,6 +97,7 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
             "description": "Canaries", "url": receiver.url("/canary"), "events": ["order.*"],
             "secret": SIGNING, "headers": {"X-Auth": {"value": HEADER, "secret": True}},
             "query_params": {"token": {"value": PARAMETER, "secret": True}},
+            "auth": {"type": "bearer", "token": BEARER},
         },
     )
     assert once.status_code == 201, once.text
@@ -104,10 +106,13 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     live.send_order(store, "77")
     wait_for(lambda: any("/canary" in request.path for request in receiver.ledger))
     assert HEADER in str([request.headers for request in receiver.ledger])
+    assert BEARER in str([request.headers for request in receiver.ledger])
     rotated = live.api("POST", f"webhooks/{webhook_id}/rotate-secret", store.key, {})["secret"]
     live.api("POST", f"webhooks/{webhook_id}/test", store.key, {"type": "order.created"})
     # What is wrong with a secret is said without it.
-    for wrong in ({"secret": SIGNING + "!"}, {"headers": {"Bad Name": HEADER}}):
+    for wrong in (
+        {"secret": SIGNING + "!"}, {"headers": {"Bad Name": HEADER}}, {"auth": {"token": BEARER}},
+    ):
         answer = requests.patch(
             f"{live.url}/api/v1/webhooks/{webhook_id}", json=wrong, timeout=20,
             headers={"Authorization": f"Bearer {store.key}"},
@@ -115,6 +120,7 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
         assert answer.status_code == 422
         assert SIGNING not in answer.text
         assert HEADER not in answer.text
+        assert BEARER not in answer.text
     # A mail with a link that nobody takes.
     page = requests.Session()
     page.post(f"{live.url}/forgot-password", timeout=20, data={
@@ -128,7 +134,7 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
         db.session.remove()
     return {
         "signing secret": SIGNING, "rotated secret": rotated, "header": HEADER,
-        "parameter": PARAMETER, "API key": store.key, "password": PASSWORD,
+        "bearer token": BEARER, "parameter": PARAMETER, "API key": store.key, "password": PASSWORD,
         "secret key": SECRET_KEY, "SMTP password": SMTP_PASSWORD, "totp secret": secret,
         **{f"recovery code {number}": text for number, text in enumerate(codes)},
     }

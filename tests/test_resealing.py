@@ -33,7 +33,10 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
         {"name": "X-Key", "value": vault.encrypt("hidden"), "secret": True},
         {"name": "X-Plain", "value": "shown", "secret": False},
     ]
-    webhooks = [make_webhook(merchant, headers=pairs, query_params=pairs) for _ in range(3)]
+    auth = {"type": "basic", "user": "erp", "password": vault.encrypt("hidden too")}
+    webhooks = [
+        make_webhook(merchant, headers=pairs, query_params=pairs, auth=auth) for _ in range(3)
+    ]
     webhooks[0].rotate_secret("whsec_" + "QUFB" * 11)
     plain = make_webhook(merchant)
     db.session.add(Mail.make("ann@example.com", "Subject", "Body"))
@@ -53,6 +56,7 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
         "mail.body_token": 1, "user_account.totp_token": 1, "idempotency_key.answer_token": 1,
         "webhook.secret_token": 4, "webhook.old_secret_token": 1,
         "webhook.query_params": 3, "webhook.headers": 3,
+        "webhook.auth": 3,
     }
     assert set(resealing.reseal().renewed.values()) == {0}, "a second run finds nothing to do"
 
@@ -63,6 +67,9 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     assert vault.decrypt(first.headers[0]["value"]) == "hidden"
     assert vault.decrypt(first.query_params[0]["value"]) == "hidden"
     assert first.headers[1] == pairs[1]
+    assert first.auth is not None
+    assert vault.decrypt(first.auth["password"]) == "hidden too"
+    assert first.auth["user"] == "erp"
     assert first.old_secret_token is not None
     assert vault.decrypt(first.old_secret_token)
     for column, text in (

@@ -177,3 +177,44 @@ def test_a_row_of_a_form_may_not_stand_twice() -> None:
 def test_the_mask_never_stands_for_anything_else(headers: dict[str, Any]) -> None:
     (pointer,) = wrong(CURRENT, headers=headers)
     assert pointer == f"/headers/{next(iter(headers))}"
+
+
+BEARER = {"type": "bearer", "token": "sealed:abc"}
+
+
+@pytest.mark.parametrize(("auth", "pointer"), [
+    ("basic", "/auth"), ([], "/auth"), ({}, "/auth/type"), ({"type": "digest"}, "/auth/type"),
+    ({"type": ["basic"]}, "/auth/type"),
+    ({"type": "basic", "password": "x"}, "/auth/user"),
+    ({"type": "basic", "user": "a:b", "password": "x"}, "/auth/user"),
+    ({"type": "basic", "user": "a\n", "password": "x"}, "/auth/user"),
+    ({"type": "basic", "user": "a" * 256, "password": "x"}, "/auth/user"),
+    ({"type": "basic", "user": 7, "password": "x"}, "/auth/user"),
+    ({"type": "basic", "user": "a"}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": ""}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": None}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": MASK}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": MASK + "1"}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": "a\r\nX: y"}, "/auth/password"),
+    ({"type": "basic", "user": "a", "password": "x" * 1_025}, "/auth/password"),
+    ({"type": "bearer"}, "/auth/token"), ({"type": "bearer", "token": "Bearer x"}, "/auth/token"),
+    ({"type": "bearer", "token": "ä"}, "/auth/token"),
+    ({"type": "bearer", "token": "x" * 8_193}, "/auth/token"),
+    ({"type": "bearer", "token": "x", "user": "a"}, "/auth/user"),
+])
+def test_authentication_that_cannot_be_sent_is_refused(auth: Any, pointer: str) -> None:
+    assert list(wrong(auth=auth)) == [pointer]
+
+
+def test_a_stored_secret_stays_for_its_own_type_alone() -> None:
+    current = CURRENT | {"auth": BEARER}
+    assert cleaned(current, auth={"type": "bearer"})["auth"] == BEARER
+    assert cleaned(current, auth={"type": "bearer", "token": MASK})["auth"] == BEARER
+    assert cleaned(current, description="x")["auth"] == BEARER
+    assert cleaned(current, auth=None)["auth"] is None
+    assert "/auth/password" in wrong(current, auth={"type": "basic", "user": "erp"})
+
+
+def test_a_header_authorization_beside_authentication_is_refused() -> None:
+    auth = {"type": "bearer", "token": "abc"}
+    assert "/headers/authorization" in wrong(auth=auth, headers={"authorization": "Bearer x"})

@@ -10,8 +10,8 @@ from typing import Any
 
 from portal.events import catalogue
 from portal.events import rules as event_rules
-from portal.models.webhook import METHODS
-from portal.webhooks import pair_rules, rules, url_rules
+from portal.models.webhook import MASK, METHODS
+from portal.webhooks import auth_rules, pair_rules, rules, url_rules
 from portal.webhooks.setup import MAX_OVERLAP_HOURS
 
 Schema = dict[str, Any]
@@ -22,6 +22,7 @@ _APPLICATION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 _SOURCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:.{1,255})?$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 """Text without line breaks, control characters, and marks that change its direction."""
+_USER = _LINE.replace("[^", "[^:")
 _NO_NUL = r"^[^\u0000]*$"
 _SECONDS = r"^[0-9]{1,11}(\.[0-9]{1,9})?$"
 _LAST_SECOND = 253_402_300_799
@@ -122,6 +123,22 @@ _EVENT_FIELDS: Schema = {
     "data": described(RECORD, "The object record after the change."),
     "previous": described(RECORD, "What changed, as it was."),
 }
+_AUTH: Schema = {
+    "description": "What requests authenticate with; null for nothing. The password or token is "
+    "masked wherever it is shown; a change without it keeps it, for the same type and server.",
+    "anyOf": [
+        {"type": "null"},
+        _taken({
+            "type": {"const": "basic"},
+            "user": _text(_USER, most=auth_rules.MAX_USER, least=1),
+            "password": _text(_LINE, most=auth_rules.MAX_PASSWORD, least=1),
+        }, "type", "user"),
+        _taken({
+            "type": {"const": "bearer"},
+            "token": _text(f"^([!-~]+|{MASK})$", most=auth_rules.MAX_TOKEN, least=1),
+        }, "type"),
+    ],
+}
 _SOURCES = _list(_text(_SOURCE, most=511), rules.MAX_SOURCES)
 WEBHOOK_FIELDS: Schema = {
     "description": _text(_LINE, most=rules.MAX_DESCRIPTION),
@@ -129,6 +146,7 @@ WEBHOOK_FIELDS: Schema = {
     "method": {"type": "string", "enum": list(METHODS), "default": "POST"},
     "query_params": _pairs("query parameter"),
     "headers": _pairs("header"),
+    "auth": _AUTH,
     "events": described(
         _list(ref("Trigger"), rules.MAX_EVENTS, 1), "Exact types, order.*, or *."
     ),

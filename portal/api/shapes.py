@@ -66,6 +66,7 @@ def webhook(row: Webhook) -> dict[str, Any]:
         "method": row.method,
         "query_params": Webhook.shown(row.query_params),
         "headers": Webhook.shown(row.headers),
+        "auth": Webhook.shown_auth(row.auth),
         "events": row.events,
         "include_object_record": row.include_object_record,
         "only_sources": row.only_sources,

@@ -6,6 +6,7 @@ request on the wire are one thing.
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from portal import vault
 from portal.clock import SECOND
 from portal.delivery import templating
 from portal.delivery.signing import Signer
-from portal.models.webhook import MASK, Pair, Webhook
+from portal.models.webhook import AUTH_SECRETS, MASK, Auth, Pair, Webhook
 from portal.strict_json import dump
 
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
@@ -127,6 +128,7 @@ class Target:
     url: str
     query_params: list[Pair] = field(default_factory=list)
     headers: list[Pair] = field(default_factory=list)
+    authorization: str | None = None
     include_object_record: bool = True
     body_template: str | None = None
     signing_secrets: list[str] = field(default_factory=list)
@@ -140,6 +142,7 @@ class Target:
             url=webhook.url,
             query_params=[_opened(pair) for pair in webhook.query_params],
             headers=[_opened(pair) for pair in webhook.headers],
+            authorization=authorization(webhook.auth),
             include_object_record=webhook.include_object_record,
             body_template=webhook.body_template,
             signing_secrets=webhook.signing_secrets(moment),
@@ -151,6 +154,16 @@ def _opened(pair: Pair) -> Pair:
     if not pair["secret"]:
         return pair
     return {"name": pair["name"], "value": vault.decrypt(pair["value"]), "secret": True}
+
+
+def authorization(auth: Auth | None) -> str | None:
+    """The value of the Authorization header (RFC 7617 in UTF-8, RFC 6750); None without one."""
+    if auth is None:
+        return None
+    secret = vault.decrypt(auth[AUTH_SECRETS[auth["type"]]])
+    if auth["type"] == "bearer":
+        return f"Bearer {secret}"
+    return "Basic " + base64.b64encode(f"{auth['user']}:{secret}".encode()).decode()
 
 
 def event_body(payload: Payload, include_record: bool) -> str:
@@ -202,6 +215,8 @@ class Composer:
         target = self._target
         params = list(_rendered(target.query_params, event, "query parameter"))
         headers = list(_rendered(target.headers, event, "header"))
+        if target.authorization is not None:
+            headers.append(("Authorization", target.authorization, True))
         names = {name.lower() for name, _, _ in headers}
         own = [("User-Agent", USER_AGENT)] if "user-agent" not in names else []
         if target.method != "GET" and "content-type" not in names:

@@ -17,6 +17,11 @@ from portal.extensions import Base
 METHODS = ("POST", "PUT", "PATCH", "GET")
 MASK = "••••••••"
 """What pages, the API and logs show in place of a secret value."""
+Auth = dict[str, str]
+"""What a webhook authenticates with: its `type`, and the fields of that type. The secret one's
+value is an encrypted token (portal.vault)."""
+AUTH_SECRETS = {"basic": "password", "bearer": "token"}
+"""The field of each type of authentication that is secret."""
 
 
 class Pair(TypedDict):
@@ -45,6 +50,7 @@ class Webhook(Base):
     method: Mapped[str] = mapped_column(sa.String(5), default="POST")
     query_params: Mapped[list[Pair]] = mapped_column(sa.JSON, default=list)
     headers: Mapped[list[Pair]] = mapped_column(sa.JSON, default=list)
+    auth: Mapped[Auth | None] = mapped_column(sa.JSON(none_as_null=True))
     events: Mapped[list[str]] = mapped_column(sa.JSON)
     include_object_record: Mapped[bool] = mapped_column(default=True)
     only_sources: Mapped[list[str]] = mapped_column(sa.JSON, default=list)
@@ -155,3 +161,8 @@ class Webhook(Base):
             pair["name"]: {"value": MASK, "secret": True} if pair["secret"] else pair["value"]
             for pair in pairs
         }
+
+    @staticmethod
+    def shown_auth(auth: Auth | None) -> Auth | None:
+        """The authentication as the API shows it, its secret masked."""
+        return None if auth is None else auth | {AUTH_SECRETS[auth["type"]]: MASK}

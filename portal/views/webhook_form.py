@@ -30,12 +30,13 @@ MAX_ROWS = 200
 _CELL = re.compile(r"(query_params|headers)-([0-9]{1,4})-(name|value|secret|sealed)")
 _REMOVE = re.compile(r"remove_(query_params|headers)_([0-9]{1,4})")
 _TEXTS = (
-    "description", "url", "method", "only_sources", "except_sources", "body_template",
-    "retry_schedule", "timeout_seconds", "max_in_flight", "rate_per_second",
+    "description", "url", "method", "auth_type", "auth_user", "only_sources", "except_sources",
+    "body_template", "retry_schedule", "timeout_seconds", "max_in_flight", "rate_per_second",
 )
 LABELS = {
     "description": "Description", "url": "URL", "method": "Method",
-    "query_params": "Query parameters", "headers": "Headers", "events": "Events",
+    "query_params": "Query parameters", "headers": "Headers", "auth": "Authentication",
+    "events": "Events",
     "include_object_record": "Include object record", "only_sources": "Only from sources",
     "except_sources": "Except from sources", "body_template": "Body template",
     "retry_schedule": "Retry schedule", "timeout_seconds": "Timeout",
@@ -43,6 +44,9 @@ LABELS = {
     "ordered": "One at a time for each record", "sign_ed25519": "Sign with Ed25519 too",
     "enabled": "Enabled",
 }
+
+AUTH_TYPES = {"": "None", "basic": "HTTP Basic", "bearer": "Bearer token"}
+"""The types of authentication, with the words of the form."""
 
 
 @dataclass
@@ -65,6 +69,10 @@ class Typed:
     method: str = "POST"
     query_params: list[Row] = field(default_factory=list)
     headers: list[Row] = field(default_factory=list)
+    auth_type: str = ""
+    auth_user: str = ""
+    auth_password: Row = field(default_factory=lambda: Row("password", secret=True))
+    auth_token: Row = field(default_factory=lambda: Row("token", secret=True))
     events: list[str] = field(default_factory=list)
     include_object_record: bool = True
     only_sources: str = ""
@@ -83,10 +91,17 @@ class Typed:
     event_search: str = ""
 
     @property
+    def auth(self) -> str:
+        """The authentication in words, without its secret."""
+        user = f", user {self.auth_user}" if self.auth_type == "basic" else ""
+        return f"{AUTH_TYPES.get(self.auth_type, self.auth_type)}{user}"
+
+    @property
     def filled_parts(self) -> set[str]:
         """Which folded parts of the form hold something."""
         parts = {
             "request": self.method != "POST" or self.query_params or self.headers,
+            "auth": self.auth_type,
             "body": self.body_template or not self.include_object_record,
             "sources": self.only_sources or self.except_sources,
             "advanced": self.retry_schedule or self.timeout_seconds or self.max_in_flight
@@ -144,6 +159,7 @@ def copy_of(webhook: Webhook, merchant: Merchant) -> Typed:
     for kind in KINDS:
         rows = [replace(row, value="") if row.secret else row for row in getattr(typed, kind)]
         setattr(typed, kind, rows)
+    typed.auth_password.value = typed.auth_token.value = ""
     return replace(
         typed, description=f"Copy of {webhook.description or webhook.url}"[:MAX_DESCRIPTION],
         enabled=True, version=None, token=blank(merchant).token,
@@ -168,7 +184,10 @@ def stored(webhook: Webhook) -> Typed:
             for pair in pairs
         ]
 
-    return Typed(
+    auth = webhook.auth or {}
+    typed = Typed(
+        auth_type=auth.get("type", ""),
+        auth_user=auth.get("user", ""),
         description=webhook.description,
         url=webhook.url,
         method=webhook.method,
@@ -188,6 +207,9 @@ def stored(webhook: Webhook) -> Typed:
         enabled=webhook.enabled,
         version=webhook.version,
     )
+    for row in (typed.auth_password, typed.auth_token):
+        row.value = MASK if row.name in auth else ""
+    return typed
 
 
 def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
@@ -212,12 +234,19 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
             cells.setdefault((found[1], int(found[2])), {})[found[3]] = form[key]
     for (kind, _), cell in sorted(cells.items(), key=lambda item: item[0])[: 2 * MAX_ROWS]:
         row = Row(cell.get("name", ""), cell.get("value", ""), "secret" in cell)
-        if row.value == MASK:
-            row.sealed = cell.get("sealed", "")
-        elif row.secret and row.value:
-            row.sealed = vault.encrypt(json.dumps([merchant.id, row.value]))
+        _seal(row, cell.get("sealed", ""), merchant)
         getattr(typed, kind).append(row)
+    for row in (typed.auth_password, typed.auth_token):
+        row.value = form.get(f"auth_{row.name}", "")
+        _seal(row, form.get(f"auth_{row.name}_sealed", ""), merchant)
     return typed
+
+
+def _seal(row: Row, sealed: str, merchant: Merchant) -> None:
+    if row.value == MASK:
+        row.sealed = sealed
+    elif row.secret and row.value:
+        row.sealed = vault.encrypt(json.dumps([merchant.id, row.value]))
 
 
 def shown(typed: Typed) -> Typed:
@@ -226,8 +255,10 @@ def shown(typed: Typed) -> Typed:
     def masked(rows: list[Row]) -> list[Row]:
         return [replace(row, value=MASK) if row.sealed else row for row in rows]
 
+    (password,), (token,) = masked([typed.auth_password]), masked([typed.auth_token])
     return replace(
-        typed, query_params=masked(typed.query_params), headers=masked(typed.headers)
+        typed, query_params=masked(typed.query_params), headers=masked(typed.headers),
+        auth_password=password, auth_token=token,
     )
 
 
@@ -254,6 +285,7 @@ def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
         "description": typed.description,
         "url": typed.url.strip(),
         "method": typed.method,
+        "auth": _auth(typed, merchant),
         "events": typed.events,
         "include_object_record": typed.include_object_record,
         "only_sources": _lines(typed.only_sources),
@@ -305,6 +337,7 @@ def by_place(errors: list[FieldError]) -> dict[str, list[str]]:
 
 _PARTS = {
     "method": "request", "query_params": "request", "headers": "request",
+    "auth": "auth",
     "include_object_record": "body", "body_template": "body",
     "only_sources": "sources", "except_sources": "sources",
     "retry_schedule": "advanced", "timeout_seconds": "advanced", "max_in_flight": "advanced",
@@ -316,6 +349,17 @@ _PARTS = {
 def parts_of(errors: dict[str, list[str]]) -> set[str]:
     """The folded parts of the form in which something is wrong (`by_place`)."""
     return {_PARTS[field] for place in errors if (field := place.partition("/")[0]) in _PARTS}
+
+
+def _auth(typed: Typed, merchant: Merchant) -> dict[str, str] | None:
+    if not typed.auth_type:
+        return None
+    if typed.auth_type == "bearer":
+        return {"type": "bearer", "token": _value(typed.auth_token, merchant)}
+    return {
+        "type": typed.auth_type, "user": typed.auth_user,
+        "password": _value(typed.auth_password, merchant),
+    }
 
 
 def _value(row: Row, merchant: Merchant) -> str:

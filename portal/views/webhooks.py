@@ -299,7 +299,8 @@ def _form(
     return rendering.render(
         "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,
         errors=errors, error=error, preview=shown_preview, differences=differences,
-        methods=METHODS, groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
+        methods=METHODS, auth_types=webhook_form.AUTH_TYPES,
+        groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
         open_parts=typed.open_parts | webhook_form.parts_of(errors),
         together=catalogue.fires_together(typed.events),
         recipe=recipes.all_recipes().get(typed.recipe),

@@ -12,7 +12,15 @@ import sqlalchemy as sa
 from portal import vault
 from portal.clock import DAY, now
 from portal.delivery import signing, templating
-from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target, event_body
+from portal.delivery.compose import (
+    ComposeError,
+    Composer,
+    Outgoing,
+    Payload,
+    Target,
+    authorization,
+    event_body,
+)
 from portal.errors import FieldError
 from portal.events import catalogue, ingest, rules
 from portal.events.matching import pattern_matches
@@ -100,6 +108,7 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
         url=cleaned["url"],
         query_params=[_opened(pair) for pair in cleaned["query_params"]],
         headers=[_opened(pair) for pair in cleaned["headers"]],
+        authorization=authorization(cleaned["auth"]),
         include_object_record=cleaned["include_object_record"],
         body_template=cleaned["body_template"],
         signing_secrets=secrets,

@@ -13,8 +13,9 @@ from typing import Any
 
 from portal.delivery import signing
 from portal.errors import FieldError, Invalid
-from portal.models.webhook import METHODS, Pair
+from portal.models.webhook import AUTH_SECRETS, METHODS, Auth, Pair
 from portal.strict_json import whole
+from portal.webhooks.auth_rules import clean_auth
 from portal.webhooks.pair_rules import KINDS, UNSEEN, clean_pairs, pointer
 from portal.webhooks.url_rules import Reach, clean_url, origin
 
@@ -32,14 +33,15 @@ MAX_REASON = 500
 """Characters of why a webhook was disabled."""
 
 FIELDS = (
-    "description", "url", "method", "query_params", "headers", "events", "include_object_record",
+    "description", "url", "method", "query_params", "headers", "auth", "events",
+    "include_object_record",
     "only_sources", "except_sources", "body_template", "retry_schedule", "timeout_seconds",
     "max_in_flight", "rate_per_second", "ordered", "sign_ed25519", "enabled",
 )
 DEFAULTS: dict[str, Any] = {
     "description": "", "url": "", "method": "POST", "query_params": [], "headers": [],
-    "events": [], "include_object_record": True, "only_sources": [], "except_sources": [],
-    "body_template": None, "retry_schedule": None, "timeout_seconds": None,
+    "auth": None, "events": [], "include_object_record": True, "only_sources": [],
+    "except_sources": [], "body_template": None, "retry_schedule": None, "timeout_seconds": None,
     "max_in_flight": None, "rate_per_second": None, "ordered": False, "sign_ed25519": False,
     "enabled": True,
 }
@@ -157,6 +159,11 @@ class _Cleaner:
         pairs, errors = clean_pairs(field, value, self._current[field], self._around.seal)
         self._errors += errors
         return pairs
+
+    def _clean_auth(self, value: Any) -> Auth | None:
+        auth, errors = clean_auth(value, self._current["auth"], self._around.seal)
+        self._errors += errors
+        return auth
 
     def _clean_events(self, value: Any) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -302,6 +309,13 @@ class _Cleaner:
                 self._wrong(
                     "except_sources", f"{source} is in both source lists; no event would match."
                 )
+        if cleaned["auth"]:
+            for pair in cleaned["headers"]:
+                if pair["name"].lower() == "authorization":
+                    self._wrong(
+                        "headers", "The authentication makes the header Authorization already: "
+                        "remove this one, or choose no authentication.", pair["name"],
+                    )
         self._check_moved(cleaned)
 
     def _check_moved(self, cleaned: dict[str, Any]) -> None:
@@ -310,6 +324,14 @@ class _Cleaner:
             return
         if origin(cleaned["url"]) == origin(self._current["url"]):
             return
+        auth, before = cleaned["auth"], self._current["auth"]
+        if auth and before and auth["type"] == before["type"]:
+            secret = AUTH_SECRETS[auth["type"]]
+            if auth[secret] == before[secret]:
+                self._wrong(
+                    "auth", f"The URL leads to another server now: give the {secret} of the "
+                    "authentication anew, or choose none.", secret,
+                )
         for field, kind in KINDS.items():
             stored = {pair["value"] for pair in self._current[field] if pair["secret"]}
             for pair in cleaned[field]:

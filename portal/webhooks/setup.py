@@ -359,6 +359,8 @@ def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str
 def _shown(name: str, value: Any) -> Any:
     if name in ("query_params", "headers"):
         return Webhook.shown(value)
+    if name == "auth":
+        return Webhook.shown_auth(value)
     if isinstance(value, str) and len(value) > _SHOWN_TEXT:
         return value[:_SHOWN_TEXT] + "…"
     return value

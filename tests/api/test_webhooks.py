@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
 from portal.clock import DAY, SECOND, now
+from portal.delivery import compose
 from portal.extensions import db
 from portal.ids import new_id
 from portal.models import AuditEntry, Merchant, Recovery, Webhook
@@ -28,7 +30,9 @@ FULL: dict[str, Any] = {
     "only_sources": ["storefront", "admin:17"], "except_sources": ["erp"],
     "body_template": '{"id": "{{ event.object_id }}"}', "retry_schedule": [0, 10, 60],
     "timeout_seconds": 5, "enabled": False,
+    "auth": {"type": "basic", "user": "erp", "password": "hunter2-basic"},
 }
+MASKED_AUTH = {"type": "basic", "user": "erp", "password": MASK}
 MASKED = {"X-Auth": {"value": MASK, "secret": True}, "X-Shop": "north"}
 
 
@@ -48,7 +52,7 @@ def test_a_webhook_is_made_with_defaults(api: Caller) -> None:
 def test_a_webhook_keeps_every_field(api: Caller) -> None:
     made = api.post("/webhooks", FULL).get_json()
     shown = api.get(f"/webhooks/{made['id']}").get_json()
-    assert {name: shown[name] for name in FULL} == FULL | {"headers": MASKED}
+    assert {name: shown[name] for name in FULL} == FULL | {"headers": MASKED, "auth": MASKED_AUTH}
     assert shown["state"] == "disabled"
 
 
@@ -81,7 +85,9 @@ def test_a_change_changes_what_it_names(api: Caller) -> None:
     made = api.post("/webhooks", FULL).get_json()
     answer = api.patch(f"/webhooks/{made['id']}", {"description": "new", "events": ["*"]})
     assert answer.status_code == 200
-    expected = FULL | {"headers": MASKED, "description": "new", "events": ["*"]}
+    expected = FULL | {
+        "headers": MASKED, "auth": MASKED_AUTH, "description": "new", "events": ["*"],
+    }
     assert {name: answer.get_json()[name] for name in FULL} == expected
     assert answer.get_json()["version"] == made["version"] + 1
 
@@ -91,6 +97,39 @@ def test_a_masked_value_that_comes_back_keeps_the_secret(api: Caller) -> None:
     answer = api.patch(f"/webhooks/{made['id']}", {"headers": made["headers"] | {"X-New": "1"}})
     assert answer.status_code == 200
     assert answer.get_json()["headers"] == MASKED | {"X-New": "1"}
+
+
+def test_a_change_of_the_user_keeps_the_password_and_another_server_does_not(api: Caller) -> None:
+    path = f"/webhooks/{api.post('/webhooks', FULL).get_json()['id']}"
+    changed = api.patch(path, {"auth": {"type": "basic", "user": "shop"}}).get_json()
+    assert changed["auth"] == MASKED_AUTH | {"user": "shop"}
+    webhook = db.session.scalars(sa.select(Webhook)).one()
+    assert compose.authorization(webhook.auth) == basic("shop", "hunter2-basic")
+    moved = {"url": "https://other.example.com/", "headers": {}}
+    errors = problem(api.patch(path, moved), 422)["errors"]
+    assert [error["pointer"] for error in errors] == ["/auth/password"]
+    assert api.patch(path, moved | {"auth": None}).get_json()["auth"] is None
+    entries = db.session.scalars(sa.select(AuditEntry).order_by(AuditEntry.at)).all()
+    assert "hunter2" not in str([entry.detail for entry in entries])
+
+
+def test_a_test_event_authenticates_and_its_log_shows_no_secret(
+    api: Caller, receiver: Receiver
+) -> None:
+    fields = webhook_fields(
+        url=receiver.url(), auth={"type": "basic", "user": "käufer", "password": "{{ päss }}"},
+        headers={"X-Order": "{{ event.object_id }}"},
+    )
+    made = api.post("/webhooks", fields).get_json()
+    tried = api.post(f"/webhooks/{made['id']}/test", {"type": "order.created"}).get_json()
+    (request,) = receiver.ledger
+    assert request.headers["Authorization"] == basic("käufer", "{{ päss }}")
+    logged = api.get(f"/attempts/{tried['request_id']}").get_json()["request"]["headers"]
+    assert logged["Authorization"] == MASK
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def test_a_change_of_an_older_version_is_a_conflict(api: Caller, webhook: dict[str, Any]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
 
+from portal.delivery.compose import authorization
+from portal.extensions import db
 from portal.models import Merchant
 from portal.models.webhook import MASK
 from portal.webhooks import recipes, setup
@@ -88,6 +91,7 @@ def test_a_copy_has_everything_but_the_secrets(
         "url": "https://8.8.8.8/hook", "events": ["order.*"], "description": "Orders",
         "headers": {"X-Auth": {"value": CANARY, "secret": True}, "X-Shop": "north"},
         "except_sources": ["erp"], "rate_per_second": 7,
+        "auth": {"type": "basic", "user": "shop", "password": CANARY},
     }, "test")
     page = editor.get(f"{NEW}?from={original.id}").text
     assert "A copy, not saved yet" in page
@@ -97,8 +101,38 @@ def test_a_copy_has_everything_but_the_secrets(
     assert original.secret not in page
     # Dots in a field would stand for a value that is not there.
     assert MASK not in page.partition('id="preview"')[0]
-    assert open_parts(page) == ["Request", "Source filter", "Advanced"]
+    assert open_parts(page) == ["Request", "Authentication", "Source filter", "Advanced"]
     assert editor.get(f"{NEW}?from=wh_nobodys").status_code == 404
+
+
+def test_a_password_is_typed_once_and_never_on_a_page(
+    editor: FlaskClient, merchant: Merchant
+) -> None:
+    typed = {
+        "url": "https://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
+        "include_object_record": "1", "auth_type": "basic", "auth_password": CANARY,
+    }
+    refused = editor.post("/m/alice/webhooks", data=typed)
+    assert refused.status_code == 422
+    assert open_parts(refused.text) == ["Authentication"]
+    assert "Give the user for HTTP Basic." in refused.text
+    assert CANARY not in refused.text
+    (sealed,) = re.findall(r'name="auth_password_sealed" value="([^"]+)"', refused.text)
+    typed |= {"auth_user": "erp", "auth_password": MASK, "auth_password_sealed": sealed}
+    assert editor.post("/m/alice/webhooks", data=typed).status_code == 303
+    db.session.rollback()
+    (webhook,) = setup.list_webhooks(merchant.id)
+    path = f"/m/alice/webhooks/{webhook.id}"
+    page = editor.get(f"{path}/edit").text
+    assert f'name="auth_password" type="password" value="{MASK}"' in page
+    assert "Basic" in editor.get(path).text
+    del typed["auth_password_sealed"]
+    typed |= {"auth_user": "shop", "version": str(webhook.version)}
+    assert editor.post(f"{path}/edit", data=typed).status_code == 303
+    db.session.rollback()
+    (webhook,) = setup.list_webhooks(merchant.id)
+    expected = base64.b64encode(f"shop:{CANARY}".encode()).decode()
+    assert authorization(webhook.auth) == f"Basic {expected}"
 
 
 def test_a_url_is_checked_when_it_is_left(editor: FlaskClient) -> None:

@@ -166,7 +166,8 @@ _STATUSES = {
         "The receiver wants credentials",
         "It answered 401: the request lacks a key, or has a wrong one. Or its check of the "
         "signature fails; see the signature check below.",
-        "Set the header or parameter the receiver asks for in the webhook, marked as secret.",
+        "Give the webhook what the receiver asks for: a user or a token under Authentication, or a "
+        "header or parameter marked as secret.",
         WEBHOOK,
     ),
     403: Diagnosis(

@@ -29,7 +29,10 @@ class Gathered:
         self._run = run
         self._may_go = threading.Event()
         self._first = threading.Event()
-        self.turns: GroupCommit[Any, Any] = GroupCommit(self._group, lambda _: 1, most)
+        self.told: list[list[Any]] = []
+        self.turns: GroupCommit[Any, Any] = GroupCommit(
+            self._group, self.told.append, lambda _: 1, most
+        )
 
     def _group(self, tasks: list[Any]) -> list[Any]:
         self.sizes.append(len(tasks))
@@ -64,6 +67,7 @@ def test_who_comes_while_others_are_stored_goes_together_next():
     gathered = Gathered(lambda tasks: [task * 2 for task in tasks])
     assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [2, 4, 6, 8]
     assert gathered.sizes == [1, 3]
+    assert gathered.told == [[2], [4, 6, 8]]
 
 
 def test_a_group_has_a_most():

@@ -21,52 +21,75 @@ class GroupCommit(Generic[Task, Result]):
     """Runs the tasks of several threads in groups, one group at a time.
 
     `run` gives the result of each task of a group, or the exception that it ends with; what it
-    raises ends all of them. `weigh` says how much a task is: a group has at most `most`, or one
-    task.
+    raises ends all of them. `then` gets the results of a group before anybody has theirs, while the
+    next group runs. `weigh` says how much a task is: a group has at most `most`, or one task.
     """
 
     def __init__(
         self, run: Callable[[list[Task]], list[Result | Exception]],
-        weigh: Callable[[Task], int], most: int,
+        then: Callable[[list[Result]], None], weigh: Callable[[Task], int], most: int,
     ):
         self._run = run
+        self._then = then
         self._weigh = weigh
         self._most = most
         self._gate = threading.Lock()
-        self._waiting: deque[tuple[Task, Future[Result]]] = deque()
+        self._waiting: deque[_Waiting[Task, Result]] = deque()
         self._turn = threading.Lock()
 
     def take(self, task: Task) -> Result:
         """The result of a task, run by this thread or by another; raises what it ends with."""
-        future: Future[Result] = Future()
+        waiting = _Waiting[Task, Result](task)
         with self._gate:
-            self._waiting.append((task, future))
-        with self._turn:
-            while not future.done():
-                self._run_group()
-        return future.result()
-
-    def _run_group(self) -> None:
-        group = self._group()
+            self._waiting.append(waiting)
+        done: list[tuple[list[_Waiting[Task, Result]], list[Result | Exception]]] = []
         try:
-            results = self._run([task for task, _ in group])
-        except BaseException as error:
-            for _, future in group:
-                future.set_exception(error)
-            raise
-        for (_, future), result in zip(group, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            with self._turn:
+                while not waiting.is_taken:
+                    group = self._group()
+                    done.append((group, self._results(group)))
+        finally:
+            for group, results in done:
+                self._give(group, results)
+        return waiting.future.result()
 
-    def _group(self) -> list[tuple[Task, Future[Result]]]:
-        group: list[tuple[Task, Future[Result]]] = []
+    def _results(self, group: list[_Waiting[Task, Result]]) -> list[Result | Exception]:
+        try:
+            return self._run([waiting.task for waiting in group])
+        except BaseException as error:
+            for waiting in group:
+                waiting.future.set_exception(error)
+            raise
+
+    def _give(
+        self, group: list[_Waiting[Task, Result]], results: list[Result | Exception]
+    ) -> None:
+        try:
+            self._then([result for result in results if not isinstance(result, Exception)])
+        finally:
+            for waiting, result in zip(group, results, strict=True):
+                if isinstance(result, Exception):
+                    waiting.future.set_exception(result)
+                else:
+                    waiting.future.set_result(result)
+
+    def _group(self) -> list[_Waiting[Task, Result]]:
+        group: list[_Waiting[Task, Result]] = []
         weight = 0
         with self._gate:
             while self._waiting:
-                weight += self._weigh(self._waiting[0][0])
+                weight += self._weigh(self._waiting[0].task)
                 if group and weight > self._most:
                     break
                 group.append(self._waiting.popleft())
+                group[-1].is_taken = True
         return group
+
+
+class _Waiting(Generic[Task, Result]):
+    """A task that waits for its turn, and then for its result."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.future: Future[Result] = Future()
+        self.is_taken = False

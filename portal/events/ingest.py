@@ -73,15 +73,20 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
             # Another process stored one of these IDs at the same moment; now it can be seen.
             if attempt == _RACES - 1:
                 raise
-    queues.wake(stored.lanes)
     return stored.answers
 
 
 def _group_commit() -> GroupCommit[_Request, _Stored]:
     made: GroupCommit[_Request, _Stored] = current_app.extensions.setdefault(
-        "portal_ingest", GroupCommit(_store, lambda request: len(request.events), MAX_BATCH)
+        "portal_ingest", GroupCommit(_store, _wake, lambda request: len(request.events), MAX_BATCH)
     )
     return made
+
+
+def _wake(stored: list[_Stored]) -> None:
+    # By the thread that has stored them: any other may have to wait for the interpreter first,
+    # while the senders of its group have their answers.
+    queues.wake(set().union(*(request.lanes for request in stored)))
 
 
 def _store(requests: list[_Request]) -> list[_Stored | Exception]:

@@ -19,7 +19,8 @@ from portal import access, rendering
 from portal.errors import PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
 
-RETRY_SECONDS = 5
+RETRY_SECONDS = {429: 60, 503: 5}
+"""What Retry-After says: the same as the sentence on the page."""
 OF_ANOTHER_SESSION = ("The CSRF tokens do not match.", "The CSRF token has expired.")
 """What Flask-WTF says of a token that the portal has made, though not for this session."""
 EXPIRED = 419
@@ -139,6 +140,6 @@ def answer(
     if rendering.wants_fragment():
         response.headers["HX-Retarget"] = "#messages"
         response.headers["HX-Reswap"] = "innerHTML show:top"
-    if status in (429, 503):
-        response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
+    if status in RETRY_SECONDS:
+        response.headers.setdefault("Retry-After", str(RETRY_SECONDS[status]))
     return response

@@ -155,8 +155,10 @@ def test_it_is_turned_on_with_a_code_and_shows_recovery_codes_once(
 
 def test_the_password_cannot_be_tried_there_without_end(client: FlaskClient, ann: User) -> None:
     sign_in(client)
-    statuses = [
-        client.post("/account/second-factor", data={"code": "0", "password": "x"}).status_code
+    answers = [
+        client.post("/account/second-factor", data={"code": "0", "password": "x"})
         for _ in range(11)
     ]
-    assert statuses == [422] * 10 + [429]
+    assert [answer.status_code for answer in answers] == [422] * 10 + [429]
+    assert "Wait a minute" in answers[-1].text
+    assert answers[-1].headers["Retry-After"] == "60"

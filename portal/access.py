@@ -52,6 +52,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "second_factor.turn_on": SIGNED_IN,
     "second_factor.renew_codes": SIGNED_IN,
     "second_factor.turn_off": SIGNED_IN,
+    "second_factor.add_passkey": SIGNED_IN,
+    "second_factor.remove_passkey": SIGNED_IN,
     "account.end_session": SIGNED_IN,
     "account.end_other_sessions": SIGNED_IN,
     "account.choose_notices": MEMBERS,

@@ -144,8 +144,8 @@ def user_reset_link(email: str) -> None:
 @click.option("--email", required=True, help="Whose.")
 @with_portal
 def user_remove_second_factor(email: str) -> None:
-    """Let a user who lost app and recovery codes in with the password alone. Make sure first that
-    it is them."""
+    """Let a user who lost app, passkeys and recovery codes in with the password alone. Make sure
+    first that it is them."""
     second_factor.remove(accounts.get_user(email), ACTOR)
 
 

@@ -11,7 +11,7 @@ from portal.models.merchant import ApiKey, Merchant
 from portal.models.recovery import Recovery
 from portal.models.saved_filter import SavedFilter
 from portal.models.share import AttemptShare
-from portal.models.sign_in import PasswordReset, RecoveryCode, UserSession
+from portal.models.sign_in import Passkey, PasswordReset, RecoveryCode, UserSession
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
@@ -21,6 +21,7 @@ __all__ = [
     "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
     "IdempotencyKey",
     "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
-    "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "PasswordReset", "Recovery",
+    "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Passkey", "PasswordReset",
+    "Recovery",
     "RecoveryCode", "SavedFilter", "User", "UserSession", "Webhook",
 ]

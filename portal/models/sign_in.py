@@ -52,3 +52,29 @@ class RecoveryCode(Base):
 
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), primary_key=True)
     digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+
+
+class Passkey(Base):
+    """A device's public key, with which it answers at the second step."""
+
+    __tablename__ = "passkey"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), index=True)
+    name: Mapped[str] = mapped_column(sa.String(100))
+    credential: Mapped[bytes] = mapped_column(sa.LargeBinary(1_023), unique=True)
+    """Its ID, which the device chose."""
+    public_key: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    """As a COSE key (RFC 9052)."""
+    sign_count: Mapped[int] = mapped_column(sa.BigInteger)
+    """How often it has signed, where it counts; one that goes back is a copy's."""
+    created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    used_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+    @classmethod
+    def make(cls, name: str, credential: bytes, public_key: bytes, sign_count: int) -> Passkey:
+        """A new passkey, of nobody yet."""
+        return cls(
+            id=new_id("pk"), name=name, credential=credential, public_key=public_key,
+            sign_count=sign_count,
+        )

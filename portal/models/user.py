@@ -12,7 +12,7 @@ from portal import vault
 from portal.clock import now
 from portal.extensions import Base
 from portal.models.merchant import Merchant
-from portal.models.sign_in import UserSession
+from portal.models.sign_in import Passkey, UserSession
 
 MEMBER_ROLES = ("viewer", "editor", "owner")
 STAFF_ROLES = ("auditor", "operator")
@@ -47,16 +47,25 @@ class User(UserMixin, Base):
     """The secret of the second factor, encrypted; None asks for the password alone."""
     totp_step: Mapped[int | None] = mapped_column(sa.BigInteger)
     """The step of the last code that was taken: none works twice (RFC 6238 §5.2)."""
+    passkey_moment: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """When a passkey last answered, in Unix µs: no challenge from before it is taken, so that none
+    works twice."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     memberships: Mapped[list[Membership]] = relationship(
         back_populates="user", cascade="all, delete-orphan", lazy="selectin"
     )
     sessions: Mapped[list[UserSession]] = relationship(cascade="all, delete-orphan")
+    passkeys: Mapped[list[Passkey]] = relationship(cascade="all, delete-orphan")
 
     @property
     def is_active(self) -> bool:
         """Whether the account may be used (Flask-Login asks at sign-in)."""
         return self.disabled_at is None
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether signing in takes more than the password."""
+        return self.totp_token is not None or bool(self.passkeys)
 
     def set_password(self, password: str) -> None:
         """Keep the argon2id hash of a password and end all sessions."""

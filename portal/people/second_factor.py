@@ -1,5 +1,5 @@
 """A second factor for signing in: codes of an app by time (TOTP, RFC 6238), and recovery codes for
-when the app is lost. Each works once."""
+when app and passkeys (portal.people.passkeys) are lost. Each works once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
 
     `code` is one of the app, which shows that it has the secret. Raises Invalid.
     """
-    errors = _password_errors(user, password)
+    errors = password_errors(user, password)
     step = _step_of(secret, code)
     if step is None:
         errors.append(FieldError("/code", WRONG_CODE))
@@ -69,22 +69,22 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
         lock_user(session, user)
         user.totp_token, user.totp_step = token, step
         note(session, actor_of(user), "user.second_factor_on", user.email)
-        return _replace_codes(session, user)
+        return replace_codes(session, user)
 
 
 def renew_codes(user: User, password: str) -> list[str]:
     """New recovery codes in place of the old. Raises Invalid."""
-    if errors := _password_errors(user, password):
+    if errors := password_errors(user, password):
         raise Invalid(errors)
     with writing() as session:
         lock_user(session, user)
         note(session, actor_of(user), "user.recovery_codes_renewed", user.email)
-        return _replace_codes(session, user)
+        return replace_codes(session, user)
 
 
 def turn_off(user: User, password: str) -> None:
     """Ask a user for the password alone. Raises Invalid."""
-    if errors := _password_errors(user, password):
+    if errors := password_errors(user, password):
         raise Invalid(errors)
     remove(user, actor_of(user))
 
@@ -93,9 +93,17 @@ def remove(user: User, actor: str) -> None:
     """The same without the password, for an operator who knows whom they help."""
     with writing() as session:
         lock_user(session, user)
-        if user.totp_token:
+        if user.has_second_factor:
             note(session, actor, "user.second_factor_off", user.email)
         user.totp_token = user.totp_step = None
+        user.passkeys = []
+        end_if_last(session, user)
+
+
+def end_if_last(session: scoped_session[Session], user: User) -> None:
+    """Drop the recovery codes inside the running transaction when there is no second factor that
+    they stand in for."""
+    if not user.has_second_factor:
         session.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
 
 
@@ -111,7 +119,7 @@ def check(user: User, code: str) -> bool:
     with writing() as session:
         # Two who send the same code at once come one after the other.
         lock_user(session, user)
-        if user.totp_token is None:
+        if not user.has_second_factor:
             return False
         step = _step_of(_secret_of(user), code)
         if step is not None and step > (user.totp_step or 0):
@@ -151,13 +159,14 @@ def _clean(code: str) -> str:
     return "".join(letter for letter in code[:100] if letter.isalnum()).lower()
 
 
-def _password_errors(user: User, password: str) -> list[FieldError]:
+def password_errors(user: User, password: str) -> list[FieldError]:
+    """What is wrong with a password that must be the user's own."""
     if len(password) > MAX_PASSWORD or not user.check_password(password):
         return [FieldError("/password", "This is not your current password.")]
     return []
 
 
-def _replace_codes(session: scoped_session[Session], user: User) -> list[str]:
+def replace_codes(session: scoped_session[Session], user: User) -> list[str]:
     """New codes of 80 random bits each, of which hashes are kept."""
     session.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     codes = [

@@ -33,7 +33,7 @@ from portal.extensions import db, limiter, login
 from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
-from portal.people import accounts, second_factor, sessions
+from portal.people import accounts, passkeys, second_factor, sessions
 from portal.people.rules import clean_email
 
 bp = Blueprint("auth", __name__)
@@ -162,7 +162,7 @@ def sign_in() -> ResponseReturnValue:
     user = accounts.user_with_password(request.form.get("email", ""), password)
     if user is None:
         return _form(WRONG, 422)
-    if user.totp_token is None:
+    if not user.has_second_factor:
         return _let_in(user, target)
     session.clear()
     session["first_step"] = [user.id, _mark(user), now(), target]
@@ -198,7 +198,21 @@ def _code_key() -> str:
 
 
 def _code_form(error: str = "", status: int = 200) -> Response:
-    return make_response(render_template("auth/second_step.html", error=error), status)
+    waiting = _after_first_step()
+    options = _passkey_options(waiting[0]) if waiting else ""
+    return make_response(
+        render_template("auth/second_step.html", error=error, options=options), status
+    )
+
+
+def _passkey_options(user: User) -> str:
+    """A new challenge for the user's passkeys, bound to this sign-in; empty without any."""
+    site = passkeys.site(current_app.config["PORTAL"])
+    if site is None or not user.passkeys:
+        return ""
+    challenge = passkeys.Challenge.make()
+    session["challenge"] = challenge.keep()
+    return passkeys.request_options(user, site, challenge)
 
 
 @bp.route("/sign-in/code", methods=["GET", "POST"])
@@ -215,7 +229,11 @@ def second_step() -> ResponseReturnValue:
     user, target = waiting
     if request.method == "GET":
         return _code_form()
-    if not second_factor.check(user, request.form.get("code", "")):
+    if answer := request.form.get("passkey", ""):
+        challenge = passkeys.Challenge.read(session.pop("challenge", None))
+        if not passkeys.check(user, answer, challenge):
+            return _code_form(passkeys.WRONG_PASSKEY, 422)
+    elif not second_factor.check(user, request.form.get("code", "")):
         return _code_form(second_factor.WRONG_CODE, 422)
     return _let_in(user, target)
 

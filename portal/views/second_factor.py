@@ -6,7 +6,16 @@ from typing import Any
 
 import segno
 from cryptography.fernet import InvalidToken
-from flask import Blueprint, Response, flash, redirect, request, session, url_for
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    redirect,
+    request,
+    session,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from markupsafe import Markup
@@ -14,7 +23,7 @@ from markupsafe import Markup
 from portal import rendering, vault
 from portal.errors import Invalid
 from portal.extensions import limiter
-from portal.people import second_factor
+from portal.people import passkeys, second_factor
 
 bp = Blueprint("second_factor", __name__, url_prefix="/account/second-factor")
 
@@ -25,13 +34,26 @@ limited = limiter.limit(
 
 
 def _page(status: int = 200, **shown: Any) -> Response:
-    page: dict[str, Any] = {"errors": {}, "codes": None, "secret": None}
-    if current_user.totp_token:
+    page: dict[str, Any] = {"errors": {}, "codes": None, "secret": None, "form": ""}
+    page |= _passkeys()
+    if current_user.has_second_factor:
         page["codes_left"] = second_factor.codes_left(current_user)
-    else:
+    if not current_user.totp_token:
         page["secret"] = secret = _pending_secret()
         page["picture"] = _picture(second_factor.app_address(current_user, secret))
     return rendering.render("account/second_factor.html", status=status, **page | shown)
+
+
+def _passkeys() -> dict[str, Any]:
+    """The user's passkeys, and a new challenge for one more."""
+    site = passkeys.site(current_app.config["PORTAL"])
+    shown: dict[str, Any] = {"passkeys": passkeys.passkeys(current_user), "site": site}
+    if site:
+        challenge = passkeys.Challenge.make()
+        session["challenge"] = challenge.keep()
+        shown["options"] = passkeys.creation_options(current_user, site, challenge)
+        shown["elsewhere"] = request.host_url.rstrip("/") != site.origin
+    return shown
 
 
 def _pending_secret() -> str:
@@ -92,3 +114,33 @@ def turn_off() -> ResponseReturnValue:
         return _page(422, errors=error.by_field())
     flash("Your second factor is off. You sign in with your password alone.")
     return redirect(url_for("account.show"), 303)
+
+
+@bp.post("/passkeys")
+@limited
+def add_passkey() -> ResponseReturnValue:
+    """Take a new passkey; with the first second factor the answer shows recovery codes."""
+    challenge = passkeys.Challenge.read(session.pop("challenge", None))
+    try:
+        codes = passkeys.add(
+            current_user, request.form.get("name", ""), request.form.get("passkey", ""),
+            request.form.get("password", ""), challenge,
+        )
+    except Invalid as error:
+        return _page(422, errors=error.by_field(), form="passkey")
+    if codes:
+        return _page(codes=codes)
+    flash("The passkey is added.")
+    return redirect(url_for("second_factor.show"), 303)
+
+
+@bp.post("/passkeys/<passkey_id>/remove")
+@limited
+def remove_passkey(passkey_id: str) -> ResponseReturnValue:
+    """Take a passkey no more."""
+    try:
+        passkeys.remove(current_user, passkey_id, request.form.get("password", ""))
+    except Invalid as error:
+        return _page(422, errors=error.by_field(), form=passkey_id)
+    flash("The passkey is removed.")
+    return redirect(url_for("second_factor.show"), 303)

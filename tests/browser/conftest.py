@@ -102,9 +102,10 @@ def open_browser(
     opened: list[tuple[BrowserContext, Watch]] = []
 
     def make(**options: Any) -> BrowserContext:
-        context = browser.new_context(base_url=live.url, **options)
+        home = options.setdefault("base_url", live.url)
+        context = browser.new_context(**options)
         context.set_default_timeout(15_000)
-        watch = Watch(context, live.url)
+        watch = Watch(context, home)
         context.watch = watch  # type: ignore[attr-defined]
         opened.append((context, watch))
         return context

@@ -112,6 +112,7 @@ def furnish(slug: str, world: World) -> Merchant:
         "notice_id": notice.id, "object_type": "order", "object_id": "1000", "kind": "csv",
         "user_id": viewer.id, "log": "events", "filter_id": kept.id,
         "recovery_id": begun.id, "invitation_id": invitation.id, "session_id": "ses_0",
+        "passkey_id": "pk_0",
     }
     return merchant
 

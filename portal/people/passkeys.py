@@ -1,0 +1,226 @@
+"""Passkeys as a second factor (WebAuthn level 2): a device signs a challenge after the password.
+
+A challenge waits in the browser's signed session and works once: what is older than the last one
+that was answered is refused, as with codes by time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+import webauthn
+from flask import current_app
+from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, exceptions, structs
+from webauthn.helpers import parse_authentication_credential_json as parse_answer
+
+from portal import strict_json
+from portal.clock import MINUTE, now
+from portal.config import Config
+from portal.errors import FieldError, Invalid, Malformed, NotFound
+from portal.extensions import db, writing
+from portal.models import Passkey, User
+from portal.people.accounts import lock_user
+from portal.people.audit import actor_of, note
+from portal.people.rules import refuse
+from portal.people.second_factor import (
+    ISSUER,
+    end_if_last,
+    password_errors,
+    replace_codes,
+)
+
+CHALLENGE_TIME = 5 * MINUTE
+MAX_ANSWER = 20_000
+"""Characters of what a browser answers; attestation is not asked for, so it is short."""
+MAX_CREDENTIAL = 1_023
+"""Bytes of a credential's ID (WebAuthn §5.8.3)."""
+MAX_NAME = 100
+MAX_PASSKEYS = 20
+WRONG_PASSKEY = "The passkey did not fit, or its time was over. Try it again."
+# What is parsed comes from a stranger: CBOR, keys and JSON of any kind.
+_UNREADABLE = (
+    Malformed, exceptions.WebAuthnException, ValueError, TypeError, KeyError, IndexError,
+    AttributeError, EOFError,
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a passkey is bound to: a name (RP ID), and the origin of the pages that may use it."""
+
+    name: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """Random bytes that a device signs, and when they were made, in Unix µs."""
+
+    value: bytes
+    moment: int
+
+    @classmethod
+    def make(cls) -> Challenge:
+        """A new one."""
+        return cls(webauthn.helpers.generate_challenge(), now())
+
+    @classmethod
+    def read(cls, kept: Any) -> Challenge | None:
+        """What `keep` gave; None when there is nothing."""
+        return cls(base64url_to_bytes(kept[0]), kept[1]) if kept else None
+
+    def keep(self) -> list[Any]:
+        """For the session."""
+        return [bytes_to_base64url(self.value), self.moment]
+
+
+def site(config: Config) -> Site | None:
+    """The portal's public address as passkeys see it; None where that is an IP address, to which
+    browsers bind none. A portal on this machine alone has them under `localhost`."""
+    address = urlsplit(config.public_url)
+    name = address.hostname or ""
+    try:
+        ip = ipaddress.ip_address(name)
+    except ValueError:
+        return Site(name, _origin(address.scheme, name, address.port))
+    if not ip.is_loopback:
+        return None
+    return Site("localhost", _origin(address.scheme, "localhost", address.port))
+
+
+def creation_options(user: User, site: Site, challenge: Challenge) -> str:
+    """What the browser needs to make a passkey, as JSON."""
+    return webauthn.options_to_json(webauthn.generate_registration_options(
+        rp_id=site.name, rp_name=ISSUER, user_name=user.email, user_id=str(user.id).encode(),
+        challenge=challenge.value, exclude_credentials=_descriptors(user),
+        authenticator_selection=structs.AuthenticatorSelectionCriteria(
+            resident_key=structs.ResidentKeyRequirement.DISCOURAGED,
+            user_verification=structs.UserVerificationRequirement.PREFERRED,
+        ),
+    ))
+
+
+def request_options(user: User, site: Site, challenge: Challenge) -> str:
+    """What the browser needs to use one of the user's passkeys, as JSON."""
+    return webauthn.options_to_json(webauthn.generate_authentication_options(
+        rp_id=site.name, challenge=challenge.value, allow_credentials=_descriptors(user),
+        user_verification=structs.UserVerificationRequirement.PREFERRED,
+    ))
+
+
+def passkeys(user: User) -> Sequence[Passkey]:
+    """A user's passkeys, the oldest first."""
+    return db.session.scalars(
+        sa.select(Passkey).where(Passkey.user_id == user.id).order_by(Passkey.created_at)
+    ).all()
+
+
+def add(
+    user: User, name: str, answer: str, password: str, challenge: Challenge | None
+) -> list[str]:
+    """Take a new passkey from the next sign-in on, with what the browser answered to
+    `creation_options`; recovery codes when it is the first second factor, else none.
+
+    Raises Invalid.
+    """
+    name = name.strip()
+    errors = password_errors(user, password)
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        errors.append(FieldError("/name", f"Give a name of 1 to {MAX_NAME} visible characters."))
+    refuse(errors)
+    made = _verify_new(answer, challenge)
+    with writing() as session:
+        lock_user(session, user)
+        if made is None or challenge is None or not _is_fresh(user, challenge):
+            raise Invalid([FieldError("/passkey", WRONG_PASSKEY)])
+        if len(user.passkeys) >= MAX_PASSKEYS:
+            raise Invalid([FieldError(
+                "/passkey", f"There are {MAX_PASSKEYS} passkeys already; remove one first."
+            )])
+        if session.scalar(
+            sa.select(Passkey.id).where(Passkey.credential == made.credential_id)
+        ):
+            raise Invalid([FieldError("/passkey", "This passkey is in use already.")])
+        is_first = not user.has_second_factor
+        user.passkeys.append(Passkey.make(
+            name, made.credential_id, made.credential_public_key, made.sign_count
+        ))
+        user.passkey_moment = now()
+        note(session, actor_of(user), "user.passkey_added", user.email, name=name)
+        return replace_codes(session, user) if is_first else []
+
+
+def remove(user: User, passkey_id: str, password: str) -> None:
+    """Take one of a user's passkeys no more. Raises Invalid and NotFound."""
+    refuse(password_errors(user, password))
+    with writing() as session:
+        lock_user(session, user)
+        found = next((one for one in user.passkeys if one.id == passkey_id), None)
+        if found is None:
+            raise NotFound("There is no such passkey; it is removed already.")
+        user.passkeys.remove(found)
+        note(session, actor_of(user), "user.passkey_removed", user.email, name=found.name)
+        end_if_last(session, user)
+
+
+def check(user: User, answer: str, challenge: Challenge | None) -> bool:
+    """Whether one of the user's passkeys has signed the challenge, which is used up by that."""
+    place = site(current_app.config["PORTAL"])
+    if challenge is None or place is None or len(answer) > MAX_ANSWER:
+        return False
+    with writing() as session:
+        # Two who send the same answer at once come one after the other.
+        lock_user(session, user)
+        if not _is_fresh(user, challenge):
+            return False
+        try:
+            given = parse_answer(_parsed(answer))
+            passkey = next(one for one in user.passkeys if one.credential == given.raw_id)
+            verified = webauthn.verify_authentication_response(
+                credential=given, expected_challenge=challenge.value,
+                expected_rp_id=place.name, expected_origin=place.origin,
+                credential_public_key=passkey.public_key,
+                credential_current_sign_count=passkey.sign_count,
+            )
+        except (StopIteration, *_UNREADABLE):
+            return False
+        passkey.sign_count = verified.new_sign_count
+        passkey.used_at = user.passkey_moment = now()
+        return True
+
+
+def _verify_new(answer: str, challenge: Challenge | None) -> Any:
+    """What webauthn says of a new passkey; None when it does not fit."""
+    place = site(current_app.config["PORTAL"])
+    if challenge is None or place is None or len(answer) > MAX_ANSWER:
+        return None
+    try:
+        made = webauthn.verify_registration_response(
+            credential=_parsed(answer), expected_challenge=challenge.value,
+            expected_rp_id=place.name, expected_origin=place.origin,
+        )
+    except _UNREADABLE:
+        return None
+    return made if len(made.credential_id) <= MAX_CREDENTIAL else None
+
+
+def _parsed(answer: str) -> Any:
+    return strict_json.parse(answer.encode(errors="replace"))
+
+
+def _is_fresh(user: User, challenge: Challenge) -> bool:
+    return max(user.passkey_moment or 0, now() - CHALLENGE_TIME) < challenge.moment
+
+
+def _descriptors(user: User) -> list[structs.PublicKeyCredentialDescriptor]:
+    return [structs.PublicKeyCredentialDescriptor(id=one.credential) for one in passkeys(user)]
+
+
+def _origin(scheme: str, name: str, port: int | None) -> str:
+    usual = {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{name}" + (f":{port}" if port and port != usual else "")

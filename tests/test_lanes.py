@@ -18,7 +18,7 @@ from portal import jobs, queues
 from portal.clock import HOUR, now
 from portal.delivery import drain, lanes, sharing
 from portal.events import ingest
-from portal.extensions import db
+from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Lane, Merchant
 from tests.conftest import on_both_databases
@@ -38,7 +38,17 @@ def test_a_lane_has_one_owner_at_a_time(app: Flask):
     assert token is not None
     assert lanes.lease(0, "west") is None
     lanes.release({0: token})
-    assert lanes.lease(0, "west") == token + 1
+    assert lanes.lease(0, "west") == token + 2
+
+
+@on_both_databases
+def test_a_lane_that_was_given_back_is_not_leased_again_by_what_was_under_way(app: Flask):
+    token = lanes.lease(0, "east")
+    assert token is not None
+    lanes.release({0: token})
+    with pytest.raises(lanes.LeaseLost), writing():
+        lanes.renew({0: token})
+    assert lanes.lease(0, "west") is not None
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -93,7 +93,8 @@ def renew(tokens: dict[int, int]) -> None:
 
 
 def release(tokens: dict[int, int]) -> None:
-    """Give lanes back, so that the next owner need not wait for the lease to end."""
+    """Give lanes back, so that the next owner need not wait for the lease to end. What the owner
+    still has under way is late from then on, renewing the lease included."""
     if not tokens:
         return
     with writing() as session:
@@ -101,7 +102,7 @@ def release(tokens: dict[int, int]) -> None:
             session.execute(
                 sa.update(_lane)
                 .where(_lane.c.id == lane, _lane.c.token == token)
-                .values(owner=None, leased_until=0)
+                .values(owner=None, token=_lane.c.token + 1, leased_until=0)
             )
 
 

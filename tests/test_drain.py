@@ -282,15 +282,6 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
     assert the(Delivery).state == "succeeded"
 
 
-@on_both_databases
-def test_a_lane_has_one_owner(app: Flask):
-    token = lanes.lease(0, "first")
-    assert token is not None
-    assert lanes.lease(0, "second") is None
-    lanes.release({0: token})
-    assert lanes.lease(0, "second") == token + 1
-
-
 def test_a_lease_of_a_clock_that_was_set_back_is_free(app: Flask):
     db.session.execute(sa.update(Lane).values(leased_until=now() + 3_600 * 1_000_000))
     db.session.commit()

@@ -50,10 +50,11 @@ def advisories(source: str) -> int:
     for one, hole in known:
         fixed = ", ".join(hole["fix_versions"]) or "nothing yet"
         print(f"{one['name']} {one['version']}: {hole['id']}, mended in {fixed}")
+    if skipped or not found:
+        print(f"NOT AUDITED: advisories on {len(skipped) or 'all'} packages cannot be had here.")
     if known:
         return 1
     if skipped or not found:
-        print(f"NOT AUDITED: advisories on {len(skipped) or 'all'} packages cannot be had here.")
         return 2
     print(f"Nothing is known to be wrong with the {len(found)} locked packages.")
     return 0

@@ -365,9 +365,8 @@ class _Drain:
 
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
-        return any(self.take(lane) for lane in [
-            lane for lane in lanes.forgotten() if self._sharing.may_take(lane)
-        ][:1])
+        lane = next(filter(self._sharing.may_take, lanes.forgotten()), None)
+        return lane is not None and self.take(lane)
 
     def _share(self) -> None:
         """Hand a lane over where that is due (portal.delivery.sharing)."""

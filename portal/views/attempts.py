@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, flash, g, redirect, request, url_for
+from flask import Blueprint, Response, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -48,7 +48,9 @@ def share(slug: str, attempt_id: str) -> ResponseReturnValue:
         )
     except (Invalid, Conflict) as error:
         return _show(attempt_id, error.status, share_error=error.detail)
-    return _show(attempt_id, new_link=url_for("shared.show", token=token, _external=True))
+    # Not by the name in the request: the link is for somebody else, at the public address.
+    address = current_app.config["PORTAL"].public_url + url_for("shared.show", token=token)
+    return _show(attempt_id, new_link=address)
 
 
 @bp.post("/<attempt_id>/shares/<share_id>/revoke")

@@ -83,6 +83,15 @@ def test_the_page_of_an_expired_payload_still_explains(signed_in: SignIn, mercha
 # ── The share link ────────────────────────────────────────────────────────────────────────
 
 
+def test_a_link_has_the_public_address_whatever_name_the_request_had(
+    app: Flask, signed_in: SignIn, attempt: Attempt
+):
+    made = signed_in("editor").post(f"/m/alice/attempts/{attempt.id}/shares", data={"hours": "24"})
+    assert made.request.host == "localhost"
+    assert f"{app.config['PORTAL'].public_url}/shared/" in made.text
+    assert "localhost/shared/" not in made.text
+
+
 def test_a_link_shows_one_attempt_to_anyone_and_nothing_else_of_the_merchant(
     app: Flask, signed_in: SignIn, attempt: Attempt
 ):

@@ -1,4 +1,4 @@
-"""Keyset pages of the short tables: merchants, users, the audit and operations logs.
+"""Keyset pages of the short tables: merchants, users, the operations log.
 
 A cursor is the key of the last row seen, with `-` before it on the way back.
 """

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
+from portal import keyset
 from portal.clock import MINUTE, SECOND, now
 from portal.extensions import db
-from portal.logs import conditions, filters, keyset
+from portal.keyset import LogPage, Walk, Wanted
+from portal.logs import conditions, filters
 from portal.logs.conditions import moment_of_request_id, request_id_at
-from portal.logs.keyset import LogPage, Walk, Wanted
 from portal.logs.stories import (
     attempt_detail,
     event_deliveries,
@@ -95,7 +96,7 @@ def every_event(
 
     Raises Invalid at once, before the first row is asked for.
     """
-    return keyset.every(conditions.events(scope, given, zone).query, _event_walk(scope), shape)
+    return keyset.every(conditions.events(scope, given, zone), _event_walk(scope), shape)
 
 
 def _event_walk(scope: int | None) -> Walk[Event]:
@@ -166,7 +167,7 @@ def every_attempt(
     zone: str = "UTC",
 ) -> Iterator[list[Shape]]:
     """All attempts that match, as `every_event`."""
-    return keyset.every(conditions.attempts(scope, given, zone).query, _attempt_walk(scope), shape)
+    return keyset.every(conditions.attempts(scope, given, zone), _attempt_walk(scope), shape)
 
 
 def _attempt_walk(scope: int | None) -> Walk[Attempt]:

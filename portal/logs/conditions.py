@@ -11,8 +11,8 @@ from flask import current_app
 from portal.clock import DAY, MILLISECOND, MINUTE, now
 from portal.config import Config
 from portal.delivery.selection import status_is
+from portal.keyset import Wanted
 from portal.logs import filters
-from portal.logs.keyset import Wanted
 from portal.models import Attempt, Event, EventPayload, Merchant
 from portal.strict_json import dump
 

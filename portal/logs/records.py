@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from portal.errors import NotFound
 from portal.extensions import db
+from portal.keyset import LogPage
 from portal.logs import browse
 from portal.logs.changes import Changes, between
-from portal.logs.keyset import LogPage
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
 
 EVENTS_ON_A_PAGE = 20

@@ -17,8 +17,8 @@ class AuditEntry(Base):
     __tablename__ = "audit_entry"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
-    merchant_id: Mapped[int | None] = mapped_column(index=True)
+    at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
+    merchant_id: Mapped[int | None]
     actor: Mapped[str] = mapped_column(sa.String(300))
     """`user:ann@example.com`, `key:key_…`, `cli` or `portal`."""
     action: Mapped[str] = mapped_column(sa.String(60))
@@ -33,7 +33,14 @@ class AuditEntry(Base):
     hash: Mapped[str | None] = mapped_column(sa.String(64))
     """SHA-256 of the entry before it and of its own content."""
 
-    __table_args__ = (sa.Index("ix_audit_entry_target", "target", "id"),)
+    __table_args__ = (
+        sa.Index("ix_audit_entry_target", "target", "id"),
+        # Each in the order of pages, whichever filters are set.
+        sa.Index("ix_audit_entry_read", "at", "id"),
+        sa.Index("ix_audit_entry_merchant", "merchant_id", "at", "id"),
+        sa.Index("ix_audit_entry_action", "action", "at", "id"),
+        sa.Index("ix_audit_entry_merchant_action", "merchant_id", "action", "at", "id"),
+    )
 
 
 class AuditHead(Base):

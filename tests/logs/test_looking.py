@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
+from portal import keyset
 from portal.clock import SECOND, now
-from portal.logs import browse, keyset
+from portal.logs import browse
 from portal.models import Merchant
 from tests import factories
 from tests.conftest import on_both_databases

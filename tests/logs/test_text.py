@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
+from portal import keyset
 from portal.clock import DAY, now
 from portal.errors import Invalid
 from portal.extensions import db
-from portal.logs import browse, keyset
+from portal.logs import browse
 from portal.models import EventPayload, Merchant
 from portal.strict_json import dump
 from tests.conftest import on_both_databases

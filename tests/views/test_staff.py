@@ -15,7 +15,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from portal import create_app, queues, vitals
+from portal import create_app, keyset, queues, vitals
 from portal.clock import DAY, HOUR, now
 from portal.config import load_config
 from portal.extensions import db, writing
@@ -160,7 +160,7 @@ class TestAuditLog:
     def test_what_is_filtered_is_downloaded_as_json_lines(
         self, auditor: FlaskClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(audit, "EXPORTED_AT_ONCE", 2)
+        monkeypatch.setattr(keyset, "BATCH", 2)
         answer = auditor.get("/staff/export/audit.jsonl?action=merchant")
         rows = [json.loads(line) for line in answer.text.splitlines()]
         assert len(rows) == 4

@@ -9,8 +9,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal import keyset
 from portal.extensions import db
-from portal.logs import browse, keyset
+from portal.logs import browse
 from portal.models import Merchant
 from portal.views import tail
 from tests import factories

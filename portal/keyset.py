@@ -99,13 +99,7 @@ def page(
         return query.where(key > tuple(place) if backwards else key < tuple(place))
 
     query = onward(wanted.query)
-    edge = None
-    if wanted.base is not None:
-        # An index alone is walked for this; the rows themselves are what takes its time.
-        edge = db.session.execute(
-            onward(wanted.base).with_only_columns(*walk.columns).order_by(*order)
-            .offset(LOOKED_THROUGH // wanted.cost).limit(1)
-        ).first()
+    edge = _edge(wanted, walk, onward, order)
     if edge is not None:
         query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))
     found = list(db.session.scalars(query.order_by(*order).limit(limit + 1)))
@@ -113,7 +107,7 @@ def page(
     rows = found[:limit]
     if backwards:
         rows.reverse()
-    stopped = None if more or edge is None else list(edge)
+    stopped = None if more else edge
     older = walk.key(rows[-1]) if rows and (backwards or more) else None
     newer = walk.key(rows[0]) if rows and (more if backwards else place is not None) else None
     if backwards:
@@ -155,23 +149,53 @@ def in_view(query: sa.Select[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
 
 
 def every(
-    query: sa.Select[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
+    wanted: Wanted[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
 ) -> Iterator[list[Shape]]:
-    """All rows of `query`, the newest first, in bounded memory: batch for batch as `shape` makes
-    them, each read in a transaction of its own, so that a slow reader keeps none open."""
+    """All wanted rows, the newest first, in bounded memory: batch for batch as `shape` makes them
+    (some may be empty). Each is read in a transaction of its own that looks through no more than a
+    page does, so that neither a slow reader nor a rare row keeps one open for long."""
     place: list[Any] | None = None
+    edge: list[Any] | None = None
+    key = sa.tuple_(*walk.columns)
     order = [column.desc() for column in walk.columns]
+
+    def onward(query: sa.Select[Any]) -> sa.Select[Any]:
+        return query if place is None else query.where(key < tuple(place))
+
     while True:
-        part = query if place is None else query.where(sa.tuple_(*walk.columns) < tuple(place))
         with reading() as session:
+            if edge is None:
+                edge = _edge(wanted, walk, onward, order)
+            part = onward(wanted.query)
+            if edge is not None:
+                part = part.where(key >= tuple(edge))
             rows = session.scalars(part.order_by(*order).limit(BATCH)).all()
             shaped = shape(rows)
-            place = walk.key(rows[-1]) if rows else None
-            count = len(rows)
+            is_full = len(rows) == BATCH
+            if is_full:
+                place = walk.key(rows[-1])
             del rows
         yield shaped
-        if count < BATCH:
-            return
+        if not is_full:
+            if edge is None:
+                return
+            place, edge = edge, None
+
+
+def _edge(
+    wanted: Wanted[Row], walk: Walk[Row],
+    onward: Callable[[sa.Select[Any]], sa.Select[Any]], order: Sequence[sa.ColumnElement[Any]],
+) -> list[Any] | None:
+    """The key of the last row to look at; None when there is an end before, or an index finds the
+    wanted rows by themselves."""
+    if wanted.base is None:
+        return None
+    # An index alone is walked for this; the rows themselves are what takes its time.
+    edge = db.session.execute(
+        onward(wanted.base).with_only_columns(*walk.columns).order_by(*order)
+        .offset(LOOKED_THROUGH // wanted.cost).limit(1)
+    ).first()
+    return None if edge is None else list(edge)
 
 
 def _mark(walk: Walk[Row], rows: list[Row], more: bool) -> str | None:

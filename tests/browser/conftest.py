@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.live import PASSWORD, LivePortal, Store, a_browser, chromium, running
+from tests.mailbox import Mailbox
 from tests.receiver import Receiver
 
 HERE = Path(__file__).parent
@@ -32,9 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="package")
-def live() -> Iterator[LivePortal]:
+def mailbox() -> Iterator[Mailbox]:
+    """Where all mail of `live` goes."""
+    mailbox = Mailbox()
+    yield mailbox
+    mailbox.close()
+
+
+@pytest.fixture(scope="package")
+def live(mailbox: Mailbox) -> Iterator[LivePortal]:
     """The product, running. Its retries and its holding come within seconds."""
-    with running(RETRY_SCHEDULE="0 1 1 2 2 3", HOLD_AFTER_FAILURES="3", SWEEP_SECONDS="1") as live:
+    with running(
+        RETRY_SCHEDULE="0 1 1 2 2 3", HOLD_AFTER_FAILURES="3", SWEEP_SECONDS="1",
+        SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}", MAIL_FROM="hooks@portal.example",
+    ) as live:
         yield live
 
 

@@ -18,6 +18,7 @@ from portal.extensions import db, writing
 from portal.listing import Page, clean_search, newest_first
 from portal.models import ApiKey, Membership, Merchant, User
 from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
+from portal.people.account_notices import note_and_tell
 from portal.people.audit import actor_of, note
 from portal.people.rules import (
     clean_email,
@@ -228,7 +229,7 @@ def change_password(user: User, password: str, actor: str) -> None:
     with writing() as session:
         lock_user(session, user)
         user.set_password_hash(password_hash)
-        note(session, actor, "user.password_changed", user.email)
+        note_and_tell(session, user, actor, "user.password_changed")
 
 
 def change_own_password(user: User, current: str, password: str, repeated: str) -> None:

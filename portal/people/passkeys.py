@@ -24,8 +24,9 @@ from portal.config import Config
 from portal.errors import FieldError, Invalid, Malformed, NotFound
 from portal.extensions import db, writing
 from portal.models import Passkey, User
+from portal.people.account_notices import note_and_tell
 from portal.people.accounts import lock_user
-from portal.people.audit import actor_of, note
+from portal.people.audit import actor_of
 from portal.people.rules import refuse
 from portal.people.second_factor import (
     ISSUER,
@@ -151,7 +152,7 @@ def add(
             name, made.credential_id, made.credential_public_key, made.sign_count
         ))
         user.passkey_moment = now()
-        note(session, actor_of(user), "user.passkey_added", user.email, name=name)
+        note_and_tell(session, user, actor_of(user), "user.passkey_added", name=name)
         return replace_codes(session, user) if is_first else []
 
 
@@ -164,7 +165,7 @@ def remove(user: User, passkey_id: str, password: str) -> None:
         if found is None:
             raise NotFound("There is no such passkey; it is removed already.")
         user.passkeys.remove(found)
-        note(session, actor_of(user), "user.passkey_removed", user.email, name=found.name)
+        note_and_tell(session, user, actor_of(user), "user.passkey_removed", name=found.name)
         end_if_last(session, user)
 
 

@@ -14,6 +14,7 @@ from portal.extensions import db, writing
 from portal.ids import digest_of, new_token
 from portal.models import Mail, PasswordReset, User
 from portal.models.user import hash_password
+from portal.people.account_notices import note_and_tell
 from portal.people.accounts import find_user, lock_user
 from portal.people.audit import actor_of, note
 from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
@@ -76,7 +77,7 @@ def choose(token: str, password: str, repeated: str) -> None:
         find(token)
         user.set_password_hash(password_hash)
         session.execute(sa.delete(PasswordReset).where(PasswordReset.user_id == user.id))
-        note(session, actor_of(user), "user.password_reset", user.email)
+        note_and_tell(session, user, actor_of(user), "user.password_reset")
 
 
 def _make_link(session: scoped_session[Session], user: User) -> str:

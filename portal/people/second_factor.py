@@ -20,6 +20,7 @@ from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import RecoveryCode, User
 from portal.models.user import MAX_PASSWORD
+from portal.people.account_notices import note_and_tell
 from portal.people.accounts import lock_user
 from portal.people.audit import actor_of, note
 
@@ -68,7 +69,7 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
     with writing() as session:
         lock_user(session, user)
         user.totp_token, user.totp_step = token, step
-        note(session, actor_of(user), "user.second_factor_on", user.email)
+        note_and_tell(session, user, actor_of(user), "user.second_factor_on")
         return replace_codes(session, user)
 
 
@@ -78,7 +79,7 @@ def renew_codes(user: User, password: str) -> list[str]:
         raise Invalid(errors)
     with writing() as session:
         lock_user(session, user)
-        note(session, actor_of(user), "user.recovery_codes_renewed", user.email)
+        note_and_tell(session, user, actor_of(user), "user.recovery_codes_renewed")
         return replace_codes(session, user)
 
 
@@ -94,7 +95,7 @@ def remove(user: User, actor: str) -> None:
     with writing() as session:
         lock_user(session, user)
         if user.has_second_factor:
-            note(session, actor, "user.second_factor_off", user.email)
+            note_and_tell(session, user, actor, "user.second_factor_off")
         user.totp_token = user.totp_step = None
         user.passkeys = []
         end_if_last(session, user)

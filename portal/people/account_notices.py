@@ -1,0 +1,60 @@
+"""Who signs in is told by mail when what they sign in with changes: a thief of a password or of a
+session changes no lock unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import current_app
+from sqlalchemy.orm import Session, scoped_session
+
+from portal.clock import now, to_datetime
+from portal.config import Config
+from portal.models import AuditEntry, Mail, User
+from portal.people.audit import actor_of, note
+
+CHANGES: Mapping[str, str] = {
+    "user.second_factor_on": "Codes of an app were made the second factor of your account",
+    "user.second_factor_off": "The second factor of your account was turned off",
+    "user.recovery_codes_renewed": "The recovery codes of your account were made anew",
+    "user.passkey_added": "The passkey “{name}” was added to your account",
+    "user.passkey_removed": "The passkey “{name}” was removed from your account",
+    "user.password_changed": "The password of your account was changed",
+    "user.password_reset": "The password of your account was changed by a link for that",
+}
+"""The changes that are told, as the audit log calls them; `{…}` is a detail of the entry."""
+SUBJECT = "How you sign in to Webhook Portal has changed"
+
+
+def note_and_tell(
+    session: scoped_session[Session], user: User, actor: str, action: str, **detail: Any
+) -> None:
+    """Note one of CHANGES to an account in the running transaction, and owe its owner a mail of it
+    where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.people.audit.note."""
+    entry = note(session, actor, action, user.email, **detail)
+    config: Config = current_app.config["PORTAL"]
+    if config.smtp_url:
+        session.add(Mail.make(user.email, SUBJECT, _text(entry, user, config)))
+
+
+def _text(entry: AuditEntry, user: User, config: Config) -> str:
+    happened = CHANGES[entry.action].format(**entry.detail)
+    return (
+        f"{happened} on {to_datetime(now()):%Y-%m-%d at %H:%M:%S} UTC{_by(entry, user)}.\n\n"
+        "If this is news to you, someone else may get into your account. Choose another password, "
+        f"which ends every sign-in: {config.public_url}/forgot-password\n"
+        "Then remove what is not yours, and have new recovery codes made: "
+        f"{config.public_url}/account/second-factor\n"
+        "Where you cannot get in any more, ask who runs the portal."
+    )
+
+
+def _by(entry: AuditEntry, user: User) -> str:
+    """Who did it, where it was not the account itself, and from where."""
+    by = ""
+    if entry.actor == "cli":
+        by = " by a command on the portal's own machine"
+    elif entry.actor not in (actor_of(user), "portal"):
+        by = f" by {entry.actor.partition(':')[2]}"
+    return by + (f" from the address {entry.address}" if entry.address else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from portal.clock import SECOND, now
 from portal.errors import Invalid
 from portal.extensions import db, writing
 from portal.models import Mail, Passkey, User
-from portal.people import accounts, mail, passkeys, resets, second_factor
+from portal.people import accounts, audit, mail, passkeys, resets, second_factor
 from portal.people.account_notices import CHANGES
 from tests.authenticator import Authenticator
 from tests.conftest import PASSWORD, on_both_databases
@@ -51,13 +52,18 @@ def turn_on(user: User) -> None:
     second_factor.turn_on(user, base64.b32encode(KEY).decode(), code, PASSWORD)
 
 
-def add_passkey(user: User) -> None:
-    site = passkeys.Site("localhost", "http://localhost:8000")
+def add_passkey(user: User) -> Authenticator:
+    device = Authenticator("http://localhost:8000")
     challenge = passkeys.Challenge.make()
-    answer = Authenticator(site.origin).create({
-        "rp": {"id": site.name}, "challenge": challenge.keep()[0],
-    })
+    answer = device.create({"rp": {"id": "localhost"}, "challenge": challenge.keep()[0]})
     passkeys.add(user, "blue key", answer, PASSWORD, challenge)
+    return device
+
+
+def sign_in_with(user: User, device: Authenticator) -> bool:
+    challenge = passkeys.Challenge.make()
+    answer = device.get({"rpId": "localhost", "challenge": challenge.keep()[0]})
+    return passkeys.check(user, answer, challenge)
 
 
 def has_passkey(user: User) -> None:
@@ -95,7 +101,7 @@ STEPS: dict[str, tuple[Callable[[User], object], Callable[[User], object], str]]
 }
 
 
-@pytest.mark.parametrize("action", CHANGES)
+@pytest.mark.parametrize("action", STEPS)
 def test_each_change_is_told_with_its_time_and_address_and_what_to_do(
     app: Flask, ann: User, mailbox: Mailbox, action: str
 ) -> None:
@@ -107,7 +113,7 @@ def test_each_change_is_told_with_its_time_and_address_and_what_to_do(
         assert mail.send_due() == 1
     (message,) = mailbox.messages
     assert message["To"] == "ann@example.com"
-    assert message["Subject"] == "How you sign in to Webhook Portal has changed"
+    assert message["Subject"] == "Check how you sign in to Webhook Portal"
     text = " ".join(message.get_content().split())
     assert words in text
     assert "on 2027-01-15 at 08:00:00 UTC from the address 203.0.113.5." in text
@@ -115,6 +121,51 @@ def test_each_change_is_told_with_its_time_and_address_and_what_to_do(
     assert "http://localhost:8000/account/second-factor" in text
     assert PASSWORD not in text
     assert NEW not in text
+
+
+def test_there_is_a_test_of_each_change() -> None:
+    assert CHANGES.keys() == STEPS.keys() | {"user.passkey_cloned"}
+
+
+@on_both_databases
+def test_a_copy_of_a_passkey_is_refused_and_told(
+    app: Flask, ann: User, mailbox: Mailbox
+) -> None:
+    device = add_passkey(ann)
+    copy = deepcopy(device)
+    for _ in range(2):
+        assert sign_in_with(ann, device)
+    assert mail.send_due() == 1
+    mailbox.messages.clear()
+    with app.test_request_context(environ_base=HERE):
+        assert not sign_in_with(ann, copy)
+    assert mail.send_due() == 1
+    (message,) = mailbox.messages
+    text = " ".join(message.get_content().split())
+    assert "The passkey “blue key” seems to have a copy" in text
+    assert "from the address 203.0.113.5." in text
+    assert "remove every passkey that is not yours alone" in text
+    entry = audit.entries(action="user.passkey_cloned").rows[0][0]
+    assert (entry.actor, entry.target, entry.detail, entry.address) == (
+        "portal", "ann@example.com", {"name": "blue key"}, "203.0.113.5",
+    )
+    assert sign_in_with(ann, device), "the other one still works"
+
+
+def test_what_a_copy_has_not_signed_raises_no_alarm(ann: User, mailbox: Mailbox) -> None:
+    device = add_passkey(ann)
+    assert sign_in_with(ann, device)
+    stranger = Authenticator(device.origin)
+    stranger.credential = device.credential
+    assert not sign_in_with(ann, stranger)
+    assert not audit.entries(action="user.passkey_cloned").rows
+
+
+def test_a_device_that_does_not_count_is_no_copy(ann: User) -> None:
+    device = add_passkey(ann)
+    for _ in range(3):
+        device.count = -1
+        assert sign_in_with(ann, device)
 
 
 @on_both_databases

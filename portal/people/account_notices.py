@@ -1,5 +1,5 @@
-"""Who signs in is told by mail when what they sign in with changes: a thief of a password or of a
-session changes no lock unseen."""
+"""Who signs in is told by mail when what they sign in with changes, or was copied: a thief of a
+password or of a session changes no lock unseen."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ CHANGES: Mapping[str, str] = {
     "user.recovery_codes_renewed": "The recovery codes of your account were made anew",
     "user.passkey_added": "The passkey “{name}” was added to your account",
     "user.passkey_removed": "The passkey “{name}” was removed from your account",
+    "user.passkey_cloned": "The passkey “{name}” seems to have a copy: it was refused, having "
+    "counted fewer uses than are known of it,",
     "user.password_changed": "The password of your account was changed",
     "user.password_reset": "The password of your account was changed by a link for that",
 }
-"""The changes that are told, as the audit log calls them; `{…}` is a detail of the entry."""
-SUBJECT = "How you sign in to Webhook Portal has changed"
+"""What is told, as the audit log calls it; `{…}` is a detail of the entry."""
+SUBJECT = "Check how you sign in to Webhook Portal"
 
 
 def note_and_tell(
     session: scoped_session[Session], user: User, actor: str, action: str, **detail: Any
 ) -> None:
-    """Note one of CHANGES to an account in the running transaction, and owe its owner a mail of it
+    """Note one of CHANGES at an account in the running transaction, and owe its owner a mail of it
     where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.people.audit.note."""
     entry = note(session, actor, action, user.email, **detail)
     config: Config = current_app.config["PORTAL"]
@@ -44,7 +46,7 @@ def _text(entry: AuditEntry, user: User, config: Config) -> str:
         f"{happened} on {to_datetime(now()):%Y-%m-%d at %H:%M:%S} UTC{_by(entry, user)}.\n\n"
         "If this is news to you, someone else may get into your account. Choose another password, "
         f"which ends every sign-in: {config.public_url}/forgot-password\n"
-        "Then remove what is not yours, and have new recovery codes made: "
+        "Then remove every passkey that is not yours alone, and have new recovery codes made: "
         f"{config.public_url}/account/second-factor\n"
         "Where you cannot get in any more, ask who runs the portal."
     )

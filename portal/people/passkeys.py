@@ -170,7 +170,8 @@ def remove(user: User, passkey_id: str, password: str) -> None:
 
 
 def check(user: User, answer: str, challenge: Challenge | None) -> bool:
-    """Whether one of the user's passkeys has signed the challenge, which is used up by that."""
+    """Whether one of the user's passkeys has signed the challenge, which is used up by that. A copy
+    of one is refused, noted, and told to the user."""
     place = site(current_app.config["PORTAL"])
     if challenge is None or place is None or len(answer) > MAX_ANSWER:
         return False
@@ -185,14 +186,24 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
             verified = webauthn.verify_authentication_response(
                 credential=given, expected_challenge=challenge.value,
                 expected_rp_id=place.name, expected_origin=place.origin,
-                credential_public_key=passkey.public_key,
-                credential_current_sign_count=passkey.sign_count,
+                # Compared below: a count that went back is told apart from what does not fit.
+                credential_public_key=passkey.public_key, credential_current_sign_count=0,
             )
         except (StopIteration, *_UNREADABLE):
             return False
+        user.passkey_moment = now()
+        if _went_back(passkey.sign_count, verified.new_sign_count):
+            note_and_tell(session, user, "portal", "user.passkey_cloned", name=passkey.name)
+            return False
         passkey.sign_count = verified.new_sign_count
-        passkey.used_at = user.passkey_moment = now()
+        passkey.used_at = user.passkey_moment
         return True
+
+
+def _went_back(known: int, given: int) -> bool:
+    """Whether a device that counts gave no higher count: there is a copy of it (WebAuthn §7.2,
+    step 21). One that does not count says 0 each time."""
+    return given <= known and (given, known) != (0, 0)
 
 
 def _verify_new(answer: str, challenge: Challenge | None) -> Any:

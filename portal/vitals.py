@@ -13,12 +13,21 @@ import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from portal import queues
-from portal.clock import MILLISECOND, MINUTE, now
+from portal.clock import HOUR, MILLISECOND, MINUTE, now
 from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.extensions import db, reading
-from portal.models import Attempt, Delivery, Event, Lane, Webhook
+from portal.models import (
+    Attempt,
+    AuditHead,
+    Delivery,
+    Event,
+    Lane,
+    OperationsEntry,
+    Webhook,
+)
 from portal.models.delivery import PENDING_LITERAL
+from portal.people import policy_reports
 
 BACKLOG_CAP = 100_000
 """A backlog is counted to here, so that looking at a growing one stays cheap."""
@@ -94,6 +103,25 @@ def backlog() -> dict[str, int]:
             )
             counts[kind] = session.scalar(sa.select(sa.func.count()).select_from(waiting)) or 0
     return counts
+
+
+def policy_reports_last_hour() -> int:
+    """Reports of browsers about the Content-Security-Policy that were written down in the last
+    hour (portal.people.policy_reports says which are)."""
+    with reading() as session:
+        return session.scalar(
+            sa.select(sa.func.count())
+            .select_from(OperationsEntry)
+            .where(
+                OperationsEntry.at >= now() - HOUR, OperationsEntry.kind == policy_reports.KIND
+            )
+        ) or 0
+
+
+def audit_entries() -> int:
+    """How many entries the audit log's chain has, ever."""
+    with reading() as session:
+        return session.scalar(sa.select(AuditHead.number)) or 0
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from portal import vitals
 
 bp = Blueprint("health", __name__)
+# Made anew for each answer, a counter would say that it began to count just now.
+disable_created_metrics()
 
 
 @bp.get("/healthz")
@@ -49,4 +58,12 @@ def metrics() -> ResponseReturnValue:
     )
     for kind, count in vitals.backlog().items():
         waiting.labels(kind).set(count)
+    Gauge(
+        "portal_csp_reports_last_hour",
+        "Browsers' reports about the Content-Security-Policy, written down in the last hour.",
+        registry=registry,
+    ).set(vitals.policy_reports_last_hour())
+    Counter(
+        "portal_audit_entries_total", "Entries of the audit log.", registry=registry
+    ).inc(vitals.audit_entries())
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

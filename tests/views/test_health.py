@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import time_machine
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from portal import vitals
+from portal.clock import HOUR, SECOND, now
 from portal.models import Merchant
+from portal.people import accounts
 from tests import factories
 
 
@@ -58,7 +61,23 @@ def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Mercha
         ("portal_deliveries_waiting", "due"): 1,
         ("portal_deliveries_waiting", "scheduled"): 0,
         ("portal_deliveries_waiting", "held"): 0,
+        ("portal_csp_reports_last_hour",): 0,
+        ("portal_audit_entries_total",): 0,
     }
+
+
+def test_reports_and_audit_entries_are_counted(client: FlaskClient) -> None:
+    report = {"csp-report": {"document-uri": "/", "blocked-uri": "inline"}}
+    for moment in (now() - 2 * HOUR, now()):
+        with time_machine.travel(moment / SECOND):
+            report["csp-report"]["effective-directive"] = f"style-src {moment}"
+            assert client.post("/csp-reports", json=report).status_code == 204
+    accounts.create_merchant("bob", "", "cli")
+    text = client.get("/metrics").text
+    assert "portal_csp_reports_last_hour 1.0" in text
+    assert "# TYPE portal_audit_entries_total counter" in text
+    assert "portal_audit_entries_total 1.0" in text
+    assert "_created" not in text
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])

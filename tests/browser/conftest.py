@@ -139,6 +139,15 @@ def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:
     page.wait_for_url(lambda url: "/sign-in" not in url)
 
 
+def give_password(page: Page, email: str) -> None:
+    """The first step of who has a second factor, which is asked for then."""
+    page.goto("/sign-in")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/sign-in/code")
+
+
 @pytest.fixture
 def page(open_browser: Callable[..., BrowserContext], store: Store) -> Page:
     """A page of the store's owner, signed in."""

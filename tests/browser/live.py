@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import re
@@ -20,10 +21,11 @@ from flask import Flask
 from playwright.sync_api import Browser, sync_playwright
 
 from portal import create_app
+from portal.clock import SECOND, now
 from portal.config import load_config
 from portal.extensions import db
 from portal.logs import inspector, shares
-from portal.people import accounts, invitations, resets
+from portal.people import accounts, invitations, resets, second_factor
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,10 +59,10 @@ class LivePortal:
         self.operator = (found["sign-in"], found["password"])
         self.key = found["API key"]
 
-    def store(self, name: str = "", *, active: bool = True) -> Store:
+    def store(self, name: str = "", slug: str = "", *, active: bool = True) -> Store:
         """A new merchant, its owner and its key."""
         self._stores += 1
-        slug = f"store-{self._stores}"
+        slug = slug or f"store-{self._stores}"
         email = f"owner@{slug}.example"
         with self.app.app_context():
             name = name or f"Store {self._stores}"
@@ -81,11 +83,27 @@ class LivePortal:
         assert answer.ok, (path, answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
+    def member(self, store: Store, name: str, role: str, *, with_code: bool = False) -> str:
+        """The address of one more member of the store, who is asked for a code too if wished."""
+        email = f"{name.split()[0].lower()}@{store.slug}.example"
+        with self.app.app_context():
+            merchant = accounts.get_merchant(store.slug)
+            accounts.create_user(
+                email, PASSWORD, "test", None, name, merchant=merchant, role=role
+            )
+            if with_code:
+                secret = second_factor.new_secret()
+                step = now() // (second_factor.STEP_SECONDS * SECOND)
+                code = second_factor.code_at(base64.b32decode(secret), step)
+                second_factor.turn_on(accounts.get_user(email), secret, code, PASSWORD)
+            db.session.remove()
+        return email
+
     def share(self, store: Store, attempt_id: str) -> str:
         """The token of a link to an attempt for an hour."""
         with self.app.app_context():
             merchant_id = accounts.get_merchant(store.slug).id
-            token = shares.create_share(merchant_id, attempt_id, "1", "test")
+            token = shares.create_share(merchant_id, attempt_id, "1", f"user:{store.email}")
             db.session.remove()
         return token
 
@@ -93,7 +111,9 @@ class LivePortal:
         """The token of an invitation to the store."""
         with self.app.app_context():
             merchant = accounts.get_merchant(store.slug)
-            link = invitations.invite(merchant, f"new@{store.slug}.example", "editor", "test")
+            link = invitations.invite(
+                merchant, f"new@{store.slug}.example", "editor", f"user:{store.email}"
+            )
             db.session.remove()
         return link.rpartition("/")[2]
 

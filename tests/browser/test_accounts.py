@@ -11,9 +11,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from portal.clock import SECOND, now
 from portal.people.second_factor import STEP_SECONDS, code_at
-from tests.browser.conftest import Watch, sign_in
+from tests.browser.conftest import Watch, give_password, sign_in
 from tests.browser.live import PASSWORD, LivePortal, Store, wait_for
-from tests.browser.test_sign_in import give_password
 from tests.mailbox import Mailbox
 
 NEW = "a horse of another colour"
@@ -162,6 +161,6 @@ def use_code(page: Page, store: Store, code: str) -> None:
     """Sign out, and in again with the password and a code."""
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    give_password(page, store)
+    give_password(page, store.email)
     page.get_by_label("Code").fill(code)
     page.get_by_role("button", name="Sign in").click()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext
 
 from tests.browser import demo
 from tests.browser.conftest import sign_in
@@ -39,9 +39,6 @@ new PerformanceObserver((list) => {
 """
 
 
-FOR_STRANGERS = ("auth.sign_in", "shared.show", "invitations.show", "passwords.choose")
-
-
 @pytest.fixture(scope="module")
 def addresses(live: LivePortal) -> Iterator[dict[str, str]]:
     """Address by endpoint of every page of a store in use."""
@@ -50,21 +47,8 @@ def addresses(live: LivePortal) -> Iterator[dict[str, str]]:
     receiver.close()
 
 
-def as_operator(live: LivePortal, context: BrowserContext) -> Page:
-    page = context.new_page()
-    sign_in(page, *live.operator)
-    return page
-
-
-def as_owner(live: LivePortal, addresses: dict[str, str], context: BrowserContext) -> Page:
-    page = context.new_page()
-    slug = addresses["home.index"].split("/")[2]
-    sign_in(page, f"owner@{slug}.example")
-    return page
-
-
-def is_for_staff(endpoint: str) -> bool:
-    return endpoint.startswith("staff.")
+def slug_of(addresses: dict[str, str]) -> str:
+    return addresses["home.index"].split("/")[2]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -72,17 +56,15 @@ def test_every_page_is_accessible_quiet_steady_and_fits(
     live: LivePortal, addresses: dict[str, str], theme: str,
     open_browser: Callable[..., BrowserContext],
 ) -> None:
-    operator = as_operator(live, open_browser(color_scheme=theme))
-    owner = as_owner(live, addresses, open_browser(color_scheme=theme))
-    stranger = open_browser(color_scheme=theme).new_page()
+    readers = demo.Readers(
+        live, slug_of(addresses), lambda: open_browser(color_scheme=theme).new_page()
+    )
     axe = Axe()
     found: list[str] = []
-    for page in (operator, owner, stranger):
+    for page in readers:
         page.add_init_script(_MEASURE_SHIFT)
     for endpoint, address in addresses.items():
-        page = operator if is_for_staff(endpoint) else owner
-        if endpoint in FOR_STRANGERS:
-            page = stranger
+        page = readers.of(endpoint)
         answer = page.goto(address)
         assert answer is not None
         assert answer.ok, (endpoint, address, answer.status)
@@ -103,14 +85,13 @@ def test_every_page_is_accessible_quiet_steady_and_fits(
 def test_a_page_that_comes_slowly_moves_nothing(
     live: LivePortal, addresses: dict[str, str], open_browser: Callable[..., BrowserContext]
 ) -> None:
-    operator = as_operator(live, open_browser())
-    owner = as_owner(live, addresses, open_browser())
-    for page in (operator, owner):
+    readers = demo.Readers(live, slug_of(addresses), lambda: open_browser().new_page())
+    for page in readers:
         page.add_init_script(_MEASURE_SHIFT)
         wire = page.context.new_cdp_session(page)
         wire.send("Network.emulateNetworkConditions", SLOW_NETWORK)
     for endpoint in STREAMED:
-        page = operator if is_for_staff(endpoint) else owner
+        page = readers.of(endpoint)
         page.goto(addresses[endpoint])
         shift = page.evaluate("""() => new Promise((done) => {
           requestAnimationFrame(() => setTimeout(() => done(window.shift), 100));
@@ -128,7 +109,7 @@ def test_the_first_page_is_light_over_the_wire(
     wire.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     page.goto("/sign-in", wait_until="networkidle")
     assert 0 < sum(sizes) < FIRST_PAGE_BYTES
-    sign_in(page, f"owner@{addresses['home.index'].split('/')[2]}.example")
+    sign_in(page, f"owner@{slug_of(addresses)}.example")
     sizes.clear()
     page.goto(addresses["home.index"], wait_until="networkidle")
     assert 0 < sum(sizes) < LATER_PAGE_BYTES

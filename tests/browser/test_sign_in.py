@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import give_password, sign_in
 from tests.browser.live import PASSWORD, LivePortal, Store
-
-
-def give_password(page: Page, store: Store) -> None:
-    """The first step; the second one is shown."""
-    page.goto("/sign-in")
-    page.get_by_label("E-mail address").fill(store.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/sign-in/code")
 
 
 def test_a_passkey_is_added_used_and_removed(
@@ -38,7 +29,7 @@ def test_a_passkey_is_added_used_and_removed(
     expect(page.locator("#codes li")).to_have_count(10)
 
     page.get_by_role("button", name="Sign out").click()
-    give_password(page, store)
+    give_password(page, store.email)
     page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url(lambda url: "/sign-in" not in url)
 

@@ -208,7 +208,7 @@ def stored(live: LivePortal) -> Iterator[tuple[str, str]]:
         read = {
             b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers,
             b"list": lambda key: redis.lrange(key, 0, -1),
-            b"zset": lambda key: redis.zrange(key, 0, -1),
+            b"zset": lambda key: redis.zrange(key, 0, -1), b"stream": redis.xrange,
         }[redis.type(key)]
         held.append(f"{key!r} {read(key)!r}")
     assert held

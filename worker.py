@@ -1,9 +1,10 @@
 """Worker processes: `python worker.py` starts all parts; `--part` and `--processes` choose.
 
 deliver      drains lanes (RQ, queue `deliveries`)
-maintenance  sweeps, counts, sends mail and cleans up (RQ, queue `maintenance`)
-cron         enqueues them: sweep and mail every few seconds, counting each minute, clean-up each
-             night
+maintenance  sweeps, counts, sends mail, looks at certificates, cleans up (RQ, queue
+             `maintenance`)
+cron         enqueues them: sweep and mail every few seconds, counting each minute, certificates
+             now and then, clean-up each night
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
 NOTIFY_SECONDS = 20
 """How often mail that is due is sent."""
+CERTIFICATE_SECONDS = 900
+"""How often it is asked for certificates that were not looked at for long."""
 COUNT_SECONDS = 60
 """How often the logs are counted; pages look through what is not counted yet themselves."""
 WORKER_TTL = 20
@@ -188,7 +191,8 @@ def run_worker(queue: str) -> None:
 
 
 def run_cron() -> None:
-    """Enqueue the sweep, the mail, the counting and the nightly clean-up until told to stop."""
+    """Enqueue the sweep, the mail, the counting, the look at certificates and the nightly clean-up
+    until told to stop."""
     app = create_app()
     config: Config = app.config["PORTAL"]
     with app.app_context():
@@ -207,6 +211,11 @@ def run_cron() -> None:
                 PortalCronJob(
                     queues.MAINTENANCE, func=jobs.notify, interval=NOTIFY_SECONDS,
                     ttl=NOTIFY_SECONDS, result_ttl=0, failure_ttl=3_600,
+                ),
+                PortalCronJob(
+                    queues.MAINTENANCE, func=jobs.look_at_certificates,
+                    interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS, job_timeout=600,
+                    result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
                     queues.MAINTENANCE, func=jobs.purge, cron=config.retention_cron,

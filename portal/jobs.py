@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from portal.delivery import certificates, lanes, recovery
 from portal.delivery import drain as draining
-from portal.delivery import lanes, recovery
 from portal.logs import counting, retention
 from portal.people import notices
 
@@ -46,3 +46,8 @@ def summarize() -> int:
 def notify() -> int:
     """Warn of webhooks that will be disabled, and send mail (portal.people.notices)."""
     return notices.look_after()
+
+
+def look_at_certificates() -> int:
+    """Note when the certificates of targets end (portal.delivery.certificates)."""
+    return certificates.look()

@@ -34,7 +34,8 @@ PURGE = "portal.jobs.purge"
 SUMMARIZE = "portal.jobs.summarize"
 RECOVER = "portal.jobs.recover"
 NOTIFY = "portal.jobs.notify"
-JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER, NOTIFY)
+LOOK_AT_CERTIFICATES = "portal.jobs.look_at_certificates"
+JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER, NOTIFY, LOOK_AT_CERTIFICATES)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""

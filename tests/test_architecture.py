@@ -108,7 +108,8 @@ OPENS_CONNECTIONS = {
     "asyncio", "subprocess", "os.system", "os.popen",
 }
 MAY = {
-    "portal.delivery.transport": "everything that goes to a target, through the guard",
+    "portal.delivery.transfer": "everything that goes to a target, through the guard",
+    "portal.delivery.transport": "many of these at once",
     "portal.delivery.compose": "asks requests to encode a request, and sends none",
     "portal.people.mail": "the operator's own mail server",
     "portal.processes": "starts the portal's own processes",

@@ -4,8 +4,10 @@ them, and then everything that it wrote or answered is looked through."""
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -20,6 +22,7 @@ from portal.extensions import Base, db
 from portal.people import accounts, second_factor
 from tests.browser import demo
 from tests.browser.live import PASSWORD, LivePortal, Store, running, wait_for
+from tests.certificates import Authority
 from tests.ports import free_port
 from tests.receiver import Receiver
 
@@ -30,6 +33,7 @@ SMTP_PASSWORD = "canary-smtp-password"
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-secret-canary-sign").decode()
 HEADER, PARAMETER = "canary-header-value-5f1c", "canary-parameter-value-77aa"
 BEARER = "canary-bearer-token-90d2"
+CLIENT_SECRET, ACCESS_TOKEN = "canary-client-secret-a81e", "canary-access-token-44b7"
 COLUMNS = {
     "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
     "webhook.secret_token", "webhook.old_secret_token",
@@ -57,11 +61,11 @@ def test_every_column_of_secrets_has_a_canary():
     assert found == COLUMNS
 
 
-def test_no_secret_turns_up_anywhere(live: LivePortal):
+def test_no_secret_turns_up_anywhere(live: LivePortal, tmp_path: Path):
     receiver = Receiver()
     store = live.store("Canary Shop")
     parts = demo.fill(live, store, receiver)
-    canaries = plant(live, store, receiver)
+    canaries = plant(live, store, receiver, tmp_path)
     canaries |= {
         "share": parts["shared.token"], "invitation": parts["invitations.token"],
         "reset": parts["passwords.token"],
@@ -88,7 +92,9 @@ def test_no_secret_turns_up_anywhere(live: LivePortal):
     assert any("canary-shop" in text or "Canary Shop" in text for text in places.values())
 
 
-def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
+def plant(
+    live: LivePortal, store: Store, receiver: Receiver, directory: Path
+) -> dict[str, str]:
     """Use each kind of secret as people and stores do; what must turn up nowhere."""
     once = requests.post(
         f"{live.url}/api/v1/webhooks", timeout=20,
@@ -102,11 +108,26 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     )
     assert once.status_code == 201, once.text
     webhook_id = once.json()["id"]
+    receiver.broken["/token"] = (200, {}, json.dumps(
+        {"access_token": ACCESS_TOKEN, "token_type": "Bearer", "note": CLIENT_SECRET}
+    ).encode())
+    chain, key = Authority(directory).issue("canary")
+    for auth in (
+        {"type": "oauth2", "token_url": receiver.url("/token"), "client_id": "shop",
+         "client_secret": CLIENT_SECRET},
+        {"type": "certificate", "certificate": chain, "key": key},
+    ):
+        url = receiver.url(f"/canary-{auth['type']}").replace(
+            "http:", "https:" if auth["type"] == "certificate" else "http:"
+        )
+        fields = {"url": url, "events": ["order.*"], "auth": auth}
+        live.api("POST", "webhooks", store.key, fields)
     receiver.broken["/canary"] = (500, {}, b"no")
     live.send_order(store, "77")
     wait_for(lambda: any("/canary" in request.path for request in receiver.ledger))
     assert HEADER in str([request.headers for request in receiver.ledger])
     assert BEARER in str([request.headers for request in receiver.ledger])
+    wait_for(lambda: ACCESS_TOKEN in str([request.headers for request in receiver.ledger]))
     rotated = live.api("POST", f"webhooks/{webhook_id}/rotate-secret", store.key, {})["secret"]
     live.api("POST", f"webhooks/{webhook_id}/test", store.key, {"type": "order.created"})
     # What is wrong with a secret is said without it.
@@ -134,6 +155,8 @@ def plant(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
         db.session.remove()
     return {
         "signing secret": SIGNING, "rotated secret": rotated, "header": HEADER,
+        "client secret": CLIENT_SECRET, "access token": ACCESS_TOKEN,
+        "private key": key.splitlines()[1],
         "bearer token": BEARER, "parameter": PARAMETER, "API key": store.key, "password": PASSWORD,
         "secret key": SECRET_KEY, "SMTP password": SMTP_PASSWORD, "totp secret": secret,
         **{f"recovery code {number}": text for number, text in enumerate(codes)},

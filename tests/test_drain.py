@@ -260,7 +260,7 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
     late = drain._Drain(0)
     assert late.take(0)
     receiver.delay = 0.2
-    late._read(look=True)
+    late._lines.read(late._tokens, None)
     late._submit()
     # Another worker takes the lane while the request is under way.
     db.session.execute(sa.update(Lane).values(leased_until=0))
@@ -269,7 +269,7 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
     assert token is not None
     while not late._done:
         for tag, answer in late._transport.run(0.5):
-            late._take_answer(*tag, answer)
+            late._take(*tag, answer)
     late._record()
     late._take_written(5.0)
     late.close()

@@ -193,7 +193,7 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
     assert lanes.forgotten() == [0]
     run = drain._Drain(0)
     assert run.take(0)
-    run._read(look=True)
+    run._lines.read(run._tokens, None)
     run.close()
     sa.event.remove(db.engine, "before_cursor_execute", note)
     assert len(looks) >= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portal.delivery.signing import Signer, new_secret
-from portal.delivery.transport import _ERRORS, _X509_ERRORS
+from portal.delivery.transfer import _ERRORS, _X509_ERRORS
 from portal.extensions import db, writing
 from portal.logs import explain, reports, signatures, stories, waterfall
 from portal.logs.signatures import Secret

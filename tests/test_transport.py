@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import MAX_BODY, Answer, Transport, send_now
+from portal.delivery.transfer import MAX_BODY, Answer
+from portal.delivery.transport import Transport, send_now
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]

@@ -23,6 +23,7 @@ _SOURCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:.{1,255})?$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 """Text without line breaks, control characters, and marks that change its direction."""
 _USER = _LINE.replace("[^", "[^:")
+_SCOPE = r"^([!#-\[\]-~]+( [!#-\[\]-~]+)*)?$"
 _NO_NUL = r"^[^\u0000]*$"
 _SECONDS = r"^[0-9]{1,11}(\.[0-9]{1,9})?$"
 _LAST_SECOND = 253_402_300_799
@@ -124,7 +125,7 @@ _EVENT_FIELDS: Schema = {
     "previous": described(RECORD, "What changed, as it was."),
 }
 _AUTH: Schema = {
-    "description": "What requests authenticate with; null for nothing. The password or token is "
+    "description": "What requests authenticate with; null for nothing. The secret in it is "
     "masked wherever it is shown; a change without it keeps it, for the same type and server.",
     "anyOf": [
         {"type": "null"},
@@ -137,6 +138,22 @@ _AUTH: Schema = {
             "type": {"const": "bearer"},
             "token": _text(f"^([!-~]+|{MASK})$", most=auth_rules.MAX_TOKEN, least=1),
         }, "type"),
+        _taken({
+            "type": {"const": "oauth2"},
+            "token_url": _text(_URL, most=url_rules.MAX_URL),
+            "client_id": _text("^[ -~]+$", most=auth_rules.MAX_CLIENT_ID, least=1),
+            "client_secret": _text(f"^([ -~]+|{MASK})$", most=auth_rules.MAX_TOKEN, least=1),
+            "client_auth": {"type": "string", "enum": list(auth_rules.CLIENT_AUTH)},
+            "scope": _text(_SCOPE, most=auth_rules.MAX_SCOPE),
+            "audience": _text("^[!-~]*$", most=auth_rules.MAX_SCOPE),
+        }, "type", "token_url", "client_id"),
+        _taken({
+            "type": {"const": "certificate"},
+            "certificate": described({"type": "string", "maxLength": auth_rules.MAX_PEM}, "PEM."),
+            "key": described(
+                {"type": "string", "maxLength": auth_rules.MAX_PEM}, "PEM, without a passphrase."
+            ),
+        }, "type", "certificate"),
     ],
 }
 _SOURCES = _list(_text(_SOURCE, most=511), rules.MAX_SOURCES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,10 +11,13 @@ from sqlalchemy.orm import scoped_session
 
 from portal import queues
 from portal.clock import now
-from portal.delivery import recording
-from portal.delivery.compose import ComposeError, Composer, Payload, Target
+from portal.delivery import access_tokens, recording
+from portal.delivery.access_tokens import Client
+from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target
 from portal.delivery.recording import Due, Tried
-from portal.delivery.transport import Answer, send_now
+from portal.delivery.retry import UNAUTHORIZED
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import send_now
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue, ingest, rules
 from portal.extensions import db, table, writing
@@ -181,17 +185,35 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     moment = now()
     request_id, method, url = new_id("req"), webhook.method, webhook.url
     timeout = webhook.timeout_seconds or config.timeout_seconds
-    composer = Composer(Target.of(webhook, moment))
+    target, client = Target.of(webhook, moment), Client.of(webhook.auth)
     # No transaction stays open while the receiver takes its time.
     db.session.rollback()
     outgoing = None
+
+    def send(what: Outgoing, seconds: float) -> Answer:
+        return send_now(what, seconds, config.egress_allow, config.inspect_url)
+
     try:
         assert due.payload is not None
-        outgoing = composer.compose(due.event_id, due.payload, moment)
-        answer = send_now(outgoing, timeout, config.egress_allow, config.inspect_url)
+        if client is not None:
+            target = target.with_token(_token(client, send))
+        outgoing = Composer(target).compose(due.event_id, due.payload, moment)
+        answer = send(outgoing, timeout)
     except ComposeError as error:
         answer = Answer(error=error.code, error_detail=error.detail)
+    except access_tokens.TokenRefused as error:
+        answer = Answer(error=access_tokens.TOKEN_FAILED, error_detail=str(error))
+    if client is not None and answer.status == UNAUTHORIZED:
+        access_tokens.forget(client, moment)
     return Tried(request_id, due, method, url, outgoing, answer, moment, now())
+
+
+def _token(client: Client, send: Callable[[Outgoing, float], Answer]) -> str:
+    token = access_tokens.known(client, now())
+    if token is not None:
+        return token
+    answer = send(access_tokens.request(client), access_tokens.SECONDS)
+    return access_tokens.take(client, answer, now())
 
 
 def _webhook(merchant_id: int, webhook_id: str) -> Webhook:

@@ -10,7 +10,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,14 @@ class Payload:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """A client certificate with its chain, and its private key, in PEM."""
+
+    chain: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Frame:
     """What the requests of a webhook have in common where no template fills it in; `shown_*` are
     what pages and logs may hold."""
@@ -57,6 +65,7 @@ class Frame:
     headers: list[tuple[str, str]]
     shown_url: str
     shown_headers: list[tuple[str, str]]
+    certificate: Certificate | None = None
 
     @cached_property
     def lines(self) -> list[bytes]:
@@ -129,6 +138,7 @@ class Target:
     query_params: list[Pair] = field(default_factory=list)
     headers: list[Pair] = field(default_factory=list)
     authorization: str | None = None
+    certificate: Certificate | None = None
     include_object_record: bool = True
     body_template: str | None = None
     signing_secrets: list[str] = field(default_factory=list)
@@ -143,11 +153,16 @@ class Target:
             query_params=[_opened(pair) for pair in webhook.query_params],
             headers=[_opened(pair) for pair in webhook.headers],
             authorization=authorization(webhook.auth),
+            certificate=certificate(webhook.auth),
             include_object_record=webhook.include_object_record,
             body_template=webhook.body_template,
             signing_secrets=webhook.signing_secrets(moment),
             sign_ed25519=webhook.sign_ed25519,
         )
+
+    def with_token(self, token: str) -> Target:
+        """The same target, authenticated to with an access token (RFC 6750)."""
+        return replace(self, authorization=f"Bearer {token}")
 
 
 def _opened(pair: Pair) -> Pair:
@@ -157,13 +172,24 @@ def _opened(pair: Pair) -> Pair:
 
 
 def authorization(auth: Auth | None) -> str | None:
-    """The value of the Authorization header (RFC 7617 in UTF-8, RFC 6750); None without one."""
-    if auth is None:
+    """The value of the Authorization header (RFC 7617 in UTF-8, RFC 6750); None without one, and
+    where it needs an access token (`Target.with_token`)."""
+    if auth is None or auth["type"] not in ("basic", "bearer"):
         return None
     secret = vault.decrypt(auth[AUTH_SECRETS[auth["type"]]])
-    if auth["type"] == "bearer":
-        return f"Bearer {secret}"
-    return "Basic " + base64.b64encode(f"{auth['user']}:{secret}".encode()).decode()
+    return f"Bearer {secret}" if auth["type"] == "bearer" else basic(auth["user"], secret)
+
+
+def basic(user: str, password: str) -> str:
+    """User and password as HTTP Basic sends them (RFC 7617, in UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def certificate(auth: Auth | None) -> Certificate | None:
+    """The client certificate of a webhook's authentication; None where it has none."""
+    if auth is None or auth["type"] != "certificate":
+        return None
+    return Certificate(auth["certificate"], vault.decrypt(auth["key"]))
 
 
 def event_body(payload: Payload, include_record: bool) -> str:
@@ -232,6 +258,7 @@ class Composer:
             own + [(name, value) for name, value, _ in headers],
             str(shown.url).replace(_MASK_IN_URL, MASK),
             own + [(name, MASK if secret else value) for name, value, secret in headers],
+            target.certificate,
         )
 
     def _prepare(

@@ -14,35 +14,30 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 
-import sqlalchemy as sa
 from flask import Flask, current_app
 from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
-from portal.delivery import health, lanes, recording
-from portal.delivery.compose import ComposeError, Outgoing
-from portal.delivery.lines import BOTH, Line, size
+from portal.delivery import access_tokens, health, lanes, recording
+from portal.delivery.access_tokens import Client
+from portal.delivery.compose import ComposeError, Outgoing, Payload
+from portal.delivery.lines import Line, Lines
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
-from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN
+from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
 from portal.delivery.sharing import Sharing
-from portal.delivery.transport import Answer, Transport
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
-from portal.extensions import db, reading
 from portal.ids import new_id
-from portal.models import Webhook
 from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
-BUFFER = 200
-"""Deliveries read ahead for one webhook."""
-BUFFER_BYTES = 32 * 1024 * 1024
-"""Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
 RECORD_COUNT, RECORD_SECONDS = 500, 0.05
 """Results are written when there are this many, or when the oldest waited this long."""
 POLL_SECONDS = 0.5
@@ -51,6 +46,10 @@ LINGER_SECONDS = 8.0
 """How long an idle worker keeps its lanes, listening for more."""
 KEEP_ALIVE_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 60.0
+
+_Request = tuple[Line, Due, Outgoing | Client, str, int]
+"""What is in flight: a delivery's request, or that for the access token which it needs; with the
+attempt's request ID and its moment."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,15 +80,14 @@ class _Drain:
         self._config = current_app.config["PORTAL"]
         self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
-        self._lines: dict[str, Line] = {}
-        self._transport: Transport[tuple[Line, Due, Outgoing, str, int]] = Transport(
+        self._lines = Lines()
+        self._transport: Transport[_Request] = Transport(
             self._config.egress_allow, self._config.inspect_url
         )
         self._done: list[tuple[Line, Tried]] = []
         self._oldest_done = 0.0
         self._unrecorded = False
         """Whether results may be under way to the database; renewing leases does not count."""
-        self._buffered_bytes = 0
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = Recorder(app, self._config)
         self._transport.watch(self._recorder.bell)
@@ -117,7 +115,7 @@ class _Drain:
                 called = self._wakes.called()
                 look |= called or self._every("poll", POLL_SECONDS)
                 try:
-                    self._read(look)
+                    self._lines.read(self._tokens if look else None, self._sharing.leaving)
                     look = False
                     if self._every("adopt", ADOPT_SECONDS):
                         look = self._adopt()
@@ -127,7 +125,7 @@ class _Drain:
                     time.sleep(0.2)
                 self._submit()
             for tag, answer in self._transport.run(self._pause()):
-                self._take_answer(*tag, answer)
+                self._take(*tag, answer)
             self._take_written()
             if self._ready_to_record():
                 self._record()
@@ -174,70 +172,13 @@ class _Drain:
             wait = max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
             if not self._transport.in_flight:
                 return 0.0
-        for line in self._lines.values():
+        for line in self._lines:
             if line.buffer and line.rate:
                 wait = min(wait, max(0.0, line.next_start - time.monotonic()))
         return wait
 
     def _sendable(self) -> bool:
-        return any(
-            line.buffer and line.health.held_at is None for line in self._lines.values()
-        )
-
-    # -- what is due ------------------------------------------------------------------------
-
-    def _read(self, look: bool) -> None:
-        """Read ahead what is due; where there is a `look`, find the webhooks that have something
-        due first. One transaction, since each costs PostgreSQL three round trips."""
-        if not look and not self._to_fill():
-            return
-        with reading():
-            if look:
-                self._look()
-            for line in self._to_fill():
-                self._fill(line)
-
-    def _look(self) -> None:
-        """Find the webhooks that have something due, and take over changes of their settings."""
-        moment = now()
-        due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
-        rows = db.session.execute(
-            sa.select(Webhook.id, Webhook.updated_at, *due).where(
-                Webhook.lane.in_(sorted(self._tokens)), Webhook.enabled,
-                Webhook.deleted_at.is_(None), sa.or_(*due),
-            )
-        ).all()
-        wanted = {row.id for row in rows}
-        for webhook_id, line in list(self._lines.items()):
-            if webhook_id not in wanted:
-                # Disabled, deleted, or nothing due: what was read ahead is not sent.
-                self._drop_buffer(line)
-                if not line.known:
-                    del self._lines[webhook_id]
-        for webhook_id, updated_at, *kinds in rows:
-            line = self._lines.setdefault(webhook_id, Line())
-            expired = line.secrets_until is not None and line.secrets_until <= moment
-            if line.updated_at != updated_at or expired:
-                self._drop_buffer(line)
-                line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
-            line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
-
-    def _drop_buffer(self, line: Line) -> None:
-        self._buffered_bytes -= line.drop_buffer()
-
-    def _to_fill(self) -> list[Line]:
-        moment = now()
-        return [
-            line for line in self._lines.values()
-            if line.may_have_more and not line.buffer and line.room(moment)
-            and line.lane != self._sharing.leaving
-        ]
-
-    def _fill(self, line: Line) -> None:
-        """Read what is due for a webhook; one delivery at a time while much is read ahead."""
-        self._buffered_bytes += line.fill(
-            BUFFER if self._buffered_bytes < BUFFER_BYTES else 1, now()
-        )
+        return any(line.buffer and line.health.held_at is None for line in self._lines)
 
     # -- out and back -----------------------------------------------------------------------
 
@@ -246,21 +187,20 @@ class _Drain:
         of each."""
         moment = now()
         waiting: dict[int, deque[Line]] = {}
-        for line in self._lines.values():
+        for line in self._lines:
             if line.buffer and line.room(moment) and line.lane != self._sharing.leaving:
                 waiting.setdefault(line.merchant_id, deque()).append(line)
         turns = deque(waiting.values())
         while turns and self._transport.in_flight < self._most:
             turn = turns.popleft()
             line = turn.popleft()
-            self._send(line, line.buffer.popleft())
+            self._send(line, self._lines.take(line))
             if line.buffer and line.room(moment):
                 turn.append(line)
             if turn:
                 turns.append(turn)
 
     def _send(self, line: Line, due: Due) -> None:
-        self._buffered_bytes -= size(due)
         moment = now()
         request_id = new_id("req")
         line.start()
@@ -269,9 +209,23 @@ class _Drain:
                 error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
             )
             self._take_answer(line, due, None, request_id, moment, answer)
+        else:
+            self._request(line, due, due.payload, request_id, moment)
+
+    def _request(
+        self, line: Line, due: Due, payload: Payload, request_id: str, moment: int
+    ) -> None:
+        """Start an attempt's request; where it needs an access token, start with that."""
+        client = line.client
+        if client is not None and line.lacks_token(moment):
+            line.waits_for_token = True
+            self._transport.submit(
+                access_tokens.request(client), access_tokens.SECONDS,
+                (line, due, client, request_id, moment),
+            )
             return
         try:
-            outgoing = line.composer.compose(due.event_id, due.payload, moment)
+            outgoing = line.composer.compose(due.event_id, payload, moment)
         except ComposeError as error:
             answer = Answer(error=error.code, error_detail=error.detail)
             self._take_answer(line, due, None, request_id, moment, answer)
@@ -279,6 +233,26 @@ class _Drain:
         self._transport.submit(
             outgoing, line.timeout_seconds, (line, due, outgoing, request_id, moment)
         )
+
+    def _take(
+        self, line: Line, due: Due, asked: Outgoing | Client, request_id: str, moment: int,
+        answer: Answer,
+    ) -> None:
+        """Take the answer to a request; with an access token the attempt goes on."""
+        if isinstance(asked, Outgoing):
+            if answer.status == UNAUTHORIZED and line.client is not None:
+                access_tokens.forget(line.client, moment)
+            self._take_answer(line, due, asked, request_id, moment, answer)
+            return
+        line.waits_for_token = False
+        try:
+            access_tokens.take(asked, answer, now())
+        except access_tokens.TokenRefused as error:
+            failed = Answer(error=access_tokens.TOKEN_FAILED, error_detail=str(error))
+            self._take_answer(line, due, None, request_id, moment, failed)
+            return
+        if self._lines.get(due.webhook_id) is line and due.payload is not None:
+            self._request(line, due, due.payload, request_id, now())
 
     def _take_answer(
         self, line: Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
@@ -332,7 +306,7 @@ class _Drain:
                 )
             )
             if after.disabled_reason or after.held_at != then.held_at:
-                self._drop_buffer(line)
+                self._lines.drop_buffer(line)
                 line.may_have_more = after.disabled_reason is None
         self._unrecorded = True
         self._recorder.put(batch)
@@ -357,10 +331,7 @@ class _Drain:
         _log.warning("Lanes %s have another owner now.", sorted(lost))
         for lane in lost:
             self._tokens.pop(lane, None)
-        for webhook_id, line in list(self._lines.items()):
-            if line.lane in lost:
-                self._drop_buffer(line)
-                del self._lines[webhook_id]
+        self._lines.drop(lost)
         self._done = [(line, tried) for line, tried in self._done if line.lane not in lost]
 
     def _adopt(self) -> bool:
@@ -372,7 +343,7 @@ class _Drain:
         """Hand a lane over where that is due (portal.delivery.sharing)."""
         if self._sharing.is_time():
             waiting = {
-                line.lane for line in self._lines.values()
+                line.lane for line in self._lines
                 if line.buffer and line.health.held_at is None
             }
             self._sharing.choose(
@@ -382,13 +353,13 @@ class _Drain:
             )
         if self._sharing.leaving is None:
             return
-        lines = [line for line in self._lines.values() if line.lane == self._sharing.leaving]
+        lines = [line for line in self._lines if line.lane == self._sharing.leaving]
         for line in lines:
-            self._drop_buffer(line)
+            self._lines.drop_buffer(line)
             line.may_have_more = True
         lane = self._sharing.ready(under_way=any(line.known for line in lines))
         if lane is not None and lane in self._tokens:
-            self._lines = {name: line for name, line in self._lines.items() if line.lane != lane}
+            self._lines.drop([lane])
             self._wakes.leave(lane)
             lanes.release({lane: self._tokens.pop(lane)})
             with contextlib.suppress(RedisError):

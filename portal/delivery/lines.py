@@ -1,4 +1,4 @@
-"""A webhook's line in a drain: what is read ahead for it, and how much it may have in flight.
+"""The lines of a drain: what is read ahead for each webhook, and how much it may have in flight.
 
 One line for each webhook, so that one that hangs holds its own cap and nothing else.
 """
@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import sqlalchemy as sa
 from flask import current_app
 
 from portal.clock import now
+from portal.delivery import access_tokens, lanes
+from portal.delivery.access_tokens import Client
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.health import Health
 from portal.delivery.recording import Due
-from portal.extensions import db, table
+from portal.extensions import db, reading, table
 from portal.models import Delivery, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL
 
+BUFFER = 200
+"""Deliveries read ahead for one webhook."""
+BUFFER_BYTES = 32 * 1024 * 1024
+"""Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
 _Fields = tuple[str, int, str, str, int, int, str]
@@ -41,6 +47,8 @@ class Line:
     timeout_seconds: int
     health: Health
     ordered: bool
+    client: Client | None
+    """Who asks for the access token that its requests need; None where they need none."""
 
     def __init__(self) -> None:
         self.updated_at = 0
@@ -52,6 +60,10 @@ class Line:
         self._places: dict[bool, tuple[int, str]] = {}
         """How far first attempts and retries were read."""
         self.in_flight = 0
+        self.waits_for_token = False
+        """Whether one of those in flight asks for an access token, which the others need too."""
+        self._token: str | None = None
+        """The access token with which `composer` makes requests."""
         self.may_have_more = True
         self.paused_until = 0.0
         self.cap = self.most = 0.0
@@ -69,7 +81,11 @@ class Line:
         self.updated_at = webhook.updated_at
         self.url = webhook.url
         self.method = webhook.method
-        self.composer = Composer(Target.of(webhook, moment))
+        self.client = Client.of(webhook.auth)
+        self._target = Target.of(webhook, moment)
+        self._token = None
+        if self.client is None:
+            self.composer = Composer(self._target)
         overlap_end = webhook.old_secret_until or 0
         self.secrets_until = overlap_end if overlap_end > moment else None
         self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
@@ -83,10 +99,20 @@ class Line:
             webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
         )
 
+    def lacks_token(self, moment: int) -> bool:
+        """Whether an access token must be asked for before a request can be made."""
+        if self.client is None:
+            return False
+        token = access_tokens.known(self.client, moment)
+        if token is not None and token != self._token:
+            self._token = token
+            self.composer = Composer(self._target.with_token(token))
+        return token is None
+
     def room(self, moment: int) -> int:
         """How many more requests may be started now."""
         clock = time.monotonic()
-        if clock < self.paused_until or clock < self.next_start:
+        if self.waits_for_token or clock < self.paused_until or clock < self.next_start:
             return 0
         if self.health.held_at is not None:
             probe_due = (self.health.next_probe_at or 0) <= moment
@@ -171,6 +197,85 @@ class Line:
         self.buffer.extend(found)
         self.known.update(due.id for due in found)
         return sum(map(size, found))
+
+
+class Lines:
+    """All lines of a drain, which read ahead within common bounds."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+        self._buffered_bytes = 0
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self._lines.values())
+
+    def get(self, webhook_id: str) -> Line | None:
+        """A webhook's line, if it has one now."""
+        return self._lines.get(webhook_id)
+
+    def take(self, line: Line) -> Due:
+        """The next delivery that was read ahead for a webhook."""
+        due = line.buffer.popleft()
+        self._buffered_bytes -= size(due)
+        return due
+
+    def drop_buffer(self, line: Line) -> None:
+        """Forget what was read ahead for a webhook; it stays due in the database."""
+        self._buffered_bytes -= line.drop_buffer()
+
+    def drop(self, lanes_left: Iterable[int]) -> None:
+        """Forget the webhooks of lanes that this drain has no more."""
+        left = set(lanes_left)
+        for line in [line for line in self if line.lane in left]:
+            self.drop_buffer(line)
+            del self._lines[line.webhook_id]
+
+    def read(self, look_in: Iterable[int] | None, leaving: int | None) -> None:
+        """Read ahead what is due, but of the lane that is being left; where there are lanes to
+        `look_in`, find their webhooks that have something due first. One transaction, since each
+        costs PostgreSQL three round trips."""
+        if look_in is None and not self._to_fill(leaving):
+            return
+        with reading():
+            if look_in is not None:
+                self._look(sorted(look_in))
+            for line in self._to_fill(leaving):
+                self._buffered_bytes += line.fill(
+                    BUFFER if self._buffered_bytes < BUFFER_BYTES else 1, now()
+                )
+
+    def _look(self, look_in: list[int]) -> None:
+        """Find the webhooks that have something due, and take over changes of their settings."""
+        moment = now()
+        due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
+        rows = db.session.execute(
+            sa.select(Webhook.id, Webhook.updated_at, *due).where(
+                Webhook.lane.in_(look_in), Webhook.enabled, Webhook.deleted_at.is_(None),
+                sa.or_(*due),
+            )
+        ).all()
+        wanted = {row.id for row in rows}
+        for webhook_id, line in list(self._lines.items()):
+            if webhook_id not in wanted:
+                # Disabled, deleted, or nothing due: what was read ahead is not sent.
+                self.drop_buffer(line)
+                if not line.known:
+                    del self._lines[webhook_id]
+        for webhook_id, updated_at, *kinds in rows:
+            line = self._lines.setdefault(webhook_id, Line())
+            expired = line.secrets_until is not None and line.secrets_until <= moment
+            if line.updated_at != updated_at or expired:
+                self.drop_buffer(line)
+                line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
+            line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
+
+    def _to_fill(self, leaving: int | None) -> list[Line]:
+        moment = now()
+        return [
+            line for line in self
+            if line.may_have_more and not line.buffer and line.room(moment)
+            and line.lane != leaving
+        ]
 
 
 def size(due: Due) -> int:

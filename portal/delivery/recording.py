@@ -16,7 +16,7 @@ from sqlalchemy.orm import scoped_session
 from portal import bulk
 from portal.delivery import retry
 from portal.delivery.compose import NONE, OWN, Outgoing, Payload
-from portal.delivery.transport import Answer
+from portal.delivery.transfer import Answer
 from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import PENDING_LITERAL

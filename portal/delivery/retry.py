@@ -14,6 +14,7 @@ IN_TROUBLE = frozenset({
 })
 """Errors of a receiver that may have too much to do."""
 GONE = 410
+UNAUTHORIZED = 401
 
 _SECOND = 1_000_000
 

@@ -1,4 +1,5 @@
-"""What a merchant should look at: webhooks in trouble, and silence where there is a habit."""
+"""What a merchant should look at: webhooks in trouble, certificates that end, and silence where
+there is a habit."""
 
 from __future__ import annotations
 
@@ -23,18 +24,21 @@ BUSY_HOURS = 24
 LOOKED_BACK = 9 * DAY
 """How old the last sign of life may be: what was silent for longer is no news."""
 HELD, FAILING, DISABLED, SILENT = "held", "failing", "disabled", "silent"
-_ORDER = (HELD, DISABLED, FAILING, SILENT)
+CERTIFICATE = "certificate"
+_ORDER = (HELD, DISABLED, FAILING, CERTIFICATE, SILENT)
 
 
 @dataclass(frozen=True)
 class Concern:
-    """Something to look at, since a moment (Unix µs). `webhook` is None where no event comes at
-    all; `waiting` is how many deliveries wait, up to CAP."""
+    """Something to look at, since a moment (Unix µs; of a certificate its end, `over` or not).
+    `webhook` is None where no event comes at all; `waiting` is how many deliveries wait, up to
+    CAP."""
 
     kind: str
     webhook: Webhook | None
     since: int | None
     waiting: int = 0
+    over: bool = False
 
 
 def concerns(
@@ -49,6 +53,12 @@ def concerns(
         for webhook in webhooks.values()
         if webhook.state in (HELD, FAILING)
         or (webhook.state == DISABLED and webhook.failing_since)
+    ]
+    moment = now()
+    found += [
+        Concern(CERTIFICATE, webhook, end, over=end <= moment)
+        for webhook in webhooks.values()
+        if webhook.enabled and (end := webhook.certificate_ending(moment)) is not None
     ]
     found += _silences(merchant_id, webhooks)
     return sorted(found, key=lambda concern: (_ORDER.index(concern.kind), concern.since or 0))

@@ -128,6 +128,20 @@ ERRORS = {
         "The certificate has expired", "The portal sends only to receivers it can verify.",
         "Renew the certificate; see why it was not renewed by itself.", SERVER,
     ),
+    "token_failed": Diagnosis(
+        "No access token",
+        "The endpoint that gives access tokens gave none; what it said stands above. Nothing was "
+        "sent to the target.",
+        "Check the URL for tokens, the client ID and its secret under Authentication, and that the "
+        "client may ask for this scope and audience.", WEBHOOK,
+    ),
+    "tls_client_certificate": Diagnosis(
+        "The receiver wants another client certificate",
+        "It asked for a certificate of the portal’s side, and got none or one that it does not "
+        "take. Nothing was accepted.",
+        "Give the certificate that the receiver issued under Authentication, with its chain, or a "
+        "new one where it has ended.", WEBHOOK,
+    ),
     "tls_failed": Diagnosis(
         "The encrypted connection failed",
         "Portal and receiver found no common way to encrypt. Nothing was sent.",

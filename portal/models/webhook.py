@@ -10,7 +10,7 @@ from cryptography.fernet import InvalidToken
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import vault
-from portal.clock import HOUR, now
+from portal.clock import DAY, HOUR, now
 from portal.delivery import signing
 from portal.extensions import Base
 
@@ -20,8 +20,12 @@ MASK = "••••••••"
 Auth = dict[str, str]
 """What a webhook authenticates with: its `type`, and the fields of that type. The secret one's
 value is an encrypted token (portal.vault)."""
-AUTH_SECRETS = {"basic": "password", "bearer": "token"}
+AUTH_SECRETS = {
+    "basic": "password", "bearer": "token", "oauth2": "client_secret", "certificate": "key",
+}
 """The field of each type of authentication that is secret."""
+ENDS_SOON = 14 * DAY
+"""How long before a certificate ends people are told of it."""
 
 
 class Pair(TypedDict):
@@ -80,6 +84,12 @@ class Webhook(Base):
     """Since when its deliveries are held and only probes are sent; None when sending."""
     next_probe_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 
+    certificate_ends_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """The last moment of the certificate that its target shows, when it was looked at last."""
+    certificate_checked_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    client_certificate_ends_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """The last moment of the certificate in `auth`; None where it has none."""
+
     version: Mapped[int] = mapped_column(default=1)
     """Rises with each edit; a form that was opened before another's edit answers 409."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
@@ -103,6 +113,13 @@ class Webhook(Base):
     def holds(self) -> bool:
         """Whether its pending deliveries wait for it to recover or to be enabled."""
         return not self.enabled or self.held_at is not None
+
+    def certificate_ending(self, moment: int) -> int | None:
+        """When the target's certificate ends, or the one shown to it, whichever is first: where
+        that is over at `moment` (Unix µs) or within ENDS_SOON."""
+        ends = [self.certificate_ends_at, self.client_certificate_ends_at]
+        first = min((end for end in ends if end is not None), default=None)
+        return first if first is not None and first <= moment + ENDS_SOON else None
 
     @property
     def secret(self) -> str:

@@ -16,6 +16,7 @@ from portal.config import Config
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
 from portal.models import Mail, Membership, Merchant, Notice, NoticeChoice, User, Webhook
+from portal.models.webhook import ENDS_SOON
 from portal.people import mail
 from portal.people.audit import note
 
@@ -25,11 +26,13 @@ KINDS: Mapping[str, str] = {
     "ending": "It will be disabled within a day",
     "disabled": "It is disabled",
     "recovered": "It works again",
+    "certificate": "Its target’s certificate, or the one that it shows there, ends within "
+    "two weeks",
 }
 """Every kind of notice, and what has happened then."""
 _HEADLINES: Mapping[str, str] = {
     "held": "deliveries are held", "ending": "will be disabled", "disabled": "is disabled",
-    "recovered": "works again",
+    "recovered": "works again", "certificate": "a certificate ends",
 }
 TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
     "owner": tuple(KINDS), "editor": tuple(KINDS), "viewer": (),
@@ -44,7 +47,8 @@ def tell(
     moment: int, config: Config,
 ) -> None:
     """Leave a notice about a webhook inside the running transaction: in the portal, in place of
-    the webhook's last one; in the audit log; and as mail to those members who want this kind.
+    the webhook's last one of its sort; in the audit log; and as mail to those members who want
+    this kind.
 
     `kind` is one of KINDS, `moment` Unix µs.
     """
@@ -53,6 +57,8 @@ def tell(
         .where(
             Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
             Notice.dismissed_at.is_(None),
+            # That it fails and that a certificate ends are two things to know of it.
+            (Notice.kind == "certificate") == (kind == "certificate"),
         )
         .values(dismissed_at=moment)
     )
@@ -79,9 +85,10 @@ def tell(
 
 
 def look_after() -> int:
-    """Warn of webhooks that will be disabled within a day, and send the mail that is due; how many
-    messages were sent. Cron calls it now and then."""
+    """Warn of webhooks that will be disabled within a day and of certificates that end, and send
+    the mail that is due; how many messages were sent. Cron calls it now and then."""
     warn_of_ends()
+    warn_of_certificates()
     return mail.send_due()
 
 
@@ -117,6 +124,43 @@ def warn_of_ends(moment: int | None = None) -> int:
                 f"will be disabled on {iso(since + lasts)}.", moment, config,
             )
     return len(found)
+
+
+def warn_of_certificates(moment: int | None = None) -> int:
+    """Tell, once for each certificate, that it ends within ENDS_SOON of `moment` (Unix µs, default
+    now) or has ended: that of a webhook's target, or the one that is shown to it. How many."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    told = 0
+    for column, whose in (
+        (Webhook.certificate_ends_at, "its target shows"),
+        (Webhook.client_certificate_ends_at, "the webhook shows to its target"),
+    ):
+        known = sa.exists().where(
+            Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
+            Notice.kind == "certificate", Notice.at >= column - ENDS_SOON,
+        )
+        ending = (
+            sa.select(Webhook.id, Webhook.merchant_id, column)
+            .where(
+                Webhook.enabled, Webhook.deleted_at.is_(None), column <= moment + ENDS_SOON,
+                sa.not_(known),
+            )
+            .limit(500)
+        )
+        if db.session.execute(ending.limit(1)).first() is None:
+            continue
+        with writing() as session:
+            found = session.execute(ending.with_for_update(of=Webhook)).all()
+            for webhook_id, merchant_id, ends_at in found:
+                end = ends_at or moment
+                tell(
+                    session, merchant_id, webhook_id, "certificate",
+                    f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
+                    f"{iso(end)}. Without a new one its deliveries fail.", moment, config,
+                )
+        told += len(found)
+    return told
 
 
 # ── Who wants what ────────────────────────────────────────────────────────────────────────

@@ -6,21 +6,21 @@ page holds its text.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cryptography.fernet import InvalidToken
 from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from werkzeug.datastructures import MultiDict
 
-from portal import vault
 from portal.errors import FieldError
 from portal.ids import new_id
 from portal.models import Merchant, Webhook
 from portal.models.webhook import MASK
+from portal.views import auth_form
+from portal.views.auth_form import AuthTyped
+from portal.views.form_rows import Row
 from portal.webhooks.pair_rules import KINDS, Rows
 from portal.webhooks.recipes import Recipe
 from portal.webhooks.rules import MAX_DESCRIPTION
@@ -30,8 +30,8 @@ MAX_ROWS = 200
 _CELL = re.compile(r"(query_params|headers)-([0-9]{1,4})-(name|value|secret|sealed)")
 _REMOVE = re.compile(r"remove_(query_params|headers)_([0-9]{1,4})")
 _TEXTS = (
-    "description", "url", "method", "auth_type", "auth_user", "only_sources", "except_sources",
-    "body_template", "retry_schedule", "timeout_seconds", "max_in_flight", "rate_per_second",
+    "description", "url", "method", "only_sources", "except_sources", "body_template",
+    "retry_schedule", "timeout_seconds", "max_in_flight", "rate_per_second",
 )
 LABELS = {
     "description": "Description", "url": "URL", "method": "Method",
@@ -45,20 +45,6 @@ LABELS = {
     "enabled": "Enabled",
 }
 
-AUTH_TYPES = {"": "None", "basic": "HTTP Basic", "bearer": "Bearer token"}
-"""The types of authentication, with the words of the form."""
-
-
-@dataclass
-class Row:
-    """One query parameter or header of the form. `sealed` holds a secret that was typed."""
-
-    name: str = ""
-    value: str = ""
-    secret: bool = False
-    sealed: str = ""
-    is_new: bool = False
-
 
 @dataclass
 class Typed:
@@ -69,10 +55,7 @@ class Typed:
     method: str = "POST"
     query_params: list[Row] = field(default_factory=list)
     headers: list[Row] = field(default_factory=list)
-    auth_type: str = ""
-    auth_user: str = ""
-    auth_password: Row = field(default_factory=lambda: Row("password", secret=True))
-    auth_token: Row = field(default_factory=lambda: Row("token", secret=True))
+    auth: AuthTyped = field(default_factory=AuthTyped)
     events: list[str] = field(default_factory=list)
     include_object_record: bool = True
     only_sources: str = ""
@@ -91,17 +74,11 @@ class Typed:
     event_search: str = ""
 
     @property
-    def auth(self) -> str:
-        """The authentication in words, without its secret."""
-        user = f", user {self.auth_user}" if self.auth_type == "basic" else ""
-        return f"{AUTH_TYPES.get(self.auth_type, self.auth_type)}{user}"
-
-    @property
     def filled_parts(self) -> set[str]:
         """Which folded parts of the form hold something."""
         parts = {
             "request": self.method != "POST" or self.query_params or self.headers,
-            "auth": self.auth_type,
+            "auth": self.auth.type,
             "body": self.body_template or not self.include_object_record,
             "sources": self.only_sources or self.except_sources,
             "advanced": self.retry_schedule or self.timeout_seconds or self.max_in_flight
@@ -159,9 +136,9 @@ def copy_of(webhook: Webhook, merchant: Merchant) -> Typed:
     for kind in KINDS:
         rows = [replace(row, value="") if row.secret else row for row in getattr(typed, kind)]
         setattr(typed, kind, rows)
-    typed.auth_password.value = typed.auth_token.value = ""
     return replace(
-        typed, description=f"Copy of {webhook.description or webhook.url}"[:MAX_DESCRIPTION],
+        typed, auth=auth_form.without_secrets(typed.auth),
+        description=f"Copy of {webhook.description or webhook.url}"[:MAX_DESCRIPTION],
         enabled=True, version=None, token=blank(merchant).token,
     )
 
@@ -184,10 +161,8 @@ def stored(webhook: Webhook) -> Typed:
             for pair in pairs
         ]
 
-    auth = webhook.auth or {}
-    typed = Typed(
-        auth_type=auth.get("type", ""),
-        auth_user=auth.get("user", ""),
+    return Typed(
+        auth=auth_form.stored(webhook.auth),
         description=webhook.description,
         url=webhook.url,
         method=webhook.method,
@@ -207,9 +182,6 @@ def stored(webhook: Webhook) -> Typed:
         enabled=webhook.enabled,
         version=webhook.version,
     )
-    for row in (typed.auth_password, typed.auth_token):
-        row.value = MASK if row.name in auth else ""
-    return typed
 
 
 def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
@@ -234,31 +206,18 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> Typed:
             cells.setdefault((found[1], int(found[2])), {})[found[3]] = form[key]
     for (kind, _), cell in sorted(cells.items(), key=lambda item: item[0])[: 2 * MAX_ROWS]:
         row = Row(cell.get("name", ""), cell.get("value", ""), "secret" in cell)
-        _seal(row, cell.get("sealed", ""), merchant)
+        row.seal(cell.get("sealed", ""), merchant)
         getattr(typed, kind).append(row)
-    for row in (typed.auth_password, typed.auth_token):
-        row.value = form.get(f"auth_{row.name}", "")
-        _seal(row, form.get(f"auth_{row.name}_sealed", ""), merchant)
+    typed.auth = auth_form.read(form, merchant)
     return typed
-
-
-def _seal(row: Row, sealed: str, merchant: Merchant) -> None:
-    if row.value == MASK:
-        row.sealed = sealed
-    elif row.secret and row.value:
-        row.sealed = vault.encrypt(json.dumps([merchant.id, row.value]))
 
 
 def shown(typed: Typed) -> Typed:
     """The same for a page: every secret masked."""
 
-    def masked(rows: list[Row]) -> list[Row]:
-        return [replace(row, value=MASK) if row.sealed else row for row in rows]
-
-    (password,), (token,) = masked([typed.auth_password]), masked([typed.auth_token])
     return replace(
-        typed, query_params=masked(typed.query_params), headers=masked(typed.headers),
-        auth_password=password, auth_token=token,
+        typed, query_params=[row.masked() for row in typed.query_params],
+        headers=[row.masked() for row in typed.headers], auth=auth_form.shown(typed.auth),
     )
 
 
@@ -285,7 +244,7 @@ def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
         "description": typed.description,
         "url": typed.url.strip(),
         "method": typed.method,
-        "auth": _auth(typed, merchant),
+        "auth": auth_form.fields(typed.auth, merchant),
         "events": typed.events,
         "include_object_record": typed.include_object_record,
         "only_sources": _lines(typed.only_sources),
@@ -300,7 +259,7 @@ def fields(typed: Typed, merchant: Merchant) -> dict[str, Any]:
         "enabled": typed.enabled,
         **{
             kind: Rows(
-                {"name": row.name, "value": _value(row, merchant), "secret": row.secret}
+                {"name": row.name, "value": row.text(merchant), "secret": row.secret}
                 for row in getattr(typed, kind)
                 if row.name or row.value
             )
@@ -349,27 +308,6 @@ _PARTS = {
 def parts_of(errors: dict[str, list[str]]) -> set[str]:
     """The folded parts of the form in which something is wrong (`by_place`)."""
     return {_PARTS[field] for place in errors if (field := place.partition("/")[0]) in _PARTS}
-
-
-def _auth(typed: Typed, merchant: Merchant) -> dict[str, str] | None:
-    if not typed.auth_type:
-        return None
-    if typed.auth_type == "bearer":
-        return {"type": "bearer", "token": _value(typed.auth_token, merchant)}
-    return {
-        "type": typed.auth_type, "user": typed.auth_user,
-        "password": _value(typed.auth_password, merchant),
-    }
-
-
-def _value(row: Row, merchant: Merchant) -> str:
-    if row.value != MASK or not row.sealed or not row.secret:
-        return row.value
-    try:
-        merchant_id, value = json.loads(vault.decrypt(row.sealed))
-    except (InvalidToken, ValueError):
-        return row.value
-    return str(value) if merchant_id == merchant.id else row.value
 
 
 def _lines(text: str) -> list[str]:

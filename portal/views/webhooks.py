@@ -20,7 +20,7 @@ from portal.models import Webhook
 from portal.models.webhook import METHODS
 from portal.people import audit
 from portal.people.audit import actor_of
-from portal.views import event_chooser, webhook_form
+from portal.views import auth_form, event_chooser, webhook_form
 from portal.views.home import span_asked
 from portal.views.webhook_form import Typed
 from portal.webhooks import previews, recipes, setup
@@ -299,7 +299,8 @@ def _form(
     return rendering.render(
         "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,
         errors=errors, error=error, preview=shown_preview, differences=differences,
-        methods=METHODS, auth_types=webhook_form.AUTH_TYPES,
+        methods=METHODS, auth_types=auth_form.TYPES,
+        client_auths=auth_form.CLIENT_AUTH,
         groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
         open_parts=typed.open_parts | webhook_form.parts_of(errors),
         together=catalogue.fires_together(typed.events),

@@ -1,11 +1,23 @@
-"""What a webhook authenticates to its target with must be. Pure."""
+"""What a webhook authenticates to its target with must be."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from portal.clock import iso, now
+from portal.delivery.transfer import ends_at
 from portal.errors import FieldError
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
 from portal.webhooks.pair_rules import UNSEEN, pointer
@@ -13,17 +25,45 @@ from portal.webhooks.pair_rules import UNSEEN, pointer
 MAX_USER = 255
 MAX_PASSWORD = 1_024
 MAX_TOKEN = 8 * 1024
+MAX_CLIENT_ID = 1_024
+MAX_SCOPE = 1_024
+MAX_PEM = 16 * 1024
+MIN_RSA_BITS = 2_048
+"""OpenSSL takes no shorter key for TLS (security level 2)."""
+CLIENT_AUTH = ("header", "body")
+"""How ID and secret go to a token endpoint: as HTTP Basic, or in the body (RFC 6749, 2.3.1)."""
 
-FIELDS = {"basic": ("type", "user", "password"), "bearer": ("type", "token")}
+FIELDS = {
+    "basic": ("type", "user", "password"),
+    "bearer": ("type", "token"),
+    "oauth2": (
+        "type", "token_url", "client_id", "client_secret", "client_auth", "scope", "audience",
+    ),
+    "certificate": ("type", "certificate", "key"),
+}
 _EXAMPLES = (
-    '{"type": "basic", "user": "…", "password": "…"}, {"type": "bearer", "token": "…"}, or null '
-    "for none"
+    '{"type": "basic", "user": "…", "password": "…"}, {"type": "bearer", "token": "…"}, '
+    '{"type": "oauth2", "token_url": "…", "client_id": "…", "client_secret": "…"}, '
+    '{"type": "certificate", "certificate": "…", "key": "…"}, or null for none'
 )
 _VISIBLE = re.compile("[!-~]+")
+_LINE = re.compile("[ -~]+")
+_SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
+"""RFC 6749, 3.3."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the rules need beyond the fields: `seal` encrypts a secret and `unseal` opens it;
+    `clean_url` gives the plain form of a URL, or raises ValueError with a sentence."""
+
+    seal: Callable[[str], str]
+    unseal: Callable[[str], str]
+    clean_url: Callable[[str], str]
 
 
 def clean_auth(
-    value: Any, stored: Auth | None, seal: Callable[[str], str]
+    value: Any, stored: Auth | None, means: Means
 ) -> tuple[Auth | None, list[FieldError]]:
     """The authentication of a webhook, and what is wrong with it.
 
@@ -36,6 +76,8 @@ def clean_auth(
     if not isinstance(kind, str) or kind not in FIELDS:
         place = "/auth/type" if isinstance(value, Mapping) else "/auth"
         return None, [FieldError(place, f"The authentication is {_EXAMPLES}.")]
+    if stored is not None and stored["type"] != kind:
+        stored = None
     errors = [
         FieldError(
             pointer("auth", str(name)[:100]),
@@ -45,56 +87,197 @@ def clean_auth(
         for name in value if name not in FIELDS[kind]
     ]
     auth: Auth = {"type": kind}
-    if kind == "basic":
-        problem = _user_problem(value.get("user"))
-        errors += [FieldError("/auth/user", problem)] if problem else []
-        auth["user"] = value.get("user", "")
+    for name, clean in _CLEANERS[kind].items():
+        try:
+            auth[name] = clean(value.get(name), means)
+        except ValueError as error:
+            errors.append(FieldError(f"/auth/{name}", str(error)))
     secret = AUTH_SECRETS[kind]
     given = value.get(secret, MASK)
-    if given == MASK and stored is not None and stored["type"] == kind:
-        auth[secret] = stored[secret]
-    else:
-        problem = (_password_problem if kind == "basic" else _token_problem)(given)
-        errors += [FieldError(f"/auth/{secret}", problem)] if problem else []
-        auth[secret] = "" if problem else seal(given)
+    try:
+        if given == MASK and stored is not None:
+            auth[secret] = stored[secret]
+        else:
+            auth[secret] = means.seal(_SECRETS[kind](given))
+        if kind == "certificate" and "certificate" in auth:
+            _check_pair(auth, stored, means)
+    except ValueError as error:
+        errors.append(FieldError(f"/auth/{secret}", str(error)))
     return (None, errors[:20]) if errors else (auth, [])
 
 
-def _user_problem(user: Any) -> str | None:
+def certificate_ends_at(auth: Auth | None) -> int | None:
+    """When the client certificate that a webhook shows ends (Unix µs); None where it shows none."""
+    return None if auth is None or auth["type"] != "certificate" else ends_at(auth["certificate"])
+
+
+# ── Fields that everybody may see ─────────────────────────────────────────────────────────
+
+
+def _user(user: Any, _means: Means) -> str:
     if not isinstance(user, str) or not user:
-        return "Give the user for HTTP Basic."
+        raise ValueError("Give the user for HTTP Basic.")
     if len(user) > MAX_USER:
-        return f"The user has at most {MAX_USER} characters."
+        raise ValueError(f"The user has at most {MAX_USER} characters.")
     if ":" in user:
         # RFC 7617, 2: the first colon ends the user.
-        return "A user of HTTP Basic cannot hold a colon."
+        raise ValueError("A user of HTTP Basic cannot hold a colon.")
     if UNSEEN.search(user):
-        return "The user holds a line break or control character; leave it out."
-    return None
+        raise ValueError("The user holds a line break or control character; leave it out.")
+    return user
 
 
-def _password_problem(password: Any) -> str | None:
-    if not isinstance(password, str) or not password or password == MASK:
-        return "Give the password for HTTP Basic; none is stored that could stay."
-    if len(password) > MAX_PASSWORD:
-        return f"The password has at most {MAX_PASSWORD:,} characters."
-    if MASK in password:
-        return "The password holds the dots of a mask; replace it whole."
-    if UNSEEN.search(password):
-        return "The password holds a line break or control character; leave it out."
-    return None
+def _token_url(url: Any, means: Means) -> str:
+    if not isinstance(url, str) or not url:
+        raise ValueError(
+            "Give the URL of the token endpoint, such as https://login.example.com/oauth/token."
+        )
+    return means.clean_url(url)
 
 
-def _token_problem(token: Any) -> str | None:
+def _client_id(value: Any, _means: Means) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("Give the client ID.")
+    if len(value) > MAX_CLIENT_ID or not _LINE.fullmatch(value):
+        raise ValueError(
+            f"The client ID is ASCII without line breaks, at most {MAX_CLIENT_ID:,} characters."
+        )
+    return value
+
+
+def _client_auth(value: Any, _means: Means) -> str:
+    value = "header" if value is None else value
+    if value not in CLIENT_AUTH:
+        raise ValueError(
+            "client_auth says how the client ID and its secret are sent: header (HTTP Basic, the "
+            "usual way) or body."
+        )
+    return str(value)
+
+
+def _scope(value: Any, _means: Means) -> str:
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_SCOPE or not _SCOPE.fullmatch(value):
+        raise ValueError(
+            "The scope is words of ASCII with single spaces between, without quotes and "
+            f"backslashes, at most {MAX_SCOPE:,} characters."
+        )
+    return value
+
+
+def _audience(value: Any, _means: Means) -> str:
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_SCOPE or not _VISIBLE.fullmatch(value):
+        raise ValueError(
+            f"The audience is ASCII without spaces, at most {MAX_SCOPE:,} characters."
+        )
+    return value
+
+
+def _certificate(value: Any, _means: Means) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("Give the client certificate as PEM text: -----BEGIN CERTIFICATE-----…")
+    if len(value) > MAX_PEM:
+        raise ValueError(f"The client certificate is longer than {MAX_PEM // 1024} KiB.")
+    if "PRIVATE KEY" in value:
+        raise ValueError("This holds a private key; put that into the field of the key.")
+    try:
+        chain = x509.load_pem_x509_certificates(value.encode())
+    except ValueError:
+        raise ValueError(
+            "This is no certificate in PEM: it begins with -----BEGIN CERTIFICATE----- and ends "
+            "with -----END CERTIFICATE-----. The receiver's chain may follow it."
+        ) from None
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in chain)
+
+
+# ── Secrets ───────────────────────────────────────────────────────────────────────────────
+
+
+def _password(password: Any) -> str:
+    return _secret_line(password, "password", "for HTTP Basic", MAX_PASSWORD)
+
+
+def _client_secret(secret: Any) -> str:
+    secret = _secret_line(secret, "client secret", "of the client", MAX_TOKEN)
+    if not secret.isascii():
+        raise ValueError("The client secret holds a character that is not ASCII.")
+    return secret
+
+
+def _secret_line(secret: Any, name: str, purpose: str, most: int) -> str:
+    if not isinstance(secret, str) or not secret or secret == MASK:
+        raise ValueError(f"Give the {name} {purpose}; none is stored that could stay.")
+    if len(secret) > most:
+        raise ValueError(f"The {name} has at most {most:,} characters.")
+    if MASK in secret:
+        raise ValueError(f"The {name} holds the dots of a mask; replace it whole.")
+    if UNSEEN.search(secret):
+        raise ValueError(f"The {name} holds a line break or control character; leave it out.")
+    return secret
+
+
+def _token(token: Any) -> str:
     if not isinstance(token, str) or not token or token == MASK:
-        return "Give the Bearer token; none is stored that could stay."
+        raise ValueError("Give the Bearer token; none is stored that could stay.")
     if len(token) > MAX_TOKEN:
-        return f"The Bearer token is longer than {MAX_TOKEN // 1024} KiB."
+        raise ValueError(f"The Bearer token is longer than {MAX_TOKEN // 1024} KiB.")
     if MASK in token:
-        return "The Bearer token holds the dots of a mask; replace it whole."
+        raise ValueError("The Bearer token holds the dots of a mask; replace it whole.")
     if not _VISIBLE.fullmatch(token):
-        return (
+        raise ValueError(
             "The Bearer token holds a space, a line break or a character that is not ASCII; give "
             "the token alone, without the word Bearer."
         )
-    return None
+    return token
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or not key.strip() or key == MASK:
+        raise ValueError("Give the private key of the certificate; none is stored that could stay.")
+    if len(key) > MAX_PEM:
+        raise ValueError(f"The private key is longer than {MAX_PEM // 1024} KiB.")
+    return key.strip() + "\n"
+
+
+def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
+    """Certificate and key belong together, and TLS can use them."""
+    certificate = x509.load_pem_x509_certificates(auth["certificate"].encode())[0]
+    try:
+        key = load_pem_private_key(means.unseal(auth["key"]).encode(), None)
+        mine, theirs = (
+            one.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            for one in (key.public_key(), certificate.public_key())
+        )
+    except TypeError:
+        raise ValueError(
+            "The private key is protected by a passphrase; give it without one. It is encrypted "
+            "as it is stored."
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(
+            "This is no private key in PEM: it begins with -----BEGIN PRIVATE KEY-----."
+        ) from None
+    if mine != theirs:
+        raise ValueError("The private key does not belong to the first certificate.")
+    if isinstance(key, RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise ValueError(f"The RSA key has {key.key_size} bits; TLS needs {MIN_RSA_BITS}.")
+    is_new = stored is None or stored["certificate"] != auth["certificate"]
+    if is_new and (end := ends_at(auth["certificate"])) <= now():
+        raise ValueError(f"The certificate ended on {iso(end)}; get a new one.")
+
+
+_CLEANERS: dict[str, dict[str, Callable[[Any, Means], str]]] = {
+    "basic": {"user": _user},
+    "bearer": {},
+    "oauth2": {
+        "token_url": _token_url, "client_id": _client_id, "client_auth": _client_auth,
+        "scope": _scope, "audience": _audience,
+    },
+    "certificate": {"certificate": _certificate},
+}
+_SECRETS: dict[str, Callable[[Any], str]] = {
+    "basic": _password, "bearer": _token, "oauth2": _client_secret, "certificate": _key,
+}

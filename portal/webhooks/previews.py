@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from portal import vault
 from portal.clock import DAY, now
 from portal.delivery import signing, templating
+from portal.delivery.access_tokens import Client
 from portal.delivery.compose import (
     ComposeError,
     Composer,
@@ -19,6 +20,7 @@ from portal.delivery.compose import (
     Payload,
     Target,
     authorization,
+    certificate,
     event_body,
 )
 from portal.errors import FieldError
@@ -38,6 +40,8 @@ _NEWEST = 100
 EXAMPLE_ID = "evt_example"
 URL_TO_GIVE = "https://your-receiver.example/"
 """Stands in a preview for a URL that is not given yet; nobody can have this name (RFC 2606)."""
+_TOKEN = "asked-for-when-it-is-sent"
+"""Stands for an access token, which is masked."""
 _MASKED_SIGNATURE = "made with the secret when it is sent"
 
 
@@ -109,11 +113,14 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
         query_params=[_opened(pair) for pair in cleaned["query_params"]],
         headers=[_opened(pair) for pair in cleaned["headers"]],
         authorization=authorization(cleaned["auth"]),
+        certificate=certificate(cleaned["auth"]),
         include_object_record=cleaned["include_object_record"],
         body_template=cleaned["body_template"],
         signing_secrets=secrets,
         sign_ed25519=cleaned["sign_ed25519"],
     )
+    if Client.of(cleaned["auth"]) is not None:
+        target = target.with_token(_TOKEN)
     try:
         outgoing = Composer(target).compose(event_id, payload, moment)
     except ComposeError as error:

@@ -15,7 +15,7 @@ from portal.delivery import signing
 from portal.errors import FieldError, Invalid
 from portal.models.webhook import AUTH_SECRETS, METHODS, Auth, Pair
 from portal.strict_json import whole
-from portal.webhooks.auth_rules import clean_auth
+from portal.webhooks.auth_rules import Means, clean_auth
 from portal.webhooks.pair_rules import KINDS, UNSEEN, clean_pairs, pointer
 from portal.webhooks.url_rules import Reach, clean_url, origin
 
@@ -161,7 +161,9 @@ class _Cleaner:
         return pairs
 
     def _clean_auth(self, value: Any) -> Auth | None:
-        auth, errors = clean_auth(value, self._current["auth"], self._around.seal)
+        around = self._around
+        means = Means(around.seal, around.unseal, lambda url: clean_url(url, around.reach))
+        auth, errors = clean_auth(value, self._current["auth"], means)
         self._errors += errors
         return auth
 
@@ -309,7 +311,13 @@ class _Cleaner:
                 self._wrong(
                     "except_sources", f"{source} is in both source lists; no event would match."
                 )
-        if cleaned["auth"]:
+        auth = cleaned["auth"]
+        if auth and auth["type"] == "certificate" and cleaned["url"].startswith("http:"):
+            self._wrong(
+                "auth", "A client certificate is shown in TLS: give a URL that starts with "
+                "https://, or choose another authentication.", "type",
+            )
+        if auth and auth["type"] != "certificate":
             for pair in cleaned["headers"]:
                 if pair["name"].lower() == "authorization":
                     self._wrong(
@@ -322,16 +330,20 @@ class _Cleaner:
         """A secret value is for the server it was given for: another gets none of them unseen."""
         if self._is_new or not cleaned["url"]:
             return
-        if origin(cleaned["url"]) == origin(self._current["url"]):
-            return
+        moved = origin(cleaned["url"]) != origin(self._current["url"])
         auth, before = cleaned["auth"], self._current["auth"]
         if auth and before and auth["type"] == before["type"]:
             secret = AUTH_SECRETS[auth["type"]]
-            if auth[secret] == before[secret]:
+            to_others = auth["type"] == "oauth2" and (
+                origin(auth["token_url"]) != origin(before["token_url"])
+            )
+            if (moved or to_others) and auth[secret] == before[secret]:
                 self._wrong(
-                    "auth", f"The URL leads to another server now: give the {secret} of the "
-                    "authentication anew, or choose none.", secret,
+                    "auth", f"The {'URL' if moved else 'URL for tokens'} leads to another server "
+                    f"now: give the {secret} of the authentication anew, or choose none.", secret,
                 )
+        if not moved:
+            return
         for field, kind in KINDS.items():
             stored = {pair["value"] for pair in self._current[field] if pair["secret"]}
             for pair in cleaned[field]:

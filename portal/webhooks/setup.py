@@ -23,9 +23,10 @@ from portal.models.webhook import lane_of
 from portal.people.audit import note
 from portal.strict_json import whole
 from portal.webhooks import previews, rules
+from portal.webhooks.auth_rules import certificate_ends_at
 from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
-from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url
+from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
@@ -164,7 +165,8 @@ def create_webhook(
                     "needed any more."
                 )
             webhook = Webhook(
-                id=webhook_id, merchant_id=merchant_id, lane=lane_of(webhook_id, lanes), **cleaned
+                id=webhook_id, merchant_id=merchant_id, lane=lane_of(webhook_id, lanes),
+                client_certificate_ends_at=certificate_ends_at(cleaned["auth"]), **cleaned,
             )
             webhook.set_secret(secret)
             if not webhook.enabled:
@@ -347,6 +349,10 @@ def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str
         if before == after:
             continue
         changed[name] = [_shown(name, before), _shown(name, after)]
+        if name == "auth":
+            stored.client_certificate_ends_at = certificate_ends_at(after)
+        if name == "url" and origin(before) != origin(after):
+            stored.certificate_ends_at = stored.certificate_checked_at = None
         if name != "enabled":
             setattr(stored, name, after)
         elif after:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from portal.delivery.compose import authorization
+from portal.delivery.access_tokens import Client
+from portal.delivery.compose import Certificate, authorization, certificate
 from portal.extensions import db
 from portal.models import Merchant
 from portal.models.webhook import MASK
 from portal.webhooks import recipes, setup
+from tests.certificates import Authority
 
 SignIn = Callable[[str], FlaskClient]
 NEW = "/m/alice/webhooks/new"
@@ -171,3 +175,55 @@ def test_saving_says_how_many_events_would_have_matched(editor: FlaskClient) -> 
         "include_object_record": "1", "enabled": "1",
     }, follow_redirects=True)
     assert "0 events of the last 7 days would have matched." in answer.text
+
+
+def test_a_client_certificate_is_pasted_and_its_key_never_on_a_page_again(
+    editor: FlaskClient, merchant: Merchant, tmp_path: Path
+) -> None:
+    chain, key = Authority(tmp_path).issue("north")
+    # Browsers send line breaks as CR LF.
+    typed = {
+        "url": "http://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
+        "auth_type": "certificate", "auth_certificate": chain.replace("\n", "\r\n"),
+        "auth_key": key.replace("\n", "\r\n"),
+    }
+    refused = editor.post("/m/alice/webhooks", data=typed)
+    assert refused.status_code == 422
+    assert "give a URL that starts with https://" in html.unescape(refused.text)
+    assert key.splitlines()[1] not in refused.text
+    (sealed,) = re.findall(r'name="auth_key_sealed" value="([^"]+)"', refused.text)
+    typed |= {"url": "https://8.8.8.8/", "auth_key": MASK, "auth_key_sealed": sealed}
+    assert editor.post("/m/alice/webhooks", data=typed).status_code == 303
+    db.session.rollback()
+    (webhook,) = setup.list_webhooks(merchant.id)
+    assert certificate(webhook.auth) == Certificate(chain, key)
+    page = editor.get(f"/m/alice/webhooks/{webhook.id}").text
+    assert "Client certificate, until" in page
+    assert key.splitlines()[1] not in page
+
+
+def test_oauth2_is_typed_and_shown_without_its_secret(
+    editor: FlaskClient, merchant: Merchant
+) -> None:
+    typed = {
+        "url": "https://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
+        "auth_type": "oauth2", "auth_token_url": " https://8.8.4.4/token ",
+        "auth_client_id": "shop", "auth_client_secret": CANARY, "auth_client_auth": "body",
+        "auth_scope": "orders  hooks",
+    }
+    refused = editor.post("/m/alice/webhooks", data=typed)
+    assert refused.status_code == 422
+    assert "single spaces" in refused.text
+    assert editor.post(
+        "/m/alice/webhooks", data=typed | {"auth_scope": "orders hooks"}
+    ).status_code == 303
+    db.session.rollback()
+    (webhook,) = setup.list_webhooks(merchant.id)
+    client = Client.of(webhook.auth)
+    assert client == Client(
+        "https://8.8.4.4/token", "shop", CANARY, "orders hooks", "", in_body=True
+    )
+    path = f"/m/alice/webhooks/{webhook.id}"
+    for page in (editor.get(path).text, editor.get(f"{path}/edit").text):
+        assert "https://8.8.4.4/token" in page
+        assert CANARY not in page

@@ -1,0 +1,90 @@
+"""The certificates that targets show, looked at once a day, so that people hear of one that ends
+before it stops their deliveries."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal.clock import HOUR, now
+from portal.delivery.compose import NONE, Frame, Outgoing
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import Transport
+from portal.extensions import db, table, writing
+from portal.models import Webhook
+
+EVERY = 20 * HOUR
+BATCH = 500
+"""Webhooks that one call looks at; those that were not looked at for longest come first."""
+AT_ONCE = 50
+SECONDS = 10.0
+
+_webhook = table(Webhook)
+
+
+def look() -> int:
+    """Connect to the targets of webhooks that were not looked at since EVERY, by the way of their
+    deliveries, and note when their certificates end; nothing is sent. How many webhooks.
+
+    A target that does not answer keeps what was noted of it: its deliveries tell that.
+    """
+    targets = _targets()
+    config = current_app.config["PORTAL"]
+    transport: Transport[str] = Transport(config.egress_allow, looks_only=True)
+    waiting = iter(targets)
+    ended = {}
+    try:
+        for origin in islice(waiting, AT_ONCE):
+            transport.submit(_request(origin), SECONDS, origin)
+        while transport.in_flight:
+            for origin, answer in transport.run(1.0):
+                ended[origin] = _ends_at(answer)
+                for following in islice(waiting, 1):
+                    transport.submit(_request(following), SECONDS, following)
+    finally:
+        transport.abort()
+    for origin, ids in targets.items():
+        _note(ids, ended.get(origin))
+    return sum(map(len, targets.values()))
+
+
+def _targets() -> dict[str, list[str]]:
+    """The webhooks to look at, by what their URLs have in common: host and port."""
+    rows = db.session.execute(
+        sa.select(_webhook.c.id, _webhook.c.url)
+        .where(
+            _webhook.c.enabled, _webhook.c.deleted_at.is_(None), _webhook.c.url.like("https:%"),
+            sa.func.coalesce(_webhook.c.certificate_checked_at, 0) <= now() - EVERY,
+        )
+        .order_by(_webhook.c.certificate_checked_at.nulls_first(), _webhook.c.id)
+        .limit(BATCH)
+    ).all()
+    # No transaction stays open while targets take their time.
+    db.session.rollback()
+    targets: dict[str, list[str]] = {}
+    for webhook_id, url in rows:
+        host = url.removeprefix("https://").partition("/")[0].partition("?")[0]
+        targets.setdefault(f"https://{host}/", []).append(webhook_id)
+    return targets
+
+
+def _request(origin: str) -> Outgoing:
+    return Outgoing(Frame("GET", origin, [], origin, []), [], None, NONE)
+
+
+def _ends_at(answer: Answer) -> int | None:
+    if answer.error == "tls_expired":
+        # The handshake ended before the date could be read. It is over in any case.
+        return now()
+    return answer.certificate_ends_at
+
+
+def _note(ids: list[str], ends_at: int | None) -> None:
+    # What people see of the webhook's settings does not change.
+    values = {"certificate_checked_at": now(), "updated_at": _webhook.c.updated_at}
+    if ends_at is not None:
+        values["certificate_ends_at"] = ends_at
+    with writing() as session:
+        session.execute(sa.update(_webhook).where(_webhook.c.id.in_(ids)).values(values))

@@ -1,0 +1,278 @@
+"""One request with libcurl, and what comes back of it.
+
+Every connection passes the egress guard in the socket callback, with the address that the kernel
+gets next. Redirects are not followed, proxies and .netrc of the environment are not read, and one
+deadline covers a whole attempt, from resolving to the last byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import certifi
+import pycurl
+from cryptography import x509
+
+from portal.clock import SECOND
+from portal.delivery import egress
+from portal.delivery.compose import Certificate, Frame, Outgoing
+
+MAX_BODY = 64 * 1024
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 64 * 1024
+NAMES_SECONDS = 8
+"""How long addresses of names are kept. That there are none libcurl keeps half as long, which is
+less than the 5 s after which the schedule tries again."""
+
+Tag = TypeVar("Tag")
+
+
+def ends_at(pem: str) -> int:
+    """The last moment (Unix µs) of a certificate in PEM, the first where there are several.
+    Raises ValueError for what is none."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return int(certificate.not_valid_after_utc.timestamp()) * SECOND
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back, or why nothing did. Times are in µs; a part that did not happen is None."""
+
+    status: int | None = None
+    error: str | None = None
+    error_detail: str | None = None
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    truncated: bool = False
+    duration_us: int = 0
+    dns_us: int | None = None
+    connect_us: int | None = None
+    tls_us: int | None = None
+    send_us: int | None = None
+    wait_us: int | None = None
+    download_us: int | None = None
+    certificate_ends_at: int | None = None
+    """The last moment of the target's certificate (Unix µs), where that was looked at."""
+
+
+class Transfer(Generic[Tag]):
+    """One libcurl easy handle and what it collects; used for one request after another."""
+
+    tag: Tag
+
+    def __init__(
+        self, allow: Sequence[egress.Network], inspect_url: str | None, *,
+        looks_only: bool = False,
+    ):
+        self._allow = allow
+        self._looks_only = looks_only
+        self._inspect_url = inspect_url
+        self._frame: Frame | None = None
+        self._timeout_seconds = 0.0
+        self._has_certificate = False
+        self._refused: str | None = None
+        self._lines: list[bytes] = []
+        self._body = bytearray()
+        self._truncated = False
+        self.easy = easy = pycurl.Curl()
+        easy.setopt(pycurl.NOSIGNAL, 1)
+        easy.setopt(pycurl.PROXY, "")
+        easy.setopt(pycurl.NETRC, 0)
+        easy.setopt(pycurl.DNS_CACHE_TIMEOUT, NAMES_SECONDS)
+        easy.setopt(pycurl.FOLLOWLOCATION, 0)
+        easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        easy.setopt(pycurl.HTTP09_ALLOWED, 0)
+        easy.setopt(pycurl.PATH_AS_IS, 1)
+        easy.setopt(pycurl.CAINFO, certifi.where())
+        easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        # libcurl bounds what it takes of headers (300 KiB), so the lines are just kept.
+        easy.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
+        if looks_only:
+            easy.setopt(pycurl.CONNECT_ONLY, 1)
+            easy.setopt(pycurl.OPT_CERTINFO, 1)
+
+    def begin(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
+        self.tag = tag
+        easy, frame = self.easy, outgoing.frame
+        if frame is not self._frame:
+            self._frame = frame
+            easy.setopt(pycurl.URL, frame.url)
+            easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
+            self._choose_guard(frame.url)
+            self._choose_certificate(frame.certificate)
+        if outgoing.body is None:
+            easy.setopt(pycurl.HTTPGET, 1)
+        else:
+            easy.setopt(pycurl.POSTFIELDS, outgoing.body)
+        # "Expect:" keeps libcurl from waiting for 100 Continue before a large body.
+        easy.setopt(pycurl.HTTPHEADER, [b"Expect:", *outgoing.lines()])
+        if timeout_seconds != self._timeout_seconds:
+            self._timeout_seconds = timeout_seconds
+            easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
+
+    def _choose_guard(self, url: str) -> None:
+        is_inspector = egress.is_inspector(url, self._inspect_url)
+        self._refusal = egress.inspector_refusal if is_inspector else egress.refusal
+        # What this guard lets through is for this request alone: no other may find the
+        # connection in libcurl's pool, or share it while it is in use as HTTP/2 allows.
+        self.easy.setopt(pycurl.FORBID_REUSE, is_inspector)
+        self.easy.setopt(
+            pycurl.HTTP_VERSION,
+            pycurl.CURL_HTTP_VERSION_1_1 if is_inspector else pycurl.CURL_HTTP_VERSION_2TLS,
+        )
+
+    def _choose_certificate(self, certificate: Certificate | None) -> None:
+        # libcurl takes no connection from its pool that was made with another certificate.
+        if certificate is not None:
+            self.easy.setopt(pycurl.SSLCERT_BLOB, certificate.chain.encode())
+            self.easy.setopt(pycurl.SSLKEY_BLOB, certificate.key.encode())
+        elif self._has_certificate:
+            self.easy.unsetopt(pycurl.SSLCERT_BLOB)
+            self.easy.unsetopt(pycurl.SSLKEY_BLOB)
+        self._has_certificate = certificate is not None
+
+    def end(self) -> None:
+        self._refused = None
+        self._lines.clear()
+        self._body = bytearray()
+        self._truncated = False
+
+    def answer(self, code: int, message: str) -> Answer:
+        easy = self.easy
+        error, detail = (None, None)
+        headers = self._headers()
+        if code and not (code == pycurl.E_WRITE_ERROR and self._truncated):
+            error, detail = self._error(code, message)
+        elif len(headers) > MAX_HEADERS or sum(map(len, self._lines)) > MAX_HEADER_BYTES:
+            error, detail, headers = "headers_too_large", _HEADERS_TOO_LARGE, []
+        status = easy.getinfo(pycurl.RESPONSE_CODE) or None
+        if error is not None and error != "answer_cut_short":
+            status = None
+        return Answer(
+            status=status,
+            error=error,
+            error_detail=detail,
+            headers=headers,
+            body=bytes(self._body),
+            truncated=self._truncated,
+            certificate_ends_at=self._certificate_ends_at() if self._looks_only else None,
+            **self._timing(),
+        )
+
+    def _certificate_ends_at(self) -> int | None:
+        """From what the target showed; its own certificate stands first."""
+        chain = self.easy.getinfo(pycurl.INFO_CERTINFO)
+        pem = dict(chain[0]).get("Cert") if chain else None
+        return None if pem is None else ends_at(pem)
+
+    def _timing(self) -> dict[str, Any]:
+        easy = self.easy
+        dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
+        connect = easy.getinfo(pycurl.CONNECT_TIME_T)
+        tls = easy.getinfo(pycurl.APPCONNECT_TIME_T)
+        ready = easy.getinfo(pycurl.PRETRANSFER_TIME_T)
+        # An answer may come before all of the request has gone.
+        sent = easy.getinfo(pycurl.POSTTRANSFER_TIME_T)
+        first = easy.getinfo(pycurl.STARTTRANSFER_TIME_T)
+        total = easy.getinfo(pycurl.TOTAL_TIME_T)
+        # libcurl counts each from the start of the transfer; 0 means it did not happen.
+        return {
+            "duration_us": total,
+            "dns_us": dns or None,
+            "connect_us": max(0, connect - dns) if connect else None,
+            "tls_us": max(0, tls - connect) if tls else None,
+            "send_us": max(0, sent - ready) if sent else None,
+            "wait_us": max(0, first - max(sent, ready)) if first else None,
+            "download_us": max(0, total - first) if first else None,
+        }
+
+    def _headers(self) -> list[tuple[str, str]]:
+        headers: list[tuple[str, str]] = []
+        for line in self._lines:
+            if line.startswith(b"HTTP/"):
+                # 100 and 103 answers come before the one that counts.
+                headers.clear()
+                continue
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon or name.strip():
+                headers.append((name.strip(), value.strip()))
+        return headers
+
+    def _open_socket(self, _purpose: int, address: Any) -> Any:
+        try:
+            target = ipaddress.ip_address(address.addr[0].split("%")[0])
+        except (ValueError, AttributeError, TypeError, IndexError):
+            self._refused = "not an IP address"
+            return pycurl.SOCKET_BAD
+        kind = self._refusal(target, self._allow)
+        if kind is not None:
+            self._refused = f"{target} is {kind}"
+            return pycurl.SOCKET_BAD
+        return socket.socket(address.family, address.socktype, address.protocol)
+
+    def _take_body(self, chunk: bytes) -> int | None:
+        room = MAX_BODY - len(self._body)
+        self._body += chunk[:room]
+        if len(chunk) > room:
+            self._truncated = True
+            return 0
+        return None
+
+    def _error(self, code: int, message: str) -> tuple[str, str]:
+        detail = message or "The request failed."
+        if self._refused is not None:
+            return "egress_refused", f"The target's address may not be reached: {self._refused}."
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            connected = self.easy.getinfo(pycurl.CONNECT_TIME_T)
+            return ("timeout" if connected else "connect_timeout"), detail
+        if code == pycurl.E_COULDNT_CONNECT:
+            refused = self.easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+            return ("connection_refused" if refused else "connect_failed"), detail
+        if code == pycurl.E_PEER_FAILED_VERIFICATION:
+            return self._certificate_error(detail), detail
+        if code in _CUT and " alert " in detail:
+            # With TLS 1.3 a receiver looks at the client's certificate when the handshake is over.
+            client = "certificate" in detail
+            return ("tls_client_certificate" if client else "tls_failed"), detail
+        return _ERRORS.get(code, "request_failed"), detail
+
+    def _certificate_error(self, message: str) -> str:
+        result = self.easy.getinfo(pycurl.SSL_VERIFYRESULT)
+        if result in _X509_ERRORS:
+            return _X509_ERRORS[result]
+        if "subject name" in message or "match" in message:
+            return "tls_wrong_host"
+        return "tls_untrusted"
+
+
+_HEADERS_TOO_LARGE = (
+    f"The answer has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them."
+)
+_X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
+"""OpenSSL's X509_V_ERR_ codes that people can act on by name."""
+
+_CUT = (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR)
+_ERRORS = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "dns_failed",
+    pycurl.E_URL_MALFORMAT: "invalid_url",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "not_http",
+    pycurl.E_FTP_WEIRD_SERVER_REPLY: "not_http",
+    pycurl.E_GOT_NOTHING: "empty_answer",
+    pycurl.E_PARTIAL_FILE: "answer_cut_short",
+    pycurl.E_SEND_ERROR: "connection_reset",
+    pycurl.E_RECV_ERROR: "connection_reset",
+    pycurl.E_SSL_CONNECT_ERROR: "tls_failed",
+    pycurl.E_SSL_CERTPROBLEM: "tls_failed",
+    pycurl.E_SSL_CIPHER: "tls_failed",
+    pycurl.E_HTTP2: "http2_error",
+    92: "http2_error",  # CURLE_HTTP2_STREAM, which pycurl does not name
+    100: "headers_too_large",  # CURLE_TOO_LARGE, likewise
+    pycurl.E_BAD_CONTENT_ENCODING: "bad_answer",
+}

@@ -1,0 +1,72 @@
+"""A certificate authority of the tests' own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_NO_PASSPHRASE = serialization.NoEncryption()
+
+
+class Authority:
+    """Signs certificates for servers on loopback and for clients."""
+
+    def __init__(self, directory: Path) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _named("Tests")
+        self._certificate = self._sign(self._name, self._key, 30, is_authority=True)
+        self.path = directory / "authority.pem"
+        self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        self._directory = directory
+
+    def issue(self, name: str, days: float = 30) -> tuple[str, str]:
+        """A certificate and its private key, in PEM; it ends in `days`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(_named(name), key, days)
+        return (
+            certificate.public_bytes(serialization.Encoding.PEM).decode(),
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, _NO_PASSPHRASE
+            ).decode(),
+        )
+
+    def server(self, *, days: float = 30, asks_clients: bool = False) -> ssl.SSLContext:
+        """What a server on 127.0.0.1 needs; it may ask its clients for a certificate."""
+        path = self._directory / "server.pem"
+        path.write_text("".join(self.issue("127.0.0.1", days)))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        if asks_clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.path)
+        return context
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, *,
+        is_authority: bool = False,
+    ) -> x509.Certificate:
+        today = datetime.datetime.now(datetime.UTC)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(today - datetime.timedelta(days=60))
+            .not_valid_after(today + datetime.timedelta(days=days))
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -289,16 +289,11 @@
   });
 
   // ── Pages, and the fragments that HTMX brings ───────────────────────────────────────────
-  // No answer at all: said once on top, and gone with the next answer.
+  // No answer at all: said once, and gone with the next answer.
   function showOffline() {
     const messages = document.getElementById("messages");
     if (!messages || messages.querySelector("[data-offline]")) return;
-    const alert = document.createElement("div");
-    alert.className = "alert bad";
-    alert.setAttribute("role", "alert");
-    alert.dataset.offline = "";
-    alert.textContent = "The portal does not answer. Check the connection and try again.";
-    messages.append(alert);
+    messages.append(document.getElementById("offline").content.cloneNode(true));
   }
 
   document.addEventListener("htmx:error", (event) => {

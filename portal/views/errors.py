@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from portal import access, rendering
-from portal.errors import PortalError, Unavailable
+from portal.errors import Conflict, PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
 
 RETRY_SECONDS = {429: 60, 503: 5}
@@ -28,6 +28,8 @@ EXPIRED = 419
 WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|csrf_token|headers|query_params")
 """Fields that are not put into a page again: their forms are not offered to be sent again."""
 WHY_EXPIRED = "It was opened under another sign-in, or too long ago; nothing was stored."
+NOT_NOW = "Not possible now"
+"""What a conflict, as the API calls it, is to people."""
 WORTH_TRYING_AGAIN = (429, 500, 503)
 SENTENCES = {
     400: ("The request cannot be used", "Go back, reload the page and try again."),
@@ -60,7 +62,8 @@ def init_app(app: Flask) -> None:
 
 def refused(error: PortalError) -> Response:
     """What a stage function refused, with its own sentence."""
-    return answer(error.status, error.title, error.detail)
+    title = NOT_NOW if type(error) is Conflict else error.title
+    return answer(error.status, title, error.detail)
 
 
 def forged(error: CSRFError) -> ResponseReturnValue:

@@ -166,8 +166,9 @@ def check_access() -> ResponseReturnValue | None:
     """Decide on the request before its view runs; sets `g.roles`, and `g.merchant` for pages,
     `g.key` and `g.merchant_id` for the API.
 
-    Pages that need a sign-in redirect to it (an HTMX request makes the whole page go there);
-    what a role may not do answers 403; what is not the user's answers 404.
+    Pages that need a sign-in redirect to it (an HTMX request makes the whole page go there), and
+    forms answer 401, so that what was typed is not lost (portal.views.errors.signed_out); what a
+    role may not do answers 403; what is not the user's answers 404.
     """
     g.merchant = None
     g.roles = frozenset()
@@ -182,7 +183,7 @@ def check_access() -> ResponseReturnValue | None:
         _check_key(allowed)
         return None
     if not current_user.is_authenticated:
-        return to_sign_in()
+        return to_sign_in() if request.method == "GET" else abort(401)
     g.roles = _roles()
     if allowed & g.roles:
         return None

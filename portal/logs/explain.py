@@ -132,7 +132,7 @@ ERRORS = {
         "No access token",
         "The endpoint that gives access tokens gave none; what it said stands above. Nothing was "
         "sent to the target.",
-        "Check the URL for tokens, the client ID and its secret under Authentication, and that the "
+        "Check the token endpoint, the client ID and its secret under Authentication, and that the "
         "client may ask for this scope and audience.", WEBHOOK,
     ),
     "tls_client_certificate": Diagnosis(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError, generate_csrf
@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from portal import access, rendering
 from portal.errors import Conflict, PortalError, Unavailable
 from portal.extensions import db, is_temporary, login
+from portal.models.webhook import MASK
 
 RETRY_SECONDS = {429: 60, 503: 5}
 """What Retry-After says: the same as the sentence on the page."""
@@ -25,8 +26,10 @@ OF_ANOTHER_SESSION = ("The CSRF tokens do not match.", "The CSRF token has expir
 """What Flask-WTF says of a token that the portal has made, though not for this session."""
 EXPIRED = 419
 """Not in RFC 9110, and known all the same: a form's token is of another sign-in."""
-WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|csrf_token|headers|query_params")
+WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|auth_(token|key)")
 """Fields that are not put into a page again: their forms are not offered to be sent again."""
+PAIR = re.compile(r"((?:headers|query_params)-[0-9]+)-(value|secret)")
+"""A header or parameter of a webhook, whose value is secret where a field says so."""
 WHY_EXPIRED = "It was opened under another sign-in, or too long ago; nothing was stored."
 NOT_NOW = "Not possible now"
 """What a conflict, as the API calls it, is to people."""
@@ -69,9 +72,9 @@ def refused(error: PortalError) -> Response:
 def forged(error: CSRFError) -> ResponseReturnValue:
     """A form without its token (400), or with one of another session (419). When the sign-in
     ended with that, the way leads to the next one."""
-    signed_out = not current_user.is_authenticated
-    if signed_out and access.ACCESS.get(request.endpoint or "") is not access.PUBLIC:
-        return access.to_sign_in()
+    is_public = access.ACCESS.get(request.endpoint or "") is access.PUBLIC
+    if not current_user.is_authenticated and not is_public:
+        return signed_out()
     if error.description not in OF_ANOTHER_SESSION:
         return answer(400, *SENTENCES[EXPIRED])
     if rendering.wants_fragment():
@@ -88,16 +91,46 @@ def forged(error: CSRFError) -> ResponseReturnValue:
     return answer(EXPIRED, title, WHY_EXPIRED if typed else remedy, typed=typed)
 
 
+def signed_out() -> ResponseReturnValue:
+    """What was sent after the sign-in had ended: nothing is done, and what was typed stays, in the
+    page or to be sent again from this one. Where nothing was typed, the way leads to the
+    sign-in."""
+    if not _is_from_here() or not request.form.keys() - {"csrf_token"}:
+        return access.to_sign_in()
+    typed = [] if rendering.wants_fragment() else _typed()
+    if not typed and not rendering.wants_fragment():
+        return access.to_sign_in()
+    return answer(
+        401, "You are signed out",
+        "Nothing was stored, and what you typed is still here. Sign in, which opens another tab, "
+        "then send it again from this one.",
+        typed=typed, sign_in=url_for("auth.sign_in", next=access.page_of_reader()),
+    )
+
+
+def _is_from_here() -> bool:
+    """Whether a page of the portal sent the form."""
+    return request.headers.get("Origin") == request.host_url.rstrip("/")
+
+
 def _typed() -> list[tuple[str, str]]:
     """The fields of the form, to be sent again from the error page by one click.
 
     Empty unless the form came from a page of the portal: what another site put into it must not
     be one click away from being done in the reader's name.
     """
-    if request.headers.get("Origin") != request.host_url.rstrip("/"):
+    if not _is_from_here():
         return []
     fields = [(name, text) for name, text in request.form.items(multi=True) if name != "csrf_token"]
-    return [] if any(WITH_SECRETS.search(name) for name, _text in fields) else fields
+    filled = [name for name, text in fields if text not in ("", MASK)]
+    return [] if any(map(_is_secret, filled)) else fields
+
+
+def _is_secret(name: str) -> bool:
+    pair = PAIR.fullmatch(name)
+    if pair is not None:
+        return pair[2] == "value" and f"{pair[1]}-secret" in request.form
+    return bool(WITH_SECRETS.search(name)) and not name.endswith("_sealed")
 
 
 def database_failed(error: DBAPIError) -> Response:
@@ -109,11 +142,13 @@ def database_failed(error: DBAPIError) -> Response:
     raise error
 
 
-def failed(error: HTTPException) -> Response:
+def failed(error: HTTPException) -> ResponseReturnValue:
     """Any other status; Flask wraps a defect as a 500 after logging it."""
     status = error.code or 500
+    if status == 401 and request.method != "GET":
+        return signed_out()
     if error.response is not None or status < 400:
-        return error.get_response()  # type: ignore[return-value]
+        return error.get_response()
     title, remedy = SENTENCES.get(status, (error.name, error.description or ""))
     if isinstance(error, InternalServerError):
         # The failed transaction may still be open, and the page reads who is signed in.
@@ -122,12 +157,15 @@ def failed(error: HTTPException) -> Response:
 
 
 def answer(
-    status: int, title: str, remedy: str, typed: Sequence[tuple[str, str]] = ()
+    status: int, title: str, remedy: str, typed: Sequence[tuple[str, str]] = (),
+    sign_in: str = "",
 ) -> Response:
     """The error page; in an HTMX request a message on top of the page that stays as it is.
-    `typed` are fields that can be sent again from the page."""
+    `typed` are fields that can be sent again from the page; `sign_in` is where to sign in
+    before that."""
     context = {
         "status_code": status, "title": title, "remedy": remedy, "typed": typed,
+        "sign_in": sign_in,
         "back": None if request.method == "GET" else access.page_of_reader(),
         "again": access.page_of_reader() if request.method == "GET"
         and status in WORTH_TRYING_AGAIN else None,

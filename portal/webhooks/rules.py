@@ -339,7 +339,7 @@ class _Cleaner:
             )
             if (moved or to_others) and auth[secret] == before[secret]:
                 self._wrong(
-                    "auth", f"The {'URL' if moved else 'URL for tokens'} leads to another server "
+                    "auth", f"The {'URL' if moved else 'token endpoint'} leads to another server "
                     f"now: give the {secret} of the authentication anew, or choose none.", secret,
                 )
         if not moved:

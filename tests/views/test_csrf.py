@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from portal.access import ACCESS
 from portal.extensions import db
 from portal.models import Merchant, Webhook
+from portal.models.webhook import MASK
 from tests.conftest import PASSWORD
 from tests.factories import make_user, make_webhook
 
@@ -179,3 +180,75 @@ def test_a_form_without_a_token_of_the_portal_gets_none(owner: FlaskClient, stal
         assert answer.status_code == 400
         assert "X-CSRF-Token" not in answer.headers
         assert 'id="again"' not in answer.text
+
+
+# ── The sign-in ended while somebody typed ────────────────────────────────────────────────
+
+
+def again(page: str) -> tuple[dict[str, str], str]:
+    """The form that is offered to be sent again: its fields and its token."""
+    form = page[page.index('id="again"'):]
+    found = re.search(TOKEN, form)
+    assert found is not None
+    fields = re.findall(r'<textarea name="([\w-]+)" hidden>\n([^<]*)</textarea>', form)
+    return dict(fields), found[1]
+
+
+def test_what_was_typed_is_there_after_signing_in_again(
+    app: Flask, merchant: Merchant, owner: FlaskClient
+):
+    found = re.search(TOKEN, owner.get("/m/alice/settings").text)
+    assert found is not None
+    owner.delete_cookie("portal_session")
+    page = save(owner, found[1], HERE | {"Referer": "http://localhost/m/alice/settings"})
+    assert page.status_code == 401
+    assert "what you typed is still here" in page.text
+    assert 'href="/sign-in?next=/m/alice/settings" target="_blank"' in page.text
+    typed, token = again(page.text)
+    assert typed == {"event_days": "30", "payload_days": "7"}
+    user = make_user("owner", merchant, password=PASSWORD)
+    found = re.search(TOKEN, owner.get("/sign-in").text)
+    assert found is not None
+    owner.post("/sign-in", data={
+        "email": user.email, "password": PASSWORD, "csrf_token": found[1],
+    })
+    assert owner.get("/m/alice/settings").status_code == 200
+    page = save(owner, token, HERE, **typed)
+    assert page.status_code == 419, "its token was of nobody; one more click"
+    typed, token = again(page.text)
+    assert save(owner, token, HERE, **typed).status_code == 303
+    db.session.rollback()
+    db.session.refresh(merchant)
+    assert (merchant.event_days, merchant.payload_days) == (30, 7)
+
+
+def test_a_page_of_htmx_stays_where_it_is(owner: FlaskClient, stale: str):
+    owner.delete_cookie("portal_session")
+    part = {"HX-Request": "true", "HX-Request-Type": "partial"}
+    answer = save(owner, stale, HERE | part)
+    assert answer.status_code == 401
+    assert "HX-Redirect" not in answer.headers
+    assert answer.headers["HX-Retarget"] == "#messages"
+    assert 'target="_blank" rel="noopener">Sign in</a>' in answer.text
+
+
+@pytest.mark.parametrize(("typed", "is_offered"), [
+    ({"headers-0-name": "X-Shop", "headers-0-value": "north", "auth_password": ""}, True),
+    ({"headers-0-value": "hunter2", "headers-0-secret": "1"}, False),
+    ({"headers-0-value": MASK, "headers-0-secret": "1", "headers-0-sealed": "gAAA"}, True),
+    ({"query_params-3-value": "hunter2", "query_params-3-secret": "1"}, False),
+    ({"auth_password": "hunter2"}, False), ({"auth_client_secret": "hunter2"}, False),
+    ({"auth_token": "hunter2"}, False), ({"auth_key": "hunter2"}, False),
+    ({"auth_key": MASK, "auth_key_sealed": "gAAA"}, True), ({"totp_code": "hunter2"}, False),
+])
+def test_a_form_is_offered_again_unless_it_holds_a_secret(
+    owner: FlaskClient, stale: str, typed: dict[str, str], is_offered: bool
+):
+    answer = owner.post("/m/alice/webhooks", headers=HERE, data=typed | {"csrf_token": stale})
+    assert answer.status_code == 419
+    assert ('id="again"' in answer.text) == is_offered
+    assert "hunter2" not in answer.text
+    owner.delete_cookie("portal_session")
+    answer = owner.post("/m/alice/webhooks", headers=HERE, data=typed | {"csrf_token": stale})
+    assert answer.status_code == (401 if is_offered else 303)
+    assert "hunter2" not in answer.text

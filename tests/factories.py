@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from flask import current_app
 
-from portal.clock import now
+from portal import bulk
+from portal.clock import HOUR, now
 from portal.delivery.signing import new_secret
-from portal.extensions import db
+from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import (
     Attempt,
@@ -131,3 +132,32 @@ def make_attempt(delivery: Delivery, status: int | None = 200, **fields: Any) ->
         AttemptPayload(attempt_id=attempt.id, merchant_id=delivery.merchant_id, **payload)
     )
     return _save(attempt)
+
+
+def make_deliveries(
+    merchant: Merchant, webhook: Webhook, count: int, state: str = "failed"
+) -> None:
+    """So many deliveries of an hour ago, without the ORM."""
+    moment = now() - HOUR
+    ids = [new_id("evt") for _ in range(count)]
+    with writing() as session:
+        bulk.insert(
+            session, table(Event),
+            ("merchant_id", "id", "type", "object_type", "occurred_at", "received_at",
+             "deliveries", "is_test"),
+            [(merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
+             for number, one in enumerate(ids)],
+        )
+        bulk.insert(
+            session, table(EventPayload), ("merchant_id", "event_id", "head", "received_at"),
+            [(merchant.id, one, f'{{"id":"{one}"}}', moment) for one in ids],
+        )
+        bulk.insert(
+            session, table(Delivery),
+            ("id", "merchant_id", "event_id", "webhook_id", "state", "attempts", "step",
+             "is_retry", "trigger", "created_at", "finished_at", "next_attempt_at"),
+            [(new_id("dlv"), merchant.id, one, webhook.id, state, 1, 9, False, "scheduled",
+              moment + number, moment + number if state == "failed" else None,
+              None if state == "failed" else moment + number)
+             for number, one in enumerate(ids)],
+        )

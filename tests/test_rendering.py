@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import time
 
 import pytest
@@ -14,6 +16,7 @@ from portal.rendering import (
     attributes,
     duration,
     highlight,
+    marked,
     pretty_json,
     size,
     status_class,
@@ -74,6 +77,18 @@ def test_json_is_coloured_with_classes_only() -> None:
     shown = highlight({"a": "b"})
     assert '<span class="nt">"a"</span>' in shown
     assert "style=" not in shown
+
+
+@pytest.mark.parametrize(("found", "marks"), [
+    ("BELL", "Brass <mark>bell</mark>"), ('say "', '<mark>say \\&#34;</mark>'),
+    ("<b>", "<mark>&lt;b&gt;</mark>"), ("amp", ""), ("quot", ""), ("span", ""), ("", ""),
+])
+def test_what_was_looked_for_is_marked_as_text(found: str, marks: str) -> None:
+    record = {"name": "Brass bell", "note": 'say "hi" & <b>'}
+    shown = marked(highlight(record), found)
+    assert marks in shown
+    assert shown.count("<mark>") == bool(marks)
+    assert html.unescape(re.sub("<[^>]*>", "", shown)).strip() == pretty_json(json.dumps(record))
 
 
 @pytest.mark.parametrize(

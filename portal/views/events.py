@@ -28,7 +28,8 @@ def index(slug: str) -> ResponseReturnValue:
 
 @bp.get("/<event_id>")
 def show(slug: str, event_id: str) -> ResponseReturnValue:
-    """One event: fields, record, related events, and what became of it at each webhook."""
+    """One event: fields, record, related events, and what became of it at each webhook. `?text=`,
+    by which the log was filtered, is marked in the record."""
     if not event_id.isprintable():
         raise NotFound("There is no such event.")
     story = browse.event_story(g.merchant, event_id)
@@ -36,6 +37,7 @@ def show(slug: str, event_id: str) -> ResponseReturnValue:
     return rendering.render(
         "events/show.html", "events/_destinations.html", story=story,
         glance=outcomes.glance(story.destinations), verdict=outcomes.verdict,
+        found=request.args.get("text", "")[: filters.MAX_TEXT],
         changed=changes.between(payload.data, payload.previous, None) if payload else None,
     )
 

@@ -71,7 +71,7 @@ def _events(merchant: Merchant | None) -> Response:
         changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
         _remember(seen, now)
         return render_template(
-            "events/_rows.html", rows=changed, states=states, merchant=merchant,
+            "events/_rows.html", rows=changed, states=states, merchant=merchant, typed=asked.typed,
             is_staff_log=merchant is None, merchants={} if merchant else browse.merchants_of(rows),
         ) if changed else ""
 

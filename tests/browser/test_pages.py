@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser import demo
 from tests.browser.conftest import sign_in
@@ -113,3 +113,19 @@ def test_the_first_page_is_light_over_the_wire(
     sizes.clear()
     page.goto(addresses["home.index"], wait_until="networkidle")
     assert 0 < sum(sizes) < LATER_PAGE_BYTES
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_the_log_was_searched_for_is_marked_in_the_record(
+    live: LivePortal, addresses: dict[str, str], theme: str,
+    open_browser: Callable[..., BrowserContext],
+) -> None:
+    page = open_browser(color_scheme=theme).new_page()
+    sign_in(page, f"owner@{slug_of(addresses)}.example")
+    page.goto(addresses["events.index"])
+    page.get_by_label("Record holds").fill("BRASS bicycle")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**text=BRASS**")
+    page.locator("#log").get_by_role("link", name="evt_").first.click()
+    expect(page.locator("mark").first).to_have_text("Brass bicycle")
+    assert not Axe().run(page, options=CHECKED[theme]).response["violations"]

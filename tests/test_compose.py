@@ -118,3 +118,7 @@ def test_a_copied_curl_line_is_quoted_for_the_shell():
         "curl", "--request", "POST", "https://a.example/?q='x'", "--header", "X-A: it's",
         "--header", "Empty;", "--data-raw", '@{"a":1}',
     ]
+    line = as_curl("GET", "https://a.example/", [], None, shows_certificate=True)
+    assert shlex.split(line.replace("\\\n", ""))[4:] == [
+        "--cert", "client.pem", "--key", "client.key",
+    ]

@@ -296,9 +296,15 @@ def _render(text: str, event: dict[str, Any], place: str) -> str:
         raise ComposeError("template_error", f"In {place}, {error}.") from None
 
 
-def as_curl(method: str, url: str, headers: Iterable[tuple[str, str]], body: str | None) -> str:
-    """A cURL command line that makes the same request, quoted for a POSIX shell."""
+def as_curl(
+    method: str, url: str, headers: Iterable[tuple[str, str]], body: str | None, *,
+    shows_certificate: bool = False,
+) -> str:
+    """A cURL command line that makes the same request, quoted for a POSIX shell; a client
+    certificate is taken from files."""
     parts = ["curl", "--request", method, shlex.quote(url)]
+    if shows_certificate:
+        parts += ["\\\n  --cert client.pem --key client.key"]
     for name, value in headers:
         # cURL leaves out a header with an empty value unless it ends in a semicolon.
         parts += ["\\\n  --header", shlex.quote(f"{name}: {value}" if value else f"{name};")]

@@ -82,8 +82,10 @@ def _curl(detail: AttemptDetail, uri: str, headers: Pairs | None) -> str | None:
     if not headers or detail.request_body_is_lost:
         return None
     body = detail.request_body
+    auth = detail.webhook.auth if detail.webhook else None
     return as_curl(
-        detail.attempt.method, uri, headers, None if body is None else body.decode("utf-8")
+        detail.attempt.method, uri, headers, None if body is None else body.decode("utf-8"),
+        shows_certificate=auth is not None and auth["type"] == "certificate",
     )
 
 

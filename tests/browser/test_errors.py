@@ -168,3 +168,13 @@ def test_an_error_in_a_part_leaves_the_page_as_it_is(
     expect(page.locator("#messages").get_by_role("alert")).to_contain_text("no such webhook")
     expect(page.get_by_role("heading", name="Orders to the ERP")).to_be_visible()
     assert_readable(page)
+
+
+def test_an_error_under_a_filter_moves_no_other(store: Store, page: Page, watch: Watch) -> None:
+    watch.allow("422")
+    page.goto(f"/m/{store.slug}/attempts?status=abc")
+    expect(page.get_by_text("Give a status such as")).to_have_count(2)
+    fields = page.locator("form.filters > .field > :is(input, select)").all()
+    tops = {round(box["y"]) for field in fields if (box := field.bounding_box())}
+    assert len(fields) == 5
+    assert len(tops) == 1

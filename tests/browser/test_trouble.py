@@ -47,3 +47,31 @@ def test_a_failing_target_is_noticed_understood_mended_and_recovers(
     expect(page.get_by_role("region", name="Needs attention")).to_have_count(0)
     owed = live.api("GET", f"deliveries?webhook_id={webhook_id}", store.key)["data"]
     assert [one["state"] for one in owed] == ["succeeded"] * 5
+
+
+def test_what_failed_for_good_is_counted_sent_again_and_arrives(
+    live: LivePortal, store: Store, page: Page, receiver: Receiver
+) -> None:
+    receiver.always = 500
+    webhook_id = live.make_webhook(store, receiver.url(), retry_schedule=[0])
+    sent = [live.send_order(store, number) for number in ("2001", "2002")]
+    wait_for(lambda: len(receiver.ledger) == 2)
+    wait_for(lambda: [one["state"] for one in live.api(
+        "GET", f"deliveries?webhook_id={webhook_id}", store.key
+    )["data"]] == ["failed"] * 2)
+    receiver.always = 200
+
+    page.get_by_role("link", name="Recover").first.click()
+    expect(page.get_by_role("heading", name="2 failed deliveries")).to_be_visible()
+    page.get_by_label("Type").fill("customer.*")
+    page.get_by_role("button", name="Count").click()
+    expect(page.get_by_role("heading", name="Nothing failed like that")).to_be_visible()
+    page.get_by_label("Type").fill("order.*")
+    page.get_by_role("button", name="Count").click()
+    page.get_by_role("button", name="Send them again").click()
+    expect(page.get_by_role("heading", name="2 of 2 on their way")).to_be_visible()
+    expect(page.locator("#progress .badge")).to_have_text("finished")
+    wait_for(lambda: len(receiver.ledger) == 4)
+    assert sorted(receiver.ids()[2:]) == sorted(sent)
+    page.get_by_role("link", name="Recover").first.click()
+    expect(page.get_by_role("heading", name="Nothing failed like that")).to_be_visible()

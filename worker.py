@@ -32,7 +32,7 @@ from portal import create_app, jobs, queues
 from portal.config import Config, SettingError, load_config
 from portal.delivery import lanes
 from portal.errors import Unavailable
-from portal.processes import keep_running
+from portal.processes import has_started, keep_running
 
 SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
@@ -187,7 +187,9 @@ def run_worker(queue: str) -> None:
                 # After a power cut the database may come up later than its workers.
                 _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
                 time.sleep(AGAIN_SECONDS)
-        PortalWorker(queue, queues.blocking_client()).serve()
+        served = PortalWorker(queue, queues.blocking_client())
+        has_started()
+        served.serve()
 
 
 def run_cron() -> None:

@@ -22,3 +22,4 @@ try:
     app = create_app()
 except SettingError as error:
     sys.exit(str(error))
+processes.has_started()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from flask import Flask
 from redis import Redis
 
 from portal import jobs
+from portal import processes as portal_processes
 from portal.clock import HOUR, now
 from portal.events import ingest
 from portal.extensions import db
@@ -169,3 +171,20 @@ def test_cron_has_the_logs_counted(
         return db.session.scalar(sa.select(EventCount.events)) == 1
 
     wait_for(counted, seconds=30)
+
+
+@pytest.mark.parametrize("started", [
+    "import wsgi; print(gc.get_freeze_count())",
+    "import worker; worker.PortalWorker.serve = lambda self: print(gc.get_freeze_count()); "
+    "worker.run_worker('deliveries')",
+], ids=["web", "worker"])
+def test_what_is_loaded_at_the_start_is_not_walked_through_again(
+    environment: dict[str, str], app: Flask, started: str
+):
+    # Each time that the collector does so, everything waits for some 70 ms.
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import gc; {started}"],
+        cwd=portal_processes.ROOT, env=os.environ | environment, capture_output=True,
+        text=True, timeout=60, check=True,
+    )
+    assert int(ended.stdout) > 50_000

@@ -30,6 +30,7 @@ from portal.extensions import db
 from portal.ids import new_id
 from portal.models import ApiKey, Merchant, Webhook
 from portal.models.webhook import lane_of
+from portal.processes import has_started
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD: dict[str, Any] = {
@@ -234,6 +235,8 @@ def stand(kind: str) -> Iterator[Stand]:
                 key, text = ApiKey.make(merchant, "write")
                 db.session.add(key)
                 db.session.commit()
+                # As the product's own processes do.
+                has_started()
                 yield Stand(
                     kind, app, environment, receiver, Redis.from_url(redis_url), merchant, text
                 )

@@ -29,7 +29,8 @@ TOKEN_FAILED = "token_failed"
 """The error of an attempt that got no access token."""
 
 _TOKEN = re.compile("[!-~]{1,16384}")
-_SECRETS_IN_WORDS = 4
+_SHORTEST_MASKED = 4
+"""A shorter secret would be masked inside of words, and guards nothing."""
 _SHOWN = 300
 
 
@@ -129,7 +130,7 @@ def _refused(what: str, client: Client) -> TokenRefused:
     text = f"The token endpoint {client.token_url} {what}"
     # An endpoint may send back what it got.
     for secret in (client.secret, quote_plus(client.secret)):
-        if len(secret) >= _SECRETS_IN_WORDS:
+        if len(secret) >= _SHORTEST_MASKED:
             text = text.replace(secret, MASK)
     return TokenRefused(text.rstrip(".") + ".")
 

@@ -88,7 +88,7 @@ def test_what_failed_is_sent_again_and_nothing_else(app: Flask, merchant: Mercha
         factories.make_event(merchant), factories.make_webhook(merchant), "failed"
     ).id
     assert actions.resend_failed(merchant.id, event.id, "cli") == 1
-    states = dict(db.session.execute(sa.select(Delivery.id, Delivery.state)).tuples().all())
+    states = {one.id: one.state for one in db.session.scalars(sa.select(Delivery))}
     assert states == {
         deliveries["failed"]: "pending", deliveries["succeeded"]: "succeeded",
         deliveries["discarded"]: "discarded", asleep: "failed", other: "failed",

@@ -94,6 +94,28 @@ def test_one_that_has_ended_is_told_of_too(
     assert "Target’s certificate" in viewer.get(f"/m/alice/webhooks/{webhook.id}").text
 
 
+def test_one_that_is_over_ended_when_it_was_first_seen(
+    merchant: Merchant, target, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant, f"https://127.0.0.1:{target(days=-1).port}/")
+    certificates.look()
+    first = again(webhook).certificate_ends_at
+    monkeypatch.setattr(certificates, "EVERY", 0)
+    assert certificates.look() == 1
+    assert again(webhook).certificate_ends_at == first is not None
+
+
+def test_two_that_end_are_two_things_to_know(merchant: Merchant):
+    soon = now() + 3 * DAY
+    webhook = make_webhook(merchant, certificate_ends_at=soon, client_certificate_ends_at=soon)
+    assert notices.warn_of_certificates() == 2
+    assert notices.warn_of_certificates() == 0
+    told = db.session.scalars(
+        sa.select(Notice).where(Notice.webhook_id == webhook.id, Notice.dismissed_at.is_(None))
+    ).all()
+    assert {notice.kind for notice in told} == {"certificate", "client_certificate"}
+
+
 def test_a_target_that_does_not_answer_keeps_what_was_known(
     merchant: Merchant, target, monkeypatch: pytest.MonkeyPatch
 ):

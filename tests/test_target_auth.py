@@ -162,13 +162,24 @@ def test_a_token_that_ends_is_asked_for_anew(
     assert authorizations(receiver) == ["Bearer token-1", "Bearer token-2"]
 
 
+@on_both_databases
 @pytest.mark.parametrize(("answer", "said"), [
+    # What no database takes must not keep the attempts of others from being recorded.
+    ((400, {}, b'{"error": "a\\u0000b\\ud800c", "error_description": "\\u001b[31m"}'),
+     "answered 400 (a\ufffdb\ufffdc: \ufffd[31m)"),
+    # Nor is a secret at the end of what is kept cut, so that its mask no longer fits.
+    ((400, {}, json.dumps({"error": "x" * 290 + SECRET}).encode()),
+     "answered 400 (" + "x" * 290 + MASK + ")"),
+    ((400, {}, json.dumps({"error": base64.b64encode(
+        b"shop%3A1:s3cret%2Bof%2Fthe+client"
+    ).decode()}).encode()), f"answered 400 ({MASK})"),
+    (gives("x", token_type=SECRET), f"gave a token of the type {MASK}, not Bearer"),
     ((400, {}, json.dumps({
         "error": "invalid_client", "error_description": f"no client with {SECRET}",
     }).encode()), f"answered 400 (invalid_client: no client with {MASK})"),
     ((200, {}, b"<html>Sign in</html>"), "answered 200 without an access_token"),
     ((200, {}, b'{"access_token": "a\\r\\nX: y"}'), "answered 200 without an access_token"),
-    (gives("x", token_type="mac"), "gave a token of the type 'mac', not Bearer"),
+    (gives("x", token_type="mac"), "gave a token of the type mac, not Bearer"),
     ((302, {"Location": "/elsewhere"}, b""), "answered 302"),
 ])
 def test_without_a_token_nothing_is_sent_and_the_log_says_why(

@@ -29,6 +29,8 @@ TOKEN_FAILED = "token_failed"
 """The error of an attempt that got no access token."""
 
 _TOKEN = re.compile("[!-~]{1,16384}")
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs, which JSON may hold and UTF-8 may not."""
 _SHORTEST_MASKED = 4
 """A shorter secret would be masked inside of words, and guards nothing."""
 _SHOWN = 300
@@ -103,12 +105,12 @@ def take(client: Client, answer: Answer, moment: int) -> str:
         raise _refused(f"did not answer ({answer.error}): {answer.error_detail}", client)
     said = _json(answer.body)
     if answer.status != 200:
-        raise _refused(f"answered {answer.status}{_reason(said)}", client)
+        raise _refused(f"answered {answer.status}{_reason(said, client)}", client)
     value, kind = said.get("access_token"), said.get("token_type", "Bearer")
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise _refused("answered 200 without an access_token that can be sent", client)
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise _refused(f"gave a token of the type {str(kind)[:40]!r}, not Bearer", client)
+        raise _refused(f"gave a token of the type {_shown(str(kind), client)}, not Bearer", client)
     lasts = _seconds(said.get("expires_in"))
     for old in [one for one, token in list(_kept.items()) if token.ends_at <= moment]:
         _kept.pop(old, None)
@@ -127,19 +129,25 @@ def forget(client: Client, attempted_at: int) -> None:
 
 
 def _refused(what: str, client: Client) -> TokenRefused:
-    text = f"The token endpoint {client.token_url} {what}"
-    # An endpoint may send back what it got.
-    for secret in (client.secret, quote_plus(client.secret)):
-        if len(secret) >= _SHORTEST_MASKED:
-            text = text.replace(secret, MASK)
-    return TokenRefused(text.rstrip(".") + ".")
+    return TokenRefused(f"The token endpoint {client.token_url} {what}".rstrip(".") + ".")
 
 
-def _reason(said: dict[str, Any]) -> str:
+def _reason(said: dict[str, Any], client: Client) -> str:
     """What the endpoint says of it (RFC 6749, 5.2)."""
     parts = [said.get("error"), said.get("error_description")]
     text = ": ".join(part for part in parts if isinstance(part, str) and part)
-    return f" ({text[:_SHOWN]})" if text else ""
+    return f" ({_shown(text, client)})" if text else ""
+
+
+def _shown(text: str, client: Client) -> str:
+    """What an endpoint says, as text that a database takes, and without the secret, which it may
+    send back as the request held it."""
+    encoded = quote_plus(client.secret)
+    sent = basic(quote_plus(client.client_id), encoded).removeprefix("Basic ")
+    for secret in (client.secret, encoded, sent):
+        if len(secret) >= _SHORTEST_MASKED:
+            text = text.replace(secret, MASK)
+    return _NO_TEXT.sub("\ufffd", text[:_SHOWN])
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ before it stops their deliveries."""
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -82,9 +83,14 @@ def _ends_at(answer: Answer) -> int | None:
 
 
 def _note(ids: list[str], ends_at: int | None) -> None:
+    moment, known = now(), _webhook.c.certificate_ends_at
     # What people see of the webhook's settings does not change.
-    values = {"certificate_checked_at": now(), "updated_at": _webhook.c.updated_at}
+    values: dict[str, Any] = {
+        "certificate_checked_at": moment, "updated_at": _webhook.c.updated_at,
+    }
     if ends_at is not None:
-        values["certificate_ends_at"] = ends_at
+        # One that is over has ended when it was first seen to.
+        over = sa.and_(known <= moment, sa.literal(ends_at) <= moment)
+        values["certificate_ends_at"] = sa.case((over, known), else_=ends_at)
     with writing() as session:
         session.execute(sa.update(_webhook).where(_webhook.c.id.in_(ids)).values(values))

@@ -26,14 +26,17 @@ KINDS: Mapping[str, str] = {
     "ending": "It will be disabled within a day",
     "disabled": "It is disabled",
     "recovered": "It works again",
-    "certificate": "Its target’s certificate, or the one that it shows there, ends within "
-    "two weeks",
+    "certificate": "Its target’s certificate ends within two weeks",
+    "client_certificate": "The certificate that it shows to its target ends within two weeks",
 }
 """Every kind of notice, and what has happened then."""
 _HEADLINES: Mapping[str, str] = {
     "held": "deliveries are held", "ending": "will be disabled", "disabled": "is disabled",
-    "recovered": "works again", "certificate": "a certificate ends",
+    "recovered": "works again", "certificate": "its target’s certificate ends",
+    "client_certificate": "its client certificate ends",
 }
+_CERTIFICATES = ("certificate", "client_certificate")
+"""That one of these ends, and that a webhook fails, are things to know beside each other."""
 TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
     "owner": tuple(KINDS), "editor": tuple(KINDS), "viewer": (),
 }
@@ -57,8 +60,7 @@ def tell(
         .where(
             Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
             Notice.dismissed_at.is_(None),
-            # That it fails and that a certificate ends are two things to know of it.
-            (Notice.kind == "certificate") == (kind == "certificate"),
+            Notice.kind == kind if kind in _CERTIFICATES else Notice.kind.not_in(_CERTIFICATES),
         )
         .values(dismissed_at=moment)
     )
@@ -132,13 +134,16 @@ def warn_of_certificates(moment: int | None = None) -> int:
     config: Config = current_app.config["PORTAL"]
     moment = now() if moment is None else moment
     told = 0
-    for column, whose in (
-        (Webhook.certificate_ends_at, "its target shows"),
-        (Webhook.client_certificate_ends_at, "the webhook shows to its target"),
+    for kind, column, whose in (
+        ("certificate", Webhook.certificate_ends_at, "its target shows"),
+        (
+            "client_certificate", Webhook.client_certificate_ends_at,
+            "the webhook shows to its target",
+        ),
     ):
         known = sa.exists().where(
             Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
-            Notice.kind == "certificate", Notice.at >= column - ENDS_SOON,
+            Notice.kind == kind, Notice.at >= column - ENDS_SOON,
         )
         ending = (
             sa.select(Webhook.id, Webhook.merchant_id, column)
@@ -155,7 +160,7 @@ def warn_of_certificates(moment: int | None = None) -> int:
             for webhook_id, merchant_id, ends_at in found:
                 end = ends_at or moment
                 tell(
-                    session, merchant_id, webhook_id, "certificate",
+                    session, merchant_id, webhook_id, kind,
                     f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
                     f"{iso(end)}. Without a new one its deliveries fail.", moment, config,
                 )

@@ -5,16 +5,24 @@ import os
 import signal
 import sys
 
-from portal import create_app, processes
-from portal.config import SettingError
-
 granian = multiprocessing.parent_process()
-if granian and granian.pid and processes.SUPERVISED in os.environ:
-    # Granian starts its own workers; they must not outlive it.
-    processes.die_with_parent(granian.pid)
-    # Forked, they have its handler too, which would swallow a SIGTERM that comes before theirs.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if granian:
+    # Granian starts its own workers, and a forked one has its handler, which sets a flag of a copy:
+    # a worker that is asked to end before it has a handler of its own would live on. First of all,
+    # for what is imported below takes seconds.
+    inherited = signal.getsignal(signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    if getattr(getattr(inherited, "__self__", None), "interrupt_signal", False):
+        sys.exit(0)
+
+from portal import create_app, processes  # noqa: E402
+from portal.config import SettingError  # noqa: E402
+
+if granian:
+    if granian.pid and processes.SUPERVISED in os.environ:
+        # They must not outlive it.
+        processes.die_with_parent(granian.pid)
     # It ends when its answers have: live tails look for this.
     processes.notice_signals()
 

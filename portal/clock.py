@@ -6,8 +6,11 @@ keep the order in which they were sent.
 
 from __future__ import annotations
 
+import math
+import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
 from functools import lru_cache
 
 MILLISECOND = 1_000
@@ -15,6 +18,19 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+END_OF_TIME = 253_402_300_800 * SECOND
+"""The year 10000: what a date cannot say."""
+
+_MAX_TEXT = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LEAP_SECOND = re.compile(r"(?<=T\d\d:\d\d:)60(?=[.,Z+-])")
+# An unescaped + of a query string arrives as a space.
+_LOST_PLUS = re.compile(r"(T.*) (\d\d:?\d\d)$")
+
+
+class NoZone(ValueError):
+    """A date and time that does not say in which zone."""
 
 
 def now() -> int:
@@ -36,6 +52,35 @@ def iso(moment: int) -> str:
 def _iso(seconds: int) -> str:
     # A batch has thousands of moments in few seconds.
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def from_seconds(seconds: int | float | Decimal) -> int:
+    """Unix seconds as Unix microseconds, finer ones cut off: exact, where a product with a
+    double would lose the last one."""
+    if isinstance(seconds, int):
+        return seconds * SECOND
+    return math.floor(Decimal(str(seconds)) * SECOND)
+
+
+def from_iso(text: str, zone: tzinfo | None = None) -> int:
+    """The moment that a text names (ISO 8601, RFC 3339), in Unix microseconds.
+
+    Small `t` and `z` are read as RFC 3339, 5.6 allows them, and a leap second as the first one
+    after it, which has its place in Unix time. A text without a zone is a time in `zone`.
+    Raises NoZone where that is None, ValueError for what is no moment.
+    """
+    if len(text) > _MAX_TEXT:
+        raise ValueError("too long for a moment")
+    text, leaps = _LEAP_SECOND.subn("59", _LOST_PLUS.sub(r"\1+\2", text.upper()), count=1)
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        if zone is None:
+            raise NoZone("the time has no zone")
+        when = when.replace(tzinfo=zone)
+    try:
+        return (when - _EPOCH) // _MICROSECOND + leaps * SECOND
+    except OverflowError as error:
+        raise ValueError(f"not a moment: {error}") from None
 
 
 def unix(moment: int | None) -> int | None:

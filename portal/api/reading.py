@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from flask import g, request
@@ -13,7 +13,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from portal import strict_json
 from portal.api.blueprint import bp
-from portal.clock import SECOND
+from portal.clock import END_OF_TIME, NoZone, from_iso, from_seconds
 from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge
 from portal.extensions import db
 from portal.models import Merchant
@@ -27,10 +27,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 100
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_END_OF_TIME = 253_402_300_800
-"""The year 10000 in Unix seconds."""
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
-_PLUS_READ_AS_SPACE = re.compile(r"(T.*) (\d\d:?\d\d)$")
 
 
 @bp.before_request
@@ -202,37 +199,27 @@ def take_period(values: dict[str, str]) -> tuple[int | None, int | None]:
 
 def moment(name: str, value: Any) -> int:
     """Unix seconds, or ISO 8601 with a zone, as Unix µs. Raises Invalid naming the field."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _in_range(name, value)
-    if isinstance(value, str):
-        if _UNIX.fullmatch(value):
-            return _in_range(name, float(value))
-        try:
-            # An unescaped + of a query string arrives as a space.
-            when = datetime.fromisoformat(_PLUS_READ_AS_SPACE.sub(r"\1+\2", value))
-        except ValueError:
-            when = None
-        if when is not None and when.tzinfo is None:
-            raise Invalid([FieldError(pointer(name), f"{name} has no zone; add Z or an offset.")])
-        if when is not None:
-            try:
-                seconds = when.timestamp()
-            except OverflowError:
-                raise _no_moment(name) from None
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return _in_range(from_seconds(value))
+        if isinstance(value, str) and _UNIX.fullmatch(value):
+            return _in_range(from_seconds(Decimal(value)))
+        if isinstance(value, str):
             # What lies before 1970 or after 9999 is before or after everything here.
-            return _in_range(name, min(max(seconds, 0), _END_OF_TIME - 1))
-    raise _no_moment(name)
-
-
-def _in_range(name: str, seconds: float) -> int:
-    if not 0 <= seconds < _END_OF_TIME:
-        raise _no_moment(name)
-    return round(seconds * SECOND)
-
-
-def _no_moment(name: str) -> Invalid:
-    return Invalid([FieldError(
+            return min(max(from_iso(value), 0), END_OF_TIME - 1)
+    except NoZone:
+        message = f"{name} has no zone; add Z or an offset."
+        raise Invalid([FieldError(pointer(name), message)]) from None
+    except ValueError:
+        pass
+    raise Invalid([FieldError(
         pointer(name),
         f"{name} is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
         "2025-11-23T20:33:20Z.",
     )])
+
+
+def _in_range(moment: int) -> int:
+    if not 0 <= moment < END_OF_TIME:
+        raise ValueError("before 1970 or after 9999")
+    return moment

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from portal.clock import DAY, SECOND, iso, now
+from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, iso, now
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
 from portal.strict_json import text, whole
@@ -26,6 +26,7 @@ FIELDS = (
 )
 _EARLIEST = 0
 _FUTURE = DAY
+_LATE = 10**11 * SECOND
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 # Controls, and the marks that change the direction of text around them (Unicode TR 36).
@@ -217,34 +218,29 @@ class _Cleaner:
     def _moment_of(self, value: Any) -> int | None:
         if value is None:
             return None
-        message = (
-            "occurred_at is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
-            "2025-11-23T20:33:20Z."
-        )
-        if isinstance(value, str):
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                moment = None
-            if moment is None:
-                self._wrong("occurred_at", message)
-                return None
-            if moment.tzinfo is None:
-                self._wrong("occurred_at", "occurred_at has no zone; add Z or an offset.")
-                return None
-            try:
-                seconds: float = moment.timestamp()
-            except OverflowError:
-                seconds = -1
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            seconds = value
+        try:
+            moment = _moment(value)
+        except NoZone:
+            self._wrong("occurred_at", "occurred_at has no zone; add Z or an offset.")
+        except ValueError:
+            self._wrong(
+                "occurred_at",
+                "occurred_at is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
+                "2025-11-23T20:33:20Z.",
+            )
         else:
-            self._wrong("occurred_at", message)
-            return None
-        if not _EARLIEST <= seconds * SECOND <= self._moment + _FUTURE:
-            hint = " It looks like milliseconds; send seconds." if seconds > 10**11 else ""
+            if _EARLIEST <= moment <= self._moment + _FUTURE:
+                return moment
+            hint = " It looks like milliseconds; send seconds." if moment > _LATE else ""
             self._wrong(
                 "occurred_at", f"occurred_at is before 1970 or more than a day ahead.{hint}"
             )
-            return None
-        return int(seconds * SECOND)
+        return None
+
+
+def _moment(value: Any) -> int:
+    if isinstance(value, str):
+        return from_iso(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return from_seconds(value)
+    raise ValueError("neither text nor a number")

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, timedelta, timezone, tzinfo
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from portal.clock import DAY, HOUR, MINUTE, SECOND, now
+from portal.clock import (
+    DAY,
+    END_OF_TIME,
+    HOUR,
+    MINUTE,
+    SECOND,
+    from_iso,
+    from_seconds,
+    now,
+)
 from portal.errors import FieldError, Invalid
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
@@ -41,10 +51,8 @@ _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 _AGO = re.compile(r"([1-9][0-9]{0,3}) ?(m|h|d)")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
-_WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(Z|[+-]\d\d:?\d\d)?")
+_WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d([Zz]|[+ -]\d\d:?\d\d)?")
 _WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_END_OF_TIME = 253_402_300_800
-"""The year 10000 in Unix seconds: what a date cannot say."""
 
 
 def clean(
@@ -117,26 +125,19 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
         moment = now() - int(ago[1]) * _UNITS[ago[2]]
         return moment, moment
     unit = SECOND
-    if _UNIX.fullmatch(text):
-        seconds = float(text)
-    else:
-        # An unescaped + of a query string arrives as a space.
-        text = re.sub(r"(T.*) (\d\d:?\d\d)$", r"\1+\2", text[:40])
-        try:
-            when = datetime.fromisoformat(text)
-            seconds = (when if when.tzinfo else when.replace(tzinfo=place)).timestamp()
-        except (ValueError, OverflowError):
-            seconds = -1
-        if _WHOLE_MINUTE.fullmatch(text):
-            unit = MINUTE
-        elif _WHOLE_DAY.fullmatch(text):
-            unit = 24 * 60 * MINUTE
-    if not 0 <= seconds < _END_OF_TIME:
+    try:
+        moment = from_seconds(Decimal(text)) if _UNIX.fullmatch(text) else from_iso(text, place)
+    except ValueError:
+        moment = -1
+    if _WHOLE_MINUTE.fullmatch(text):
+        unit = MINUTE
+    elif _WHOLE_DAY.fullmatch(text):
+        unit = 24 * 60 * MINUTE
+    if not 0 <= moment < END_OF_TIME:
         raise ValueError(
             f"{'From' if name == 'since' else 'To'} is no moment: give a date and time such as "
             "2025-11-23T20:33, ISO 8601 with a zone, Unix seconds, or how long ago: 24h."
         )
-    moment = round(seconds * SECOND)
     return moment, (moment // SECOND) * SECOND + unit
 
 

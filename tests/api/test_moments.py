@@ -1,0 +1,53 @@
+"""Every place that takes a moment takes the same ones, and stores them exactly."""
+
+from __future__ import annotations
+
+import pytest
+
+from portal.clock import SECOND
+from portal.extensions import db
+from portal.logs import filters
+from portal.models import Event, Merchant
+from tests.api.caller import Caller
+from tests.conftest import on_both_databases
+from tests.factories import make_webhook
+
+NEW_YEAR_2017 = 1_483_228_800
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2016-12-31T23:59:60Z", "2016-12-31t23:59:60z", "2017-01-01t00:00:00z",
+     "2016-12-31T23:59:60+00:00", "2017-01-01t01:00:00+01:00", NEW_YEAR_2017],
+)
+@on_both_databases
+def test_events_filters_and_recoveries_take_the_same_moments(
+    api: Caller, alice: Merchant, written: str | int
+):
+    webhook = make_webhook(alice)
+    sent = api.post("/events", {"type": "order.created", "occurred_at": written})
+    assert sent.status_code == 202, sent.text
+    event = db.session.get_one(Event, (alice.id, sent.json["id"]))
+    assert event.occurred_at == NEW_YEAR_2017 * SECOND
+    assert len(api.get("/events", since=written).json["data"]) == 1
+    assert api.get("/events", until=written).json["data"] == []
+    recovered = api.post(f"/webhooks/{webhook.id}/recover", {"since": written})
+    assert recovered.status_code == 202, recovered.text
+    page = filters.clean(("since", "until"), {"since": str(written), "until": str(written)})
+    assert page == {"since": event.occurred_at, "before": event.occurred_at + SECOND}
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("1763930000.123456", 123_456), ("1763930000.000001", 1), ("1763930000.999999", 999_999),
+        ("1763930000.1234567890123", 123_456), ("1.763930000123456e9", 123_456),
+        ('"2025-11-23T20:33:20.123456789Z"', 123_456), ('"2025-11-23t20:33:20.000001z"', 1),
+    ],
+)
+def test_no_microsecond_is_lost(api: Caller, alice: Merchant, written: str, stored: int):
+    body = f'{{"type":"order.created","occurred_at":{written}}}'.encode()
+    sent = api.post("/events", body)
+    assert sent.status_code == 202, sent.text
+    event = db.session.get_one(Event, (alice.id, sent.json["id"]))
+    assert event.occurred_at == 1_763_930_000 * SECOND + stored

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 from sqlalchemy.orm import scoped_session
 
 from portal import vault
@@ -78,7 +77,7 @@ def _reseal_batch(
     for *parts, value in rows:
         try:
             renewed = _renewed(value)
-        except InvalidToken:
+        except vault.Unreadable:
             result.unreadable.append(f"{name} of {', '.join(map(str, parts))}")
             continue
         if renewed is not None:

@@ -50,6 +50,11 @@ _WEBHOOK: Schema = {
     "state": {"type": "string", "enum": ["enabled", "failing", "held", "disabled", "deleted"]},
     "disabled_at": SECONDS_OR_NULL, "disabled_reason": TEXT_OR_NULL,
     "failing_since": SECONDS_OR_NULL,
+    "unreadable": described(
+        {"type": "array", "items": TEXT},
+        "Which of its secrets none of the portal's secret keys opens; it is held until each is "
+        "given anew. Empty as a rule.",
+    ),
     "version": described(NUMBER, "Rises with each edit."),
     "created_at": SECONDS, "updated_at": SECONDS,
 }

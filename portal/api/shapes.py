@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from portal.clock import unix
+from portal.clock import now, unix
 from portal.events.catalogue import EventType
 from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Delivery, Event, EventPayload, Recovery, Webhook
@@ -84,6 +84,7 @@ def webhook(row: Webhook) -> dict[str, Any]:
         "disabled_at": unix(row.disabled_at),
         "disabled_reason": row.disabled_reason,
         "failing_since": unix(row.failing_since),
+        "unreadable": row.unreadable(now()),
         "version": row.version,
         "created_at": unix(row.created_at),
         "updated_at": unix(row.updated_at),

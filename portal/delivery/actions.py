@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal import queues
+from portal import queues, vault
 from portal.clock import now
 from portal.delivery import access_tokens, recording
 from portal.delivery.access_tokens import Client
@@ -142,7 +142,8 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     """Send a type's example to a webhook now and wait for the answer; the logged attempt.
 
     It is an event of its own in the log, marked as a test, and is not retried. A disabled
-    webhook can be tried too. Raises Invalid for an unknown type.
+    webhook can be tried too. Raises Invalid for an unknown type, and vault.Unreadable when no key
+    opens the webhook's secrets.
     """
     merchant = db.session.get_one(Merchant, webhook.merchant_id)
     merchant_id, webhook_id = merchant.id, webhook.id
@@ -151,6 +152,8 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
         message = f"The event type {event_type} is not in the catalogue."
         raise Invalid([FieldError("/type", message)])
     example = catalogue.example_event(found)
+    if webhook.unreadable(now()):
+        raise vault.Unreadable
     # A test happens now, and to nobody's order of work.
     fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}

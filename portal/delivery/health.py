@@ -6,19 +6,28 @@ holding a hundred thousand of them, and sending them again, is one row's change.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
+from flask import current_app
 from sqlalchemy.orm import scoped_session
+from sqlalchemy.orm.attributes import flag_modified
 
 from portal.clock import DAY, MINUTE, SECOND, iso
 from portal.config import Config
+from portal.extensions import writing
 from portal.models import Webhook
 from portal.people import notices
 
 FIRST_PROBE = 5 * SECOND
 LONGEST_BETWEEN_PROBES = 30 * MINUTE
+UNREADABLE_PAUSE = MINUTE
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,42 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
         return
     kind, message = told
     notices.tell(session, merchant_id, webhook_id, kind, message, moment, config)
+
+
+def hold_unreadable(webhook_id: str, moment: int) -> Health:
+    """Hold a webhook whose secrets no key of the portal opens, at `moment` (Unix µs), and tell
+    people once; its health then. Its lane rests for UNREADABLE_PAUSE before it is looked at again,
+    so a probe goes out soon after they can be opened.
+
+    Raises Unavailable.
+    """
+    with writing() as session:
+        webhook = session.get_one(Webhook, webhook_id, with_for_update=True)
+        lost = webhook.unreadable(moment)
+        if lost and webhook.enabled:
+            webhook.next_probe_at = moment + UNREADABLE_PAUSE
+            # Not an edit: forms and caches stay valid.
+            flag_modified(webhook, "updated_at")
+        if lost and webhook.enabled and webhook.held_at is None:
+            webhook.held_at = moment
+            notices.tell(
+                session, webhook.merchant_id, webhook_id, "held",
+                f"{unreadable_sentence(lost)} Deliveries are held, and go out when it can be.",
+                moment, current_app.config["PORTAL"],
+            )
+            _log.warning("%s is held: no secret key opens %s.", webhook_id, ", ".join(lost))
+        return Health(
+            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
+        )
+
+
+def unreadable_sentence(lost: Sequence[str]) -> str:
+    """What Webhook.unreadable found, with the remedy."""
+    listed = " and ".join(lost)
+    return (
+        f"No secret key of the portal opens {listed}. Give it anew, or ask the portal's operator "
+        "to add the key that it was stored under to PORTAL_SECRET_KEY."
+    )
 
 
 def _news(before: Health, after: Health, config: Config) -> tuple[str, str] | None:

@@ -13,8 +13,9 @@ from typing import cast
 import sqlalchemy as sa
 from flask import current_app
 
+from portal import vault
 from portal.clock import now
-from portal.delivery import access_tokens, lanes
+from portal.delivery import access_tokens, health, lanes
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.health import Health
@@ -69,11 +70,14 @@ class Line:
         self.cap = self.most = 0.0
         self._slowed_at = 0
         self.rate: int | None = None
+        self.is_readable = True
+        """Whether the portal's keys open its secrets; nothing is sent without them."""
         self.next_start = 0.0
         """From when on the rate allows another request (this process's clock)."""
 
     def take_settings(self, webhook: Webhook, moment: int) -> None:
-        """Use the webhook's settings and secrets as they are at `moment` (Unix µs)."""
+        """Use the webhook's settings and secrets as they are at `moment` (Unix µs); without the
+        secrets, where no key opens them, it waits for other settings."""
         config = current_app.config["PORTAL"]
         self.webhook_id = webhook.id
         self.merchant_id = webhook.merchant_id
@@ -81,11 +85,6 @@ class Line:
         self.updated_at = webhook.updated_at
         self.url = webhook.url
         self.method = webhook.method
-        self.client = Client.of(webhook.auth)
-        self._target = Target.of(webhook, moment)
-        self._token = None
-        if self.client is None:
-            self.composer = Composer(self._target)
         overlap_end = webhook.old_secret_until or 0
         self.secrets_until = overlap_end if overlap_end > moment else None
         self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
@@ -98,6 +97,18 @@ class Line:
         self.health = Health(
             webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
         )
+        try:
+            self._open_secrets(webhook, moment)
+            self.is_readable = True
+        except vault.Unreadable:
+            self.is_readable = False
+
+    def _open_secrets(self, webhook: Webhook, moment: int) -> None:
+        self.client = Client.of(webhook.auth)
+        self._target = Target.of(webhook, moment)
+        self._token = None
+        if self.client is None:
+            self.composer = Composer(self._target)
 
     def lacks_token(self, moment: int) -> bool:
         """Whether an access token must be asked for before a request can be made."""
@@ -111,6 +122,8 @@ class Line:
 
     def room(self, moment: int) -> int:
         """How many more requests may be started now."""
+        if not self.is_readable:
+            return 0
         clock = time.monotonic()
         if self.waits_for_token or clock < self.paused_until or clock < self.next_start:
             return 0
@@ -243,6 +256,7 @@ class Lines:
                 self._buffered_bytes += line.fill(
                     BUFFER if self._buffered_bytes < BUFFER_BYTES else 1, now()
                 )
+        self._hold_unreadable()
 
     def _look(self, look_in: list[int]) -> None:
         """Find the webhooks that have something due, and take over changes of their settings."""
@@ -268,6 +282,13 @@ class Lines:
                 self.drop_buffer(line)
                 line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
             line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
+
+    def _hold_unreadable(self) -> None:
+        moment = now()
+        for line in self:
+            rests = line.health.held_at is not None and (line.health.next_probe_at or 0) > moment
+            if not line.is_readable and not rests:
+                line.take_health(health.hold_unreadable(line.webhook_id, moment))
 
     def _to_fill(self, leaving: int | None) -> list[Line]:
         moment = now()

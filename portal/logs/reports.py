@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 
 from portal import vault
 from portal.clock import MILLISECOND, iso
@@ -98,13 +97,12 @@ def _checks(detail: AttemptDetail) -> list[Check]:
 
 
 def secrets_of(webhook: Webhook) -> list[Secret]:
-    """A webhook's signing secrets, the current one first; none when the portal's own key was
-    changed and they cannot be opened."""
+    """A webhook's signing secrets, the current one first, but for those that no key of the portal
+    opens."""
     tokens = [("current", webhook.secret_token), ("previous", webhook.old_secret_token)]
-    try:
-        return [Secret(name, vault.decrypt(token)) for name, token in tokens if token]
-    except InvalidToken:
-        return []
+    return [
+        Secret(name, vault.decrypt(token)) for name, token in tokens if token and vault.opens(token)
+    ]
 
 
 def _replaced_at(detail: AttemptDetail, checks: Sequence[Check]) -> int | None:

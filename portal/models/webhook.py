@@ -6,7 +6,6 @@ import zlib
 from typing import Any, TypedDict
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import vault
@@ -131,9 +130,23 @@ class Webhook(Base):
         """What verifies the `v1a` signatures of its current secret; None where it makes none."""
         try:
             return signing.public_key(self.secret) if self.sign_ed25519 else None
-        except InvalidToken:
+        except vault.Unreadable:
             # The portal's own key was changed, and the secret cannot be opened.
             return None
+
+    def unreadable(self, moment: int) -> list[str]:
+        """Which of the secrets that it needs at `moment` (Unix µs) no key of the portal opens, in
+        words for people; none where it can send."""
+        sealed = [("its signing secret", self.secret_token)]
+        if self.old_secret_token and (self.old_secret_until or 0) > moment:
+            sealed.append(("its signing secret before the last rotation", self.old_secret_token))
+        for kind, pairs in (("query parameter", self.query_params), ("header", self.headers)):
+            sealed += [(f"the {kind} {pair['name']}", pair["value"])
+                       for pair in pairs if pair["secret"]]
+        if self.auth is not None:
+            secret = AUTH_SECRETS[self.auth["type"]]
+            sealed.append((f"the {secret} of its authentication", self.auth[secret]))
+        return [words for words, token in sealed if not vault.opens(token)]
 
     def signing_secrets(self, moment: int) -> list[str]:
         """The secrets to sign with at `moment` (Unix µs): the current one, and the one before
@@ -149,8 +162,10 @@ class Webhook(Base):
 
     def rotate_secret(self, secret: str, overlap_hours: int = 24) -> None:
         """Replace the secret; requests carry both signatures for `overlap_hours`."""
-        self.old_secret_token = self.secret_token
-        self.old_secret_until = now() + overlap_hours * HOUR
+        # One that cannot be opened signs nothing, however long it would have been valid.
+        is_readable = vault.opens(self.secret_token)
+        self.old_secret_token = self.secret_token if is_readable else None
+        self.old_secret_until = now() + overlap_hours * HOUR if is_readable else None
         self.secret_token = vault.encrypt(secret)
 
     def enable(self) -> None:

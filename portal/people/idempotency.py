@@ -77,7 +77,13 @@ def _earlier(row: IdempotencyKey, digest: str) -> Answer:
         )
     if row.status is None or row.answer_token is None:
         raise Conflict(_UNANSWERED)
-    return Answer(row.status, **json.loads(vault.decrypt(row.answer_token)))
+    try:
+        return Answer(row.status, **json.loads(vault.decrypt(row.answer_token)))
+    except vault.Unreadable:
+        raise Conflict(
+            "A request with this Idempotency-Key was done before; what it was answered with is "
+            "kept under a key that the portal does not have. Look at what it made."
+        ) from None
 
 
 def keep(merchant_id: int, key: str, answer: Answer) -> None:

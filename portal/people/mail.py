@@ -17,7 +17,6 @@ from email.utils import format_datetime
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 from flask import current_app
 
 from portal import vault
@@ -163,7 +162,7 @@ def _is_this_machine(host: str) -> bool:
 def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
     try:
         server.send_message(_compose(message, config))
-    except InvalidToken:
+    except vault.Unreadable:
         raise _Refused("no secret key of the portal can read it any more") from None
     except smtplib.SMTPRecipientsRefused as error:
         code, _text = next(iter(error.recipients.values()))

@@ -10,7 +10,6 @@ import secrets
 from urllib.parse import quote, urlencode
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 from sqlalchemy.orm import Session, scoped_session
 
 from portal import vault
@@ -151,7 +150,7 @@ def _step_of(secret: str, code: str) -> int | None:
 def _secret_of(user: User) -> str:
     try:
         return vault.decrypt(user.totp_token or "")
-    except InvalidToken:
+    except vault.Unreadable:
         # The secret key is lost: the recovery codes still work.
         return ""
 

@@ -6,7 +6,6 @@ import hashlib
 import re
 import time
 
-from cryptography.fernet import InvalidToken
 from flask import (
     Blueprint,
     Response,
@@ -86,7 +85,7 @@ def device_of(email: str) -> str:
     """A name of the device where it has signed in with this address before; else empty."""
     try:
         device, _, known = vault.decrypt(request.cookies.get(DEVICE_COOKIE, "")).partition(" ")
-    except (InvalidToken, UnicodeError):
+    except vault.Unreadable:
         return ""
     return device if known == clean_email(email) else ""
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from cryptography.fernet import InvalidToken
-
 from portal import vault
 from portal.models import Merchant
 from portal.models.webhook import MASK
@@ -40,6 +38,6 @@ class Row:
             return self.value
         try:
             merchant_id, value = json.loads(vault.decrypt(self.sealed))
-        except (InvalidToken, ValueError):
+        except (vault.Unreadable, ValueError):
             return self.value
         return str(value) if merchant_id == merchant.id else self.value

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import segno
-from cryptography.fernet import InvalidToken
 from flask import (
     Blueprint,
     Response,
@@ -61,7 +60,7 @@ def _pending_secret() -> str:
     the browser, encrypted, so that nothing is half stored."""
     try:
         return vault.decrypt(session.get("new_secret", ""))
-    except InvalidToken:
+    except vault.Unreadable:
         secret = second_factor.new_secret()
         session["new_secret"] = vault.encrypt(secret)
         return secret

@@ -11,7 +11,7 @@ from flask_login import current_user
 
 from portal import rendering
 from portal.clock import now
-from portal.delivery import actions, recovery
+from portal.delivery import actions, health, recovery
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
 from portal.listing import clean_search
@@ -247,8 +247,10 @@ def _show(
     webhook: Webhook, fragment: str | None = None, status: int = 200, **context: Any
 ) -> Response:
     own = inspector.find(webhook.merchant_id)
+    lost = webhook.unreadable(now())
     return rendering.render(
         "webhooks/show.html", fragment, status, webhook=webhook,
+        unreadable=health.unreadable_sentence(lost) if lost else "",
         to_inspector=own is not None and inspector.sends_to_inspector(webhook, own),
         attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
         held=recovery.count_held(webhook),

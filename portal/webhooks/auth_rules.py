@@ -55,7 +55,7 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
 @dataclass(frozen=True)
 class Means:
     """What the rules need beyond the fields: `seal` encrypts a secret and `unseal` opens it;
-    `clean_url` gives the plain form of a URL, or raises ValueError with a sentence."""
+    `clean_url` gives the plain form of a URL. The last two raise ValueError with a sentence."""
 
     seal: Callable[[str], str]
     unseal: Callable[[str], str]
@@ -245,8 +245,9 @@ def _key(key: Any) -> str:
 def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
     """Certificate and key belong together, and TLS can use them."""
     certificate = x509.load_pem_x509_certificates(auth["certificate"].encode())[0]
+    text = means.unseal(auth["key"])
     try:
-        key = load_pem_private_key(means.unseal(auth["key"]).encode(), None)
+        key = load_pem_private_key(text.encode(), None)
         mine, theirs = (
             one.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             for one in (key.public_key(), certificate.public_key())

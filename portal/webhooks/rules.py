@@ -356,7 +356,11 @@ class _Cleaner:
     def _check_templates(self, cleaned: dict[str, Any]) -> None:
         for field in KINDS:
             for pair in cleaned[field]:
-                value = self._around.unseal(pair["value"]) if pair["secret"] else pair["value"]
+                try:
+                    value = self._around.unseal(pair["value"]) if pair["secret"] else pair["value"]
+                except ValueError as error:
+                    self._wrong(field, str(error), pair["name"])
+                    continue
                 self._try_out(field, value, cleaned, pair["name"])
         if cleaned["body_template"]:
             self._try_out("body_template", cleaned["body_template"], cleaned)

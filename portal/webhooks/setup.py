@@ -131,9 +131,19 @@ def validate(
         nearest=lambda name: catalogue.nearest(merchant_id, name),
         try_out=previews.Trial(merchant_id),
         seal=vault.encrypt,
-        unseal=vault.decrypt,
+        unseal=_opened,
     )
     return rules.clean(fields, current, around)
+
+
+def _opened(token: str) -> str:
+    try:
+        return vault.decrypt(token)
+    except vault.Unreadable:
+        raise ValueError(
+            "What is stored here was encrypted under a key that the portal does not have: give it "
+            "anew, or remove it."
+        ) from None
 
 
 def create_webhook(
@@ -303,7 +313,10 @@ def preview(
         cleaned = validate(merchant, fields, existing, resolve=False)
     except Invalid as error:
         return previews.Preview(errors=error.errors)
-    return previews.make(merchant.id, cleaned, existing)
+    try:
+        return previews.make(merchant.id, cleaned, existing)
+    except vault.Unreadable as error:
+        return previews.Preview([FieldError("", error.detail)])
 
 
 def url_problem(url: str) -> str | None:

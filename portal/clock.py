@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
@@ -62,23 +62,31 @@ def from_seconds(seconds: int | float | Decimal) -> int:
     return math.floor(Decimal(str(seconds)) * SECOND)
 
 
-def from_iso(text: str, zone: tzinfo | None = None) -> int:
-    """The moment that a text names (ISO 8601, RFC 3339), in Unix microseconds.
+def parse_iso(text: str) -> datetime:
+    """The date and time that a text names (ISO 8601, RFC 3339), with the zone it gives, if any.
 
     Small `t` and `z` are read as RFC 3339, 5.6 allows them, and a leap second as the first one
-    after it, which has its place in Unix time. A text without a zone is a time in `zone`.
-    Raises NoZone where that is None, ValueError for what is no moment.
+    after it, which has its place in Unix time. Raises ValueError for what is none.
     """
     if len(text) > _MAX_TEXT:
         raise ValueError("too long for a moment")
     text, leaps = _LEAP_SECOND.subn("59", _LOST_PLUS.sub(r"\1+\2", text.upper()), count=1)
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        if zone is None:
-            raise NoZone("the time has no zone")
-        when = when.replace(tzinfo=zone)
     try:
-        return (when - _EPOCH) // _MICROSECOND + leaps * SECOND
+        return datetime.fromisoformat(text) + timedelta(seconds=leaps)
+    except OverflowError as error:
+        raise ValueError(f"not a moment: {error}") from None
+
+
+def from_iso(text: str) -> int:
+    """The moment that a text names as `parse_iso` reads it, in Unix microseconds.
+
+    Raises NoZone where it gives no zone, ValueError for what is no moment.
+    """
+    when = parse_iso(text)
+    if when.tzinfo is None:
+        raise NoZone("the time has no zone")
+    try:
+        return (when - _EPOCH) // _MICROSECOND
     except OverflowError as error:
         raise ValueError(f"not a moment: {error}") from None
 

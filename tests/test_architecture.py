@@ -35,7 +35,7 @@ LEVELS = (
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
      "portal.models", "portal.resealing"),
-    ("portal.vault", "portal.strict_json", "portal.snippets", *PURE),
+    ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
      "portal.errors"),
 )

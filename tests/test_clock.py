@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from portal.clock import SECOND, NoZone, from_iso, from_seconds
+from portal.clock import SECOND, NoZone, from_iso, from_seconds, parse_iso
+from portal.logs import filters
 
 MOMENT = 1_763_930_000 * SECOND
 
@@ -42,11 +43,13 @@ def test_a_moment_is_read_as_rfc_3339_writes_it(text: str, moment: int):
 )
 def test_what_is_no_moment_is_refused(text: str):
     with pytest.raises(ValueError):
-        from_iso(text, ZoneInfo("Europe/Berlin"))
+        parse_iso(text)
 
 
-def test_a_time_without_a_zone_is_one_where_the_reader_is_or_none():
-    assert from_iso("2025-11-23T21:33:20", ZoneInfo("Europe/Berlin")) == MOMENT
+def test_a_time_without_a_zone_is_a_moment_only_where_the_reader_is():
+    assert parse_iso("2025-11-23T21:33:20") == datetime(2025, 11, 23, 21, 33, 20)
+    found = filters.clean(("since",), {"since": "2025-11-23T21:33:20"}, "Europe/Berlin")
+    assert found == {"since": MOMENT}
     with pytest.raises(NoZone):
         from_iso("2025-11-23T21:33:20")
 

@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, timedelta, timezone, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
-from portal.clock import (
-    DAY,
-    END_OF_TIME,
-    HOUR,
-    MINUTE,
-    SECOND,
-    from_iso,
-    from_seconds,
-    now,
-)
+from portal import zones
+from portal.clock import DAY, END_OF_TIME, HOUR, MINUTE, SECOND, from_seconds, now, parse_iso
 from portal.errors import FieldError, Invalid
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
@@ -50,7 +41,6 @@ _TEXT = re.compile(r".{3,}")
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 _AGO = re.compile(r"([1-9][0-9]{0,3}) ?(m|h|d)")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
-_OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
 _WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d([Zz]|[+ -]\d\d:?\d\d)?")
 _WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -63,7 +53,7 @@ def clean(
     Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already, and
     `15m`, `24h`, `7d` are so long ago. Text without a zone is a time in `zone`. In the answer
     `since` is a moment, and `before` the one from which nothing is wanted any more: `until`
-    includes the second, minute or day it names.
+    includes the second, minute or day it names, by the clocks of `zone` (portal.zones).
     Raises Invalid with a pointer such as `/since` for each wrong value.
     """
     values: dict[str, Any] = {}
@@ -71,7 +61,7 @@ def clean(
 
     place: tzinfo = UTC
     try:
-        place = zone_named(zone)
+        place = zones.named(zone)
     except ValueError as error:
         errors.append(FieldError("/zone", str(error)))
     for name in names:
@@ -87,32 +77,17 @@ def clean(
             errors.append(FieldError(f"/{name}", str(error)))
     if "until" in values:
         values["before"] = values.pop("until")
-        if values["before"] <= values.get("since", 0):
+        since = values.get("since", 0)
+        if values["before"] < since:
             errors.append(FieldError("/until", "To is before From; give a later moment."))
+        elif values["before"] == since:
+            # Two ages that are the same, or times in an hour that clocks skip.
+            errors.append(FieldError(
+                "/until", "From and To are the same moment; give a later one in To."
+            ))
     if errors:
         raise Invalid(errors)
     return values
-
-
-def zone_named(name: str) -> tzinfo:
-    """A time zone by its IANA name, or an offset such as +02:00; empty is UTC.
-
-    Raises ValueError with a sentence.
-    """
-    name = name.strip()
-    if name.upper() in ("", "UTC", "Z"):
-        return UTC
-    offset = _OFFSET.fullmatch(name)
-    if offset:
-        sign, hours, minutes = offset.groups()
-        distance = timedelta(hours=int(hours), minutes=int(minutes))
-        return timezone(distance if sign == "+" else -distance)
-    # Asked first: ZoneInfo would open whatever file the name leads to.
-    if len(name) > 64 or name not in available_timezones():
-        raise ValueError(
-            "Give a time zone such as Europe/Berlin, an offset such as +02:00, or UTC."
-        )
-    return ZoneInfo(name)
 
 
 def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
@@ -124,21 +99,35 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
     if ago:
         moment = now() - int(ago[1]) * _UNITS[ago[2]]
         return moment, moment
-    unit = SECOND
     try:
-        moment = from_seconds(Decimal(text)) if _UNIX.fullmatch(text) else from_iso(text, place)
-    except ValueError:
-        moment = -1
-    if _WHOLE_MINUTE.fullmatch(text):
-        unit = MINUTE
-    elif _WHOLE_DAY.fullmatch(text):
-        unit = 24 * 60 * MINUTE
-    if not 0 <= moment < END_OF_TIME:
+        if _UNIX.fullmatch(text):
+            first = from_seconds(Decimal(text))
+            after = (first // SECOND + 1) * SECOND
+        else:
+            first, after = _local_span(text, place)
+    except (ValueError, OverflowError):
+        first = after = -1
+    if not 0 <= first < END_OF_TIME:
         raise ValueError(
             f"{'From' if name == 'since' else 'To'} is no moment: give a date and time such as "
             "2025-11-23T20:33, ISO 8601 with a zone, Unix seconds, or how long ago: 24h."
         )
-    return moment, (moment // SECOND) * SECOND + unit
+    return first, after
+
+
+def _local_span(text: str, place: tzinfo) -> tuple[int, int]:
+    """What `_span` gives for a date and time, by the clocks of `place` where it names no zone."""
+    when = parse_iso(text)
+    when = when if when.tzinfo else when.replace(tzinfo=place)
+    unit = timedelta(seconds=1)
+    if _WHOLE_MINUTE.fullmatch(text):
+        unit = timedelta(minutes=1)
+    elif _WHOLE_DAY.fullmatch(text):
+        unit = timedelta(days=1)
+    # `since` is as fine as it was typed; `until` includes its whole second.
+    first, _ = zones.span(when, unit)
+    _, after = zones.span(when.replace(microsecond=0), unit)
+    return first, after
 
 
 def _text(name: str, value: Any) -> Any:

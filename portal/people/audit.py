@@ -24,6 +24,10 @@ _WALK: Walk[AuditEntry] = Walk(
     lambda _: [now(), 0],
 )
 
+FILE_COLUMNS = (
+    "number", "time", "who", "what", "merchant", "on", "from", "detail", "hash",
+)
+
 
 def actor_of(user: User) -> str:
     """How a signed-in user is named in the log: `user:ann@example.com`."""

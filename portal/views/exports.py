@@ -25,7 +25,21 @@ TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute (OWASP, CSV injection)."""
 
+BYTE_ORDER_MARK = "\ufeff"
+"""Excel reads a table that begins otherwise in the code page of its country."""
+
 Row = dict[str, Any]
+
+
+def _flat(row: Row) -> Row:
+    flat: Row = {}
+    for name, value in row.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+EVENT_COLUMNS = ("time", "merchant", *_flat(shapes.event(Event())))
+ATTEMPT_COLUMNS = ("time", "merchant", *_flat(shapes.attempt(Attempt())))
 
 
 @bp.get("/m/<slug>/export/events.<kind>")
@@ -55,7 +69,8 @@ def all_attempts(kind: str) -> ResponseReturnValue:
 @bp.get("/staff/export/audit.<kind>")
 def audit_log(kind: str) -> ResponseReturnValue:
     """The audit log, filtered as on its page."""
-    return _file(kind, None, "audit", audit.every_entry(**log_filters.of_audit_log()))
+    rows = audit.every_entry(**log_filters.of_audit_log())
+    return _file(kind, None, "audit", audit.FILE_COLUMNS, rows)
 
 
 def _events(merchant: Merchant | None, kind: str) -> Response:
@@ -65,7 +80,7 @@ def _events(merchant: Merchant | None, kind: str) -> Response:
     rows = browse.every_event(
         asked.scope, asked.typed, _shape(merchant, shapes.event, "received_at"), asked.zone
     )
-    return _file(kind, merchant, "events", rows)
+    return _file(kind, merchant, "events", EVENT_COLUMNS, rows)
 
 
 def _attempts(merchant: Merchant | None, kind: str) -> Response:
@@ -75,7 +90,7 @@ def _attempts(merchant: Merchant | None, kind: str) -> Response:
     rows = browse.every_attempt(
         asked.scope, asked.typed, _shape(merchant, shapes.attempt, "attempted_at"), asked.zone
     )
-    return _file(kind, merchant, "attempts", rows)
+    return _file(kind, merchant, "attempts", ATTEMPT_COLUMNS, rows)
 
 
 def _shape(
@@ -99,13 +114,14 @@ def _shape(
 
 
 def _file(
-    kind: str, merchant: Merchant | None, log: str, batches: Iterator[list[Row]]
+    kind: str, merchant: Merchant | None, log: str, columns: Sequence[str],
+    batches: Iterator[list[Row]],
 ) -> Response:
     if kind not in TYPES:
         abort(404)
-    write = csv_text if kind == "csv" else json_lines
     app = cast(Any, current_app)._get_current_object()
-    stream = Stream(write(_each_in(app, batches)))
+    rows = _each_in(app, batches)
+    stream = Stream(csv_text(columns, rows) if kind == "csv" else json_lines(rows))
     day = iso(now())[:10]
     name = f"{merchant.slug if merchant else 'all'}-{log}-{day}.{kind}"
     return Response(
@@ -132,26 +148,18 @@ def json_lines(batches: Iterable[list[Row]]) -> Iterator[str]:
         )
 
 
-def csv_text(batches: Iterable[list[Row]]) -> Iterator[str]:
-    """A table with a line of names (RFC 4180); objects inside a row are flattened. A cell that a
-    spreadsheet would compute starts with an apostrophe instead."""
-    is_first = True
+def csv_text(columns: Sequence[str], batches: Iterable[list[Row]]) -> Iterator[str]:
+    """A table with a line of names (RFC 4180), also where there are no rows; objects inside a row
+    are flattened. A cell that a spreadsheet would compute starts with an apostrophe instead."""
+    yield BYTE_ORDER_MARK + _lines([columns])
     for batch in batches:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        for row in map(_flat, batch):
-            if is_first:
-                writer.writerow(row)
-                is_first = False
-            writer.writerow(map(_inert, row.values()))
-        yield buffer.getvalue()
+        yield _lines([_inert(row[name]) for name in columns] for row in map(_flat, batch))
 
 
-def _flat(row: Row) -> Row:
-    flat: Row = {}
-    for name, value in row.items():
-        flat |= value if isinstance(value, dict) else {name: value}
-    return flat
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
 
 
 def _inert(cell: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -27,7 +28,9 @@ EVENTS = "/m/alice/export/events"
 
 
 def as_rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
+    """A table as spreadsheets read it, who need its byte order mark."""
+    assert text.startswith("\ufeff")
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
 
 
 def many(merchant: Merchant, count: int) -> None:
@@ -73,7 +76,7 @@ def test_an_export_holds_what_the_filters_show(signed_in: SignIn, merchant: Merc
     "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")']
 )
 def test_a_cell_is_never_a_formula(evil: str):
-    (row,) = as_rows("".join(exports.csv_text([[{"a": evil, "b": "fine-1"}]])))
+    (row,) = as_rows("".join(exports.csv_text(["a", "b"], [[{"a": evil, "b": "fine-1"}]])))
     assert row == {"a": f"'{evil}", "b": "fine-1"}
 
 
@@ -113,9 +116,41 @@ def test_staff_export_all_merchants_and_members_their_own(
     assert {row["merchant"] for row in rows} == {"alice", "bob"}
 
 
-def test_an_empty_log_is_an_empty_file(signed_in: SignIn):
-    answer = signed_in("viewer").get(f"{EVENTS}.csv")
-    assert (answer.status_code, answer.text) == (200, "")
+EVENT_NAMES = (
+    "time,merchant,id,type,object_type,object_id,source_user_type,source_user_id,correlation_id,"
+    "occurred_at,received_at,deliveries,schema_error,is_test"
+)
+ATTEMPT_NAMES = (
+    "time,merchant,request_id,attempted_at,event_id,webhook_id,delivery_id,number,trigger,status,"
+    "error,error_detail,duration_ms,dns_ms,connect_ms,tls_ms,send_ms,wait_ms,download_ms,uri,method"
+)
+AUDIT_NAMES = "number,time,who,what,merchant,on,from,detail,hash"
+
+
+@on_both_databases
+@pytest.mark.parametrize(("address", "names"), [
+    (f"{EVENTS}", EVENT_NAMES),
+    ("/m/alice/export/attempts", ATTEMPT_NAMES),
+    ("/staff/export/events", EVENT_NAMES),
+    ("/staff/export/attempts", ATTEMPT_NAMES),
+    ("/staff/export/audit", AUDIT_NAMES),
+])
+def test_a_table_has_its_names_and_its_mark_with_rows_and_without(
+    signed_in: SignIn, merchant: Merchant, address: str, names: str
+):
+    event = factories.make_event(merchant, object_id="Ж–1")
+    factories.make_attempt(factories.make_delivery(event, factories.make_webhook(merchant)))
+    client = signed_in("auditor")
+    for query in ("", "?since=2001-01-01&until=2001-01-02"):
+        raw = client.get(f"{address}.csv{query}").data
+        assert raw.startswith(codecs.BOM_UTF8)
+        assert raw.count(codecs.BOM_UTF8) == 1
+        lines = raw.decode("utf-8-sig").splitlines()
+        assert lines[0] == names
+        assert (len(lines) > 1) == (query == "")
+    assert client.get(f"{address}.jsonl{query}").data == b""
+    for line in client.get(f"{address}.jsonl").data.splitlines():
+        assert json.loads(line)
 
 
 def test_only_half_of_the_threads_stream_and_places_come_back(

@@ -149,7 +149,7 @@ class TestAuditLog:
     def test_what_is_filtered_is_downloaded_as_csv(self, auditor: FlaskClient) -> None:
         answer = auditor.get("/staff/export/audit.csv?actor=o&since=1h&action=merchant.created")
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="all-audit')
-        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        rows = list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"))))
         assert [row["on"] for row in rows] == [
             "shop-2", "shop-1", "shop-0", "'=cmd|' /C calc'!A0",
         ]

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 from croniter import croniter
 
+from portal.addresses import clean_email, email_fault
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _PASSWORD_IN_URL = re.compile(r"//.*@")
@@ -132,8 +134,11 @@ def _smtp_url(text: str) -> str:
 
 def _mail_from(text: str) -> str:
     name, address = parseaddr(text)
-    if text and ("@" not in address or not text.isprintable()):
+    address = clean_email(address)
+    if text and (not text.isprintable() or not address):
         raise ValueError("give an address such as hooks@example.com, or Name <address>")
+    if text and (fault := email_fault(address)):
+        raise ValueError(fault[0].lower() + fault[1:].removesuffix("."))
     return formataddr((name, address)) if text else ""
 
 

@@ -37,7 +37,7 @@ LEVELS = (
      "portal.models", "portal.resealing"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
-     "portal.errors"),
+     "portal.errors", "portal.addresses"),
 )
 
 

@@ -137,11 +137,14 @@ def _as_object(value: Any) -> dict[str, Any]:
 
 def refuse_unknown(fields: Iterable[str], names: Iterable[str], what: str = "field") -> None:
     """Raise Invalid for each field that is none of `names`."""
-    known = ", ".join(names)
+    known = list(names)
+    remedy = "leave it out, none is taken" if not known else (
+        f"there {'is only' if len(known) == 1 else 'are'} {', '.join(known)}"
+    )
     errors = [
-        FieldError(pointer(field), f"There is no {what} {field[:100]!r} here; there is {known}.")
+        FieldError(pointer(field), f"There is no {what} {field[:100]!r} here; {remedy}.")
         for field in fields
-        if field not in names
+        if field not in known
     ]
     if errors:
         raise Invalid(errors[:50])

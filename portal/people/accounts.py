@@ -97,7 +97,8 @@ def get_merchant(slug: str) -> Merchant:
 def merchants(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[Merchant]]:
     """One page of merchants, newest first; `search` is a part of the slug or name."""
     query = sa.select(Merchant)
-    if search := clean_search(search).lower():
+    search = clean_search(search)
+    if search := clean_email(search) if "@" in search else search.lower():
         query = query.where(
             Merchant.slug.contains(search, autoescape=True)
             | sa.func.lower(Merchant.name).contains(search, autoescape=True)
@@ -191,7 +192,8 @@ def get_user(email: str) -> User:
 def users(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[User]]:
     """One page of users, newest first; `search` is a part of the address or name."""
     query = sa.select(User)
-    if search := clean_search(search).lower():
+    search = clean_search(search)
+    if search := clean_email(search) if "@" in search else search.lower():
         query = query.where(
             User.email.contains(search, autoescape=True)
             | sa.func.lower(User.name).contains(search, autoescape=True)

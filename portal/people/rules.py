@@ -8,17 +8,13 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import IntegrityError
 
+from portal import addresses
 from portal.errors import FieldError, Invalid
 from portal.models.user import MAX_PASSWORD, MEMBER_ROLES, MIN_PASSWORD
 
 MAX_NAME = 200
 MAX_SLUG = 63
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-# "Valid email address" of the HTML standard, so that browsers and the portal agree.
-_EMAIL = re.compile(
-    r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
-)
 
 
 def refuse(errors: list[FieldError]) -> None:
@@ -38,15 +34,14 @@ def unique(pointer: str, message: str) -> Iterator[None]:
 
 
 def clean_email(email: str) -> str:
-    """The form in which addresses are kept and compared."""
-    return email.strip().lower()
+    """The form in which addresses are kept and compared (portal.addresses)."""
+    return addresses.clean_email(email)
 
 
 def email_errors(email: str) -> list[FieldError]:
-    """What is wrong with an e-mail address, which may be one without a dot (root@localhost)."""
-    if len(email) <= 254 and _EMAIL.fullmatch(email):
-        return []
-    return [FieldError("/email", "Give an e-mail address such as ann@example.com.")]
+    """What is wrong with a clean e-mail address."""
+    fault = addresses.email_fault(email)
+    return [FieldError("/email", fault)] if fault else []
 
 
 def password_errors(password: str) -> list[FieldError]:

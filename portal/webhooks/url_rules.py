@@ -1,21 +1,16 @@
 """Which URLs a webhook may have. Pure but for the resolver that it is given.
 
-A host name is kept in the form that goes over the wire. Letters with marks (`müller.example`)
-become punycode; other scripts hold letters that look like a–z, so such a name is refused with
-its punycode in the message: who means it can give that, and everyone sees what it is.
+A host name is kept in the form that goes over the wire (portal.addresses).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import string
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import idna
-
+from portal.addresses import Lookalike, wire_name
 from portal.delivery import egress
 
 MAX_URL = 2_048
@@ -27,7 +22,6 @@ _UNSAFE = re.compile("[\\s\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?]*)(.*)")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_LATIN = frozenset(string.ascii_lowercase + string.digits + "-._ßæøœðþłđ")
 
 
 @dataclass(frozen=True)
@@ -139,20 +133,15 @@ def _clean_host(host: str) -> str:
 
 
 def _plain_letters(host: str) -> str:
-    if host.isascii():
-        return host.lower()
     try:
-        mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
-        punycode = idna.encode(mapped).decode() if not mapped.isascii() else mapped
-    except (idna.IDNAError, UnicodeError):
+        return wire_name(host)
+    except Lookalike as error:
+        raise ValueError(
+            "The URL's host holds letters that can be mistaken for others; "
+            f"if you mean it, write it as {error.punycode}."
+        ) from None
+    except ValueError:
         raise ValueError(f"The URL's host {host[:80]!r} is not a name that can exist.") from None
-    for character in mapped:
-        if unicodedata.normalize("NFD", character)[0] not in _LATIN:
-            raise ValueError(
-                "The URL's host holds letters that can be mistaken for others; "
-                f"if you mean it, write it as {punycode}."
-            )
-    return punycode
 
 
 def _check_reach(host: str, port: int, reach: Reach) -> None:

@@ -239,6 +239,14 @@ def test_a_wrong_parameter_is_named(api: Caller, path: str, name: str) -> None:
     problem(api.get(path, **query), 422, pointer)
 
 
+@pytest.mark.parametrize("path", ["/webhooks", "/event-types", "/events/evt_1/related"])
+def test_where_no_parameter_is_taken_one_is_refused_with_that(api: Caller, path: str) -> None:
+    answer = problem(api.get(path, limit="100"), 422, "/limit")
+    assert answer["errors"][0]["detail"] == (
+        "There is no parameter 'limit' here; leave it out, none is taken."
+    )
+
+
 @pytest.mark.parametrize("path", ["/events", "/deliveries", "/attempts"])
 @pytest.mark.parametrize("cursor", ["x", "-", "%00", "9" * 500, "a.b.c", "null", "e30=", "é"])
 def test_a_cursor_that_is_none_is_refused(api: Caller, path: str, cursor: str) -> None:

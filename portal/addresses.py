@@ -1,0 +1,79 @@
+"""Names of hosts and e-mail addresses as people type them, and as they go over the wire. Pure.
+
+Letters with marks (`müller.example`) become punycode; other scripts hold letters that look like
+a–z, so such a name is refused with its punycode in the message: who means it can give that, and
+everyone sees what it is.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+
+import idna
+
+MAX_EMAIL = 254
+_LATIN = frozenset(string.ascii_lowercase + string.digits + "-._ßæøœðþłđ")
+# "Valid email address" of the HTML standard, so that browsers and the portal agree.
+_EMAIL = re.compile(
+    r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+)
+
+
+class Lookalike(ValueError):
+    """A name with letters that can be mistaken for others; `punycode` is how to write it."""
+
+    def __init__(self, punycode: str):
+        super().__init__(punycode)
+        self.punycode = punycode
+
+
+def wire_name(host: str) -> str:
+    """A host's name in the form that goes over the wire: lower case, punycode for letters with
+    marks (UTS 46, IDNA 2008). Raises Lookalike, and ValueError for a name that cannot exist."""
+    if host.isascii():
+        return host.lower()
+    try:
+        mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
+        punycode = idna.encode(mapped).decode() if not mapped.isascii() else mapped
+    except (idna.IDNAError, UnicodeError):
+        raise ValueError(f"{host[:80]!r} is not a name that can exist") from None
+    if any(unicodedata.normalize("NFD", letter)[0] not in _LATIN for letter in mapped):
+        raise Lookalike(punycode)
+    return punycode
+
+
+def clean_email(email: str) -> str:
+    """The form in which addresses are kept, compared and sent to: lower case, the domain as it goes
+    over the wire. What has no such form stays as it is, and `email_fault` says why."""
+    local, at, domain = email.strip().lower().rpartition("@")
+    try:
+        return f"{local}{at}{wire_name(domain)}"
+    except ValueError:
+        return f"{local}{at}{domain}"
+
+
+def email_fault(email: str) -> str | None:
+    """What is wrong with an address that `clean_email` gave, as a sentence with the remedy; None
+    when it is one. It may be one without a dot (root@localhost)."""
+    if len(email) <= MAX_EMAIL and _EMAIL.fullmatch(email):
+        return None
+    local, at, domain = email.rpartition("@")
+    if at and local and len(email) <= MAX_EMAIL:
+        try:
+            wire_name(domain)
+        except Lookalike as error:
+            return (
+                "The domain of this address holds letters that can be mistaken for others; "
+                f"if you mean it, write it as {error.punycode}."
+            )
+        except ValueError:
+            return f"The domain {domain[:80]!r} is not a name that can exist; correct it."
+        if not local.isascii():
+            return (
+                "The part before the @ holds letters beyond a–z, which most mail servers refuse; "
+                "give an address without."
+            )
+    return "Give an e-mail address such as ann@example.com."

@@ -116,7 +116,8 @@ def make_attempt(delivery: Delivery, status: int | None = 200, **fields: Any) ->
         "id": new_id("req"), "number": 1, "trigger": "scheduled", "attempted_at": now(),
         "method": "POST", "uri": "https://erp.example.com/hook", "error": None,
         "duration_us": 41_000, "dns_us": 1_000, "connect_us": 5_000, "send_us": 1_000,
-        "wait_us": 29_000, "download_us": 1_000, "ok": status is not None and 200 <= status < 300,
+        "wait_us": 29_000, "download_us": 1_000, "sends": 1,
+        "ok": status is not None and 200 <= status < 300,
     }
     payload = {
         "request_headers": '[["Content-Type","application/json"]]', "body_kind": "record",

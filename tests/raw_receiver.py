@@ -3,6 +3,7 @@ certificate."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import socket
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 Behaviour = Callable[[socket.socket], None]
+Serve = Callable[[socket.socket], bool]
+"""Answers one request on a connection; False closes it."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Trace: 7\r\n\r\nok"
 
 
@@ -98,3 +101,50 @@ def certificate(directory: Path, *, host: str, days: int) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
+
+
+class KeepingReceiver:
+    """A receiver that keeps its connections open, and can be killed with all of them."""
+
+    def __init__(self, serve: Serve, port: int = 0, host: str = "127.0.0.1") -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=256)
+        self.port = self._listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.port}/hook"
+        self.serve = serve
+        self.requests = 0
+        self.connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            threading.Thread(target=self._keep, args=(connection,), daemon=True).start()
+
+    def _keep(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while connection.recv(65_536):
+                    self.requests += 1
+                    if not self.serve(connection):
+                        return
+            except OSError:
+                pass  # It was killed.
+
+    def kill(self) -> None:
+        """What the kernel does with a process that is killed."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def answers(connection: socket.socket) -> bool:
+    connection.sendall(OK)
+    return True

@@ -32,6 +32,7 @@ from portal.models import (
 )
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
+from tests.raw_receiver import KeepingReceiver, answers
 from tests.receiver import Receiver
 
 ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
@@ -123,6 +124,21 @@ def test_after_the_last_attempt_the_delivery_has_failed(merchant: Merchant, rece
     delivery = the(Delivery)
     assert (delivery.state, delivery.attempts, delivery.next_attempt_at) == ("failed", 3, None)
     assert the(Webhook).failures == 3
+
+
+@on_both_databases
+def test_an_attempt_says_that_its_connection_died_and_it_was_sent_twice(merchant: Merchant):
+    # The second request finds the connection of the first, and that is closed under it.
+    replies = [answers, lambda _connection: False, answers]
+    receiver = KeepingReceiver(lambda connection: replies.pop(0)(connection))
+    make_webhook(merchant, receiver.url, max_in_flight=1)
+    send(merchant)
+    send(merchant)
+    assert drain.drain(0) == 2
+    receiver.kill()
+    assert (receiver.requests, [one.sends for one in everything(Attempt)]) == (3, [1, 2])
+    assert {(one.status, one.error) for one in everything(Attempt)} == {(200, None)}
+    assert {(one.state, one.attempts) for one in everything(Delivery)} == {("succeeded", 1)}
 
 
 @on_both_databases

@@ -73,6 +73,11 @@ _ATTEMPT: Schema = {
     }),
     "uri": described(TEXT, "As requested; secret parameters are masked."),
     "method": {"type": "string", "enum": list(METHODS)},
+    "sends": described(
+        NUMBER_OR_NULL,
+        "How often the request was sent: 2 where the connection died without an answer, and a new "
+        "one was tried at once; null where it was not counted yet.",
+    ),
 }
 _MESSAGE: Schema = {
     "type": ["object", "null"],

@@ -130,6 +130,7 @@ def attempt(row: Attempt) -> dict[str, Any]:
         },
         "uri": row.uri,
         "method": row.method,
+        "sends": row.sends,
     }
 
 

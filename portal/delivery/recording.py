@@ -135,6 +135,7 @@ _ATTEMPT = (
     "id", "merchant_id", "event_id", "webhook_id", "delivery_id", "number", "trigger",
     "attempted_at", "method", "uri", "status", "error", "error_detail", "ok", "duration_us",
     "dns_us", "connect_us", "tls_us", "send_us", "wait_us", "download_us",
+    "sends",
 )
 
 
@@ -146,6 +147,7 @@ def _attempt_row(tried: Tried) -> tuple[Any, ...]:
         tried.outgoing.shown_url if tried.outgoing else tried.url, answer.status, answer.error,
         answer.error_detail, tried.ok, answer.duration_us, answer.dns_us, answer.connect_us,
         answer.tls_us, answer.send_us, answer.wait_us, answer.download_us,
+        answer.sends,
     )
 
 

@@ -3,6 +3,10 @@
 Every connection passes the egress guard in the socket callback, with the address that the kernel
 gets next. Redirects are not followed, proxies and .netrc of the environment are not read, and one
 deadline covers a whole attempt, from resolving to the last byte.
+
+A request whose connection, used before, dies without a byte of an answer is sent once more, on a
+new one (RFC 9110, 9.2.2; a receiver knows the two by their ID). libcurl would send it up to six
+times and tell nobody, so each time is counted before it is sent.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -21,10 +26,13 @@ from cryptography import x509
 from portal.clock import SECOND
 from portal.delivery import egress
 from portal.delivery.compose import Certificate, Frame, Outgoing
+from portal.delivery.connections import Address, Connections
 
 MAX_BODY = 64 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
+MOST_SENDS = 2
+"""How often a request is sent within one attempt."""
 NAMES_SECONDS = 8
 """How long addresses of names are kept. That there are none libcurl keeps half as long, which is
 less than the 5 s after which the schedule tries again."""
@@ -49,6 +57,8 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     truncated: bool = False
+    sends: int = 0
+    """How often the request was sent: twice where the first connection died without an answer."""
     duration_us: int = 0
     dns_us: int | None = None
     connect_us: int | None = None
@@ -66,16 +76,31 @@ class Transfer(Generic[Tag]):
     tag: Tag
 
     def __init__(
-        self, allow: Sequence[egress.Network], inspect_url: str | None, *,
-        looks_only: bool = False,
+        self, allow: Sequence[egress.Network], inspect_url: str | None,
+        connections: Connections, *, looks_only: bool = False,
     ):
         self._allow = allow
+        self._connections = connections
         self._looks_only = looks_only
         self._inspect_url = inspect_url
         self._frame: Frame | None = None
         self._timeout_seconds = 0.0
         self._has_certificate = False
         self._refused: str | None = None
+        self._started = 0.0
+        self._sends = 0
+        self._opens = False
+        """Whether a connection was opened for this request since it was last sent."""
+        self._is_sent = self._reuses = False
+        """Whether it was sent since it was begun, and over a connection that had been used
+        before."""
+        self._turned_away = False
+        """Whether it was kept from being sent, once more or over a connection that has died."""
+        self._before_us = 0
+        """How long it had taken when it was begun once more."""
+        self._place: Address = ("", 0)
+        self._opened = 0
+        """How many connections had been opened when it was last sent."""
         self._lines: list[bytes] = []
         self._body = bytearray()
         self._truncated = False
@@ -91,6 +116,7 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.CAINFO, certifi.where())
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        easy.setopt(pycurl.PREREQFUNCTION, self._before_sending)
         # libcurl bounds what it takes of headers (300 KiB), so the lines are just kept.
         easy.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
@@ -99,7 +125,9 @@ class Transfer(Generic[Tag]):
             easy.setopt(pycurl.OPT_CERTINFO, 1)
 
     def begin(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
+        """Prepare the handle for a request; the time for it counts from now."""
         self.tag = tag
+        self._started = time.monotonic()
         easy, frame = self.easy, outgoing.frame
         if frame is not self._frame:
             self._frame = frame
@@ -116,6 +144,21 @@ class Transfer(Generic[Tag]):
         if timeout_seconds != self._timeout_seconds:
             self._timeout_seconds = timeout_seconds
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
+
+    def once_more(self, code: int) -> bool:
+        """After a failure: whether to add the handle again, since the connection that it was given
+        had died; it is then prepared to open a new one, within the time that is left."""
+        died = self._reuses and code in _DIED and not self._lines
+        if not (died or self._turned_away) or self._sends == MOST_SENDS:
+            return False
+        if self._sends:
+            self._connections.leave(self._place, self._opened)
+        self._before_us = max(1, int((time.monotonic() - self._started) * 1e6))
+        left = self._timeout_seconds - self._before_us / 1e6
+        self._turned_away = self._is_sent = self._reuses = False
+        self.easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1_000)))
+        self.easy.setopt(pycurl.FRESH_CONNECT, 1)
+        return True
 
     def _choose_guard(self, url: str) -> None:
         is_inspector = egress.is_inspector(url, self._inspect_url)
@@ -139,12 +182,20 @@ class Transfer(Generic[Tag]):
         self._has_certificate = certificate is not None
 
     def end(self) -> None:
+        """Forget the request, and be ready for the next."""
         self._refused = None
+        self._sends = 0
+        self._opens = self._turned_away = self._is_sent = self._reuses = False
+        if self._before_us:
+            self._before_us = 0
+            self._timeout_seconds = 0.0
+            self.easy.setopt(pycurl.FRESH_CONNECT, 0)
         self._lines.clear()
         self._body = bytearray()
         self._truncated = False
 
     def answer(self, code: int, message: str) -> Answer:
+        """What came of the request, given libcurl's code and message."""
         easy = self.easy
         error, detail = (None, None)
         headers = self._headers()
@@ -162,6 +213,7 @@ class Transfer(Generic[Tag]):
             headers=headers,
             body=bytes(self._body),
             truncated=self._truncated,
+            sends=self._sends,
             certificate_ends_at=self._certificate_ends_at() if self._looks_only else None,
             **self._timing(),
         )
@@ -184,7 +236,7 @@ class Transfer(Generic[Tag]):
         total = easy.getinfo(pycurl.TOTAL_TIME_T)
         # libcurl counts each from the start of the transfer; 0 means it did not happen.
         return {
-            "duration_us": total,
+            "duration_us": self._before_us + total,
             "dns_us": dns or None,
             "connect_us": max(0, connect - dns) if connect else None,
             "tls_us": max(0, tls - connect) if tls else None,
@@ -215,7 +267,27 @@ class Transfer(Generic[Tag]):
         if kind is not None:
             self._refused = f"{target} is {kind}"
             return pycurl.SOCKET_BAD
+        self._opens = True
         return socket.socket(address.family, address.socktype, address.protocol)
+
+    def _before_sending(
+        self, place_ip: str, own_ip: str, place_port: int, own_port: int
+    ) -> int:
+        """What libcurl calls each time when it is about to send the request."""
+        connections = self._connections
+        own, place = (own_ip, own_port), (place_ip, place_port)
+        opened, self._opens = self._opens, False
+        if opened:
+            connections.open(own, place)
+        if self._is_sent or not connections.may_use(own):
+            # This connection has died, or the one before it, and libcurl tries again by itself, for
+            # which the time would start anew. `once_more` goes on from here.
+            self._turned_away = True
+            return pycurl.PREREQFUNC_ABORT
+        self._sends += 1
+        self._is_sent = True
+        self._reuses, self._place, self._opened = not opened, place, connections.opened
+        return pycurl.PREREQFUNC_OK
 
     def _take_body(self, chunk: bytes) -> int | None:
         room = MAX_BODY - len(self._body)
@@ -229,6 +301,8 @@ class Transfer(Generic[Tag]):
         detail = message or "The request failed."
         if self._refused is not None:
             return "egress_refused", f"The target's address may not be reached: {self._refused}."
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return "connection_reset", "The connection was closed without an answer, twice."
         if code == pycurl.E_OPERATION_TIMEDOUT:
             connected = self.easy.getinfo(pycurl.CONNECT_TIME_T)
             return ("timeout" if connected else "connect_timeout"), detail
@@ -258,6 +332,7 @@ _HEADERS_TOO_LARGE = (
 _X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
 """OpenSSL's X509_V_ERR_ codes that people can act on by name."""
 
+_DIED = (pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING, pycurl.E_HTTP2)
 _CUT = (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR)
 _ERRORS = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns_failed",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Generic
@@ -12,6 +14,7 @@ import pycurl
 
 from portal.delivery import egress
 from portal.delivery.compose import Outgoing
+from portal.delivery.connections import Connections
 from portal.delivery.transfer import Answer, Tag, Transfer
 
 MAX_CONNECTIONS = 1_024
@@ -20,10 +23,11 @@ that ends, and open one for each that starts."""
 
 _EVENTS = {
     pycurl.POLL_NONE: 0,
-    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_IN: select.EPOLLIN | select.EPOLLRDHUP,
     pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP,
 }
+_CLOSED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Transport(Generic[Tag]):
@@ -51,6 +55,7 @@ class Transport(Generic[Tag]):
         """Whether a watched fd could be read in the last `run`."""
         self.waited_seconds = 0.0
         """How long `run` had nothing to do, over all calls."""
+        self._connections = Connections(4 * MAX_CONNECTIONS)
         self._watched: set[int] = set()
         self._wanted: set[int] = set()
         """Sockets that libcurl waits for now. Between two requests a connection stays registered
@@ -66,7 +71,7 @@ class Transport(Generic[Tag]):
     def submit(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
         """Start a request; `run` gives its answer, at the latest after `timeout_seconds`."""
         transfer = self._idle.pop() if self._idle else Transfer[Tag](
-            self._allow, self._inspect_url, looks_only=self._looks_only
+            self._allow, self._inspect_url, self._connections, looks_only=self._looks_only
         )
         transfer.begin(outgoing, timeout_seconds, tag)
         self._busy[transfer.easy] = transfer
@@ -97,9 +102,7 @@ class Transport(Generic[Tag]):
                 self.woken = True
                 continue
             if fd not in self._wanted:
-                # An idle connection that its receiver closes: libcurl notices when it takes it.
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
+                self._look_at_idle(fd, events)
                 continue
             mask = 0
             if events & (select.EPOLLIN | select.EPOLLHUP):
@@ -129,12 +132,28 @@ class Transport(Generic[Tag]):
             queued, succeeded, failed = self._multi.info_read()
             ended = [(easy, 0, "") for easy in succeeded] + list(failed)
             for easy, code, message in ended:
-                transfer = self._busy.pop(easy)
+                transfer = self._busy[easy]
                 self._multi.remove_handle(easy)
+                if code and transfer.once_more(code):
+                    self._multi.add_handle(easy)
+                    continue
+                del self._busy[easy]
                 answers.append((transfer.tag, transfer.answer(code, message)))
                 transfer.end()
                 self._idle.append(transfer)
         return answers
+
+    def _look_at_idle(self, fd: int, events: int) -> None:
+        """Something came over a connection that carries no request."""
+        with contextlib.suppress(OSError):
+            if not events & _CLOSED:
+                # HTTP/2 talks in between; libcurl reads it when it takes the connection.
+                self._epoll.modify(fd, select.EPOLLRDHUP)
+                return
+            self._epoll.unregister(fd)
+            with socket.socket(fileno=os.dup(fd)) as closed:
+                ip, port = closed.getsockname()[:2]
+            self._connections.close((ip.partition("%")[0], port))
 
     def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         if what == pycurl.POLL_REMOVE:

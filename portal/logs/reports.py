@@ -44,6 +44,11 @@ class AttemptReport:
     """When the secret was replaced that no longer verifies the request (Unix µs)."""
 
     @property
+    def sent_twice(self) -> bool:
+        """Whether the request went out again, because the connection died without an answer."""
+        return (self.detail.attempt.sends or 0) > 1
+
+    @property
     def developer_text(self) -> str:
         """What to tell the receiver's developer, as plain text."""
         return _developer_text(self)
@@ -135,6 +140,10 @@ def _developer_text(said: AttemptReport) -> str:
         f"Request ID:  {attempt.id}",
         f"Answer:      {came} after {took}",
     ]
+    if said.sent_twice:
+        lines.append(
+            "Sent twice:  the connection died without an answer, so the same request went out again"
+        )
     if attempt.error:
         lines.append(f"Error:       {attempt.error} {attempt.error_detail or ''}".rstrip())
     if said.redirect_target:

@@ -9,6 +9,8 @@ from portal.models import Attempt
 NOTICEABLE_US = 500
 """A rest shorter than this is rounding, not waiting."""
 
+_BLOCKED = ("Blocked", "until the connection was free for this request")
+_FIRST_TRY = ("First try", "on a connection that died; then the request went out again")
 _SEND = ("Send", "handing the request to the network")
 
 
@@ -54,7 +56,7 @@ def parts(attempt: Attempt) -> list[Part]:
         return found
     rest = total - at - (attempt.send_us or 0) - attempt.wait_us - (attempt.download_us or 0)
     if rest > NOTICEABLE_US:
-        add("Blocked", "until the connection was free for this request", rest)
+        add(*(_FIRST_TRY if (attempt.sends or 0) > 1 else _BLOCKED), rest)
     if attempt.send_us is None:
         add("Send and wait", "sending, then until the answer’s first byte", attempt.wait_us)
     else:

@@ -116,6 +116,9 @@ class Attempt(Base):
     """None also where it was not measured yet; `wait_us` then holds it too."""
     wait_us: Mapped[int | None]
     download_us: Mapped[int | None]
+    sends: Mapped[int | None]
+    """How often the request was sent: 0 where it never left, 2 where the connection died without an
+    answer (portal.delivery.transfer); None where it was not counted yet."""
 
     __table_args__ = (
         sa.Index("ix_attempt_merchant", "merchant_id", "id"),

@@ -137,7 +137,7 @@ def test_an_attempt_shows_its_header_log(api: Caller, log: Log) -> None:
             "dns_ms": 1, "connect_ms": 5, "tls_ms": None, "send_ms": 1, "wait_ms": 29,
             "download_ms": 1,
         },
-        "uri": "https://erp.example.com/hook", "method": "POST",
+        "uri": "https://erp.example.com/hook", "method": "POST", "sends": 1,
     }
 
 

@@ -122,7 +122,8 @@ EVENT_NAMES = (
 )
 ATTEMPT_NAMES = (
     "time,merchant,request_id,attempted_at,event_id,webhook_id,delivery_id,number,trigger,status,"
-    "error,error_detail,duration_ms,dns_ms,connect_ms,tls_ms,send_ms,wait_ms,download_ms,uri,method"
+    "error,error_detail,duration_ms,dns_ms,connect_ms,tls_ms,send_ms,wait_ms,download_ms,uri,method,"
+    "sends"
 )
 AUDIT_NAMES = "number,time,who,what,merchant,on,from,detail,hash"
 

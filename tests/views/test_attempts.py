@@ -92,6 +92,20 @@ def test_a_link_has_the_public_address_whatever_name_the_request_had(
     assert "localhost/shared/" not in made.text
 
 
+def test_that_a_request_was_sent_twice_is_said_to_both_sides(
+    app: Flask, signed_in: SignIn, merchant: Merchant
+):
+    once, twice = (make_attempt(merchant, sends=sends).id for sends in (1, 2))
+    client = signed_in("editor")
+    for attempt_id, said in ((once, False), (twice, True)):
+        page = client.get(f"/m/alice/attempts/{attempt_id}").text
+        assert ("twice: the connection died without an answer" in page) is said
+        assert ("Sent twice:" in page) is said
+        made = client.post(f"/m/alice/attempts/{attempt_id}/shares", data={"hours": "24"})
+        shared = app.test_client().get(link_in(made.text)).text
+        assert ("You may have got both, with the same ID." in shared) is said
+
+
 def test_a_link_shows_one_attempt_to_anyone_and_nothing_else_of_the_merchant(
     app: Flask, signed_in: SignIn, attempt: Attempt
 ):

@@ -30,18 +30,19 @@ AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def _web(stand: Stand, application: str = "wsgi:app") -> Iterator[str]:
+def web(stand: Stand, application: str = "wsgi:app", processes: int = 1) -> Iterator[str]:
     """The address of an application on the product's own server, with its settings."""
     port = free_port()
     with stand.process(
         "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--blocking-threads", "8", "--no-ws", "--log-level", "error", application,
+        "--workers", str(processes), "--blocking-threads", "8", "--no-ws", "--log-level", "error",
+        application,
     ):
         url = f"http://127.0.0.1:{port}/api/v1/events"
         end = time.monotonic() + 30
         while True:
             try:
-                _post(stand, url, [b'{"type":"order.created"}'], at_once=1)
+                post(stand, url, [b'{"type":"order.created"}'], at_once=1)
                 break
             except RuntimeError:
                 if time.monotonic() > end:
@@ -50,7 +51,8 @@ def _web(stand: Stand, application: str = "wsgi:app") -> Iterator[str]:
         yield url
 
 
-def _post(stand: Stand, url: str, bodies: Sequence[bytes], **how: float | int) -> Load:
+def post(stand: Stand, url: str, bodies: Sequence[bytes], **how: float | int) -> Load:
+    """POST every body with the merchant's key, as benchmarks.load does."""
     return load.post(
         url,
         [("Authorization", f"Bearer {stand.key}"), ("Content-Type", "application/json")],
@@ -58,7 +60,8 @@ def _post(stand: Stand, url: str, bodies: Sequence[bytes], **how: float | int) -
     )
 
 
-def _bodies(count: int) -> list[bytes]:
+def bodies_of(count: int) -> list[bytes]:
+    """So many events, each as the body of a request."""
     return [json.dumps(order(number)).encode() for number in range(count)]
 
 
@@ -66,12 +69,12 @@ def single_ingest(stand: Stand, events: int, repeats: int) -> Row:
     """Row 3: durable ingest one by one, against a bare Flask JSON POST on the same server."""
     stand.clear()
     stand.webhooks(1)
-    bodies = _bodies(events)
+    bodies = bodies_of(events)
     tails: list[list[float]] = [[], []]
-    with _web(stand) as ours, _web(stand, "benchmarks.baselines:bare") as bare:
+    with web(stand) as ours, web(stand, "benchmarks.baselines:bare") as bare:
         def rate(url: str, place: int) -> Callable[[], float]:
             def measure() -> float:
-                done = _post(stand, url, bodies, at_once=AT_ONCE)
+                done = post(stand, url, bodies, at_once=AT_ONCE)
                 tails[place].append(percentile(done.milliseconds, 99))
                 return done.rate
 
@@ -124,10 +127,10 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
         return batches * size / (time.perf_counter() - started)
 
     stand.clear()
-    with _web(stand) as url:
+    with web(stand) as url:
         def ours() -> float:
             stand.clear()
-            done = _post(stand, url, [body] * batches, at_once=1)
+            done = post(stand, url, [body] * batches, at_once=1)
             stored = db.session.scalar(sa.text("SELECT count(*) FROM event"))
             db.session.rollback()
             if stored != batches * size:
@@ -147,15 +150,15 @@ def latency(stand: Stand, seconds: float) -> list[Row]:
     stand.webhooks(4)
     rows = []
     trip = _round_trip(stand)
-    with _web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"):
-        _post(stand, url, _bodies(20), at_once=1)
+    with web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"):
+        post(stand, url, bodies_of(20), at_once=1)
         time.sleep(2)
         saturation = _saturation(stand, url, max(100, int(100 * seconds)))
         for part in (0.2, 0.5):
             stand.receiver.news()
             rate = saturation * part
-            bodies = _bodies(max(50, int(rate * seconds)))
-            done = _post(stand, url, bodies, at_once=64, per_second=rate)
+            bodies = bodies_of(max(50, int(rate * seconds)))
+            done = post(stand, url, bodies, at_once=64, per_second=rate)
             ids = [json.loads(body)["id"] for body in done.bodies]
             accepted = dict(zip(ids, done.answered_at, strict=True))
             first = _receipts(stand, accepted, 4)
@@ -175,7 +178,7 @@ def _saturation(stand: Stand, url: str, events: int) -> float:
     """Events a second that one web process and one worker take in and deliver at most."""
     stand.receiver.news()
     started = time.time_ns() // 1_000
-    done = _post(stand, url, _bodies(events), at_once=AT_ONCE)
+    done = post(stand, url, bodies_of(events), at_once=AT_ONCE)
     accepted = {json.loads(body)["id"]: 0 for body in done.bodies}
     last = max(moment for _, moment in _receipts(stand, accepted, 4))
     return events / ((last - started) / 1e6)
@@ -351,14 +354,14 @@ def flood(stand: Stand, events: int, calm_events: int) -> Row:
         # But for the last few, which are waited for below.
         return len(received) < events + len(accepted) - SMALL
 
-    with _web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "2"), \
+    with web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "2"), \
             stand.process("worker.py", "--part", "maintenance"), \
             stand.process("worker.py", "--part", "cron"):
         send(lambda sent: sent < SMALL)
         calm = send(lambda sent: sent < calm_events)
         with ThreadPoolExecutor(1) as beside:
             started = time.monotonic()
-            flooding = beside.submit(_post, stand, url, batches, at_once=2)
+            flooding = beside.submit(post, stand, url, batches, at_once=2)
             busy = send(goes_on)
             seconds = time.monotonic() - started
             flooding.result()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+import sys
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg.errors
@@ -20,19 +27,25 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, scoped_session
 
 from portal.errors import Unavailable
+from portal.turns import LONG_SECONDS, NoTurn, Record, Turns
 
 LOCK_WAIT_MS = 5_000
 """How long a SQLite writer waits for another before the request answers 503."""
+HOPELESS_WAIT_SECONDS, HOPELESS_SECONDS, NEVER = 0.25, 2.0, float("-inf")
+"""How long it waits when another has just waited in vain, and how long ago that is then."""
+BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
 GONE_SECONDS = 6
 """How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
 then a request waits for its 503, and a dead worker's locks hold its lanes."""
 CONNECT_SECONDS = 3
 STOPPED_SECONDS = 30
 """How long a process that was stopped in the middle of a transaction keeps its locks."""
+
+_log = logging.getLogger(__name__)
 
 
 class Base(DeclarativeBase):
@@ -91,25 +104,92 @@ def writing() -> Iterator[scoped_session[Any]]:
 
     On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads
     first and writes later would fail at once, whatever the timeout, when another process wrote
-    in between. Objects loaded before it are read again inside it.
+    in between. Before that it waits for its turn (portal.turns). Objects loaded before it are read
+    again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
     session = db.session
     session.rollback()
     try:
-        session.connection(execution_options={"immediate": True})
-        yield session
-        session.commit()
+        with turn_to_write(db.engine) as options:
+            try:
+                session.connection(execution_options=options)
+                yield session
+                session.commit()
+            except BaseException:
+                # Before others have their turn.
+                session.rollback()
+                raise
     except DBAPIError as error:
-        session.rollback()
         if is_temporary(error):
-            raise Unavailable(
-                "The database is busy or away; nothing was stored. Try again in a few seconds."
-            ) from error
+            raise Unavailable(BUSY) from error
         raise
-    except BaseException:
-        session.rollback()
+
+
+@contextmanager
+def turn_to_write(engine: Engine) -> Iterator[dict[str, Any]]:
+    """The turn to write, with the execution options for the connection that does; for migrations,
+    and what else does not write by writing(). Raises Unavailable when it does not come in time."""
+    writers = _writers.get(engine)
+    if writers is None:
+        # PostgreSQL has a queue of its own for each row.
+        yield {}
+        return
+    until = time.monotonic() + writers.patience_seconds()
+    try:
+        writers.turns.take(until - time.monotonic())
+    except NoTurn as error:
+        writers.refused_at = time.monotonic()
+        raise Unavailable(BUSY) from error
+    try:
+        patience_ms = max(0, int((until - time.monotonic()) * 1_000))
+        yield {"immediate": True, "patience_ms": patience_ms}
+        writers.refused_at = NEVER
+    except OperationalError as error:
+        if _is_locked(error):
+            writers.refused_at = time.monotonic()
         raise
+    finally:
+        if (kept := writers.turns.give_back()) >= LONG_SECONDS:
+            _log.warning(
+                "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
+                _caller(),
+            )
+
+
+def write_turns() -> Record | None:
+    """Who may write now, and what turns have cost so far; None on PostgreSQL."""
+    writers = _writers.get(db.engine)
+    return writers.turns.record() if writers else None
+
+
+@dataclass
+class _Writers:
+    """What the writers of this process share: their turns, and when one waited in vain."""
+
+    turns: Turns
+    refused_at: float = NEVER
+
+    def patience_seconds(self) -> float:
+        """How long a writer waits. After one has waited in vain the others wait but a moment, until
+        somebody gets through: all threads would be waiting, and nobody answer."""
+        is_hopeless = time.monotonic() - self.refused_at < HOPELESS_SECONDS
+        return HOPELESS_WAIT_SECONDS if is_hopeless else LOCK_WAIT_MS / 1_000
+
+
+_writers: weakref.WeakKeyDictionary[Engine, _Writers] = weakref.WeakKeyDictionary()
+
+
+def _is_locked(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _caller() -> str:
+    """Who writes, for people: the nearest function that is neither here nor in contextlib."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"] in (__name__, "contextlib"):
+        frame = frame.f_back
+    return f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
 
 
 @contextmanager
@@ -183,6 +263,10 @@ def prepare_engine(engine: Engine) -> None:
 
 
 def _prepare_sqlite(engine: Engine) -> None:
+    file = engine.url.database
+    if file and file != ":memory:" and not file.startswith("file:"):
+        _writers[engine] = _Writers(Turns(Path(file).absolute()))
+
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
@@ -196,5 +280,10 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        options = connection.get_execution_options()
+        if "immediate" not in options:
+            connection.exec_driver_sql("BEGIN")
+            return
+        patience_ms = options.get("patience_ms", LOCK_WAIT_MS)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={patience_ms}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

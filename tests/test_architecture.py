@@ -37,7 +37,7 @@ LEVELS = (
      "portal.models", "portal.resealing"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
-     "portal.errors", "portal.addresses"),
+     "portal.errors", "portal.addresses", "portal.turns"),
 )
 
 
@@ -88,6 +88,22 @@ def test_a_pure_module_knows_no_framework_no_database_and_no_clock(name: str):
     imported = {module.split(".")[0] for module in imports_of(path)}
     assert not imported & outside
     assert "portal" not in imported
+
+
+WRITES = re.compile(
+    r"\.commit$|\b(engine|session|connection)\.begin|raw_connection$|create_engine$|sqlite3\.connect$"
+)
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"], ids=name_of)
+def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
+    tree = ast.parse(path.read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    found = set(filter(WRITES.search, called))
+    if name_of(path) == "portal.extensions":
+        assert "session.commit" in found, "writing() commits"
+    else:
+        assert not found
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

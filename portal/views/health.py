@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 from prometheus_client import (
@@ -14,6 +16,8 @@ from prometheus_client import (
 )
 
 from portal import vitals
+from portal.extensions import write_turns
+from portal.turns import LONG_SECONDS
 
 bp = Blueprint("health", __name__)
 # Made anew for each answer, a counter would say that it began to count just now.
@@ -66,4 +70,22 @@ def metrics() -> ResponseReturnValue:
     Counter(
         "portal_audit_entries_total", "Entries of the audit log.", registry=registry
     ).inc(vitals.audit_entries())
+    _add_turns(registry)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _add_turns(registry: CollectorRegistry) -> None:
+    record = write_turns()
+    if record is None:
+        return
+    for name, what, value in (
+        ("turns", "Turns to write into the SQLite database.", record.turns),
+        ("turns_long", f"Of these, turns of {LONG_SECONDS:g} s or more.", record.long),
+        ("turns_kept_seconds", "How long writers kept their turns.", record.kept_seconds),
+        ("turns_waited_seconds", "How long writers waited for their turns.", record.waited_seconds),
+    ):
+        Counter(f"portal_write_{name}", what, registry=registry).inc(value)
+    Gauge(
+        "portal_write_turn_held_seconds", "For how long a writer has had its turn by now.",
+        registry=registry,
+    ).set(time.monotonic() - record.since if record.process else 0)

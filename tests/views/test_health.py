@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import time_machine
 from flask.testing import FlaskClient
@@ -52,7 +54,7 @@ def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Mercha
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
+        for sample in family.samples if not family.name.startswith("portal_write_")
     }
     assert values == {
         ("portal_events_accepted_last_minute",): 1,
@@ -64,6 +66,19 @@ def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Mercha
         ("portal_csp_reports_last_hour",): 0,
         ("portal_audit_entries_total",): 0,
     }
+
+
+def test_turns_to_write_are_counted(client: FlaskClient, merchant: Merchant) -> None:
+    def value(name: str) -> float:
+        (line,) = re.findall(rf"^{name} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+        return float(line)
+
+    before = value("portal_write_turns_total")
+    accounts.create_merchant("bob", "", "cli")
+    assert value("portal_write_turns_total") == before + 1
+    assert value("portal_write_turns_kept_seconds_total") > 0
+    assert value("portal_write_turns_long_total") == 0
+    assert value("portal_write_turn_held_seconds") == 0
 
 
 def test_reports_and_audit_entries_are_counted(client: FlaskClient) -> None:

@@ -1,0 +1,212 @@
+"""Writers of a SQLite database take turns, and the kernel wakes the next one.
+
+SQLite has no queue of writers: one that finds the database locked sleeps and looks again, ever
+longer, up to a tenth of a second, while others that come later go first. So each writer locks a
+file beside the database before it begins (flock): that is a queue, in which nobody sleeps longer
+than necessary, and which forgets a process that dies.
+
+flock has no time-out, and a thread that waits in it cannot be told to stop. So one thread of each
+process, the keeper, waits there in place of the others, which wait for the keeper and can give up.
+Before that the threads of a process stand in a line of their own.
+
+The database is safe without all this: its own lock still holds, also against programs that take no
+turns. Where the file is deleted, writers merely wait as SQLite has them wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+import threading
+import time
+import weakref
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+LONG_SECONDS = 1.0
+"""A turn that was kept for so long is told of."""
+_RECORD = struct.Struct("<qdqqdd")
+
+
+class NoTurn(Exception):
+    """It was not this writer's turn in time, or there can be no turns; the message says why."""
+
+
+@dataclass
+class Record:
+    """What the file says, written by whoever has the turn: its process and since when it has it
+    (seconds of the system's monotonic clock), and of all turns so far how many there were, how many
+    of these were long, and how many seconds they were kept and waited for."""
+
+    process: int = 0
+    since: float = 0.0
+    turns: int = 0
+    long: int = 0
+    kept_seconds: float = 0.0
+    waited_seconds: float = 0.0
+
+
+class Turns:
+    """The turns to write into one database file, of all processes on this machine."""
+
+    def __init__(self, database: Path):
+        self._database = database
+        self.path = database.with_name(f"{database.name}-turn")
+        self._forget()
+        _known.add(self)
+
+    def _forget(self) -> None:
+        """Begin anew: the threads of the process that forked this one are not here, and its open
+        file would be its lock too."""
+        file = getattr(self, "_file", None)
+        if file is not None:
+            os.close(file)
+        self._file: int | None = None
+        self._line = threading.Lock()
+        self._changed = threading.Condition()
+        self._keeper: threading.Thread | None = None
+        self._keeper_waits = self._is_ours = self._is_wanted = False
+        self._record = Record()
+
+    def take(self, seconds: float) -> None:
+        """Wait for the turn, so long at most. Raises NoTurn."""
+        started = time.monotonic()
+        if not self._line.acquire(timeout=seconds):
+            raise NoTurn(self._whose())
+        try:
+            self._take(self._open(), started + seconds)
+            self._note(started)
+        except BaseException:
+            self._line.release()
+            raise
+
+    def give_back(self) -> float:
+        """End the turn; for how many seconds it was kept."""
+        record, kept = self._record, time.monotonic() - self._record.since
+        record.process, record.long = 0, record.long + (kept >= LONG_SECONDS)
+        record.kept_seconds += kept
+        assert self._file is not None
+        self._write(self._file)
+        self._is_ours = False
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._line.release()
+        return kept
+
+    def record(self) -> Record:
+        """What the file says now; `process` is 0 when nobody has the turn."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return Record()
+        try:
+            record = _read(file)
+            with contextlib.suppress(BlockingIOError):
+                # Whoever had it may have died without a word.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                record.process = 0
+            return record
+        finally:
+            os.close(file)
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def _take(self, file: int, until: float) -> None:
+        if not self._keeper_waits:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                self._is_ours = True
+                return
+        with self._changed:
+            self._is_wanted = True
+            if not self._keeper_waits and not self._is_ours:
+                self._ask_keeper(file)
+            came = self._changed.wait_for(lambda: self._is_ours, until - time.monotonic())
+            self._is_wanted = False
+        if not came:
+            raise NoTurn(self._whose())
+
+    def _ask_keeper(self, file: int) -> None:
+        self._keeper_waits = True
+        if self._keeper is None:
+            self._keeper = threading.Thread(
+                target=self._keep, args=(file,), name="turn-keeper", daemon=True
+            )
+            self._keeper.start()
+        self._changed.notify_all()
+
+    def _keep(self, file: int) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._keeper_waits)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with self._changed:
+                self._keeper_waits = False
+                if self._is_wanted:
+                    self._is_ours = True
+                    self._changed.notify_all()
+                else:
+                    # Whoever asked has given up, and nobody came after.
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+    # -- the file ---------------------------------------------------------------------------
+
+    def _open(self) -> int:
+        if self._file is None:
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self._file = os.open(self.path, flags, self._mode())
+            except OSError as error:
+                raise NoTurn(
+                    f"{self.path}, the file by which writers take turns, cannot be opened for "
+                    f"writing ({error.strerror}): the portal must be able to write into that "
+                    "directory"
+                ) from None
+        return self._file
+
+    def _mode(self) -> int:
+        # For those who may use the database, as SQLite makes its own files beside it.
+        with contextlib.suppress(FileNotFoundError):
+            return stat.S_IMODE(self._database.stat().st_mode)
+        return 0o600
+
+    def _note(self, started: float) -> None:
+        assert self._file is not None
+        record = self._record = _read(self._file)
+        record.process, record.since = os.getpid(), time.monotonic()
+        record.turns += 1
+        record.waited_seconds += record.since - started
+        self._write(self._file)
+
+    def _write(self, file: int) -> None:
+        # A full disk keeps nobody from his turn.
+        with contextlib.suppress(OSError):
+            os.pwrite(file, _RECORD.pack(*astuple(self._record)), 0)
+
+    def _whose(self) -> str:
+        record = self.record()
+        if not record.process:
+            return "too many writers wait for their turn"
+        kept = time.monotonic() - record.since
+        return f"process {record.process} has been writing for {kept:.1f} s"
+
+
+def _read(file: int) -> Record:
+    content = os.pread(file, _RECORD.size, 0)
+    return Record(*_RECORD.unpack(content)) if len(content) == _RECORD.size else Record()
+
+
+_known: weakref.WeakSet[Turns] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for turns in list(_known):
+        turns._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,267 @@
+"""Writers of a SQLite database take turns, wherever they run, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal import extensions
+from portal.errors import Unavailable
+from portal.extensions import db, write_turns, writing
+from portal.models import Lane
+from portal.turns import NoTurn, Record, Turns
+from tests.conftest import on_both_databases
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database file, as far as turns are concerned."""
+    path = tmp_path / "portal.db"
+    path.touch(0o640)
+    return path
+
+
+def other_process(path: Path, code: str) -> subprocess.Popen[str]:
+    """Another process that has `turns`, and runs the code; it says when it begins."""
+    start = "import sys, time, pathlib; from portal.turns import Turns; "
+    start += "turns = Turns(pathlib.Path(sys.argv[1])); "
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code, str(path)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stdin=subprocess.PIPE,
+    )
+
+
+KEEPS = "turns.take(5); print('mine', flush=True); sys.stdin.readline(); turns.give_back()"
+
+
+def keeper_of_the_turn(path: Path) -> subprocess.Popen[str]:
+    process = other_process(path, KEEPS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    return process
+
+
+def test_the_next_one_is_woken_and_does_not_look_again_and_again(path: Path):
+    # Two that write all the time: a third waits for a few of their turns, not for a pause.
+    busy = "end = time.monotonic() + 4\nprint('mine', flush=True)\n"
+    busy += "while time.monotonic() < end: turns.take(5); time.sleep(0.01); turns.give_back()"
+    others = [
+        other_process(path, f"exec({busy!r})") for _ in range(2)
+    ]
+    for process in others:
+        assert process.stdout is not None
+        process.stdout.readline()
+    turns, waits = Turns(path), []
+    for _ in range(100):
+        started = time.monotonic()
+        turns.take(5)
+        waits.append(time.monotonic() - started)
+        turns.give_back()
+        time.sleep(0.01)
+    for process in others:
+        assert process.wait(20) == 0
+    assert sorted(waits)[50] < 0.05
+    assert max(waits) < 1
+    assert turns.record().turns > 200
+
+
+def test_threads_of_a_process_take_turns_too(path: Path):
+    turns, inside, most = Turns(path), 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            turns.take(20)
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.0002)
+            inside -= 1
+            turns.give_back()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == 1
+    assert turns.record().turns == 400
+
+
+def test_the_turn_of_one_that_dies_is_free(path: Path):
+    holder = keeper_of_the_turn(path)
+    turns = Turns(path)
+    threading.Timer(0.5, holder.kill).start()
+    started = time.monotonic()
+    turns.take(5)
+    assert 0.3 < time.monotonic() - started < 2
+    turns.give_back()
+    holder.wait(10)
+
+
+def test_nobody_waits_for_ever_for_one_that_stands_still_and_it_is_said_who_that_is(path: Path):
+    holder = keeper_of_the_turn(path)
+    turns = Turns(path)
+    os.kill(holder.pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(NoTurn, match=f"process {holder.pid} has been writing for"):
+                turns.take(0.3)
+            assert 0.3 <= time.monotonic() - started < 1
+        record = turns.record()
+        assert record.process == holder.pid
+        assert time.monotonic() - record.since > 0.6
+    finally:
+        os.kill(holder.pid, signal.SIGCONT)
+    # Who gave up has left nothing behind that would keep the turn.
+    threading.Timer(0.2, holder.communicate, ["\n"]).start()
+    turns.take(5)
+    turns.give_back()
+    time.sleep(0.1)
+    assert turns.record().process == 0
+    other = keeper_of_the_turn(path)
+    other.communicate("\n", timeout=10)
+
+
+def test_one_that_gave_up_lets_the_turn_go_when_it_comes(path: Path):
+    holder = keeper_of_the_turn(path)
+    turns = Turns(path)
+    with pytest.raises(NoTurn):
+        turns.take(0.1)
+    holder.communicate("\n", timeout=10)
+    other = keeper_of_the_turn(path)
+    other.communicate("\n", timeout=10)
+
+
+def test_a_forked_process_has_not_its_parents_turn(path: Path):
+    turns = Turns(path)
+    turns.take(5)
+    child = os.fork()
+    if not child:
+        try:
+            turns.take(0.2)
+        except NoTurn:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    turns.give_back()
+    turns.take(1)
+    turns.give_back()
+
+
+def test_the_file_may_be_read_by_whoever_may_read_the_database(path: Path):
+    turns = Turns(path)
+    turns.take(1)
+    turns.give_back()
+    assert turns.path.stat().st_mode & 0o777 == 0o640
+    assert Turns(path.with_name("other.db")).record() == Record()
+
+
+def test_a_file_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path):
+    (tmp_path / "portal.db").touch()
+    (tmp_path / "portal.db-turn").mkdir()
+    with pytest.raises(NoTurn, match=r"portal\.db-turn, the file by which writers"):
+        Turns(tmp_path / "portal.db").take(1)
+
+
+# -- the portal's own writers ---------------------------------------------------------------
+
+
+def lock(path: str) -> sqlite3.Connection:
+    """A program that takes no turns, and has the database's own lock."""
+    connection = sqlite3.connect(
+        path.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+def write() -> float:
+    started = time.monotonic()
+    with writing() as session:
+        session.execute(sa.update(Lane).values(owner=None))
+    return time.monotonic() - started
+
+
+@on_both_databases
+def test_a_turn_ends_with_its_transaction_however_that_ends(app: Flask):
+    write()
+    with contextlib.suppress(RuntimeError), writing() as session:
+        session.execute(sa.update(Lane).values(owner="nobody"))
+        raise RuntimeError
+    assert write() < 1
+    assert db.session.scalar(sa.select(Lane.owner).limit(1)) is None
+
+
+def test_a_lock_of_another_program_is_waited_for_as_before(app: Flask, database: str):
+    other = lock(database)
+    threading.Timer(1.0, other.execute, ["ROLLBACK"]).start()
+    assert 0.8 < write() < 2
+
+
+def test_after_one_waited_in_vain_the_others_do_not_wait_as_long(
+    app: Flask, database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 1_000)
+    other = lock(database)
+    waits = []
+    for _ in range(4):
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            write()
+        waits.append(time.monotonic() - started)
+    assert 0.9 < waits[0] < 2
+    assert all(wait < 0.6 for wait in waits[1:])
+    other.execute("ROLLBACK")
+    write()
+    # Once one got through all wait as ever.
+    other = lock(database)
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        write()
+    assert time.monotonic() - started > 0.9
+    other.close()
+
+
+def test_who_wrote_for_long_is_in_the_log_and_in_the_metrics(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.WARNING), writing() as session:
+        session.execute(sa.update(Lane).values(owner=None))
+        assert write_turns().process == os.getpid()  # type: ignore[union-attr]
+        time.sleep(1.1)
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith(f"Process {os.getpid()} kept others from writing for 1.1 s, in ")
+    assert "test_who_wrote_for_long_is_in_the_log_and_in_the_metrics" in line
+    text = client.get("/metrics").text
+    assert "portal_write_turns_long_total 1.0" in text
+    assert "portal_write_turn_held_seconds 0.0" in text
+
+
+def test_a_migration_waits_for_its_turn(environment: dict[str, str], tmp_path: Path):
+    holder = keeper_of_the_turn(tmp_path / "portal.db")
+    migration = subprocess.Popen(
+        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, env=os.environ | environment
+    )
+    time.sleep(4)
+    with sqlite3.connect(tmp_path / "portal.db") as connection:
+        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchall()
+    holder.communicate("\n", timeout=10)
+    assert migration.wait(60) == 0
+    with sqlite3.connect(tmp_path / "portal.db") as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)

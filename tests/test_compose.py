@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -93,14 +94,53 @@ def test_a_merchants_content_type_replaces_the_default():
     assert types == ["text/plain"]
 
 
-@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\0b"])
-def test_a_line_break_from_a_record_cannot_make_a_header(value: str):
+@pytest.mark.parametrize(("value", "sent"), [
+    (" Jane", "Jane"), ("Jane\t ", "Jane"), ("\xa0Jane\u2003", "Jane"), ("\u2028Jane\n", "Jane"),
+    ("a\r\nX-Injected: 1", "a  X-Injected: 1"), ("a\nb", "a b"), ("a\x0bb", "a b"),
+    ("a\x08b\x7fc", "a b c"), ("a\x85b\u2028c\u2029d\x9fe", "a b c d e"), ("a\tb", "a\tb"),
+    ("Žofie 字 🦆", "Žofie 字 🦆"), ("\u202eabc", "\u202eabc"), ("\n", ""), ("", ""),
+])
+def test_a_records_text_in_a_header_is_made_what_a_header_can_hold(value: str, sent: str):
     payload = Payload('{"id":"evt_1"}', '{"name":' + json.dumps(value) + "}")
-    with pytest.raises(ComposeError) as refused:
-        Composer(target(headers=[pair("X-Name", "{{ event.data.name }}")])).compose(
-            "evt_1", payload, NOW
-        )
-    assert refused.value.code == "invalid_header"
+    name = "{{ event.data.name }}"
+    composed = Composer(
+        target(headers=[pair("X-Name", name)], query_params=[pair("name", name)])
+    ).compose("evt_1", payload, NOW)
+    assert dict(composed.headers)["X-Name"] == sent
+    line = next(line for line in composed.lines() if line.startswith(b"X-Name"))
+    assert line == (f"X-Name: {sent}" if sent else "X-Name;").encode()
+    # A query parameter can hold anything.
+    query = parse_qs(urlsplit(composed.url).query, keep_blank_values=True)
+    assert query == {"name": [value]}
+
+
+def test_a_stored_header_from_before_its_rule_is_sent_clean_too():
+    composed = Composer(target(headers=[pair("X-A", "a\u2028b")])).compose("evt_1", PAYLOAD, NOW)
+    assert dict(composed.headers)["X-A"] == "a b"
+
+
+@pytest.mark.parametrize("template", [
+    "{{ event.data.text | sort }}{{ event.data.mixed | sort }}", "{{ event.data.mixed | sum }}",
+    "{{ 5 | divided_by: event.data.zero }}", "{{ 5 | modulo: event.data.zero }}",
+    "{{ event.data.mixed | uniq: 5 }}", "{{ event.data.mixed | compact: 5 }}",
+    "{{ event.data.text | base64_decode }}", "{{ event.data.text | slice: 'x' }}",
+    "{% if event.data.text > 5 %}{% endif %}", "{{ 'nan' | plus: event.data.zero }}",
+])
+def test_what_a_records_values_make_impossible_is_a_template_error_that_names_place_and_remedy(
+    template: str,
+):
+    payload = Payload('{"id":"evt_1"}', '{"zero":0,"text":"/w==","mixed":["a",1,null,{"b":2}]}')
+    places = {
+        "the header X-A": target(headers=[pair("X-A", template)]),
+        "the query parameter a": target(query_params=[pair("a", template)]),
+        "the body template": target(body_template=template),
+    }
+    for place, composer in ((place, Composer(made)) for place, made in places.items()):
+        with pytest.raises(ComposeError) as failed:
+            composer.compose("evt_1", payload, NOW)
+        assert failed.value.code == "template_error"
+        assert failed.value.detail.startswith(f"In {place}, ")
+        assert "at character" in failed.value.detail or "number" in failed.value.detail
 
 
 def test_a_template_that_fails_says_where():

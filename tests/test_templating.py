@@ -9,6 +9,11 @@ import pytest
 from portal.delivery.templating import TemplateFailed, render
 
 EVENT = {"id": "evt_1", "object_id": "1042", "data": {"total": "99.50", "lines": [{"sku": "A"}]}}
+RECORD = {
+    "note": None, "paid": True, "open": False, "tags": ["a", None, True, {"x": 1}],
+    "small": 1e-05, "large": 1e22, "price": 99.5, "count": 12, "name": "Žofie",
+    "lines": "a\r\nb\rc\nd", "nested": [[1, None], [False]], "bare": {}, "none": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +29,95 @@ EVENT = {"id": "evt_1", "object_id": "1042", "data": {"total": "99.50", "lines":
 )
 def test_a_template_is_filled_from_the_event(template: str, text: str):
     assert render(template, EVENT) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        # Nil is nothing, a boolean is its name, and what has parts is JSON.
+        ("{{ r.note }}|{{ r.missing }}|{{ r.paid }}|{{ r.open }}", "||true|false"),
+        ("{{ r.tags }}", '["a",null,true,{"x":1}]'),
+        ("{{ r.bare }}{{ r.none }}", "{}[]"),
+        ("{{ r.tags[3] }}", '{"x":1}'),
+        ("{% echo r.tags %}", '["a",null,true,{"x":1}]'),
+        ("{% cycle r.paid, 'b' %}{% cycle r.tags, 'b' %}", 'true["a",null,true,{"x":1}]'),
+        ("{% capture c %}{{ r.nested }}{% endcapture %}{{ c }}", "[[1,null],[false]]"),
+        ("{% assign t = r.tags %}{{ t }}", '["a",null,true,{"x":1}]'),
+        ("{% for t in r.tags %}{{ t }},{% endfor %}", 'a,,true,{"x":1},'),
+        ("{{ (1..3) }} {{ (1..3) | json }}", "1..3 [1,2,3]"),
+        # Inside of filters too.
+        ("{{ 'x' | append: r.paid }}{{ 'x' | append: r.note }}{{ 'x' | prepend: r.open }}",
+         "xtruexfalsex"),
+        ("{{ r.paid | append: '!' }}{{ r.note | append: '!' }}{{ r.tags | append: '' }}",
+         'true!!["a",null,true,{"x":1}]'),
+        ("{{ r.tags | join: ';' }}", 'a;;true;{"x":1}'),
+        ("{{ r.nested | join: r.paid }}", "1truetruefalse"),
+        ("{{ 'note: ~' | replace: '~', r.note }}{{ 'a true' | remove: r.paid }}", "note: a "),
+        ("{{ r.note | default: r.tags }}{{ r.open | default: true }}",
+         '["a",null,true,{"x":1}]true'),
+        ("{{ r.open | default: r.name, allow_false: true }}", "false"),
+        ("{{ r.paid | upcase }}{{ r.paid | slice: 0, 2 }}{{ r.tags | slice: 0 }}", 'TRUEtr["a"]'),
+        ("{{ r.tags | map: 'y' }}{{ r.tags | slice: 3 | map: 'y' }}", "[null]"),
+        ("{{ r.paid | url_encode }}{{ r.bare | url_encode }}", "true%7B%7D"),
+        ("{% case r.paid %}{% when true %}yes{% when 'true' %}text{% endcase %}", "yes"),
+        ("{% if r.note == nil %}1{% endif %}{% if r.open == false %}2{% endif %}", "12"),
+        ("{{ r.lines }}\r\n{% capture c %}{{ r.lines }}{% endcapture %}{{ c }}",
+         "a\r\nb\rc\nd\r\na\r\nb\rc\nd"),
+        # Numbers, without an exponent.
+        ("{{ r.small }} {{ r.large }} {{ r.price }} {{ r.count }}",
+         "0.00001 10000000000000000000000 99.5 12"),
+        ("{{ r.small | append: '€' }} {{ r.small | times: 3 }} {{ r.price | plus: 1 }}",
+         "0.00001€ 0.00003 100.5"),
+    ],
+)
+def test_what_is_no_text_is_printed_for_a_receiver(template: str, text: str):
+    assert render(template.replace("r.", "event.data."), {"data": RECORD}) == text
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ 1763930000 | date: '%Y-%m-%d %H:%M %z' }}", "2025-11-23 20:33 +0000"),
+        ("{{ '1763930000' | date: '%H:%M %s %%s' }}", "20:33 1763930000 %s"),
+        ("{{ '2025-11-23T20:33:20Z' | date: '%H:%M %s' }}", "20:33 1763930000"),
+        ("{{ '2025-11-23T22:33:20+02:00' | date: '%H:%M %z %s' }}", "22:33 +0200 1763930000"),
+        ("{{ '2025-11-23 20:33:20' | date: '%H:%M %z %s' }}", "20:33 +0000 1763930000"),
+        ("{{ '23 Nov 2025 20:33 EST' | date: '%H:%M %z' }}", "20:33 +0000"),
+        ("{{ event.none | date: '%Y' }}|{{ '' | date: '%Y' }}|{{ 'soon' | date: '%Y' }}", "||soon"),
+        ("{{ '67768036191676800' | date: '%d' }}", "67768036191676800"),
+        ("{{ true | date: '%Y' }} {{ event | date: '%Y' }}", 'true {"id":"evt_1"}'),
+        ("{{ 0 | date: '' }}{{ '9999999-01-01' | date: '%Y' }}", "09999999-01-01"),
+    ],
+)
+def test_a_date_is_in_utc_wherever_the_portal_runs(
+    monkeypatch: pytest.MonkeyPatch, zone: str, template: str, text: str
+):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert render(template, {"id": "evt_1"}) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'abc' | split: ',' | uniq: 5 }}", "{{ 'a,b' | split: ',' | sum }}",
+        "{{ '/w==' | base64_decode }}", "{{ 'a' | append }}", "{{ event.data.lines | concat: 5 }}",
+        "{{ event.data.lines | compact: 5 }}", "{{ 5 | modulo: 0 }}", "{{ 'inf' | times: 2 }}",
+        "{{ 'nan' | round }}", "{{ 'a' | slice: 'b' }}",
+        "{% if event.data.total > 5 %}{% endif %}", "{{ " + "(" * 2_000 + " }}",
+        "{% if " + "true and " * 5_000 + "true %}{% endif %}", "{% break %}", "{% cycle %}",
+    ],
+)
+def test_whatever_a_template_raises_is_a_sentence(template: str):
+    with pytest.raises(TemplateFailed) as failed:
+        render(template, EVENT)
+    assert "argument:" not in str(failed.value)
+    assert not str(failed.value).endswith(".")
 
 
 @pytest.mark.parametrize(

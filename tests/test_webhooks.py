@@ -121,11 +121,32 @@ def test_a_template_that_does_too_much_is_refused(merchant: Merchant, template: 
                                                                    "secret": True}})
 
 
-def test_liquid_that_makes_a_line_break_in_a_header_is_refused(merchant: Merchant) -> None:
-    template = "{{ 'a,b' | split: ',' | join: '<br />' | newline_to_br | strip_html }}"
-    assert create(merchant, headers={"X-A": template})
-    template = '{{ "%0A" | url_decode }}'
-    assert "line break" in wrong(merchant, headers={"X-A": template})["/headers/X-A"]
+def test_liquid_that_makes_a_line_break_in_a_header_is_taken_and_a_space_is_sent(
+    merchant: Merchant,
+) -> None:
+    assert create(merchant, headers={"X-A": '{{ "%0Aa%0D%0Ab%00" | url_decode }}'})
+    shown = setup.preview(merchant, BASIC | {"headers": {"X-A": '{{ "%0Aa%0Ab" | url_decode }}'}})
+    assert dict(shown.headers)["X-A"] == "a b"
+
+
+@pytest.mark.parametrize("break_", ["\n", "\x85", "\u2028", "\u2029", "\x08", "\x7f", "\x9f"])
+def test_a_header_with_a_control_in_it_is_refused(merchant: Merchant, break_: str) -> None:
+    message = wrong(merchant, headers={"X-A": f"a{break_}b"})["/headers/X-A"]
+    assert "line break or control character" in message
+
+
+@pytest.mark.parametrize("template", [
+    "{{ 'abc' | split: ',' | uniq: 5 }}", "{{ 'a,b' | split: ',' | sum }}",
+    "{{ 5 | divided_by: 0 }}", "{{ 5 | modulo: 0 }}", "{{ '/w==' | base64_decode }}",
+    "{{ 'nan' | plus: 1 }}", "{{ '%ED%A0%80' | url_decode | concat: 5 }}",
+])
+def test_a_template_that_no_record_fills_is_refused_with_a_sentence(
+    merchant: Merchant, template: str
+) -> None:
+    for field, name in (("headers", "X-A"), ("query_params", "a")):
+        message = wrong(merchant, **{field: {name: template}})[f"/{field}/{name}"]
+        assert message.startswith("The Liquid cannot be used: ")
+    assert "The Liquid cannot be used" in wrong(merchant, body_template=template)["/body_template"]
 
 
 def test_a_url_to_a_private_address_is_refused(

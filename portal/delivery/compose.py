@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ from portal.strict_json import dump
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"
 _MASK_IN_URL = "PORTALMASK"
+UNSENDABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What a header's value cannot hold: controls (RFC 9110, 5.5), and all that somebody takes for the
+end of a line."""
 
 
 class ComposeError(Exception):
@@ -240,7 +244,10 @@ class Composer:
     def _frame(self, event: dict[str, Any]) -> Frame:
         target = self._target
         params = list(_rendered(target.query_params, event, "query parameter"))
-        headers = list(_rendered(target.headers, event, "header"))
+        headers = [
+            (name, field_value(value), secret)
+            for name, value, secret in _rendered(target.headers, event, "header")
+        ]
         if target.authorization is not None:
             headers.append(("Authorization", target.authorization, True))
         names = {name.lower() for name, _, _ in headers}
@@ -273,7 +280,7 @@ class Composer:
             ).prepare()
         except InvalidHeader:
             raise ComposeError(
-                "invalid_header", "A header's value holds a line break or starts with a space."
+                "invalid_header", "A header holds what cannot be sent; correct its name or value."
             ) from None
         except (RequestException, ValueError) as error:
             raise ComposeError("invalid_url", f"The URL cannot be requested: {error}") from None
@@ -284,9 +291,13 @@ def _rendered(
 ) -> Iterable[tuple[str, str, bool]]:
     for pair in pairs:
         value = _render(pair["value"], event, f"the {kind} {pair['name']}")
-        if "\0" in value:
-            raise ComposeError("invalid_header", f"The {kind} {pair['name']} holds a NUL.")
         yield pair["name"], value, pair["secret"]
+
+
+def field_value(text: str) -> str:
+    """A text as the value of a header, which is sent in UTF-8: without white space around it (RFC
+    9110, 5.5), and with a space for what it cannot hold."""
+    return UNSENDABLE.sub(" ", text).strip()
 
 
 def _render(text: str, event: dict[str, Any], place: str) -> str:

@@ -1,7 +1,9 @@
 """Liquid in parameters, headers and bodies, bounded: merchants write the templates.
 
 python-liquid limits loops, nesting and output. What it leaves open is closed here: each filter's
-input and result are bounded, and so is the work of all filters of one rendering.
+input and result are bounded, and so is the work of all filters of one rendering. What is printed,
+by the template or inside of a filter, is printed as portal.delivery.printing has it; times are in
+UTC.
 """
 
 from __future__ import annotations
@@ -10,12 +12,28 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Sized
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TextIO
 
-from liquid import BoundTemplate, Environment, Undefined
-from liquid.exceptions import LiquidError, ResourceLimitError
+from dateutil import parser
+from liquid import BoundTemplate, Environment, RenderContext, TokenStream
+from liquid.ast import Node
+from liquid.builtin.output import Output, OutputNode
+from liquid.builtin.tags.cycle_tag import CycleNode, CycleTag
+from liquid.builtin.tags.echo_tag import EchoTag
+from liquid.exceptions import (
+    FilterArgumentError,
+    FilterError,
+    FilterItemTypeError,
+    FilterValueError,
+    LiquidError,
+    LiquidTypeError,
+    ResourceLimitError,
+)
+from liquid.expression import Expression
+from liquid.output import LimitedStringIO
 
-from portal.strict_json import dump
+from portal.delivery.printing import as_json, as_text, printed
 
 MAX_OUTPUT = 1024 * 1024
 """Bytes that one rendering may make."""
@@ -24,14 +42,45 @@ MAX_FILTER_WORK = 8 * 1024 * 1024
 MAX_ITEMS = 10_000
 MAX_NUMBER_BITS = 1_024
 
+_WHATEVER = (
+    LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError,
+    RuntimeError, TypeError, ValueError,
+)
+"""What templates and filters raise that meet what anybody wrote, and what anybody's records hold;
+python-liquid makes errors of its own of a part of it."""
+_OF_VALUES = (
+    FilterError, FilterArgumentError, FilterItemTypeError, FilterValueError, LiquidTypeError,
+)
+"""What the values of a record bring about, more likely than the template."""
 _work = threading.local()
 
 
 class TemplateFailed(Exception):
-    """The template cannot be parsed or rendered; the message says where and why."""
+    """The template cannot be parsed or rendered; the message says where, why and what to do, as a
+    sentence without its full stop."""
+
+
+class _Buffer(LimitedStringIO):
+    """Keeps line breaks as they are written; python-liquid's own makes LF of CR and CR LF."""
+
+    def __init__(self, limit: int):
+        super().__init__(limit, newline="")
+
+
+class _Context(RenderContext):
+    def get_buffer(self, buf: TextIO | None = None) -> _Buffer:
+        return _Buffer(MAX_OUTPUT - getattr(buf, "size", 0))
+
+
+class _Template(BoundTemplate):
+    context_class = _Context
+
+    def _get_buffer(self) -> _Buffer:
+        return _Buffer(MAX_OUTPUT)
 
 
 class _Bounded(Environment):
+    template_class = _Template
     block_nesting_limit = 20
     context_depth_limit = 20
     loop_iteration_limit = 5_000
@@ -52,7 +101,7 @@ def compile_template(text: str) -> BoundTemplate:
     """
     try:
         return _environment().from_string(text)
-    except (LiquidError, RecursionError, ValueError, OverflowError) as error:
+    except _WHATEVER as error:
         raise TemplateFailed(_sentence(error)) from None
 
 
@@ -63,23 +112,65 @@ def render(text: str, event: dict[str, Any]) -> str:
     template = compile_template(text)
     _work.left = MAX_FILTER_WORK
     try:
-        return str(template.render(event=event))
-    except (LiquidError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+        text = str(template.render(event=event))
+        text.encode()
+    except _WHATEVER as error:
         raise TemplateFailed(_sentence(error)) from None
+    return text
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, ResourceLimitError):
         return f"the template does too much: {error.message}"
+    if isinstance(error, RecursionError):
+        return "the template is nested too deep; make it simpler"
     if isinstance(error, LiquidError):
-        line = error.token.start_index if error.token is not None else None
-        place = f" (at character {line + 1})" if line is not None else ""
-        return f"{error.message}{place}"
-    return f"the template cannot be filled: {error}"
+        start = error.token.start_index if error.token is not None else None
+        place = f" (at character {start + 1})" if start is not None else ""
+        remedy = (
+            "; guard it with “if” or “default”, for records that hold something else there"
+            if isinstance(error, _OF_VALUES) else ""
+        )
+        return f"{error.message}{place}{remedy}"
+    return f"the template cannot be filled with this record ({type(error).__name__}: {error})"
 
 
-def _json(value: object) -> str:
-    return "null" if isinstance(value, Undefined) else dump(value)
+class _Printed(Expression):
+    """An expression as the text that is printed of it."""
+
+    def __init__(self, expression: Expression):
+        super().__init__(expression.token)
+        self._expression = expression
+
+    def __str__(self) -> str:
+        return str(self._expression)
+
+    def evaluate(self, context: RenderContext) -> object:
+        return printed(self._expression.evaluate(context))
+
+    def children(self) -> list[Expression]:
+        return [self._expression]
+
+
+class _Output(Output):
+    def parse(self, stream: TokenStream) -> OutputNode:
+        node = super().parse(stream)
+        node.expression = _Printed(node.expression)
+        return node
+
+
+class _Echo(EchoTag):
+    def parse(self, stream: TokenStream) -> Node:
+        node: Any = super().parse(stream)
+        node.expression = _Printed(node.expression)
+        return node
+
+
+class _Cycle(CycleTag):
+    def parse(self, stream: TokenStream) -> CycleNode:
+        node = super().parse(stream)
+        node.args = [_Printed(argument) for argument in node.args]
+        return node
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,7 +178,10 @@ def _environment() -> Environment:
     environment = _Bounded()
     for name in ("include", "render", "extends", "block", "macro", "call"):
         environment.tags.pop(name, None)
-    environment.filters["json"] = _json
+    for tag in (_Output, _Echo, _Cycle):
+        environment.add_tag(tag)
+    environment.filters["json"] = as_json
+    environment.filters["date"] = _date
     for name, function in environment.filters.items():
         environment.filters[name] = _bounded(name, function)
     return environment
@@ -99,13 +193,67 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         for value in args:
             if isinstance(value, Sized) and not isinstance(value, str) and len(value) > MAX_ITEMS:
                 raise _too_much(f"{name} takes at most {MAX_ITEMS:,} items")
+        args = _as_printed(name, args)
         if name in _COSTLY:
             _COSTLY[name](*args)
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except _WHATEVER as error:
+            if isinstance(error, LiquidError) and not isinstance(error.__cause__, TypeError):
+                raise
+            raise FilterError(f"{name} cannot work with what it was given", token=None) from None
         _spend(name, result)
         return result
 
     return call
+
+
+def _as_printed(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if name == "join":
+        return (_items(values[0]), *map(as_text, values[1:]))
+    if name == "slice" and not isinstance(values[0], list | tuple | range):
+        return (as_text(values[0]), *values[1:])
+    return tuple(map(as_text, values)) if name in _OF_TEXT else values
+
+
+def _items(value: Any) -> Any:
+    """A list to be joined; lists in it stay, since they are joined as one."""
+    return [_items(item) for item in value] if isinstance(value, list | tuple) else as_text(value)
+
+
+def _date(value: Any, pattern: Any = "") -> str:
+    """Liquid's `date`: moments in UTC, where the value names no zone itself; what is no moment
+    stays as it is, and nothing is made of nothing."""
+    moment = _moment(value)
+    if moment is None or not printed(pattern):
+        return printed(value)
+    unix = str(int(moment.timestamp()))
+    # "%s" is read in the machine's own zone otherwise.
+    text = re.sub("%%|%s", lambda found: unix if found[0] == "%s" else "%%", printed(pattern))
+    return moment.strftime(text)
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
+            return datetime.fromtimestamp(float(value), UTC)
+        if not isinstance(value, str) or len(value) > _LONGEST_DATE:
+            return None
+        today = datetime.now(UTC)
+        if value in ("now", "today"):
+            return today
+        midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
+        return parser.parse(value, default=midnight, tzinfos=_zone)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _zone(_name: str | None, offset: int | None) -> timezone:
+    # Names alone say different things in different places, and to dateutil what the machine's own
+    # zone is called.
+    return UTC if offset is None else timezone(timedelta(seconds=offset))
 
 
 def _spend(name: str, result: Any) -> None:
@@ -144,6 +292,15 @@ def _check_date(_moment: Any, pattern: Any = "", *_: Any) -> None:
         raise _too_much("date takes a pattern of at most 200 characters without wide padding")
 
 
+_LONGEST_DATE = 100
+_OF_TEXT = frozenset({
+    "append", "capitalize", "downcase", "escape", "escape_once", "lstrip", "newline_to_br",
+    "prepend", "remove", "remove_first", "remove_last", "replace", "replace_first", "replace_last",
+    "rstrip", "split", "squish", "strip", "strip_html", "strip_newlines", "truncate",
+    "truncatewords", "upcase", "url_decode", "url_encode", "base64_decode", "base64_encode",
+    "base64_url_safe_decode", "base64_url_safe_encode",
+})
+"""Filters that take what they are given as text."""
 _COSTLY: dict[str, Callable[..., None]] = {
     "replace": _check_replace, "join": _check_join, "date": _check_date,
 }

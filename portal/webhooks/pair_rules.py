@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from portal.delivery.compose import UNSENDABLE
 from portal.errors import FieldError
 from portal.models.webhook import MASK, Pair
 
@@ -26,7 +27,6 @@ _FORBIDDEN = frozenset({
     "trailer", "upgrade", "http2-settings", "forwarded",
 })
 _FORBIDDEN_STARTS = ("proxy-", "x-forwarded-", "webhook-", "evox-")
-_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Rows(list[dict[str, Any]]):
@@ -142,7 +142,7 @@ def _value_problem(field: str, name: str, value: str) -> str | None:
     if MASK in value and value != MASK:
         return f"{place} holds the dots of a mask; replace it whole."
     if field == "headers":
-        if _CONTROLS.search(value):
+        if UNSENDABLE.search(value):
             return f"{place} holds a line break or control character; leave it out."
         if value != value.strip():
             return f"{place} starts or ends with a space; remove it."

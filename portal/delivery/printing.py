@@ -1,0 +1,71 @@
+"""How values are written where Liquid makes text of them. Pure.
+
+Nothing is written for nil, `true` and `false` for booleans, as Liquid does everywhere. Objects and
+lists, which it leaves to the language it is written in, are JSON here: a receiver reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from liquid import Undefined
+
+
+def printed(value: Any) -> str:
+    """A value as text. Raises ValueError for a number that has none, such as infinity."""
+    if isinstance(value, str):
+        return value
+    if _is_nil(value):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float | Decimal):
+        return _plain(value)
+    if isinstance(value, range):
+        return f"{value.start}..{value.stop - 1}"
+    if isinstance(value, dict | list | tuple):
+        return as_json(value)
+    return str(value)
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON; what does not exist is null."""
+    try:
+        return orjson.dumps(value, default=_jsonable).decode()
+    except orjson.JSONEncodeError:
+        # It knows no number beyond 64 bits.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
+
+
+def as_text(value: Any) -> Any:
+    """What a filter of text is given: texts, whole numbers and what does not exist as they are, all
+    else as it is printed."""
+    if isinstance(value, str | Undefined) or type(value) is int:
+        return value
+    return printed(value)
+
+
+def _is_nil(value: Any) -> bool:
+    # python-liquid has several: None, Undefined, and what its filter `map` finds missing. All of
+    # them equal None.
+    return value is None or bool(value == None)  # noqa: E711
+
+
+def _plain(number: float | Decimal) -> str:
+    """A number without an exponent, which not every reader of text takes."""
+    if not math.isfinite(number):
+        raise ValueError("a number is beyond what can be written")
+    exact = number if isinstance(number, Decimal) else Decimal(repr(number))
+    return format(exact, "f")
+
+
+def _jsonable(value: Any) -> Any:
+    if _is_nil(value):
+        return None
+    if isinstance(value, Decimal):
+        return float(value)
+    return list(value) if isinstance(value, range) else str(value)

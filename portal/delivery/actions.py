@@ -32,6 +32,18 @@ BATCH = 1_000
 _delivery = table(Delivery)
 
 
+def why_not_again(webhook: Webhook | None, has_record: bool) -> str | None:
+    """Why a delivery cannot be sent again, as a sentence; None where it can be. Pages ask before
+    they offer it. `has_record` says that the event's record data is still kept."""
+    if webhook is None or webhook.deleted_at is not None:
+        return "The webhook is deleted; nothing can be sent to it any more."
+    if not has_record:
+        return "The event's record data is past its days; it cannot be sent again."
+    if not webhook.enabled:
+        return "The webhook is disabled; enable it first."
+    return None
+
+
 def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
     """Make one more attempt of a delivery as soon as possible, whatever its state.
 
@@ -48,13 +60,10 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
         if delivery is None:
             raise NotFound("There is no such delivery.")
         webhook = _webhook(merchant_id, delivery.webhook_id)
-        if webhook.deleted_at is not None:
-            raise Conflict("The webhook is deleted; nothing can be sent to it any more.")
-        if not webhook.enabled:
-            raise Conflict("The webhook is disabled; enable it first.")
         payload = session.get(EventPayload, (merchant_id, delivery.event_id))
-        if payload is None:
-            raise Conflict("The event's record data is past its days; it cannot be sent again.")
+        refusal = why_not_again(webhook, payload is not None)
+        if refusal is not None:
+            raise Conflict(refusal)
         _once_more(session, delivery, webhook, actor)
         lane = webhook.lane
     queues.wake([lane])

@@ -96,7 +96,7 @@ def verdict(place: Destination) -> Verdict:
     if place.state == "discarded":
         return Verdict(
             delivery.reason or "It was discarded.",
-            "If it should arrive after all, send it again." if _can_send(place) else "",
+            "" if place.not_again else "If it should arrive after all, send it again.",
         )
     if place.state == "held" and webhook is not None:
         if not webhook.enabled:
@@ -120,7 +120,3 @@ def _failure(last: Attempt | None) -> Verdict:
     return Verdict(
         f"{said.title}.", said.remedy, "edit" if said.whom == explain.WEBHOOK else ""
     )
-
-
-def _can_send(place: Destination) -> bool:
-    return place.webhook is not None and place.webhook.deleted_at is None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from portal.clock import DAY, now
+from portal.delivery import actions
 from portal.delivery.compose import RECORD, THIN, Payload, event_body
 from portal.errors import NotFound
 from portal.events import matching
@@ -22,6 +23,7 @@ from portal.models import (
     Merchant,
     Webhook,
 )
+from portal.models.delivery import FAILED
 from portal.people import periods
 
 RELATED = 20
@@ -41,6 +43,7 @@ class Destination:
     The reasons of portal.events.matching, and `created_after` (the event), `test_of_another` (the
     event was a test of another webhook), `unknown` (by the settings of today it would have been
     sent). `is_judged_by_today` says that the reason comes from settings edited after the event.
+    `not_again` is a sentence that says why the delivery cannot be sent again, None where it can.
     """
 
     webhook: Webhook | None
@@ -49,6 +52,7 @@ class Destination:
     attempts: Sequence[Attempt]
     reason: str | None = None
     is_judged_by_today: bool = False
+    not_again: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,13 @@ class EventStory:
     destinations: list[Destination]
     same_record: Sequence[Event]
     same_action: Sequence[Event]
+
+    @property
+    def has_failed_to_send_again(self) -> bool:
+        """Whether something of it failed that can be sent again."""
+        return any(
+            place.state == FAILED and place.not_again is None for place in self.destinations
+        )
 
     @property
     def is_moving(self) -> bool:
@@ -77,7 +88,7 @@ class AttemptDetail:
 
     Past its days (`is_expired`) headers and bodies are None. `request_body` is None too for a
     request without a body, and where the event's record data went first
-    (`request_body_is_lost`).
+    (`request_body_is_lost`). `not_again` is as in Destination.
     """
 
     attempt: Attempt
@@ -92,6 +103,7 @@ class AttemptDetail:
     response_body: bytes | None = None
     is_truncated: bool = False
     delivery: Delivery | None = None
+    not_again: str | None = None
 
 
 def get_event(merchant_id: int, event_id: str) -> Event:
@@ -106,11 +118,12 @@ def event_story(merchant: Merchant, event_id: str) -> EventStory:
     """A merchant's event with its record, related events and what became of it at every
     webhook. Raises NotFound."""
     event = get_event(merchant.id, event_id)
+    payload = db.session.get(EventPayload, (merchant.id, event.id))
     return EventStory(
         event=event,
-        payload=db.session.get(EventPayload, (merchant.id, event.id)),
+        payload=payload,
         payload_expires_at=event.received_at + periods.payload_days(merchant) * DAY,
-        destinations=_destinations(merchant, event),
+        destinations=_destinations(merchant, event, payload is not None),
         same_record=same_record(event),
         same_action=same_action(event),
     )
@@ -155,12 +168,12 @@ def event_deliveries(event: Event) -> list[tuple[Delivery, Webhook | None]]:
     return [(delivery, webhook) for delivery, webhook in found]
 
 
-def _destinations(merchant: Merchant, event: Event) -> list[Destination]:
+def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[Destination]:
     tried = _attempts_by_delivery(event)
     places = [
         Destination(
             webhook, delivery, Delivery.shown_state(delivery.state, webhook),
-            tried.get(delivery.id, []),
+            tried.get(delivery.id, []), not_again=actions.why_not_again(webhook, has_record),
         )
         for delivery, webhook in event_deliveries(event)
     ]
@@ -232,12 +245,15 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
         )
     )
     delivery = db.session.get(Delivery, attempt.delivery_id)
+    kept = db.session.get(EventPayload, (merchant_id, attempt.event_id))
+    not_again = actions.why_not_again(webhook, kept is not None)
     log = db.session.get(AttemptPayload, attempt.id)
     if log is None or expires_at <= now():
         return AttemptDetail(
-            attempt, event, webhook, expires_at, is_expired=True, delivery=delivery
+            attempt, event, webhook, expires_at, is_expired=True, delivery=delivery,
+            not_again=not_again,
         )
-    body, is_lost = _request_body(merchant_id, attempt, log)
+    body, is_lost = _request_body(kept, log)
     return AttemptDetail(
         attempt, event, webhook, expires_at, is_expired=False,
         request_headers=_pairs(log.request_headers),
@@ -247,15 +263,15 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
         response_body=log.response_body,
         is_truncated=log.truncated,
         delivery=delivery,
+        not_again=not_again,
     )
 
 
 def _request_body(
-    merchant_id: int, attempt: Attempt, log: AttemptPayload
+    kept: EventPayload | None, log: AttemptPayload
 ) -> tuple[bytes | None, bool]:
     if log.body_kind not in (RECORD, THIN):
         return log.request_body, False
-    kept = db.session.get(EventPayload, (merchant_id, attempt.event_id))
     if kept is None:
         return None, True
     payload = Payload(kept.head, kept.data, kept.previous)

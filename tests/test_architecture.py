@@ -25,8 +25,9 @@ PURE = (
 )
 # From top to bottom; a module imports from its own level or from below.
 LEVELS = (
-    ("wsgi", "worker"),
-    ("portal", "portal.supervisor", "portal.cli"),
+    ("wsgi", "portal.supervisor"),
+    ("worker",),
+    ("portal", "portal.cli"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.rendering", "portal.vitals"),
     ("portal.logs", "portal.webhooks"),
@@ -36,8 +37,8 @@ LEVELS = (
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
      "portal.models", "portal.resealing"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
-    ("portal.extensions", "portal.config", "portal.processes", "portal.clock", "portal.ids",
-     "portal.errors", "portal.addresses", "portal.turns"),
+    ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
+     "portal.ids", "portal.errors", "portal.addresses", "portal.turns"),
 )
 
 
@@ -128,7 +129,7 @@ MAY = {
     "portal.delivery.transport": "many of these at once",
     "portal.delivery.compose": "asks requests to encode a request, and sends none",
     "portal.people.mail": "the operator's own mail server",
-    "portal.processes": "starts the portal's own processes",
+    "portal.children": "starts the portal's own processes",
     "portal.supervisor": "its own web process, and whether a port is free",
     "portal.queues": "the name of this machine", "portal.hosts": "the name of this machine",
     "portal.webhooks.resolver": "looks names up, to warn of them at save",

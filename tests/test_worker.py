@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import Flask
 from redis import Redis
 
-from portal import jobs
+from portal import jobs, queues
 from portal import processes as portal_processes
 from portal.clock import HOUR, now
 from portal.events import ingest
@@ -139,7 +139,8 @@ def test_a_pickle_planted_in_redis_never_runs(
     from rq import Queue
 
     victim = tmp_path / "touched"
-    Queue("deliveries", connection=Redis.from_url(valkey)).enqueue(os.mkdir, str(victim))
+    name = queues.name_of(queues.DELIVERIES)
+    Queue(name, connection=Redis.from_url(valkey)).enqueue(os.mkdir, str(victim))
     make_webhook(merchant, receiver.url())
     processes("worker.py", "--part", "deliver")
     send(merchant)

@@ -58,7 +58,7 @@ class Wakes:
             while (message := self._pubsub.get_message(timeout=0)) is not None:
                 if message["type"] != "message":
                     continue
-                if message["channel"] == queues.IDLE_CHANNEL.encode():
+                if message["channel"] == queues.idle_channel().encode():
                     self._somebody_idle |= message["data"] != queues.this_process().encode()
                 else:
                     called = True
@@ -79,7 +79,7 @@ class Wakes:
         try:
             if self._pubsub is None:
                 self._pubsub = queues.client().pubsub()
-                self._pubsub.subscribe(queues.IDLE_CHANNEL)
+                self._pubsub.subscribe(queues.idle_channel())
             self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
             if self._fd is None:
                 connection: Any = self._pubsub.connection

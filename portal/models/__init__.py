@@ -5,6 +5,7 @@ from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.idempotency import IdempotencyKey
 from portal.models.inspector import InspectedRequest, Inspector
+from portal.models.installation import Installation
 from portal.models.invitation import Invitation
 from portal.models.mail import Mail, NoticeChoice
 from portal.models.merchant import ApiKey, Merchant
@@ -20,7 +21,8 @@ __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
     "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
     "IdempotencyKey",
-    "InspectedRequest", "Inspector", "Invitation", "Lane", "Mail", "Membership", "Merchant",
+    "InspectedRequest", "Inspector", "Installation", "Invitation", "Lane", "Mail",
+    "Membership", "Merchant",
     "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Passkey", "PasswordReset",
     "Recovery",
     "RecoveryCode", "SavedFilter", "User", "UserSession", "Webhook",

@@ -49,11 +49,11 @@ def _is_new(message: str) -> bool:
     digest = hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()
     try:
         redis = queues.client()
-        if not redis.set(f"portal:csp:{digest}", "1", nx=True, ex=_DAY_SECONDS):
+        if not redis.set(queues.key("csp", digest), "1", nx=True, ex=_DAY_SECONDS):
             return False
-        pipeline = redis.pipeline()
-        pipeline.incr("portal:csp:hour")
-        pipeline.expire("portal:csp:hour", _HOUR_SECONDS, nx=True)
+        pipeline, hour = redis.pipeline(), queues.key("csp", "hour")
+        pipeline.incr(hour)
+        pipeline.expire(hour, _HOUR_SECONDS, nx=True)
         return int(pipeline.execute()[0]) <= MAX_PER_HOUR
     except RedisError:
         return False

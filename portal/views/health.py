@@ -35,11 +35,14 @@ def readyz() -> ResponseReturnValue:
     """200 while events are accepted, 503 when the database is away.
 
     Redis away or full is `degraded`: events are accepted and deliveries wait for the next sweep.
+    So it is when no worker delivers: they wait until one does.
     """
-    database, redis = vitals.database_state(), vitals.redis_state()
-    if database != "ok":
-        return jsonify(status="unavailable", database=database, redis=redis), 503
-    return jsonify(status="ok" if redis == "ok" else "degraded", database=database, redis=redis)
+    state = {"database": vitals.database_state(), "redis": vitals.redis_state()}
+    if state["database"] != "ok":
+        return jsonify(status="unavailable", **state), 503
+    state["workers"] = vitals.workers_state()
+    is_well = set(state.values()) == {"ok"}
+    return jsonify(status="ok" if is_well else "degraded", **state)
 
 
 @bp.get("/metrics")

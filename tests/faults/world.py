@@ -145,9 +145,13 @@ class World:
         part = "deliver" if kind == "worker" else kind
         return [sys.executable, "worker.py", "--part", part, "--processes", "1"]
 
+    def _workers(self) -> int:
+        queues = self.redis.keys("rq:workers:deliveries-*")
+        return sum(int(self.redis.scard(queue)) for queue in queues)
+
     def wait_for_workers(self, count: int) -> None:
         """Until so many workers wait for deliveries."""
-        self.wait(lambda: self.redis.scard("rq:workers:deliveries") >= count, 60)
+        self.wait(lambda: self._workers() >= count, 60)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a part, Granian's own children too."""

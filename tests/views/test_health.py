@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 import time_machine
+from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 
-from portal import vitals
+from portal import queues, vitals
 from portal.clock import HOUR, SECOND, now
-from portal.models import Merchant
+from portal.extensions import db
+from portal.models import Installation, Merchant
 from portal.people import accounts
 from tests import factories
 
@@ -21,20 +29,59 @@ def test_a_process_that_answers_is_alive(client: FlaskClient) -> None:
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_ready_with_everything_in_reach(client: FlaskClient) -> None:
+@pytest.fixture
+def worker(app: Flask, valkey: str) -> Iterator[SimpleWorker]:
+    """A worker for deliveries as Redis knows it."""
+    worker = SimpleWorker(
+        [queues.name_of(queues.DELIVERIES)], connection=Redis.from_url(valkey),
+        serializer=JSONSerializer,
+    )
+    worker.register_birth()
+    yield worker
+    worker.register_death()
+
+
+def test_ready_with_everything_in_reach(client: FlaskClient, worker: SimpleWorker) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json == {"status": "ok", "database": "ok", "redis": "ok"}
+    assert answer.json == {"status": "ok", "database": "ok", "redis": "ok", "workers": "ok"}
+
+
+def test_degraded_and_still_ready_without_a_worker(client: FlaskClient) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json == {
+        "status": "degraded", "database": "ok", "redis": "ok", "workers": "none"
+    }
+
+
+def test_a_worker_that_stands_still_does_not_count(
+    client: FlaskClient, worker: SimpleWorker
+) -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=vitals.WORKER_SILENT / SECOND + 1)
+    with time_machine.travel(moment):
+        assert client.get("/readyz").json["workers"] == "none"  # type: ignore[index]
+
+
+def test_a_worker_of_another_installation_does_not_count(
+    app: Flask, client: FlaskClient, worker: SimpleWorker
+) -> None:
+    db.session.execute(sa.update(Installation).values(name="another"))
+    db.session.commit()
+    app.extensions.pop("portal-installation")
+    assert client.get("/readyz").json["workers"] == "none"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("state", ["unavailable", "full"])
 def test_degraded_and_still_ready_without_redis(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, state: str
+    client: FlaskClient, worker: SimpleWorker, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     monkeypatch.setattr(vitals, "redis_state", lambda: state)
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json == {"status": "degraded", "database": "ok", "redis": state}
+    assert answer.json == {
+        "status": "degraded", "database": "ok", "redis": state, "workers": "ok"
+    }
 
 
 def test_not_ready_without_the_database(

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
-from rq import Queue, SimpleWorker
+from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
 from portal import create_app, keyset, queues, vitals
@@ -34,10 +34,11 @@ def test_queues_and_workers_are_shown_as_they_are(
     app: Flask, valkey: str, signed_in: SignIn
 ) -> None:
     redis = Redis.from_url(valkey)
-    Queue("deliveries", connection=redis, serializer=JSONSerializer).enqueue(
+    queues.queue_of(queues.DELIVERIES).enqueue(
         queues.DRAIN, 3, job_id="drain-3"
     )
-    worker = SimpleWorker(["deliveries"], connection=redis, serializer=JSONSerializer)
+    name = queues.name_of(queues.DELIVERIES)
+    worker = SimpleWorker([name], connection=redis, serializer=JSONSerializer)
     worker.register_birth()
     try:
         assert [(queue.name, queue.waiting) for queue in queues.queues_now()] == [

@@ -247,7 +247,7 @@ def run_cron(config: Config) -> None:
                 ),
                 PortalCronJob(
                     maintenance, func=jobs.purge, cron=config.retention_cron,
-                    job_timeout=6 * 3_600, result_ttl=86_400,
+                    job_timeout=600, result_ttl=0, failure_ttl=3_600,
                 ),
             ]
         )

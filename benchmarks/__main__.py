@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import engine, product, report, whole
+from benchmarks import engine, product, report, retention, whole
 from benchmarks.result import Row
 from benchmarks.stand import Stand, stand
 
@@ -48,6 +48,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller and fewer, under 2 minutes")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only this one")
     parser.add_argument("--row", help="only this row, such as 3; nothing is written")
+    parser.add_argument(
+        "--retention", type=int, metavar="EVENTS",
+        help="only the clean-up of a log of so many events, such as 3000000; nothing is written",
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     started = time.monotonic()
@@ -58,7 +62,10 @@ def main() -> int:
             continue
         with stand(kind) as place:
             receiver = place.receiver.kind
-            for name, measure in measurements(kind, arguments.quick).items():
+            wanted = measurements(kind, arguments.quick)
+            if arguments.retention:
+                wanted = {"15": partial(retention.clean_up, events=arguments.retention)}
+            for name, measure in wanted.items():
                 if arguments.row and arguments.row not in name.split():
                     continue
                 since = time.monotonic()
@@ -69,7 +76,7 @@ def main() -> int:
     rows.sort(key=lambda row: (int(row.number), row.database != "sqlite"))
     print()
     print(report.table(rows))
-    if not arguments.row and not arguments.database:
+    if not (arguments.row or arguments.database or arguments.retention):
         report.write(rows, receiver, time.monotonic() - started, arguments.quick)
     return 0
 

@@ -23,9 +23,9 @@ def drain(lane: int) -> int:
 
 
 def sweep() -> int:
-    """Wake lanes that nobody drains, queue recoveries that nobody works on; how many
-    (portal.delivery.lanes, portal.delivery.recovery)."""
-    return lanes.sweep() + recovery.sweep()
+    """Wake lanes that nobody drains, queue recoveries and the clean-up where nobody works on
+    them; how many (portal.delivery.lanes, portal.delivery.recovery, portal.logs.retention)."""
+    return lanes.sweep() + recovery.sweep() + retention.sweep()
 
 
 def recover(recovery_id: str, token: int) -> int:
@@ -33,14 +33,15 @@ def recover(recovery_id: str, token: int) -> int:
     return recovery.run(recovery_id, token, Host.should_stop)
 
 
-def purge() -> dict[str, int]:
-    """The nightly clean-up (portal.logs.retention)."""
-    return retention.purge_expired()
+def purge(token: int | None = None) -> int:
+    """Work on the clean-up for some seconds (portal.logs.retention); without a token, as cron
+    queues it, begin one."""
+    return retention.run(token, Host.should_stop)
 
 
 def summarize() -> int:
-    """Count what the logs have got, by the hour (portal.logs.counting)."""
-    return counting.count_new()
+    """Count for some seconds what the logs have got, by the hour (portal.logs.counting)."""
+    return counting.run()
 
 
 def notify() -> int:

@@ -240,6 +240,43 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
         _log.warning("It was not queued (%s); the sweep will find the recovery.", error)
 
 
+def enqueue_count(until: int) -> None:
+    """Queue the next run of the counting, which goes on from `until`, unless one waits. Never
+    raises for a Redis that is down: cron queues one each minute."""
+    try:
+        queue, first = queue_of(MAINTENANCE), f"count-{installation()}-from-"
+        if not any(job_id.startswith(first) for job_id in queue.get_job_ids()):
+            queue.enqueue(
+                SUMMARIZE, job_id=f"{first}{until}", result_ttl=0, failure_ttl=3_600,
+                description="counting",
+            )
+    except (RedisError, Unavailable) as error:
+        _log.warning("It was not queued (%s); the counting goes on in a minute.", error)
+
+
+def enqueue_purge(token: int) -> None:
+    """Queue the next run of the clean-up. Called after the commit; never raises for a Redis that
+    is down: the sweep queues it later."""
+    try:
+        queue_of(MAINTENANCE).enqueue(
+            PURGE, token, job_id=purge_job_id(token), job_timeout=600, result_ttl=0,
+            failure_ttl=3_600, description="clean-up",
+        )
+    except (RedisError, Unavailable) as error:
+        _log.warning("It was not queued (%s); the sweep will find the clean-up.", error)
+
+
+def waits_for_purge(token: int) -> bool:
+    """Whether a run of the clean-up waits for its turn in the queue."""
+    queue = queue_of(MAINTENANCE)
+    return purge_job_id(token) in queue.get_job_ids()
+
+
+def purge_job_id(token: int) -> str:
+    """The ID of the job of one run."""
+    return f"clean-up-{installation()}-{token}"
+
+
 def waits_for_recovery(recovery_id: str, token: int) -> bool:
     """Whether a run of a recovery waits for its turn in the queue."""
     queue = queue_of(MAINTENANCE)

@@ -17,6 +17,7 @@ from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.extensions import db, reading
+from portal.logs import retention
 from portal.models import (
     Attempt,
     AuditHead,
@@ -115,6 +116,30 @@ def backlog() -> dict[str, int]:
             )
             counts[kind] = session.scalar(sa.select(sa.func.count()).select_from(waiting)) or 0
     return counts
+
+
+@dataclass(frozen=True)
+class CleanUpNow:
+    """The clean-up that is under way, or the last one: how many rows it has deleted, how long it
+    worked (seconds), when it began and when the last one ended (Unix µs)."""
+
+    is_running: bool
+    is_late: bool
+    began_at: int
+    finished_at: int | None
+    removed: int
+    seconds: float
+
+
+def clean_up_now() -> CleanUpNow | None:
+    """How the clean-up is; None before the portal first ran."""
+    found = retention.latest()
+    if found is None:
+        return None
+    return CleanUpNow(
+        found.is_running, retention.is_late(found, now()), found.began_at, found.finished_at,
+        sum(found.removed.values()), found.work_us / SECOND,
+    )
 
 
 def policy_reports_last_hour() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from flask import Flask
 
@@ -43,6 +44,11 @@ def counts() -> dict[str, int]:
         name: db.session.scalar(sa.select(sa.func.count()).select_from(model)) or 0
         for name, model in MODELS.items()
     }
+
+
+def batches_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FEWEST_ROWS", "FIRST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(retention, name, rows)
 
 
 def all_of(number: int, **others: int) -> dict[str, int]:
@@ -87,7 +93,7 @@ def test_a_dry_run_counts_and_removes_nothing(merchant: Merchant):
 
 
 def test_more_than_a_batch_is_removed(merchant: Merchant, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 2)
+    batches_of(2, monkeypatch)
     monkeypatch.setattr(retention, "REST_SECONDS", 0)
     for _ in range(7):
         story(merchant, 400)
@@ -97,7 +103,7 @@ def test_more_than_a_batch_is_removed(merchant: Merchant, monkeypatch):
 
 
 def test_killed_midway_it_goes_on_the_next_time(merchant: Merchant, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 1)
+    batches_of(1, monkeypatch)
     for _ in range(3):
         story(merchant, 400)
     naps = iter([None])

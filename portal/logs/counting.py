@@ -8,18 +8,19 @@ that is killed, or that meets another, counts nothing twice and leaves nothing o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import scoped_session
 
+from portal import queues
 from portal.clock import HOUR, MILLISECOND, MINUTE, now
 from portal.extensions import reading, table, writing
 from portal.logs import durations
 from portal.logs.conditions import moment_of_request_id, request_id_at
-from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount
+from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount, Merchant
 from portal.models.delivery import TEST
 from portal.models.statistics import ALL
 
@@ -30,11 +31,20 @@ BATCH = 20_000
 """Rows of a log that are counted at once, for which no write lock is held."""
 LATE = HOUR
 """How late after the clock was set back a run may come, and still count anew all since then."""
-RUN_SECONDS = 30.0
-"""A run ends after this, and the next goes on from there."""
+RUN_SECONDS = 3.0
+"""A run ends after this, and the next goes on from there: others wait for the same worker."""
 
 _THE_ROW = 1
 Counted = sa.Select[Any]
+
+
+def run() -> int:
+    """Count for RUN_SECONDS and queue what is left, as after an outage; the moment up to which is
+    counted then (Unix µs). Entry point of the job."""
+    until = count_new()
+    if until < now() - SETTLED - MINUTE:
+        queues.enqueue_count(until)
+    return until
 
 
 def count_new(moment: int | None = None) -> int:
@@ -97,21 +107,6 @@ def event_counts(events: sa.Select[Any]) -> Counted:
     return sa.select(*key, sa.func.count().label("events")).group_by(*key)
 
 
-def forget(before: Callable[[int], int]) -> None:
-    """Delete the counts of hours that ended before a merchant's moment (Unix µs)."""
-    for model in (AttemptCount, EventCount):
-        with reading() as session:
-            merchants = session.scalars(sa.select(model.merchant_id).distinct()).all()
-        for merchant_id in merchants:
-            with writing() as session:
-                session.execute(
-                    sa.delete(model).where(
-                        model.merchant_id == merchant_id,
-                        model.starts_at <= before(merchant_id) - HOUR,
-                    )
-                )
-
-
 def _hour(moment: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     return moment - moment % sa.literal_column(str(HOUR))
 
@@ -126,15 +121,19 @@ def _counted_until(horizon: int) -> int:
         if found is None:
             start = _beginning(session, horizon)
             session.execute(
-                _insert(session, table(CountedUntil)).on_conflict_do_nothing(),
+                insert_into(session, table(CountedUntil)).on_conflict_do_nothing(),
                 [{"id": _THE_ROW, "moment": start}],
             )
             return start
         # The clock was set back: what is logged from now on lies before what is counted.
         start = horizon - LATE
         start -= start % HOUR
-        for model in (AttemptCount, EventCount):
-            session.execute(sa.delete(model).where(model.starts_at >= start))
+        for merchant_id in session.scalars(sa.select(Merchant.id)).all():
+            for model in (AttemptCount, EventCount):
+                session.execute(
+                    sa.delete(model)
+                    .where(model.merchant_id == merchant_id, model.starts_at >= start)
+                )
         session.execute(sa.update(CountedUntil).values(moment=start))
         return start
 
@@ -207,7 +206,7 @@ def _add(
 ) -> None:
     if not rows:
         return
-    insert = _insert(session, counts)
+    insert = insert_into(session, counts)
     session.execute(
         insert.on_conflict_do_update(
             index_elements=list(counts.primary_key),
@@ -217,7 +216,7 @@ def _add(
     )
 
 
-def _insert(session: scoped_session[Any], into: sa.Table) -> sqlite.Insert | postgresql.Insert:
+def insert_into(session: scoped_session[Any], into: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that may say what to do when the row is there; each database has its own."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     return sqlite.insert(into) if is_sqlite else postgresql.insert(into)

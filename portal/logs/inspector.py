@@ -229,16 +229,8 @@ def _record(row: dict[str, object]) -> None:
             )
 
 
-def forget(moment: int) -> int:
-    """Delete what is past its day at `moment` (Unix µs); how many requests."""
-    with writing() as session:
-        found = session.execute(
-            sa.delete(InspectedRequest).where(InspectedRequest.id < _id_at(moment - KEPT_FOR))
-        )
-    return int(found.rowcount)  # type: ignore[attr-defined]
-
-
-def _id_at(moment: int) -> str:
+def id_at(moment: int) -> str:
+    """What the ID of every request that came at or after a moment (Unix µs) is not less than."""
     return f"ins_{moment // MILLISECOND:012x}"
 
 
@@ -252,7 +244,7 @@ def newest(inspector: Inspector) -> list[InspectedRequest]:
             sa.select(InspectedRequest)
             .where(
                 InspectedRequest.merchant_id == inspector.merchant_id,
-                InspectedRequest.id >= _id_at(now() - KEPT_FOR),
+                InspectedRequest.id >= id_at(now() - KEPT_FOR),
             )
             .order_by(InspectedRequest.id.desc())
             .limit(KEPT)

@@ -1,205 +1,345 @@
 """5 RETENTION: delete what is past its days, in batches, never what is still owed.
 
 Events and header logs are kept PORTAL_EVENT_DAYS, payload logs and record data
-PORTAL_PAYLOAD_DAYS; a merchant may have periods of its own.
+PORTAL_PAYLOAD_DAYS; a merchant may have periods of its own (portal.logs.expiry).
+
+A clean-up is a row, and each batch is written together with it; so it may stop at any moment, and
+one whose worker was killed goes on from its last batch. Its jobs work for some seconds each and
+hand on by a token, as recoveries do, so that sweeps, mail and recoveries get their turn between
+them. Cron queues the first at PORTAL_RETENTION_CRON; one that was missed is begun by the sweep.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from itertools import dropwhile
 
 import sqlalchemy as sa
+from croniter import CroniterError, croniter
 from flask import current_app
 
-from portal.clock import DAY, MILLISECOND, iso, now
-from portal.extensions import reading, writing
-from portal.logs import counting, inspector
-from portal.models import (
-    Attempt,
-    AttemptPayload,
-    Delivery,
-    Event,
-    EventPayload,
-    Merchant,
-    OperationsEntry,
-)
-from portal.models.delivery import PENDING_LITERAL
-from portal.people import idempotency
+from portal import queues
+from portal.clock import HOUR, MINUTE, SECOND, iso, now
+from portal.errors import Unavailable
+from portal.extensions import reading, table, writing
+from portal.logs.counting import insert_into
+from portal.logs.expiry import EVENTS, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
+from portal.models import CleanUp, OperationsEntry
 
-BATCH = 500
-"""Rows deleted in one transaction: a few milliseconds of the write lock."""
+BATCH_SECONDS = 0.01
+"""How long a batch may hold SQLite's write lock; how many rows that is, is learned as it goes."""
+FEWEST_ROWS, FIRST_ROWS, MOST_ROWS = 50, 100, 1_000
 REST_SECONDS = 0.02
-"""Pause between batches, in which ingest and workers write."""
+"""Pause between batches, in which ingest and workers write; as long as the batch took if that is
+longer."""
+RUN_SECONDS = 2.0
+"""How long one job works before the next in the queue has its turn."""
+STALE = 30 * SECOND
+"""A clean-up without a sign of life for so long has lost its worker."""
+MISSED = 2 * MINUTE
+"""How long cron has to queue a clean-up whose time has come."""
+LATE = 2 * HOUR
+"""How long after its time a clean-up should have ended."""
+KIND = "retention"
+"""Of entries in the operations log."""
 
-_owed = sa.exists().where(Delivery.state == PENDING_LITERAL)
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One table to clean. `key` starts with what sorts by age; `age` reads it, in Unix µs."""
-
-    table: sa.Table
-    key: tuple[sa.Column[Any], ...]
-    age: Callable[[Any], int]
-    bound: Callable[[int], Any]
-    keep: sa.ColumnElement[bool] | None
-    is_payload: bool
-
-
-def _table(model: Any) -> sa.Table:
-    table: sa.Table = model.__table__
-    return table
-
-
-def first_request_id(moment: int) -> str:
-    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
-    starts with its Unix milliseconds (RFC 9562 §5.7)."""
-    return f"req_{moment // MILLISECOND:012x}"
-
-
-def _age_of_request_id(request_id: str) -> int:
-    return int(request_id[4:16], 16) * MILLISECOND
-
-
-def _rules() -> list[_Rule]:
-    attempt, attempt_payload = _table(Attempt), _table(AttemptPayload)
-    event, event_payload, delivery = _table(Event), _table(EventPayload), _table(Delivery)
-
-    def itself(moment: int) -> int:
-        return moment
-
-    return [
-        _Rule(
-            attempt_payload, (attempt_payload.c.attempt_id,), _age_of_request_id,
-            first_request_id, None, is_payload=True,
-        ),
-        _Rule(
-            event_payload,
-            (event_payload.c.received_at, event_payload.c.merchant_id, event_payload.c.event_id),
-            itself, itself,
-            _owed.where(
-                Delivery.merchant_id == event_payload.c.merchant_id,
-                Delivery.event_id == event_payload.c.event_id,
-            ),
-            is_payload=True,
-        ),
-        _Rule(
-            attempt, (attempt.c.id,), _age_of_request_id, first_request_id,
-            _owed.where(Delivery.id == attempt.c.delivery_id), is_payload=False,
-        ),
-        _Rule(
-            delivery, (delivery.c.created_at, delivery.c.id), itself, itself,
-            delivery.c.state == PENDING_LITERAL, is_payload=False,
-        ),
-        _Rule(
-            event, (event.c.received_at, event.c.merchant_id, event.c.id), itself, itself,
-            _owed.where(
-                Delivery.merchant_id == event.c.merchant_id, Delivery.event_id == event.c.id
-            ),
-            is_payload=False,
-        ),
-    ]
+_THE_ROW = 1
+_row = table(CleanUp)
+_log = logging.getLogger(__name__)
 
 
 def purge_expired(*, dry_run: bool = False, moment: int | None = None) -> dict[str, int]:
-    """Delete what is past its days at `moment` (Unix µs, default now); rows per table.
+    """Delete what is past its days at `moment` (Unix µs, default now) to the end, here and now;
+    rows per table. One that is under way elsewhere stops, and its rows are counted too.
 
-    Killed in the middle, it goes on from there the next time. What a pending delivery needs is
+    Killed in the middle, it goes on from there within a minute. What a pending delivery needs is
     kept however old it is. `dry_run` counts and deletes nothing. One line of what was removed
-    goes into the operations log.
+    goes into the operations log. Raises Unavailable.
     """
     moment = now() if moment is None else moment
-    started = time.monotonic()
-    periods = _Periods(moment)
-    removed = {rule.table.name: _clean(rule, periods, dry_run) for rule in _rules()}
-    if not dry_run:
-        idempotency.forget_expired(moment)
-        counting.forget(lambda merchant_id: periods.of(merchant_id, False))
-        inspector.forget(moment)
-        message = ", ".join(f"{count:,} of {name}" for name, count in removed.items())
-        seconds = time.monotonic() - started
-        with writing() as session:
-            session.add(
-                OperationsEntry(
-                    kind="retention",
-                    message=f"Removed {message} in {seconds:.1f} s. Events before "
-                    f"{iso(periods.default(False))} and payloads before "
-                    f"{iso(periods.default(True))} are past their days.",
-                )
-            )
-    return removed
+    if dry_run:
+        return _count(Periods(moment))
+    token: int | None = _begin(moment)
+    while token is not None:
+        token = _work(token)
+    with reading() as session:
+        removed = session.scalar(sa.select(CleanUp.removed)) or {}
+    return _of_logs(removed)
 
 
-class _Periods:
-    """Before which moment each merchant's rows are past their days."""
+def run(token: int | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
+    """Work on the clean-up for RUN_SECONDS, or until `should_stop`, and queue what is left; how
+    many rows it has deleted until now. Entry point of the job.
 
-    def __init__(self, moment: int):
-        config = current_app.config["PORTAL"]
-        self._days = {False: config.event_days, True: config.payload_days}
-        self._moment = moment
-        self._own: dict[bool, dict[int, int]] = {False: {}, True: {}}
-        with reading() as session:
-            for merchant in session.execute(
-                sa.select(Merchant.id, Merchant.event_days, Merchant.payload_days)
-            ):
-                if merchant.event_days is not None:
-                    self._own[False][merchant.id] = moment - merchant.event_days * DAY
-                if merchant.payload_days is not None:
-                    self._own[True][merchant.id] = moment - merchant.payload_days * DAY
-
-    def default(self, is_payload: bool) -> int:
-        """The moment for merchants without periods of their own."""
-        return int(self._moment - self._days[is_payload] * DAY)
-
-    def youngest(self, is_payload: bool) -> int:
-        """The moment from which nobody's rows are past their days."""
-        return max([self.default(is_payload), *self._own[is_payload].values()])
-
-    def of(self, merchant_id: int, is_payload: bool) -> int:
-        """The moment for one merchant."""
-        return self._own[is_payload].get(merchant_id, self.default(is_payload))
-
-
-def _clean(rule: _Rule, periods: _Periods, dry_run: bool) -> int:
-    """One walk along the table by age; how many rows were past their days."""
-    removed = 0
-    place: tuple[Any, ...] | None = None
-    bound = rule.bound(periods.youngest(rule.is_payload))
-    while True:
-        query = (
-            sa.select(rule.table.c.merchant_id.label("merchant"), *rule.key)
-            .where(rule.key[0] < bound)
-            .order_by(*rule.key)
-            .limit(BATCH)
-        )
-        if rule.keep is not None:
-            query = query.where(sa.not_(rule.keep))
-        if place is not None:
-            query = query.where(sa.tuple_(*rule.key) > place)
-        with reading() as session:
-            rows = session.execute(query).all()
-        expired = [
-            tuple(row)[1:]
-            for row in rows
-            if rule.age(row[1]) < periods.of(row.merchant, rule.is_payload)
-        ]
-        removed += len(expired) if dry_run else _delete(rule, expired)
-        if len(rows) < BATCH:
-            return removed
-        place = tuple(rows[-1])[1:]
-        if not dry_run:
-            time.sleep(REST_SECONDS)
-
-
-def _delete(rule: _Rule, keys: list[tuple[Any, ...]]) -> int:
-    if not keys:
+    Without a token one begins, unless one is under way or has just begun; with an old one nothing
+    is done.
+    """
+    try:
+        if token is None:
+            token = _begin_if_idle()
+        following = None if token is None else _work(token, should_stop)
+    except Unavailable as error:
+        # The sweep queues it again.
+        _log.warning("The clean-up waits: %s", error)
         return 0
-    delete = sa.delete(rule.table).where(sa.tuple_(*rule.key).in_(keys))
-    if rule.keep is not None:
-        # Asked again: a delivery may have become pending since the look.
-        delete = delete.where(sa.not_(rule.keep))
+    if following is not None:
+        queues.enqueue_purge(following)
+    with reading() as session:
+        return sum((session.scalar(sa.select(CleanUp.removed)) or {}).values())
+
+
+def sweep() -> int:
+    """Begin a clean-up that was missed, and queue one that has lost its worker or its job; 1 if
+    there was one. Note in the operations log what was missed, and once, what takes too long."""
+    clean_up, moment = latest(), now()
+    if clean_up is None:
+        with writing() as session:
+            _locked(session)
+        return 0
+    if not clean_up.is_running:
+        missed = _missed(clean_up, moment)
+        return 0 if missed is None else _begin_missed(missed)
+    if clean_up.warned_at is None and is_late(clean_up, moment):
+        _warn(clean_up.token, clean_up.began_at)
+    is_alive = abs(moment - clean_up.worked_at) < STALE
+    if is_alive or queues.waits_for_purge(clean_up.token):
+        return 0
     with writing() as session:
-        return int(session.execute(delete).rowcount)  # type: ignore[attr-defined]
+        following = _hand_on(session, clean_up.token)
+    if following is not None:
+        queues.enqueue_purge(following)
+    return 1
+
+
+def latest() -> CleanUp | None:
+    """The clean-up that is under way, or the last one; None before the first was due."""
+    with reading() as session:
+        found = session.get(CleanUp, _THE_ROW, populate_existing=True)
+        if found is not None:
+            session.expunge(found)
+        return found
+
+
+def is_late(clean_up: CleanUp, moment: int) -> bool:
+    """Whether one that was due has not ended long after its time, at a moment (Unix µs)."""
+    scheduled = _scheduled_before(moment - LATE)
+    since = clean_up.began_at if clean_up.finished_at is None else clean_up.finished_at
+    return scheduled is not None and since < scheduled
+
+
+# ── When ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _missed(clean_up: CleanUp, moment: int) -> int | None:
+    """When one should have begun and did not."""
+    scheduled = _scheduled_before(moment - MISSED)
+    # After the clock was set back the last one began in the future, and says nothing.
+    if scheduled is None or scheduled <= clean_up.began_at <= moment + MISSED:
+        return None
+    return scheduled
+
+
+def _scheduled_before(moment: int) -> int | None:
+    """When PORTAL_RETENTION_CRON last had its time before a moment (Unix µs); None if never."""
+    line: str = current_app.config["PORTAL"].retention_cron
+    # As RQ reads it: in the machine's local time.
+    local = datetime.fromtimestamp(moment // SECOND)
+    try:
+        return int(croniter(line, local).get_prev(datetime).timestamp()) * SECOND
+    except CroniterError:
+        return None
+
+
+def _begin(moment: int) -> int:
+    with writing() as session:
+        clean_up = _locked(session)
+        clean_up.begin(moment, now())
+        return clean_up.token
+
+
+def _begin_if_idle() -> int | None:
+    with writing() as session:
+        clean_up, moment = _locked(session), now()
+        just_began = 0 <= moment - clean_up.began_at < MINUTE and clean_up.token > 0
+        if clean_up.is_running or just_began:
+            return None
+        clean_up.begin(moment, moment)
+        return clean_up.token
+
+
+def _begin_missed(scheduled: int) -> int:
+    token = _begin_if_idle()
+    if token is None:
+        return 0
+    _note(
+        f"The clean-up that was due at {iso(scheduled)} did not begin: nobody ran cron or the "
+        "maintenance worker then, or the clock was changed. It begins now."
+    )
+    queues.enqueue_purge(token)
+    return 1
+
+
+def _warn(token: int, began_at: int) -> None:
+    with writing() as session:
+        session.execute(sa.update(_row).where(_row.c.token == token).values(warned_at=now()))
+        session.add(OperationsEntry(kind=KIND, message=(
+            f"The clean-up that began at {iso(began_at)} has not ended. It goes on; look whether "
+            "the maintenance worker runs, and whether the database answers."
+        )))
+
+
+def _note(message: str) -> None:
+    with writing() as session:
+        session.add(OperationsEntry(kind=KIND, message=message))
+
+
+def _locked(session: Session) -> CleanUp:
+    """The row, made where there is none: the first clean-up is due at the next scheduled time
+    after the last that an earlier version has noted."""
+    if session.get(CleanUp, _THE_ROW) is None:
+        last = session.scalar(
+            sa.select(OperationsEntry.at).where(OperationsEntry.kind == KIND)
+            .order_by(OperationsEntry.at.desc()).limit(1)
+        )
+        since = now() if last is None else last
+        session.execute(
+            insert_into(session, _row).on_conflict_do_nothing(),
+            [{
+                "id": _THE_ROW, "token": 0, "removed": {}, "work_us": 0, "began_at": since,
+                "worked_at": since, "finished_at": last,
+            }],
+        )
+    return session.scalars(
+        sa.select(CleanUp).where(CleanUp.id == _THE_ROW).with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+# ── The work ──────────────────────────────────────────────────────────────────────────────
+
+
+class _Pace:
+    """How many rows make a batch of BATCH_SECONDS."""
+
+    def __init__(self) -> None:
+        self.rows = FIRST_ROWS
+
+    def learn(self, removed: int, seconds: float) -> None:
+        """Take note of a batch; a small one says nothing of how large it may be."""
+        wanted = self.rows * BATCH_SECONDS / max(seconds, 1e-4)
+        if wanted > self.rows and removed < self.rows // 2:
+            return
+        bounded = min(max(wanted, self.rows / 2), self.rows * 2)
+        self.rows = int(min(max(bounded, FEWEST_ROWS), MOST_ROWS))
+
+
+def _work(token: int, should_stop: Callable[[], bool] = lambda: False) -> int | None:
+    """Work for RUN_SECONDS; the token of the next run, None when all is done or another has it."""
+    with reading() as session:
+        found = session.execute(
+            sa.select(_row.c.moment, _row.c.place).where(_row.c.token == token)
+        ).first()
+    if found is None or found.moment is None:
+        return None
+    started = time.monotonic()
+    mark, after = found.place or [None, None]
+    periods, pace = Periods(found.moment), _Pace()
+    ahead = dropwhile(lambda walk: mark is not None and list(walk.mark) < mark, walks(periods))
+    for walk in ahead:
+        if list(walk.mark) != mark:
+            after = None
+        is_over = False
+        while not is_over:
+            if should_stop() or time.monotonic() - started > RUN_SECONDS:
+                return _pause(token, [list(walk.mark), after], started)
+            with reading() as session:
+                rows = session.execute(walk.look(after, pace.rows)).all()
+            is_over = len(rows) < pace.rows
+            expired = [tuple(row)[:-1] for row in rows if not row.is_kept]
+            after = list(rows[-1])[:-1] if rows else after
+            if expired and not _remove(token, walk, expired[0], expired[-1], after, pace):
+                return None
+    _finish(token, periods, started)
+    return None
+
+
+def _remove(
+    token: int, walk: Walk, first: Key, last: Key, after: list[object] | None, pace: _Pace
+) -> bool:
+    """Delete a batch and write how far it is, together, and rest; False when another run has the
+    clean-up."""
+    with writing() as session:
+        began = time.monotonic()
+        # The lock: whoever holds the row's, on SQLite the database's, deletes this batch.
+        clean_up = session.scalar(
+            sa.select(CleanUp).where(CleanUp.token == token).with_for_update()
+        )
+        if clean_up is None:
+            return False
+        removed = walk.remove(session, first, last)
+        name = walk.log.name
+        clean_up.removed = clean_up.removed | {name: clean_up.removed.get(name, 0) + removed}
+        clean_up.place, clean_up.worked_at = [list(walk.mark), after], now()
+    took = time.monotonic() - began
+    pace.learn(removed, took)
+    time.sleep(max(took, REST_SECONDS))
+    return True
+
+
+def _pause(token: int, place: list[object], started: float) -> int | None:
+    with writing() as session:
+        session.execute(
+            sa.update(_row).where(_row.c.token == token)
+            .values(place=place, work_us=_row.c.work_us + _since(started))
+        )
+        return _hand_on(session, token)
+
+
+def _hand_on(session: Session, token: int) -> int | None:
+    return session.scalar(
+        sa.update(_row)
+        .where(_row.c.token == token, _row.c.moment.is_not(None))
+        .values(token=token + 1, worked_at=now())
+        .returning(_row.c.token)
+    )
+
+
+def _finish(token: int, periods: Periods, started: float) -> None:
+    with writing() as session:
+        clean_up = session.scalar(
+            sa.select(CleanUp).where(CleanUp.token == token).with_for_update()
+        )
+        if clean_up is None:
+            return
+        clean_up.work_us += _since(started)
+        clean_up.finish(now())
+        counts = _of_logs(clean_up.removed)
+        message = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
+        session.add(OperationsEntry(kind=KIND, message=(
+            f"Removed {message} in {clean_up.work_us / SECOND:.1f} s of work since "
+            f"{iso(clean_up.began_at)}. Events before {iso(periods.default(EVENTS))} and payloads "
+            f"before {iso(periods.default(PAYLOADS))} are past their days."
+        )))
+
+
+def _since(started: float) -> int:
+    return int((time.monotonic() - started) * SECOND)
+
+
+def _of_logs(removed: dict[str, int]) -> dict[str, int]:
+    return {log.name: removed.get(log.name, 0) for log in LOGS}
+
+
+def _count(periods: Periods) -> dict[str, int]:
+    counts = _of_logs({})
+    for walk in walks(periods, LOGS):
+        after, is_over = None, False
+        while not is_over:
+            with reading() as session:
+                rows = session.execute(walk.look(after, MOST_ROWS)).all()
+            counts[walk.log.name] += sum(not row.is_kept for row in rows)
+            after, is_over = (list(rows[-1])[:-1] if rows else None), len(rows) < MOST_ROWS
+    return counts

@@ -1,6 +1,7 @@
 """The tables and the rules of single rows."""
 
 from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
+from portal.models.clean_up import CleanUp
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.idempotency import IdempotencyKey
@@ -19,7 +20,7 @@ from portal.models.webhook import Webhook
 
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
-    "AuditHead", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
+    "AuditHead", "CleanUp", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
     "IdempotencyKey",
     "InspectedRequest", "Inspector", "Installation", "Invitation", "Lane", "Mail",
     "Membership", "Merchant",

@@ -151,6 +151,8 @@ class AttemptPayload(Base):
     response_body: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
     truncated: Mapped[bool] = mapped_column(default=False)
 
+    __table_args__ = (sa.Index("ix_attempt_payload_merchant", "merchant_id", "attempt_id"),)
+
 
 class Lane(Base):
     """A lease on a part of all webhooks: one owner at a time (portal.delivery.lanes)."""

@@ -74,6 +74,7 @@ class EventPayload(Base):
 
     __table_args__ = (
         sa.Index("ix_event_payload_received", "received_at", "merchant_id", "event_id"),
+        sa.Index("ix_event_payload_merchant", "merchant_id", "received_at"),
     )
 
 

@@ -42,7 +42,7 @@ class PasswordReset(Base):
 
     digest: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("user_account.id"), index=True)
-    expires_at: Mapped[int] = mapped_column(sa.BigInteger)
+    expires_at: Mapped[int] = mapped_column(sa.BigInteger, index=True)
 
 
 class RecoveryCode(Base):

@@ -21,8 +21,7 @@ from portal.models import IdempotencyKey
 from portal.strict_json import dump
 
 KEPT = DAY
-BATCH = 500
-"""Keys deleted in one transaction."""
+"""How long; then portal.logs.retention deletes them."""
 
 _key = table(IdempotencyKey)
 _UNANSWERED = (
@@ -104,24 +103,3 @@ def give_back(merchant_id: int, key: str) -> None:
         session.execute(
             sa.delete(_key).where(_key.c.merchant_id == merchant_id, _key.c.key == key)
         )
-
-
-def forget_expired(moment: int) -> int:
-    """Delete keys older than 24 hours at `moment` (Unix µs), in batches; how many."""
-    total = 0
-    while True:
-        with writing() as session:
-            old = session.execute(
-                sa.select(_key.c.merchant_id, _key.c.key)
-                .where(_key.c.created_at <= moment - KEPT)
-                .limit(BATCH)
-            ).all()
-            if old:
-                session.execute(
-                    sa.delete(_key).where(
-                        sa.tuple_(_key.c.merchant_id, _key.c.key).in_([tuple(row) for row in old])
-                    )
-                )
-        total += len(old)
-        if len(old) < BATCH:
-            return total

@@ -184,6 +184,7 @@ def operations() -> ResponseReturnValue:
     return rendering.render(
         "staff/operations.html", "staff/_now.html", **now_running,
         lanes=vitals.lanes_now(), backlog=vitals.backlog(), cap=vitals.BACKLOG_CAP,
+        clean_up=vitals.clean_up_now(),
         page=audit.operations(request.args.get("cursor", "")),
     )
 

@@ -14,7 +14,6 @@ from portal.clock import DAY, now
 from portal.extensions import db
 from portal.logs import retention
 from portal.models import Event, IdempotencyKey, Merchant, Webhook
-from portal.people import idempotency
 from portal.webhooks import setup
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER, webhook_fields
@@ -138,12 +137,14 @@ def test_a_key_is_forgotten_after_a_day(api: Caller, alice: Merchant) -> None:
 def test_expired_keys_go_in_batches(
     api: Caller, alice: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "BATCH", 2)
+    for name in ("FEWEST_ROWS", "FIRST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(retention, name, 2)
     db.session.add_all(
         IdempotencyKey(merchant_id=alice.id, key=str(number), digest="d") for number in range(5)
     )
     db.session.commit()
-    assert idempotency.forget_expired(now() + DAY) == 5
+    retention.purge_expired(moment=now() + DAY)
+    assert count(IdempotencyKey) == 0
 
 
 @on_both_databases

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import jobs
+from portal import jobs, queues
 from portal.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.extensions import db
 from portal.ids import new_id
@@ -138,11 +139,18 @@ def test_a_run_ends_in_time_and_the_next_goes_on(
     for number in range(3):
         tried(delivery, now() - HOUR + number * SECOND)
     ticks = iter(range(100))
-    monkeypatch.setattr(counting.time, "monotonic", lambda: next(ticks) * 20.0)
-    counting.count_new()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks) * 2.0)
+    monkeypatch.setattr(counting, "time", clock)
+    queue = queues.queue_of(queues.MAINTENANCE)
+    jobs.summarize()
     assert counted()[1] < 3
-    for _ in range(4):
-        counting.count_new()
+    jobs.summarize()
+    assert len(queue) == 1, "what is left is queued once, behind what waits"
+    while queue.get_jobs():
+        (job,) = queue.get_jobs()
+        job.delete()
+        assert job.func_name == queues.SUMMARIZE
+        jobs.summarize()
     assert counted() == (1, 3, 3)
 
 

@@ -1,0 +1,160 @@
+"""Row 15, the clean-up beside the rest: ingest, sweeps, mail and recoveries while it deletes a
+night's share of millions of events. `bin/bench --retention EVENTS`."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests
+import sqlalchemy as sa
+
+from benchmarks import history
+from benchmarks.load import percentile
+from benchmarks.product import web
+from benchmarks.result import Row
+from benchmarks.stand import Stand, order
+from portal import queues
+from portal.clock import SECOND, now
+from portal.delivery import recovery
+from portal.delivery.selection import Wanted
+from portal.extensions import db
+from portal.logs import retention
+
+PER_SECOND = 30
+CALM_SECONDS = 30
+LONGEST_SECONDS = 1_200
+"""Then the clean-up is not waited for any more."""
+DAYS, PAYLOAD_DAYS = 61, 16
+"""Of which the last one is past its days: an ordinary night."""
+LATE_SECONDS = 10.0
+"""What sweeps, mail and recoveries may be late by: two sweeps."""
+
+
+class _Sender:
+    """Events at an even pace, from four connections, until told to stop; how long each POST took
+    (ms), and what was answered otherwise than 202."""
+
+    def __init__(self, url: str, key: str):
+        self.milliseconds: list[float] = []
+        self.refused: list[int] = []
+        self._url, self._key = url, key
+        self._stop = threading.Event()
+
+    def __enter__(self) -> _Sender:
+        self._pool = ThreadPoolExecutor(4)
+        self._running = [self._pool.submit(self._send, place) for place in range(4)]
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        for running in self._running:
+            running.result()
+        self._pool.shutdown()
+
+    def _send(self, place: int) -> None:
+        end = time.monotonic() + LONGEST_SECONDS
+        following = time.perf_counter() + place / PER_SECOND
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        body = json.dumps(order(1)).encode()
+        with requests.Session() as session:
+            while not self._stop.is_set() and time.monotonic() < end:
+                time.sleep(max(0.0, following - time.perf_counter()))
+                # From the moment when it should have begun: what waits behind a slow one waits too.
+                answer = session.post(self._url, data=body, headers=headers, timeout=60)
+                self.milliseconds.append((time.perf_counter() - following) * 1_000)
+                if answer.status_code != 202:
+                    self.refused.append(answer.status_code)
+                following += 4 / PER_SECOND
+
+
+def clean_up(stand: Stand, events: int) -> Row:
+    """One night's clean-up of a log of `events`, with PER_SECOND events beside it, and how late a
+    sweep and a mail's turn come and a recovery ends meanwhile."""
+    stand.clear()
+    (webhook,) = stand.webhooks(1)
+    since = time.monotonic()
+    history.fill(webhook, events, DAYS, PAYLOAD_DAYS)
+    filled = time.monotonic() - since
+    db.session.rollback()
+    retention.sweep()
+    turns: dict[str, list[float]] = {"sweep": [], "mail": []}
+    with web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"), \
+            stand.process("worker.py", "--part", "maintenance"), \
+            stand.process("worker.py", "--part", "cron"):
+        # What is younger than the logs' beginning is counted first, as in any portal that ran.
+        with _Sender(url, stand.key) as calm:
+            _wait(lambda: _turn(queues.SWEEP) < 2, 600)
+            _wait(lambda: _counted() > now() - 6 * 60 * SECOND, 900)
+            calm.milliseconds.clear()
+            time.sleep(CALM_SECONDS)
+        with _Sender(url, stand.key) as busy:
+            started = time.monotonic()
+            queues.queue_of(queues.MAINTENANCE).enqueue(queues.PURGE)
+            _wait(lambda: _is_running() or _removed() > 0, 60)
+            begun = recovery.start(
+                stand.merchant.id, Wanted("send", ("failed",), webhook.id), "cli"
+            )[0].id
+            recovered = 0.0
+            while _is_running() and time.monotonic() - started < LONGEST_SECONDS:
+                turns["sweep"].append(_turn(queues.SWEEP))
+                turns["mail"].append(_turn(queues.NOTIFY))
+                if not recovered and not recovery.find(stand.merchant.id, begun).is_open:
+                    recovered = time.monotonic() - started
+                db.session.rollback()
+            seconds = time.monotonic() - started
+    before, during = percentile(calm.milliseconds, 99), percentile(busy.milliseconds, 99)
+    late = max(max(turns["sweep"]), max(turns["mail"]))
+    detail: dict[str, Any] = {
+        "p50_ms_before": percentile(calm.milliseconds, 50),
+        "p50_ms_during": percentile(busy.milliseconds, 50),
+        "p99_ms_before": before, "p99_ms_during": during,
+        "longest_ms_during": max(busy.milliseconds), "refused": len(busy.refused),
+        "rows_removed": _removed(), "seconds": seconds, "ended": str(not _is_running()),
+        "sweep_late_at_most_s": max(turns["sweep"]), "mail_late_at_most_s": max(turns["mail"]),
+        "recovery_s": recovered or None, "seconds_to_fill": filled,
+    }
+    return Row(
+        "15", f"POSTs while the clean-up of {events:,} events runs: p99 ÷ the p99 before",
+        stand.kind, during / before, "×", f"≤ 3, no 503, others at most {LATE_SECONDS:g} s late",
+        during / before <= 3 and not busy.refused and late <= LATE_SECONDS and not _is_running(),
+        detail=detail,
+    )
+
+
+def _turn(path: str) -> float:
+    """How long a job waits for its turn in the maintenance worker, and for its end (s)."""
+    queue = queues.queue_of(queues.MAINTENANCE)
+    started = time.monotonic()
+    job = queue.enqueue(path, result_ttl=60)
+    _wait(lambda: job.get_status(refresh=True).value == "finished", 300)
+    return time.monotonic() - started
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError(f"it took more than {seconds} s")
+        time.sleep(0.05)
+
+
+def _is_running() -> bool:
+    found = retention.latest()
+    return found is not None and found.is_running
+
+
+def _removed() -> int:
+    found = retention.latest()
+    return sum(found.removed.values()) if found else 0
+
+
+def _counted() -> int:
+    db.session.rollback()
+    moment: int | None = db.session.scalar(sa.text("SELECT moment FROM counted_until"))
+    db.session.rollback()
+    return moment or 0

@@ -1,0 +1,284 @@
+"""No delete, and no look for what to delete, reads a table that grows with the log: the plan of
+each is read, on both databases."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from benchmarks import history
+from portal.clock import DAY, now
+from portal.extensions import db, writing
+from portal.logs import counting, expiry, inspector, retention, shares
+from portal.logs.conditions import request_id_at
+from portal.models import CountedUntil, Delivery, Mail, Merchant
+from portal.people import idempotency, invitations, mail, resets, second_factor, sessions
+from tests.conftest import on_both_databases
+from tests.factories import (
+    make_attempt,
+    make_delivery,
+    make_event,
+    make_merchant,
+    make_user,
+    make_webhook,
+)
+
+pytestmark = on_both_databases
+
+PORTAL = Path(__file__).resolve().parent.parent / "portal"
+Statement = tuple[str, Any]
+
+
+@contextmanager
+def noted(*verbs: str) -> Iterator[list[Statement]]:
+    """The statements that run meanwhile and begin with one of the verbs."""
+    found: list[Statement] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        if statement.lstrip().upper().startswith(verbs):
+            found.append((statement, parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        sa.event.remove(db.engine, "before_cursor_execute", note)
+
+
+def plan(statement: str, parameters: Any) -> list[str]:
+    """The steps of a statement's plan."""
+    parameters = parameters[0] if isinstance(parameters, list) else parameters
+    is_sqlite = db.engine.dialect.name == "sqlite"
+    explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
+    with db.engine.connect() as connection:
+        rows = connection.exec_driver_sql(explain + statement, parameters).all()
+        connection.rollback()
+    return [str(row[-1]).strip() for row in rows]
+
+
+def scans(steps: list[str]) -> list[str]:
+    """The steps that read a table, or an index of it, from one end to the other."""
+    found = []
+    for number, step in enumerate(steps):
+        if re.match(r"SCAN (?!CONSTANT)", step) or "Seq Scan on" in step:
+            found.append(step)
+        elif re.search(r"Index (Only )?Scan .*(using|on) ", step):
+            following = steps[number + 1] if number + 1 < len(steps) else ""
+            if not following.startswith("Index Cond"):
+                found.append(step)
+    return found
+
+
+@pytest.fixture
+def prefer_indexes(app: Flask) -> Iterator[None]:
+    """PostgreSQL reads an empty table whole whatever its indexes; where it may not and still does,
+    no index would serve."""
+    if db.engine.dialect.name != "postgresql":
+        yield
+        return
+    engine = db.engine
+
+    def no_scans(connection: Any, _record: Any) -> None:
+        connection.execute("SET enable_seqscan = off; SET enable_sort = off")
+        connection.commit()
+
+    sa.event.listen(engine, "connect", no_scans)
+    engine.dispose()
+    yield
+    sa.event.remove(engine, "connect", no_scans)
+    engine.dispose()
+
+
+def a_story(merchant: Merchant, days: float) -> Delivery:
+    moment = now() - int(days * DAY)
+    event = make_event(merchant, received_at=moment)
+    delivery = make_delivery(event, make_webhook(merchant), "succeeded")
+    make_attempt(delivery, id=request_id_at(moment) + delivery.id[-20:], attempted_at=moment)
+    return delivery
+
+
+@pytest.mark.usefixtures("prefer_indexes")
+def test_the_clean_up_finds_and_deletes_by_ranges_of_an_index(app: Flask) -> None:
+    for slug, days in (("default", None), ("short", 1), ("long", 400)):
+        merchant = make_merchant(slug, event_days=days, payload_days=days)
+        for age in (500, 70, 2):
+            a_story(merchant, age)
+    counting.count_new()
+    with noted("DELETE", "SELECT", "UPDATE") as statements:
+        retention.purge_expired(moment=now() + 8 * DAY)
+    deleted = {re.split(r"\W+", text)[2] for text, _ in statements if text.startswith("DELETE")}
+    assert deleted >= {log.name for log in expiry.LOGS} | {"event_count", "attempt_count"}
+    for log in expiry.ALL_LOGS:
+        # Those that had nothing to delete now, too.
+        dialect = db.engine.dialect
+        for walk in expiry.walks(expiry.Periods(now()), [log]):
+            key = tuple(1 if column.type.python_type is int else "x" for column in walk.key)
+            for statement in (
+                walk.look(None, 5), walk.look(key, 5), *walk.removal(dialect.name, key, key)
+            ):
+                compiled = statement.compile(  # type: ignore[attr-defined]
+                    dialect=dialect, compile_kwargs={"literal_binds": True}
+                )
+                statements.append((str(compiled).replace("%%", "%"), ()))
+    for statement, parameters in statements:
+        if re.search("(FROM|UPDATE) (clean_up|merchant|webhook|operations_entry)", statement):
+            # What grows with merchants alone; and, once, the last line of an earlier version.
+            continue
+        assert not scans(plan(statement, parameters)), statement
+
+
+def shares_of(merchant: Merchant) -> None:
+    attempt_id = db.session.scalar(sa.text("SELECT id FROM attempt"))
+    shares.create_share(merchant.id, attempt_id, "1", "cli")
+
+
+def counted_again(_merchant: Merchant) -> None:
+    db.session.add(CountedUntil(id=1, moment=now() + DAY))
+    db.session.commit()
+    counting.count_new()
+
+
+def kept_answers(merchant: Merchant) -> None:
+    idempotency.take(merchant.id, "k", "d")
+    idempotency.give_back(merchant.id, "k")
+
+
+def an_inspector(merchant: Merchant) -> None:
+    found = inspector.prepare(merchant.id, "cli")
+    for _ in range(inspector.KEPT + 2):
+        inspector.receive(found.token, inspector.Received("GET", "/x", [], b""))
+    inspector.remove(merchant.id, "cli")
+
+
+def mail_given_up(merchant: Merchant) -> None:
+    with writing() as session:
+        session.add(Mail.make("a@example.com", "s", "b", merchant.id))
+    message = mail._Message([db.session.scalars(sa.select(Mail)).one()], merchant)
+    mail._failed(message, mail._Refused("no"))
+
+
+def sign_ins(merchant: Merchant) -> None:
+    user = make_user("owner", merchant)
+    sessions.begin(user)
+    sessions.end_others(user, "none")
+
+
+def password_links(merchant: Merchant) -> None:
+    link = resets.make_link(make_user("owner", merchant), "cli")
+    resets.choose(link.rpartition("/")[2], "another long password", "another long password")
+
+
+def recovery_codes(merchant: Merchant) -> None:
+    user = make_user("owner", merchant)
+    with writing() as session:
+        second_factor.replace_codes(session, user)
+        second_factor.end_if_last(session, user)
+
+
+def invited(merchant: Merchant) -> None:
+    invitations.invite(merchant, "bob@example.com", "viewer", "cli")
+
+
+DELETES: dict[str, Callable[[Merchant], object]] = {
+    "logs/shares.py": shares_of,
+    "logs/counting.py": counted_again,
+    "logs/inspector.py": an_inspector,
+    "people/idempotency.py": kept_answers,
+    "people/invitations.py": invited,
+    "people/mail.py": mail_given_up,
+    "people/resets.py": password_links,
+    "people/second_factor.py": recovery_codes,
+    "people/sessions.py": sign_ins,
+}
+"""What makes each module delete."""
+
+
+def test_every_module_that_deletes_is_known(database: str) -> None:
+    found = set()
+    for path in PORTAL.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "sa.delete":
+                found.add(str(path.relative_to(PORTAL)))
+    assert found == DELETES.keys() | {"logs/expiry.py"}
+
+
+@pytest.mark.usefixtures("prefer_indexes")
+@pytest.mark.parametrize("module", DELETES)
+def test_every_other_delete_is_by_an_index_too(merchant: Merchant, module: str) -> None:
+    a_story(merchant, 1)
+    with noted("DELETE") as statements:
+        DELETES[module](merchant)
+    assert statements
+    for statement, parameters in statements:
+        assert not scans(plan(statement, parameters)), statement
+
+
+MANY = 60_000
+"""Events of which some are past their days: a scan would show, and they are made in seconds."""
+
+
+def steps_of_a_batch() -> int:
+    """The most that SQLite's machine does in one statement of a clean-up, in thousands of steps."""
+    worst = ticks = 0
+    raw = db.engine.raw_connection().driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    def begin(*_arguments: Any) -> None:
+        nonlocal ticks
+        ticks = 0
+
+    def end(*_arguments: Any) -> None:
+        nonlocal worst
+        worst = max(worst, ticks)
+
+    def count(connection: Any, _record: Any, _proxy: Any) -> None:
+        connection.set_progress_handler(tick, 1_000)
+
+    for name, does in (("before_cursor_execute", begin), ("after_cursor_execute", end)):
+        sa.event.listen(db.engine, name, does)
+    sa.event.listen(db.engine, "checkout", count)
+    retention.purge_expired()
+    return worst
+
+
+def test_a_batch_costs_the_same_however_long_the_log_is(merchant: Merchant) -> None:
+    short = make_merchant("short", event_days=57, payload_days=13)
+    kept = make_delivery(make_event(merchant, received_at=now() - 61 * DAY), make_webhook(merchant))
+    for owner in (merchant, short):
+        history.fill(make_webhook(owner), MANY // 2, days=60.5, payload_days=15.25)
+    rows = {log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
+            for log in expiry.LOGS}
+    db.session.rollback()
+    if db.engine.dialect.name == "sqlite":
+        # A look or a batch is at most a thousand rows; a table is sixty times that.
+        assert steps_of_a_batch() < 60
+    else:
+        with noted("DELETE", "SELECT") as statements:
+            retention.purge_expired()
+        for statement, parameters in statements[:: len(statements) // 40 + 1]:
+            steps = plan(statement, parameters)
+            assert not [
+                step for step in scans(steps) if not re.search("merchant|clean_up", step)
+            ], statement
+    db.session.rollback()
+    left = {log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
+            for log in expiry.LOGS}
+    per_day = MANY / 2 / 60.5
+    assert rows["event"] - left["event"] == pytest.approx(per_day * (0.5 + 3.5), rel=0.01)
+    assert rows["attempt_payload"] - left["attempt_payload"] == pytest.approx(
+        per_day * (0.25 + 2.25), rel=0.01
+    )
+    assert db.session.get(Delivery, kept.id) is not None

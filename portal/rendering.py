@@ -30,6 +30,7 @@ from pygments.lexers.ruby import RubyLexer
 from pygments.lexers.shell import BashLexer
 
 from portal import clock
+from portal.logs.spellings import spellings
 
 HIGHLIGHT_LIMIT = 100_000
 """Characters that are coloured; longer text is shown plain, since colouring takes its time."""
@@ -145,8 +146,8 @@ def marked(shown: Markup, found: str) -> Markup:
     """
     if not found:
         return shown
-    spellings = {visible(found), json.dumps(found, ensure_ascii=False)[1:-1]}
-    place = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
+    spelled = sorted({visible(one) for one in spellings(found)}, key=len, reverse=True)
+    place = re.compile("|".join(map(re.escape, spelled)), re.IGNORECASE)
     pieces: list[str] = []
     # Each second piece is a tag of the highlighter's own: in texts "<" is escaped.
     for number, piece in enumerate(_TAG.split(shown)):

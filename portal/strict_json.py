@@ -1,12 +1,17 @@
-"""JSON as RFC 8259 means it, and nothing that a database or a receiver chokes on."""
+"""JSON as RFC 8259 means it, and nothing that a database or a receiver chokes on.
+
+What an event tells of a record keeps the text that it came as (`Record`), so that numbers, escapes
+and the order of names reach every receiver as their sender wrote them.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -14,6 +19,8 @@ from portal.errors import Malformed
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 300
+_EXACT = 2**53
+"""Up to here a double holds every integer (IEEE 754)."""
 
 _CONTAINERS = (dict, list)
 _UNSAFE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -24,6 +31,30 @@ class _Refused(ValueError):
     """A value that JSON allows and the portal does not; the message is for people."""
 
 
+class Record(dict[str, Any]):
+    """A JSON object, and the text that it came as."""
+
+    __slots__ = ("text",)
+    text: str
+
+
+class Number(float):
+    """A number that is no integer, and how it was written: 99.50 stays 99.50."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, written: str) -> Self:
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
+
+    def __str__(self) -> str:
+        return self.written
+
+    __repr__ = __str__
+
+
 def parse(raw: bytes) -> Any:
     """The value in `raw` (UTF-8).
 
@@ -31,14 +62,47 @@ def parse(raw: bytes) -> Any:
     NUL characters and lone surrogates (a receiver or PostgreSQL could not take them), and for
     nesting deeper than MAX_DEPTH.
     """
+    text = _decoded(raw)
+    value = _strictly(_DECODER.decode, text)
+    # Most bodies have few brackets and none of these escapes, and need no second look.
+    if _brackets(text) > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    if _UNSAFE_ESCAPE.search(text):
+        _check_texts(value)
+    return value
+
+
+def parse_record(raw: bytes) -> Any:
+    """The same; an object is a Record."""
+    value = parse(raw)
+    if isinstance(value, dict):
+        value = Record(value)
+        value.text = raw.decode().strip(_SPACE)
+    return value
+
+
+def parse_events(raw: bytes) -> Any:
+    """The same for one event, or a batch `{"events": [ … ]}`: in each the objects `data` and
+    `previous` are Records."""
+    text = _decoded(raw)
+    value = _strictly(_walk, text)
+    if "\\u" in text and _UNSAFE_ESCAPE.search(text):
+        _check_texts(value)
+    return value
+
+
+def _decoded(raw: bytes) -> str:
     if not raw.strip():
         raise Malformed("The body is empty; send a JSON object.")
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8 (byte {error.start}); send UTF-8.") from None
+
+
+def _strictly(decode: Callable[[str], Any], text: str) -> Any:
     try:
-        value = _DECODER.decode(text)
+        return decode(text)
     except _Refused as error:
         raise Malformed(f"{error}.") from None
     except json.JSONDecodeError as error:
@@ -46,25 +110,45 @@ def parse(raw: bytes) -> Any:
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except RecursionError:
-        raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
-    # Most bodies have few brackets and none of these escapes, and need no second look.
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(value)
-    if _UNSAFE_ESCAPE.search(text):
-        _check_texts(value)
-    return value
+        raise _too_deep() from None
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+def loads(text: str) -> Any:
+    """The value of JSON text that `parse` has taken before; its fractions are Numbers."""
+    return json.loads(text, parse_float=Number)
 
 
-def dump(value: Any) -> str:
-    """Compact JSON text with non-ASCII characters as they are."""
+def dump(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Compact JSON text: non-ASCII characters as they are, Numbers as they were written. `default`
+    makes JSON's values of others."""
+
+    def known(one: Any) -> Any:
+        if isinstance(one, Number):
+            return orjson.Fragment(one.written)
+        if default is None:
+            raise TypeError(f"{type(one).__name__} is not JSON")
+        return default(one)
+
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, known).decode()
     except orjson.JSONEncodeError:
-        # It knows no number beyond 64 bits; the encoder that does takes fifteen times as long.
-        return _ENCODER.encode(value)
+        # It knows no number beyond 64 bits, unless it is text already.
+        return orjson.dumps(_wide(value), known).decode()
+
+
+def text_of(record: Mapping[str, Any]) -> str:
+    """The text of an object: as it came, or as `dump` writes it."""
+    return record.text if isinstance(record, Record) else dump(record)
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _wide(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_wide(one) for one in value]
+    if type(value) is int and value.bit_length() > 63:
+        return orjson.Fragment(str(value))
+    return value
 
 
 def text(value: str | None) -> str:
@@ -77,21 +161,123 @@ def whole(value: Any) -> int | None:
     number, and to JSON Schema 18.0 is an integer as 18 is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if isinstance(value, float) and abs(value) > _EXACT:
+        return None
     return int(value) if value == int(value) else None
 
 
-def _check_depth(value: Any) -> None:
+# ── Events, whose records keep their text ──────────────────────────────────────────────────
+
+
+class _NotWalked(Exception):
+    """JSON that is broken, or not in the shape of an event."""
+
+
+def _walk(text: str) -> Any:
+    try:
+        batch = _BATCH.match(text)
+        return _one(text) if batch is None else {"events": _several(text, batch.end())}
+    except (_NotWalked, StopIteration, json.JSONDecodeError):
+        # To be told where it breaks; or, where it is no event, by who wants one.
+        value = _DECODER.decode(text)
+        if _brackets(text) > MAX_DEPTH:
+            _check_depth(value, MAX_DEPTH)
+        return value
+
+
+def _one(text: str) -> dict[str, Any]:
+    event, end = _event(text, 0, MAX_DEPTH - 1)
+    if text[end:].strip(_SPACE):
+        raise _NotWalked
+    return event
+
+
+def _several(text: str, place: int) -> list[dict[str, Any]]:
+    events = []
+    while True:
+        event, place = _event(text, place, MAX_DEPTH - 3)
+        events.append(event)
+        after = _NEXT_EVENT.match(text, place)
+        if after is None:
+            break
+        place = after.end()
+    if _END_OF_BATCH.fullmatch(text, place) is None:
+        raise _NotWalked
+    return events
+
+
+def _event(text: str, place: int, levels: int) -> tuple[dict[str, Any], int]:
+    """The event that begins at a place, in which objects and lists may be nested so deep; and
+    where it ends."""
+    event: dict[str, Any] = {}
+    member = _FIRST.match(text, place)
+    while member is not None:
+        plain, name = member.groups()
+        if plain:
+            # Most of an event is plain members: all of them at once cost as much as one.
+            members, _ = _scan(f"{{{plain[:-1]}}}", 0)
+            if not event.keys().isdisjoint(members):
+                raise _doubled(next(name for name in members if name in event))
+            event |= members
+        start = member.end()
+        value, place = _scan(text, start)
+        if "\\" in name:
+            name = _DECODER.decode(f'"{name}"')
+        if name in event:
+            raise _doubled(name)
+        if type(value) in _CONTAINERS:
+            written = text[start:place]
+            if _brackets(written) > levels:
+                _check_depth(value, levels)
+            if type(value) is dict and name in _RECORDS:
+                value = Record(value)
+                value.text = written
+        event[name] = value
+        member = _FURTHER.match(text, place)
+    end = _END.match(text, place)
+    if end is None or not event:
+        raise _NotWalked
+    return event, end.end()
+
+
+_RECORDS = ("data", "previous")
+_SPACE = " \t\n\r"
+_WS = f"[{_SPACE}]*+"
+_TEXT = r'"[^"\\\x00-\x1f]*+"'
+_PLAIN = rf"((?>{_WS}{_TEXT}{_WS}:{_WS}(?:{_TEXT}|[-+.0-9A-Za-z]++){_WS},)*+)"
+"""Members whose values are texts without escapes, numbers, true, false and null."""
+_NAME = rf'{_WS}"((?:[^"\\\x00-\x1f]|\\.)*+)"{_WS}:{_WS}'
+_FIRST = re.compile(rf"{_WS}\{{{_PLAIN}{_NAME}")
+_FURTHER = re.compile(rf"{_WS},{_PLAIN}{_NAME}")
+_END = re.compile(rf"{_WS}\}}")
+_BATCH = re.compile(rf'{_WS}\{{{_WS}"events"{_WS}:{_WS}\[')
+_NEXT_EVENT = re.compile(rf"{_WS},")
+_END_OF_BATCH = re.compile(rf"{_WS}\]{_WS}\}}{_WS}")
+
+
+# ── What is refused ────────────────────────────────────────────────────────────────────────
+
+
+def _brackets(text: str) -> int:
+    return text.count("[") + text.count("{")
+
+
+def _check_depth(value: Any, levels: int) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         level = [
             child
             for item in level
-            for child in (item.values() if type(item) is dict else item)
-            if type(child) in _CONTAINERS
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, _CONTAINERS)
         ]
         if not level:
             return
-    raise Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    raise _too_deep()
+
+
+def _too_deep() -> Malformed:
+    return Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
 def _check_texts(value: Any) -> None:
@@ -124,9 +310,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Refused(f"The key {key[:100]!r} appears twice in one object; send it once")
+                raise _doubled(key)
             seen.add(key)
     return value
+
+
+def _doubled(key: str) -> _Refused:
+    return _Refused(f"The key {key[:100]!r} appears twice in one object; send it once")
 
 
 def _integer(text: str) -> int:
@@ -149,3 +339,4 @@ def _constant(text: str) -> Any:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
 )
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]

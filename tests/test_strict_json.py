@@ -5,9 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from portal.errors import Malformed
-from portal.strict_json import MAX_DEPTH, dump, parse, whole
+from portal.strict_json import (
+    MAX_DEPTH,
+    Number,
+    dump,
+    loads,
+    parse,
+    parse_events,
+    parse_record,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +48,87 @@ from portal.strict_json import MAX_DEPTH, dump, parse, whole
     ],
 )
 def test_bad_json_is_refused(raw: bytes, says: str):
-    with pytest.raises(Malformed, match=says):
-        parse(raw)
+    for read in (parse, parse_record, parse_events):
+        with pytest.raises(Malformed, match=says):
+            read(raw)
+    if says != "empty":
+        # The same inside of events: their records are read by themselves.
+        for before, after in ((b'{"data":', b"}"), (b'{"events":[{"x":1,"data":', b',"y":2}]}')):
+            with pytest.raises(Malformed):
+                parse_events(before + raw + after)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":1,"a":2}', b'{"a":1,"data":{},"a":2}', b'{"data":{},"data":{}}',
+        b'{"data":{},"x":1,"d\\u0061ta":{}}', b'{"data":{"a":1,"a":1}}',
+        b'{"events":[{"data":{}},{"x":1,"data":{},"x":1}]}', b'{"events":[{}],"events":[]}',
+    ],
+)
+def test_no_name_comes_twice_in_an_event(raw: bytes):
+    with pytest.raises(Malformed, match="twice"):
+        parse_events(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"a":1,}', b'{"a":1}}', b'{"a":1}x', b'{"data":{}x}', b'{"data":{},}', b"{,}", b'{"a" 1}',
+     b'{"events":[{"a":1},]}', b'{"events":[{"a":1}{"a":1}]}', b'{"events":[{"a":1}]}}',
+     b'{"events":[{"a":1}', b'{"events":[{"a":1}]', b'{"a":tru}', b'{"a":01}', b'{"a":1.}',
+     b'{"a":"\\x"}', b'{"data":{"a":.5}}'],
+)
+def test_what_breaks_in_an_event_is_refused(raw: bytes):
+    with pytest.raises(Malformed, match="not JSON"):
+        parse_events(raw)
+
+
+def test_nesting_in_an_event_is_limited_as_everywhere():
+    for before, after, around in ((b'{"data":', b"}", 1), (b'{"events":[{"data":', b"}]}", 3)):
+        fits = MAX_DEPTH - around
+        for raw in (b"[" * fits + b"]" * fits, b'{"a":' * fits + b"1" + b"}" * fits):
+            assert parse_events(before + raw + after)
+            with pytest.raises(Malformed, match="nested"):
+                parse_events(before + b"[" + raw + b"]" + after)
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | _TEXT
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+_EVENT = st.dictionaries(
+    st.sampled_from(["data", "previous", "type"]) | _TEXT, _JSON, min_size=1, max_size=6
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(_EVENT, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, 1, "\t"]),
+    st.sampled_from([(",", ":"), (" ,", " : ")]),
+)
+def test_an_event_reads_as_json_does_and_its_records_keep_their_text(
+    events: list[dict[str, object]], is_ascii: bool, indent: int | str | None,
+    separators: tuple[str, str],
+):
+    for value, is_batch in (({"events": events}, True), (events[0], False)):
+        raw = json.dumps(value, ensure_ascii=is_ascii, indent=indent, separators=separators)
+        read = parse_events(raw.encode())
+        assert read == json.loads(raw)
+        for event in read["events"] if is_batch else [read]:
+            for name in event.keys() & {"data", "previous"}:
+                if isinstance(event[name], dict):
+                    assert json.loads(event[name].text) == event[name]
+                    assert event[name].text in raw
+
+
+def test_numbers_stay_as_they_were_written():
+    text = '{"a":[99.50,1E2,-0.0,1e-400,123456789012345678.91,9223372036854775808,18],"b":true}'
+    assert dump(loads(text)) == text
+    assert str(Number("99.50")) == "99.50"
+    assert Number("99.50") == 99.5
 
 
 def test_good_json_comes_through_unchanged():

@@ -27,7 +27,7 @@ MAX_RELATED = 100
 def create_events() -> Response:
     """Store one event or a batch of them; 202 means committed."""
     raw = reading.raw_body(MAX_BATCH_BODY)
-    value = strict_json.parse(raw)
+    value = strict_json.parse_events(raw)
     if isinstance(value, dict) and "events" in value:
         answers = _ingest(_batch(value), batch=True)
         return answer({"data": [_accepted(one) for one in answers]}, 202)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
+
+import orjson
 
 from portal.clock import now, unix
 from portal.events.catalogue import EventType
@@ -42,7 +43,7 @@ def event_with_record(
 
 
 def _record(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    return None if text is None else orjson.Fragment(text)
 
 
 def event_type(found: EventType) -> dict[str, Any]:

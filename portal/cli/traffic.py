@@ -23,7 +23,7 @@ from portal.config import SETTINGS, SettingError, load_config, new_secret_key
 from portal.events import catalogue, ingest
 from portal.logs import retention as retention_stage
 from portal.people import accounts
-from portal.strict_json import parse
+from portal.strict_json import parse_record
 from portal.webhooks import setup as webhook_stage
 
 _MASK = "********"
@@ -67,7 +67,7 @@ def event_send(
     sent |= {name: value for name, value in given.items() if value is not None}
     for name, text in (("data", data), ("previous", previous)):
         if text is not None:
-            sent[name] = parse(_content(text, f"--{name}"))
+            sent[name] = parse_record(_content(text, f"--{name}"))
     accepted = ingest.ingest_events(merchant.id, [sent], batch=False)[0]
     if as_json:
         click.echo(json.dumps({"id": accepted.id, "deliveries": accepted.deliveries}))

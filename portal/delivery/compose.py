@@ -7,7 +7,6 @@ request on the wire are one thing.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from portal.clock import SECOND
 from portal.delivery import templating
 from portal.delivery.signing import Signer
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth, Pair, Webhook
-from portal.strict_json import dump
+from portal.strict_json import dump, loads
 
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"
@@ -226,9 +225,7 @@ class Composer:
         return Outgoing(frame, signature, body, kind)
 
     def _event(self, payload: Payload) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(
-            event_body(payload, self._target.include_object_record)
-        )
+        event: dict[str, Any] = loads(event_body(payload, self._target.include_object_record))
         return event
 
     def _body(self, payload: Payload) -> tuple[bytes | None, str]:

@@ -6,13 +6,13 @@ lists, which it leaves to the language it is written in, are JSON here: a receiv
 
 from __future__ import annotations
 
-import json
 import math
 from decimal import Decimal
 from typing import Any
 
-import orjson
 from liquid import Undefined
+
+from portal.strict_json import Number, dump
 
 
 def printed(value: Any) -> str:
@@ -23,6 +23,8 @@ def printed(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Number) and _says_it_plainly(value.written):
+        return value.written
     if isinstance(value, float | Decimal):
         return _plain(value)
     if isinstance(value, range):
@@ -33,12 +35,8 @@ def printed(value: Any) -> str:
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON; what does not exist is null."""
-    try:
-        return orjson.dumps(value, default=_jsonable).decode()
-    except orjson.JSONEncodeError:
-        # It knows no number beyond 64 bits.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
+    """A value as JSON; what does not exist is null, and numbers of the record are as written."""
+    return dump(value, _jsonable)
 
 
 def as_text(value: Any) -> Any:
@@ -55,11 +53,15 @@ def _is_nil(value: Any) -> bool:
     return value is None or bool(value == None)  # noqa: E711
 
 
+def _says_it_plainly(written: str) -> bool:
+    return "e" not in written and "E" not in written
+
+
 def _plain(number: float | Decimal) -> str:
     """A number without an exponent, which not every reader of text takes."""
     if not math.isfinite(number):
         raise ValueError("a number is beyond what can be written")
-    exact = number if isinstance(number, Decimal) else Decimal(repr(number))
+    exact = number if isinstance(number, Decimal) else Decimal(float.__repr__(number))
     return format(exact, "f")
 
 

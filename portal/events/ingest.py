@@ -18,13 +18,13 @@ from sqlalchemy.orm import scoped_session
 from portal import bulk, queues
 from portal.clock import SECOND, now
 from portal.errors import Conflict, FieldError
-from portal.events import matching, rules
+from portal.events import matching, repeats, rules
 from portal.events.group_commit import GroupCommit
+from portal.events.repeats import Known
 from portal.events.rules import NewEvent
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
-from portal.strict_json import dump
 
 MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
@@ -70,9 +70,11 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
             stored = _group_commit().take(request)
             break
         except IntegrityError:
-            # Another process stored one of these IDs at the same moment; now it can be seen.
+            # Another process stored one of these IDs at the same moment; now it can be seen. Or
+            # an ID's event was deleted for its age, and its record is still there.
             if attempt == _RACES - 1:
                 raise
+            repeats.forget_records(merchant_id, [event.id for event in request.events if event.id])
     return stored.answers
 
 
@@ -128,35 +130,36 @@ class _Rows:
         self._moment = now()
         self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
         self._webhooks: dict[int, Sequence[Any]] = {}
-        self._known: dict[tuple[int, str], tuple[str | None, int]] = {}
-        """Fingerprint and deliveries of events by merchant and ID."""
+        self._known: dict[tuple[int, str], Known] = {}
+        """What is stored, by merchant and ID."""
 
     def add(self, request: _Request) -> list[Accepted]:
         """Take up a request's events and what they owe; its answers. Raises Conflict, and then
         has taken up nothing."""
         merchant_id = request.merchant_id
         ids = [event.id for event in request.events if event.id]
-        if ids:
-            self._know(merchant_id, ids)
+        for known in repeats.find(merchant_id, ids):
+            self._known[merchant_id, known.id] = known
         fresh: dict[str, NewEvent] = {}
         answers: list[str] = []
         for place, event in enumerate(request.events):
             event_id = event.id or new_id("evt")
             answers.append(event_id)
-            if event.id:
-                earlier = self._known.get((merchant_id, event.id), (None, 0))[0]
-                if event.id in fresh:
-                    earlier = fresh[event.id].fingerprint()
-                if earlier is not None and earlier != event.fingerprint():
-                    raise _reused(event.id, place, request.batch)
-                if earlier is not None:
-                    continue
-            fresh[event_id] = event
+            if event_id in fresh:
+                is_same = repeats.is_same(fresh[event_id], event)
+            elif event.id and (merchant_id, event_id) in self._known:
+                is_same = repeats.is_repeat(self._known[merchant_id, event_id], event)
+            else:
+                fresh[event_id] = event
+                continue
+            if not is_same:
+                raise _reused(event_id, place, request.batch)
         counts = self._take_up(merchant_id, fresh)
         return [
             Accepted(
                 event_id,
-                counts[event_id] if event_id in counts else self._known[merchant_id, event_id][1],
+                counts[event_id] if event_id in counts
+                else self._known[merchant_id, event_id].deliveries,
             )
             for event_id in answers
         ]
@@ -169,14 +172,6 @@ class _Rows:
             if made:
                 columns = tuple(made[0])
                 bulk.insert(session, table(model), columns, [tuple(row.values()) for row in made])
-
-    def _know(self, merchant_id: int, ids: list[str]) -> None:
-        for start in range(0, len(ids), 500):
-            query = sa.select(Event.id, Event.fingerprint, Event.deliveries).where(
-                Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + 500])
-            )
-            for event_id, fingerprint, deliveries in db.session.execute(query):
-                self._known[merchant_id, event_id] = (fingerprint, deliveries)
 
     def _take_up(self, merchant_id: int, fresh: dict[str, NewEvent]) -> dict[str, int]:
         """Make the rows of fresh events; how many deliveries each owes."""
@@ -198,7 +193,10 @@ class _Rows:
             counts[event_id] = len(owed)
             row = event_row(merchant_id, event_id, event, received_at, len(owed))
             if event.id:
-                self._known[merchant_id, event_id] = (row["fingerprint"], len(owed))
+                self._known[merchant_id, event_id] = Known(
+                    merchant_id, event_id, row["fingerprint"], len(owed), row["occurred_at"],
+                    event,
+                )
             self._events.append(row)
             self._payloads.append(payload_row(merchant_id, event_id, event, received_at))
             for webhook in owed:
@@ -249,7 +247,7 @@ def event_row(
         "correlation_id": event.correlation_id,
         "occurred_at": received_at if event.occurred_at is None else event.occurred_at,
         "received_at": received_at,
-        "fingerprint": event.fingerprint() if event.id else None,
+        "fingerprint": event.fingerprint(event_id),
         "deliveries": deliveries,
         "schema_error": event.schema_error,
         "is_test": is_test,
@@ -264,8 +262,8 @@ def payload_row(
         "merchant_id": merchant_id,
         "event_id": event_id,
         "head": event.head(event_id, received_at),
-        "data": None if event.data is None else dump(event.data),
-        "previous": None if event.previous is None else dump(event.previous),
+        "data": event.data_text,
+        "previous": event.previous_text,
         "received_at": received_at,
     }
 

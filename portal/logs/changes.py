@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
@@ -39,13 +40,21 @@ class Changes:
 
 
 class _Number(str):
-    """A number as it was written: 99.50 stays 99.50, and is not the text "99.50"."""
+    """A number as it was written: 99.50 stays 99.50, is not the text "99.50", and has not changed
+    when it was 99.5."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Number) and str(self) == str(other)
+        return isinstance(other, _Number) and self._worth() == other._worth()
+
+    def _worth(self) -> Decimal | float:
+        try:
+            return Decimal(self)
+        except InvalidOperation:
+            # An exponent of more than eighteen digits.
+            return float(self)
 
     def __hash__(self) -> int:
-        return hash((_Number, str(self)))
+        return hash((_Number, self._worth()))
 
 
 _ABSENT = object()

@@ -13,8 +13,8 @@ from portal.config import Config
 from portal.delivery.selection import status_is
 from portal.keyset import Wanted
 from portal.logs import filters
+from portal.logs.spellings import spellings
 from portal.models import Attempt, Event, EventPayload, Merchant
-from portal.strict_json import dump
 
 TEXT_COST = 5
 """To look for a text in a record takes as long as to look at so many rows of the log."""
@@ -134,14 +134,14 @@ def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa
 
 def _record_holds(text: str) -> sa.ColumnElement[bool]:
     """Whether an event's record data holds a text, whatever the case, plain or as in JSON."""
-    spellings = dict.fromkeys((text, dump(text)[1:-1]))
     found = (
         sa.select(EventPayload.event_id)
         .where(
             EventPayload.merchant_id == Event.merchant_id, EventPayload.event_id == Event.id,
             sa.or_(*(
                 column.icontains(spelling, autoescape=True)
-                for column in (EventPayload.data, EventPayload.previous) for spelling in spellings
+                for column in (EventPayload.data, EventPayload.previous)
+                for spelling in spellings(text)
             )),
         )
         # Not EXISTS, of which a planner may make a join over all that is kept.

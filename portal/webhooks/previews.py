@@ -29,6 +29,7 @@ from portal.events.matching import pattern_matches
 from portal.extensions import db, table
 from portal.models import Event, EventPayload, Webhook
 from portal.models.webhook import Pair
+from portal.strict_json import loads
 from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 
 CAP = 1_000
@@ -86,7 +87,7 @@ class Trial:
         with_record = cleaned["include_object_record"]
         if (name, with_record) not in self._events:
             payload = _example(self._merchant_id, name)[1]
-            self._events[name, with_record] = json.loads(event_body(payload, with_record))
+            self._events[name, with_record] = loads(event_body(payload, with_record))
         return self._events[name, with_record]
 
 

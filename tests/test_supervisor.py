@@ -61,6 +61,8 @@ def name_of(pid: int) -> str:
 class Run:
     """One start of everything, with what it printed."""
 
+    program = ("bin/_run.py",)
+
     def __init__(self, directory: Path, **settings: str):
         directory.mkdir(exist_ok=True)
         self.settings = {
@@ -73,7 +75,7 @@ class Run:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "bin/_run.py"], cwd=ROOT, env=self.environment,
+                [sys.executable, *self.program], cwd=ROOT, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
         self.seen: set[int] = set()
@@ -267,6 +269,34 @@ def test_a_dead_part_is_started_again(start: Start, wait_for: Wait):
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: run.parts().get("deliver-1", before) != before, seconds=20)
     assert "deliver-1 ended (killed by SIGKILL); starting it again in 0.25 s" in run.printed
+
+
+def test_a_part_that_stands_still_is_noticed_and_started_again(
+    start: Start, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Run, "program", (
+        "-c", "import sys; from portal import children, processes, supervisor; "
+        "children.STUCK_SECONDS = 6; processes.BEAT_SECONDS = 0.5; sys.exit(supervisor.main())",
+    ))
+    run = start(WEB_PROCESSES="1")
+    time.sleep(1)
+    delivers = run.parts()["deliver-1"]
+    (web,) = [pid for server in run.look() if name_of(server) == "web" for pid in children(server)]
+    os.kill(web, signal.SIGSTOP)
+    os.kill(delivers, signal.SIGSTOP)
+    wait_for(lambda: not alive(web) and not alive(delivers), seconds=30)
+    wait_for(lambda: run.parts().get("deliver-1", delivers) != delivers, seconds=20)
+
+    def answers() -> bool:
+        try:
+            return requests.get(f"{run.url}/readyz", timeout=2).json()["status"] == "ok"
+        except requests.RequestException:
+            return False
+
+    wait_for(answers, seconds=20)
+    for part in ("web", "deliver-1"):
+        assert f"{part} has shown no sign of life for 6 s" in run.printed
+    assert stop(run) == 0
 
 
 def test_two_run_side_by_side(start: Start):

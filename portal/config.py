@@ -201,8 +201,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("TIMEOUT_SECONDS", "15", _integer(1, 120), "Deadline of one attempt, first to last."),
     Setting("MAX_IN_FLIGHT", "20", _integer(1, 1_000), "Requests at once to one webhook."),
     Setting(
-        "HOLD_AFTER_FAILURES", "20", _integer(2, 10_000), "Failures in a row after which a "
-        "webhook's deliveries are held and only a probe is sent."
+        "HOLD_AFTER_FAILURES", "20", _integer(2, 10_000), "Attempts in a row without an answer, "
+        "or with 408, 429 or 5xx, after which a webhook's deliveries are held and only probes are "
+        "sent."
     ),
     Setting(
         "DISABLE_AFTER_DAYS", "5", _integer(1, 60), "Days of nothing but failures after which a "

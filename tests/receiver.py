@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable
@@ -24,15 +25,16 @@ class Receiver:
     """Answers 200 `ok` unless `answers` holds something else for the next requests.
 
     An answer is a status, or (status, headers, body). `broken` holds the answers of paths that
-    always give theirs. `delay` is in seconds.
+    always give theirs, `by_type` those for types of events. `delay` is in seconds.
     """
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self._host = host
         self.ledger: list[Received] = []
         self.answers: list[int | tuple[int, dict[str, str], bytes]] = []
         self.always: int | tuple[int, dict[str, str], bytes] = 200
         self.broken: dict[str, int | tuple[int, dict[str, str], bytes]] = {}
+        self.by_type: dict[str, int] = {}
         self.delay = 0.0
         receiver = self
 
@@ -47,6 +49,8 @@ class Receiver:
                 time.sleep(receiver.delay)
                 said = receiver.answers.pop(0) if receiver.answers else receiver.always
                 said = receiver.broken.get(self.path, said)
+                if receiver.by_type:
+                    said = receiver.by_type.get(json.loads(body)["type"], said)
                 status, headers, text = said if isinstance(said, tuple) else (said, {}, b"ok")
                 self.send_response(status)
                 for name, value in headers.items():
@@ -67,7 +71,7 @@ class Receiver:
             def handle_error(self, *_: object) -> None:
                 """A sender that was killed is no news."""
 
-        self._server = Server((host, 0), Handler)
+        self._server = Server((host, port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property

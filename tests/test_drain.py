@@ -235,11 +235,13 @@ class TestAWebhookThatOnlyFails:
         assert lanes.forgotten() == [0]
         drain.drain(0)
         assert the(Webhook).held_at is None
-        assert len(receiver.ledger) == 8
+        assert len(receiver.ledger) == 11, "what was tried and waits for a day goes out, too"
+        assert {row.state for row in everything(Delivery)} == {"succeeded"}
+        assert the(Webhook).catch_up_from is None
         kinds = [notice.kind for notice in everything(Notice) if notice.dismissed_at is None]
         assert kinds == ["recovered"]
 
-    def test_a_probe_that_fails_keeps_the_deliverys_place(
+    def test_a_probe_counts_in_its_deliverys_schedule(
         self, merchant: Merchant, receiver: Receiver
     ):
         webhook = make_webhook(
@@ -250,7 +252,8 @@ class TestAWebhookThatOnlyFails:
         receiver.always = 500
         drain.drain(0)
         delivery = the(Delivery)
-        assert (delivery.state, delivery.step, delivery.attempts) == ("pending", 0, 1)
+        assert (delivery.state, delivery.step, delivery.attempts) == ("pending", 1, 1)
+        assert delivery.next_attempt_at > now()
         assert the(Webhook).next_probe_at > now()
 
     def test_after_days_of_failures_it_is_disabled_with_a_notice(

@@ -228,7 +228,7 @@ def test_a_test_and_a_preview_take_the_same_way(
     endpoint.always = 503
     receiver.answers = [401]
     assert actions.send_test(webhook, "order.created", "test").status == 401
-    assert actions.send_test(webhook, "order.created", "test").error == "token_failed"
+    assert actions.send_test(webhook, "order.created", "test").error == "token_unavailable"
 
 
 def test_another_server_for_tokens_gets_no_secret_unseen(

@@ -14,7 +14,9 @@ from urllib.parse import quote_plus, urlencode
 
 from portal import vault
 from portal.clock import DAY, SECOND
+from portal.delivery import outcome
 from portal.delivery.compose import OWN, USER_AGENT, Frame, Outgoing, basic
+from portal.delivery.outcome import TOKEN_AWAY
 from portal.delivery.transfer import Answer
 from portal.models.webhook import MASK, Auth
 
@@ -37,7 +39,12 @@ _SHOWN = 300
 
 
 class TokenRefused(Exception):
-    """There is no token; the message is a sentence for people, without a secret."""
+    """There is no token; the message is a sentence for people, without a secret, and `code` what
+    the attempt's log shows as its error: that the endpoint refuses, or that it is away."""
+
+    def __init__(self, message: str, *, is_away: bool = False):
+        super().__init__(message)
+        self.code = TOKEN_AWAY if is_away else TOKEN_FAILED
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,15 @@ def request(client: Client) -> Outgoing:
 def take(client: Client, answer: Answer, moment: int) -> str:
     """The token in an endpoint's answer, kept for later. Raises TokenRefused."""
     if answer.error is not None:
-        raise _refused(f"did not answer ({answer.error}): {answer.error_detail}", client)
+        raise _refused(
+            f"did not answer ({answer.error}): {answer.error_detail}", client, is_away=True
+        )
     said = _json(answer.body)
     if answer.status != 200:
-        raise _refused(f"answered {answer.status}{_reason(said, client)}", client)
+        raise _refused(
+            f"answered {answer.status}{_reason(said, client)}", client,
+            is_away=outcome.of(answer.status, None).is_away,
+        )
     value, kind = said.get("access_token"), said.get("token_type", "Bearer")
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise _refused("answered 200 without an access_token that can be sent", client)
@@ -128,8 +140,9 @@ def forget(client: Client, attempted_at: int) -> None:
         _kept.pop(client, None)
 
 
-def _refused(what: str, client: Client) -> TokenRefused:
-    return TokenRefused(f"The token endpoint {client.token_url} {what}".rstrip(".") + ".")
+def _refused(what: str, client: Client, *, is_away: bool = False) -> TokenRefused:
+    sentence = f"The token endpoint {client.token_url} {what}".rstrip(".") + "."
+    return TokenRefused(sentence, is_away=is_away)
 
 
 def _reason(said: dict[str, Any], client: Client) -> str:

@@ -214,7 +214,7 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     except ComposeError as error:
         answer = Answer(error=error.code, error_detail=error.detail)
     except access_tokens.TokenRefused as error:
-        answer = Answer(error=access_tokens.TOKEN_FAILED, error_detail=str(error))
+        answer = Answer(error=error.code, error_detail=str(error))
     if client is not None and answer.status == UNAUTHORIZED:
         access_tokens.forget(client, moment)
     return Tried(request_id, due, method, url, outgoing, answer, moment, now())

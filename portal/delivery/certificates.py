@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from flask import current_app
 
 from portal.clock import HOUR, now
-from portal.delivery.compose import NONE, Frame, Outgoing
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
 from portal.extensions import db, table, writing
@@ -33,17 +32,17 @@ def look() -> int:
     """
     targets = _targets()
     config = current_app.config["PORTAL"]
-    transport: Transport[str] = Transport(config.egress_allow, looks_only=True)
+    transport: Transport[str] = Transport(config.egress_allow)
     waiting = iter(targets)
     ended = {}
     try:
         for origin in islice(waiting, AT_ONCE):
-            transport.submit(_request(origin), SECONDS, origin)
+            transport.look(origin, None, SECONDS, origin)
         while transport.in_flight:
             for origin, answer in transport.run(1.0):
                 ended[origin] = _ends_at(answer)
                 for following in islice(waiting, 1):
-                    transport.submit(_request(following), SECONDS, following)
+                    transport.look(following, None, SECONDS, following)
     finally:
         transport.abort()
     for origin, ids in targets.items():
@@ -69,10 +68,6 @@ def _targets() -> dict[str, list[str]]:
         host = url.removeprefix("https://").partition("/")[0].partition("?")[0]
         targets.setdefault(f"https://{host}/", []).append(webhook_id)
     return targets
-
-
-def _request(origin: str) -> Outgoing:
-    return Outgoing(Frame("GET", origin, [], origin, []), [], None, NONE)
 
 
 def _ends_at(answer: Answer) -> int | None:

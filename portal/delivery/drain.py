@@ -22,9 +22,12 @@ from portal.clock import now
 from portal.delivery import access_tokens, health, lanes, recording
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import ComposeError, Outgoing, Payload
+from portal.delivery.due import Due
+from portal.delivery.holding import Holding
 from portal.delivery.lines import Line, Lines
+from portal.delivery.outcome import PAYLOAD_EXPIRED
 from portal.delivery.recorder import Batch, Recorder
-from portal.delivery.recording import PAYLOAD_EXPIRED, Due, Tried
+from portal.delivery.recording import Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
 from portal.delivery.sharing import Sharing
 from portal.delivery.transfer import Answer
@@ -47,9 +50,13 @@ LINGER_SECONDS = 8.0
 KEEP_ALIVE_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 60.0
 
-_Request = tuple[Line, Due, Outgoing | Client, str, int]
-"""What is in flight: a delivery's request, or that for the access token which it needs; with the
-attempt's request ID and its moment."""
+PROBE_SECONDS = 0.1
+"""How often held webhooks are looked after."""
+
+_Request = tuple[Line, Due, Outgoing | Client, str, int] | Line
+"""What is in flight: a delivery's request, or that for the access token which it needs, with the
+attempt's request ID and its moment; or, as a held webhook's line alone, a look whether somebody
+listens there."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +97,9 @@ class _Drain:
         """Whether results may be under way to the database; renewing leases does not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = Recorder(app, self._config)
+        self._holding = Holding(
+            self._lines, self._transport, self._recorder, self._tokens, self._config
+        )
         self._transport.watch(self._recorder.bell)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
@@ -124,8 +134,13 @@ class _Drain:
                     _log.warning("What is due cannot be read now: %s", error)
                     time.sleep(0.2)
                 self._submit()
+                if self._every("probe", PROBE_SECONDS):
+                    self._holding.look_after(self._sharing.leaving)
             for tag, answer in self._transport.run(self._pause()):
-                self._take(*tag, answer)
+                if isinstance(tag, Line):
+                    self._holding.take_look(tag, answer)
+                else:
+                    self._take(*tag, answer)
             self._take_written()
             if self._ready_to_record():
                 self._record()
@@ -248,7 +263,7 @@ class _Drain:
         try:
             access_tokens.take(asked, answer, now())
         except access_tokens.TokenRefused as error:
-            failed = Answer(error=access_tokens.TOKEN_FAILED, error_detail=str(error))
+            failed = Answer(error=error.code, error_detail=str(error))
             self._take_answer(line, due, None, request_id, moment, failed)
             return
         if self._lines.get(due.webhook_id) is line and due.payload is not None:
@@ -289,25 +304,17 @@ class _Drain:
         batch = Batch(dict(self._tokens))
         before = {line.webhook_id: line.health for line, _ in done}
         for line, tried in done:
-            is_probe = line.health.held_at is not None
-            change = recording.settle(tried, line.schedule, is_probe=is_probe)
+            change = recording.settle(tried, line.schedule)
             batch.tried.append((line.lane, tried, change))
             line.take_health(
-                health.after_attempt(line.health, tried.ok, tried.gone, moment, self._config)
-            )
-        for line in {line.webhook_id: line for line, _ in done}.values():
-            then, after = before[line.webhook_id], line.health
-            if after == then:
-                continue
-            batch.healths.append(
-                health.Changed(
-                    line.webhook_id, line.merchant_id, line.lane, then, after, line.updated_at,
-                    moment,
+                health.after_attempt(
+                    line.health, tried.outcome, tried.attempted_at, moment, self._config,
+                    gone=tried.gone, was_last=change.get("state") == "failed",
+                    asked_seconds=tried.retry_after() or 0,
                 )
             )
-            if after.disabled_reason or after.held_at != then.held_at:
-                self._lines.drop_buffer(line)
-                line.may_have_more = after.disabled_reason is None
+        for line in {line.webhook_id: line for line, _ in done}.values():
+            self._holding.note(batch, line, before[line.webhook_id], moment)
         self._unrecorded = True
         self._recorder.put(batch)
 
@@ -319,8 +326,8 @@ class _Drain:
             for tried in written.tried:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:
                     line.known.discard(tried.due.id)
-                    if line.ordered:
-                        # What this one held back may be due now.
+                    if line.ordered or line.health.held_at is not None:
+                        # What this one held back may be due now, or another may be the next probe.
                         line.start_over()
             if written.lost:
                 self._leave(written.lost)

@@ -1,7 +1,8 @@
 """A webhook that fails: hold its deliveries, probe, tell people, disable it in the end.
 
 Deliveries of a held or disabled webhook stay pending in the database and are shown as held: so
-holding a hundred thousand of them, and sending them again, is one row's change.
+holding a hundred thousand of them, and sending them again, is one row's change. What is decided
+here is told in docs/design.md, "Failing".
 """
 
 from __future__ import annotations
@@ -18,53 +19,116 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from portal.clock import DAY, MINUTE, SECOND, iso
 from portal.config import Config
+from portal.delivery.outcome import Outcome
 from portal.extensions import writing
-from portal.models import Webhook
+from portal.models import Notice, Webhook
 from portal.people import notices
 
-FIRST_PROBE = 5 * SECOND
-LONGEST_BETWEEN_PROBES = 30 * MINUTE
+FIRST_PAUSE, LONGEST_PAUSE = 5 * SECOND, 30 * SECOND
+"""Between two rounds of probes: as long as the webhook has been held, within these."""
+LONGEST_ASKED_PAUSE = 30 * MINUTE
+"""How long a receiver may ask to be left alone (`Retry-After`); and the longest pause after a
+probe that was the last attempt of its delivery."""
 UNREADABLE_PAUSE = MINUTE
-
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Health:
-    """How a webhook has been doing; moments in Unix µs."""
+    """How a webhook has been doing; moments in Unix µs, the rest as models.Webhook has it."""
 
     failures: int = 0
     failing_since: int | None = None
+    away: int = 0
+    unreachable: bool = False
     held_at: int | None = None
     next_probe_at: int | None = None
+    catch_up_from: int | None = None
     disabled_reason: str | None = None
 
+    @classmethod
+    def of(cls, webhook: Webhook) -> Health:
+        """The health of a stored webhook that is enabled."""
+        return cls(
+            webhook.failures, webhook.failing_since, webhook.away, webhook.unreachable,
+            webhook.held_at, webhook.next_probe_at, webhook.catch_up_from,
+        )
 
-def after_attempt(health: Health, ok: bool, gone: bool, moment: int, config: Config) -> Health:
-    """The health after one more attempt. Pure.
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether it is held and a first round of probes has found nobody who takes anything."""
+        return self.held_at is not None and (self.next_probe_at or 0) > self.held_at
+
+
+def after_attempt(
+    health: Health, outcome: Outcome, attempted_at: int, moment: int, config: Config, *,
+    gone: bool = False, was_last: bool = False, asked_seconds: int = 0,
+) -> Health:
+    """The health after one more attempt, which began at `attempted_at` (Unix µs). Pure.
 
     `gone` is a 410, by which the receiver asks for no more (Standard Webhooks); the webhook is
-    disabled at once. Otherwise it is held after PORTAL_HOLD_AFTER_FAILURES failures in a row,
-    probed ever less often, and disabled after PORTAL_DISABLE_AFTER_DAYS of nothing but failures.
+    disabled at once. It is held after PORTAL_HOLD_AFTER_FAILURES attempts in a row that found the
+    receiver away, until somebody answers otherwise; and disabled after PORTAL_DISABLE_AFTER_DAYS
+    of nothing but failures. `was_last` is a delivery that has no attempt left, `asked_seconds` what
+    the receiver asks to wait.
     """
-    if ok:
-        return Health()
-    since = health.failing_since or moment
-    health = replace(health, failures=health.failures + 1, failing_since=since)
+    is_held = health.held_at is not None
+    if outcome is Outcome.EXPIRED:
+        return health
+    if outcome is Outcome.DELIVERED:
+        return Health(catch_up_from=moment if is_held else health.catch_up_from)
+    health = replace(
+        health, failures=health.failures + 1,
+        failing_since=moment if health.failing_since is None else health.failing_since,
+    )
     if gone:
         return replace(health, disabled_reason="The receiver answered 410 Gone.")
-    if health.held_at is None:
-        if health.failures < config.hold_after_failures:
-            return health
-        return replace(health, held_at=moment, next_probe_at=moment + FIRST_PROBE)
-    if moment - since >= config.disable_after_days * DAY:
-        days = config.disable_after_days
+    health = _disabled_in_time(health, moment, config)
+    if outcome is Outcome.OWN or health.disabled_reason is not None:
+        return health
+    if outcome is Outcome.REFUSED:
         return replace(
-            health, disabled_reason=f"Every attempt has failed for {days} days."
+            health, away=0, unreachable=False, held_at=None, next_probe_at=None,
+            catch_up_from=moment if is_held else health.catch_up_from,
         )
-    pause = min(max(moment - health.held_at, FIRST_PROBE), LONGEST_BETWEEN_PROBES)
+    health = replace(health, away=health.away + 1, unreachable=outcome is Outcome.UNREACHABLE)
+    asked = min(asked_seconds * SECOND, LONGEST_ASKED_PAUSE)
+    if health.held_at is None:
+        if health.away < config.hold_after_failures:
+            return health
+        return replace(
+            health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None
+        )
+    if attempted_at <= health.held_at:
+        # It was under way already, and no probe.
+        return health
+    if outcome is Outcome.BROKEN and not was_last and not asked:
+        # Perhaps this one alone is disliked: the round goes on with another.
+        return health
+    return _paused(health, moment, asked, LONGEST_ASKED_PAUSE if was_last else LONGEST_PAUSE)
+
+
+def after_round(health: Health, moment: int, config: Config) -> Health:
+    """The health of a held webhook after a round of probes that ended without a last one, since
+    nobody listens or nothing is left to try. Pure."""
+    health = _disabled_in_time(health, moment, config)
+    return health if health.disabled_reason else _paused(health, moment, 0, LONGEST_PAUSE)
+
+
+def _paused(health: Health, moment: int, asked: int, longest: int) -> Health:
+    held_for = moment - (health.held_at or moment)
+    pause = max(asked, min(max(held_for, FIRST_PAUSE), longest))
     return replace(health, next_probe_at=moment + pause)
+
+
+def _disabled_in_time(health: Health, moment: int, config: Config) -> Health:
+    days = config.disable_after_days
+    lasts = moment - (health.failing_since or moment)
+    is_bad = health.held_at is not None or health.failures >= config.hold_after_failures
+    if not is_bad or lasts < days * DAY:
+        return health
+    return replace(health, disabled_reason=f"Every attempt has failed for {days} days.")
 
 
 @dataclass(frozen=True)
@@ -89,12 +153,15 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
     A person's change since the webhook was read wins, and this one is dropped.
     """
     webhook_id, merchant_id, moment = changed.webhook_id, changed.merchant_id, changed.moment
-    before, after = changed.before, changed.after
+    after = changed.after
     values: dict[str, Any] = {
         "failures": after.failures,
         "failing_since": after.failing_since,
+        "away": after.away,
+        "unreachable": after.unreachable,
         "held_at": after.held_at,
         "next_probe_at": after.next_probe_at,
+        "catch_up_from": after.catch_up_from,
         # Not an edit: forms and caches stay valid.
         "updated_at": Webhook.updated_at,
     }
@@ -111,7 +178,7 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
     )
     if written.rowcount != 1:  # type: ignore[attr-defined]
         return
-    told = _news(before, after, config)
+    told = _news(session, changed, config)
     if told is None:
         return
     kind, message = told
@@ -140,9 +207,7 @@ def hold_unreadable(webhook_id: str, moment: int) -> Health:
                 moment, current_app.config["PORTAL"],
             )
             _log.warning("%s is held: no secret key opens %s.", webhook_id, ", ".join(lost))
-        return Health(
-            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
-        )
+        return Health.of(webhook)
 
 
 def unreadable_sentence(lost: Sequence[str]) -> str:
@@ -154,21 +219,45 @@ def unreadable_sentence(lost: Sequence[str]) -> str:
     )
 
 
-def _news(before: Health, after: Health, config: Config) -> tuple[str, str] | None:
+def _news(
+    session: scoped_session[Any], changed: Changed, config: Config
+) -> tuple[str, str] | None:
+    before, after = changed.before, changed.after
     if after.disabled_reason:
         return (
             "disabled",
             f"{after.disabled_reason} The webhook is disabled; what it is owed is held until "
             "you enable it or discard it.",
         )
-    if after.held_at is not None and before.held_at is None:
-        until = (after.failing_since or after.held_at) + config.disable_after_days * DAY
+    if after.is_confirmed and not before.is_confirmed:
+        until = (after.failing_since or changed.moment) + config.disable_after_days * DAY
         return (
             "held",
-            f"The last {after.failures} attempts failed. Deliveries are held and a probe is sent "
-            f"now and then; they go out when it succeeds. Unless it does, the webhook will be "
-            f"disabled on {iso(until)}.",
+            f"The last {after.failures} attempts failed. Deliveries are held, and the receiver is "
+            f"probed now and then; they go out when it answers again. Unless one succeeds, the "
+            f"webhook will be disabled on {iso(until)}.",
         )
-    if before.held_at is not None and after.held_at is None:
-        return "recovered", "The webhook answers again; what was held is being sent."
+    if after.held_at is None and before.is_confirmed and after.failures:
+        return notices.REFUSED, notices.refused(after.failures, after.failing_since, config)
+    # Below so many nobody was told, and nothing need be read.
+    was_bad = before.failures >= config.hold_after_failures
+    if not after.failures and (
+        before.is_confirmed or (was_bad and _was_told_of(session, changed))
+    ):
+        return "recovered", "The webhook works again; what was held is being sent."
     return None
+
+
+def _was_told_of(session: scoped_session[Any], changed: Changed) -> bool:
+    """Whether people know of this stretch of failures, which has just ended."""
+    since = changed.before.failing_since
+    if since is None:
+        return False
+    return session.scalar(
+        sa.select(Notice.id)
+        .where(
+            Notice.merchant_id == changed.merchant_id, Notice.webhook_id == changed.webhook_id,
+            Notice.kind.in_(notices.OF_FAILURES), Notice.at >= since,
+        )
+        .limit(1)
+    ) is not None

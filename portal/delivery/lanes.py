@@ -24,6 +24,9 @@ LEASE = 10 * SECOND
 HEARTBEAT = 2_500_000
 """How often an owner renews its leases, in µs."""
 
+_EVER = 2**62
+"""A moment that all others are before."""
+
 _log = logging.getLogger(__name__)
 _lane = table(Lane)
 _delivery = table(Delivery)
@@ -128,6 +131,15 @@ def has_due(moment: int, *, is_retry: bool) -> sa.ColumnElement[bool]:
     return first.correlate(Webhook).scalar_subquery().is_not(None)
 
 
+def may_probe(moment: int) -> sa.ColumnElement[bool]:
+    """Whether a webhook of the query around it is held, may be probed at `moment` (Unix µs), and
+    is owed anything, also what waits for its time."""
+    return sa.and_(
+        Webhook.held_at.is_not(None), Webhook.next_probe_at <= moment,
+        sa.or_(has_due(_EVER, is_retry=False), has_due(_EVER, is_retry=True)),
+    )
+
+
 def forgotten() -> list[int]:
     """Lanes with due work and no living owner: one look per webhook into an index, never a scan
     of the deliveries."""
@@ -138,8 +150,16 @@ def forgotten() -> list[int]:
             Webhook.lane == Lane.id,
             Webhook.enabled,
             Webhook.deleted_at.is_(None),
-            sa.or_(Webhook.held_at.is_(None), Webhook.next_probe_at <= moment),
-            sa.or_(has_due(moment, is_retry=False), has_due(moment, is_retry=True)),
+            sa.or_(
+                sa.and_(
+                    Webhook.held_at.is_(None),
+                    sa.or_(
+                        has_due(moment, is_retry=False), has_due(moment, is_retry=True),
+                        Webhook.catch_up_from.is_not(None),
+                    ),
+                ),
+                may_probe(moment),
+            ),
         )
     )
     with reading() as session:

@@ -8,21 +8,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
 
 import sqlalchemy as sa
 from flask import current_app
 
 from portal import vault
 from portal.clock import now
-from portal.delivery import access_tokens, health, lanes
+from portal.delivery import access_tokens, due, health, lanes, probing
 from portal.delivery.access_tokens import Client
-from portal.delivery.compose import Composer, Payload, Target
+from portal.delivery.compose import Certificate, Composer, Target
+from portal.delivery.due import Due
 from portal.delivery.health import Health
-from portal.delivery.recording import Due
-from portal.extensions import db, reading, table
-from portal.models import Delivery, EventPayload, Webhook
-from portal.models.delivery import PENDING_LITERAL
+from portal.delivery.probing import Probing
+from portal.extensions import db, reading
+from portal.models import Webhook
 
 BUFFER = 200
 """Deliveries read ahead for one webhook."""
@@ -30,9 +29,6 @@ BUFFER_BYTES = 32 * 1024 * 1024
 """Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
-_Fields = tuple[str, int, str, str, int, int, str]
-_delivery = table(Delivery)
-_payload = table(EventPayload)
 
 
 class Line:
@@ -60,6 +56,9 @@ class Line:
         self._kinds: Sequence[bool] = BOTH
         self._places: dict[bool, tuple[int, str]] = {}
         """How far first attempts and retries were read."""
+        self._caught_up_to: tuple[int, str] | None = (0, "")
+        """How far what waits was read, while catching up; None at its end."""
+        self.probing = Probing()
         self.in_flight = 0
         self.waits_for_token = False
         """Whether one of those in flight asks for an access token, which the others need too."""
@@ -94,9 +93,8 @@ class Line:
             self.cap = self.most = most
         self.rate = webhook.rate_per_second
         self.ordered = webhook.ordered
-        self.health = Health(
-            webhook.failures, webhook.failing_since, webhook.held_at, webhook.next_probe_at
-        )
+        self.health = Health.of(webhook)
+        self.probing.end_round()
         try:
             self._open_secrets(webhook, moment)
             self.is_readable = True
@@ -128,9 +126,41 @@ class Line:
         if self.waits_for_token or clock < self.paused_until or clock < self.next_start:
             return 0
         if self.health.held_at is not None:
-            probe_due = (self.health.next_probe_at or 0) <= moment
-            return 1 if probe_due and not self.in_flight else 0
+            return int(self.may_probe(moment) and not self.wants_look)
         return max(0, int(self.cap) - self.in_flight)
+
+    def may_probe(self, moment: int) -> bool:
+        """Whether a held webhook may be asked now: one thing at a time, until what came of it is
+        recorded."""
+        return (
+            self.is_readable
+            and self.health.held_at is not None and self.health.disabled_reason is None
+            and (self.health.next_probe_at or 0) <= moment
+            and len(self.known) == len(self.buffer)
+            and not self.probing.is_looking
+        )
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether a round of probes must find out first that somebody listens."""
+        return self.health.unreachable and not self.probing.has_heard
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all has gone out that waited for its time when a hold ended."""
+        return (
+            self.health.catch_up_from is not None and self._caught_up_to is None and not self.known
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something of it is under way, or not recorded yet."""
+        return bool(self.known) or self.probing.is_looking
+
+    def look(self) -> tuple[str, Certificate | None]:
+        """Where to look whether somebody listens: the URL, and what to show there in TLS."""
+        self.probing.is_looking = True
+        return self.url, self._target.certificate
 
     def start(self) -> None:
         """Count a request that starts now."""
@@ -154,12 +184,18 @@ class Line:
         elif ok:
             self.cap = min(self.most, self.cap + 1 / self.cap)
 
-    def take_health(self, health: Health) -> None:
-        """Go on with another health. What a receiver missed while it was held comes slowly at
+    def take_health(self, after: Health) -> None:
+        """Go on with another after. What a receiver missed while it was held comes slowly at
         first, so that it is not knocked over again."""
-        if self.health.held_at is not None and health.held_at is None:
+        if self.health.held_at is not None and after.held_at is None:
             self.cap = 1.0
-        self.health = health
+        if after.held_at != self.health.held_at:
+            self.probing = Probing()
+        elif after.next_probe_at != self.health.next_probe_at:
+            self.probing.end_round()
+        if after.catch_up_from != self.health.catch_up_from:
+            self._caught_up_to = (0, "")
+        self.health = after
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
         """Read from the start again: what was committed late stands before what was read. `kinds`
@@ -171,45 +207,74 @@ class Line:
     def drop_buffer(self) -> int:
         """Forget what was read ahead; it stays due in the database. Its size in characters."""
         dropped = 0
-        for due in self.buffer:
-            self.known.discard(due.id)
-            dropped += size(due)
+        for one in self.buffer:
+            self.known.discard(one.id)
+            dropped += size(one)
         self.buffer.clear()
         self._places.clear()
+        self._caught_up_to = (0, "")
         return dropped
 
     def fill(self, want: int, moment: int) -> int:
         """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
         attempts before retries; their size in characters. For a running read transaction.
 
-        A held webhook has one read, to probe it with.
+        A held webhook has one read, to probe it with. One that catches up has those read last
+        that wait for their time though what they wait for is over.
         """
-        if self.health.held_at is not None:
-            want = 1
-        found: list[Due] = []
         self.may_have_more = False
+        if self.health.held_at is not None:
+            found = self._probe(moment)
+        else:
+            found = self._due(want, moment)
+            if len(found) < want and self.health.catch_up_from is not None:
+                found += self._waiting(want - len(found), moment, self.health.catch_up_from)
+        self.buffer.extend(found)
+        self.known.update(one.id for one in found)
+        return sum(map(size, found))
+
+    def _probe(self, moment: int) -> list[Due]:
+        found = probing.find(
+            self.probing, self.webhook_id, self.health, self.schedule, moment,
+            ordered=self.ordered,
+        )
+        self.probing.is_over = found is None
+        return [] if found is None else [found]
+
+    def _due(self, want: int, moment: int) -> list[Due]:
+        found: list[Due] = []
         for is_retry in self._kinds:
             # From the start, rows that are known come again: they are due until recorded.
             place = self._places.get(is_retry, (0, ""))
             limit = want - len(found) + (0 if place[0] else len(self.known))
-            rows = db.session.execute(_DUE_IN_ORDER if self.ordered else _DUE, {
-                "webhook_id": self.webhook_id, "is_retry": is_retry, "moment": moment,
-                "count": limit, "after": place[0], "after_id": place[1],
-            }).all()
-            for row in rows:
+            rows = due.read(
+                self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
+                ordered=self.ordered,
+            )
+            for one, due_at in rows:
                 if len(found) == want:
                     break
-                *fields, head, data, previous, due_at = row
-                self._places[is_retry] = (due_at, row[0])
-                if row[0] not in self.known:
-                    payload = None if head is None else Payload(head, data, previous)
-                    found.append(Due(*cast(_Fields, fields), payload))
+                self._places[is_retry] = (due_at, one.id)
+                if one.id not in self.known:
+                    found.append(one)
             if len(found) == want or len(rows) == limit:
                 self.may_have_more = True
                 break
-        self.buffer.extend(found)
-        self.known.update(due.id for due in found)
-        return sum(map(size, found))
+        return found
+
+    def _waiting(self, want: int, moment: int, tried_before: int) -> list[Due]:
+        if self._caught_up_to is None:
+            return []
+        rows = due.waiting(
+            self.webhook_id, moment=moment, tried_before=tried_before, after=self._caught_up_to,
+            count=want, ordered=self.ordered,
+        )
+        self._caught_up_to = None
+        if len(rows) == want:
+            last, waits_until = rows[-1]
+            self._caught_up_to = (waits_until, last.id)
+            self.may_have_more = True
+        return [one for one, _ in rows if one.id not in self.known]
 
 
 class Lines:
@@ -228,9 +293,9 @@ class Lines:
 
     def take(self, line: Line) -> Due:
         """The next delivery that was read ahead for a webhook."""
-        due = line.buffer.popleft()
-        self._buffered_bytes -= size(due)
-        return due
+        first = line.buffer.popleft()
+        self._buffered_bytes -= size(first)
+        return first
 
     def drop_buffer(self, line: Line) -> None:
         """Forget what was read ahead for a webhook; it stays due in the database."""
@@ -261,11 +326,13 @@ class Lines:
     def _look(self, look_in: list[int]) -> None:
         """Find the webhooks that have something due, and take over changes of their settings."""
         moment = now()
-        due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
+        kinds_due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
         rows = db.session.execute(
-            sa.select(Webhook.id, Webhook.updated_at, *due).where(
+            sa.select(Webhook.id, Webhook.updated_at, *kinds_due).where(
                 Webhook.lane.in_(look_in), Webhook.enabled, Webhook.deleted_at.is_(None),
-                sa.or_(*due),
+                sa.or_(
+                    *kinds_due, Webhook.catch_up_from.is_not(None), lanes.may_probe(moment)
+                ),
             )
         ).all()
         wanted = {row.id for row in rows}
@@ -273,7 +340,7 @@ class Lines:
             if webhook_id not in wanted:
                 # Disabled, deleted, or nothing due: what was read ahead is not sent.
                 self.drop_buffer(line)
-                if not line.known:
+                if not line.is_busy:
                     del self._lines[webhook_id]
         for webhook_id, updated_at, *kinds in rows:
             line = self._lines.setdefault(webhook_id, Line())
@@ -299,53 +366,8 @@ class Lines:
         ]
 
 
-def size(due: Due) -> int:
+def size(one: Due) -> int:
     """Characters of the payload that a delivery carries in memory."""
-    if due.payload is None:
+    if one.payload is None:
         return 0
-    return len(due.payload.head) + len(due.payload.data or "") + len(due.payload.previous or "")
-
-
-_DUE = (
-    sa.select(
-        # In the order of Due's fields.
-        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.webhook_id,
-        _delivery.c.attempts, _delivery.c.step, _delivery.c.trigger,
-        _payload.c.head, _payload.c.data, _payload.c.previous, _delivery.c.next_attempt_at,
-    )
-    .select_from(
-        _delivery.outerjoin(
-            _payload,
-            sa.and_(
-                _payload.c.merchant_id == _delivery.c.merchant_id,
-                _payload.c.event_id == _delivery.c.event_id,
-            ),
-        )
-    )
-    .where(
-        _delivery.c.webhook_id == sa.bindparam("webhook_id"),
-        _delivery.c.state == PENDING_LITERAL,
-        _delivery.c.is_retry == sa.bindparam("is_retry"),
-        _delivery.c.next_attempt_at <= sa.bindparam("moment"),
-        _delivery.c.next_attempt_at >= sa.bindparam("after"),
-        sa.tuple_(_delivery.c.next_attempt_at, _delivery.c.id)
-        > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
-    )
-    .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
-    .limit(sa.bindparam("count"))
-)
-
-_earlier = _delivery.alias("earlier")
-_DUE_IN_ORDER = _DUE.where(
-    sa.or_(
-        _delivery.c.object_key.is_(None),
-        ~sa.exists().where(
-            _earlier.c.webhook_id == _delivery.c.webhook_id,
-            _earlier.c.object_key == _delivery.c.object_key,
-            _earlier.c.state == PENDING_LITERAL,
-            sa.tuple_(_earlier.c.created_at, _earlier.c.id)
-            < sa.tuple_(_delivery.c.created_at, _delivery.c.id),
-        ),
-    )
-)
-"""Of each record only the first that is owed: the next is due when that one is finished."""
+    return len(one.payload.head) + len(one.payload.data or "") + len(one.payload.previous or "")

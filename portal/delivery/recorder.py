@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class Batch:
     """Results that stand or fall together, and the leases under which they are written.
 
-    Without results it renews the leases.
+    Without any it renews the leases.
     """
 
     tokens: dict[int, int]
@@ -152,11 +152,10 @@ class Recorder:
     def _commit(self, batch: Batch) -> None:
         with writing() as session:
             lanes.renew(batch.tokens)
-            if not batch.tried:
-                return
-            recording.log_attempts(session, [tried for _, tried, _ in batch.tried])
-            recording.update_deliveries(
-                session, [(tried.due.id, change) for _, tried, change in batch.tried]
-            )
+            if batch.tried:
+                recording.log_attempts(session, [tried for _, tried, _ in batch.tried])
+                recording.update_deliveries(
+                    session, [(tried.due.id, change) for _, tried, change in batch.tried]
+                )
             for changed in batch.healths:
                 health.store(session, changed, self._config)

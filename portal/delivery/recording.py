@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
 from portal import bulk
-from portal.delivery import retry
-from portal.delivery.compose import NONE, OWN, Outgoing, Payload
+from portal.delivery import outcome, retry
+from portal.delivery.compose import NONE, OWN, Outgoing
+from portal.delivery.due import Due
+from portal.delivery.outcome import Outcome
 from portal.delivery.transfer import Answer
 from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
@@ -24,24 +26,8 @@ from portal.strict_json import dump
 
 Change = dict[str, Any]
 """What becomes of a delivery: new values of its row."""
-PAYLOAD_EXPIRED = "payload_expired"
-"""The error of a delivery whose event is past its payload days."""
 
 _delivery = table(Delivery)
-
-
-@dataclass(slots=True)
-class Due:
-    """A delivery whose next attempt has come, with the event it carries."""
-
-    id: str
-    merchant_id: int
-    event_id: str
-    webhook_id: str
-    attempts: int
-    step: int
-    trigger: str
-    payload: Payload | None
 
 
 @dataclass(slots=True)
@@ -64,6 +50,15 @@ class Tried:
         return self.answer.error is None and retry.is_success(self.answer.status)
 
     @property
+    def outcome(self) -> Outcome:
+        """What it says of the receiver."""
+        answer = self.answer
+        return outcome.of(
+            answer.status, answer.error, was_composed=self.outgoing is not None,
+            was_connected=answer.tls_us is not None,
+        )
+
+    @property
     def gone(self) -> bool:
         """Whether the receiver asks for no more."""
         return self.answer.status == retry.GONE
@@ -84,29 +79,33 @@ def log_attempts(session: scoped_session[Any], tried: Sequence[Tried]) -> None:
     )
 
 
-def settle(tried: Tried, schedule: Sequence[int], *, is_probe: bool = False) -> Change:
+def settle(tried: Tried, schedule: Sequence[int]) -> Change:
     """What becomes of a delivery after an attempt: the values of its row.
 
-    A probe of a held webhook that fails leaves the delivery's place in the schedule as it was.
+    One that was delivered already stays so, whatever comes of sending it again.
     """
-    values: Change = {"attempts": tried.due.attempts + 1, "trigger": "scheduled"}
+    due = tried.due
+    values: Change = {"attempts": due.attempts + 1, "trigger": "scheduled"}
+    if due.delivered_at is not None:
+        return values | {"state": "succeeded", "next_attempt_at": None}
     if tried.ok:
         return values | {
             "state": "succeeded", "next_attempt_at": None, "finished_at": tried.finished_at,
         }
-    if is_probe and not tried.gone:
-        return values
     due_at = None
-    if not tried.gone and tried.answer.error != PAYLOAD_EXPIRED:
+    if not tried.gone and tried.outcome is not Outcome.EXPIRED:
         due_at = retry.next_attempt_at(
-            schedule, tried.due.step, tried.finished_at,
+            schedule, due.step, tried.finished_at,
             retry_after_seconds=tried.retry_after(), dice=random.random(),
         )
     if due_at is None:
         return values | {
             "state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at,
         }
-    return values | {"next_attempt_at": due_at, "step": tried.due.step + 1, "is_retry": True}
+    return values | {
+        "next_attempt_at": due_at, "step": due.step + 1, "is_retry": True,
+        "hurries": due.hurries + 1 if due.hurried else 0,
+    }
 
 
 def update_deliveries(

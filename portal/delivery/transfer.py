@@ -81,7 +81,7 @@ class Transfer(Generic[Tag]):
     ):
         self._allow = allow
         self._connections = connections
-        self._looks_only = looks_only
+        self.looks_only = looks_only
         self._inspect_url = inspect_url
         self._frame: Frame | None = None
         self._timeout_seconds = 0.0
@@ -122,6 +122,8 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
         if looks_only:
             easy.setopt(pycurl.CONNECT_ONLY, 1)
+            # A connection that is there already tells nothing of now.
+            easy.setopt(pycurl.FRESH_CONNECT, 1)
             easy.setopt(pycurl.OPT_CERTINFO, 1)
 
     def begin(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
@@ -214,7 +216,7 @@ class Transfer(Generic[Tag]):
             body=bytes(self._body),
             truncated=self._truncated,
             sends=self._sends,
-            certificate_ends_at=self._certificate_ends_at() if self._looks_only else None,
+            certificate_ends_at=self._certificate_ends_at() if self.looks_only else None,
             **self._timing(),
         )
 

@@ -13,7 +13,7 @@ from typing import Any, Generic
 import pycurl
 
 from portal.delivery import egress
-from portal.delivery.compose import Outgoing
+from portal.delivery.compose import NONE, Certificate, Frame, Outgoing
 from portal.delivery.connections import Connections
 from portal.delivery.transfer import Answer, Tag, Transfer
 
@@ -35,14 +35,9 @@ class Transport(Generic[Tag]):
 
     Not for several threads. `allow` are the private networks that may be reached; `inspect_url`
     is how the portal's own inspectors begin (egress.is_inspector), which may be reached too.
-    With `looks_only` it connects, looks at the target's certificate, and sends nothing.
     """
 
-    def __init__(
-        self, allow: Sequence[egress.Network], inspect_url: str | None = None, *,
-        looks_only: bool = False,
-    ):
-        self._looks_only = looks_only
+    def __init__(self, allow: Sequence[egress.Network], inspect_url: str | None = None):
         self._allow = tuple(allow)
         self._inspect_url = inspect_url
         self._epoll = select.epoll()
@@ -71,8 +66,22 @@ class Transport(Generic[Tag]):
     def submit(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
         """Start a request; `run` gives its answer, at the latest after `timeout_seconds`."""
         transfer = self._idle.pop() if self._idle else Transfer[Tag](
-            self._allow, self._inspect_url, self._connections, looks_only=self._looks_only
+            self._allow, self._inspect_url, self._connections
         )
+        self._start(transfer, outgoing, timeout_seconds, tag)
+
+    def look(self, url: str, certificate: Certificate | None, seconds: float, tag: Tag) -> None:
+        """Connect to a URL's target, by a connection of its own, and send nothing; `run` gives an
+        answer without a status, and the end of the certificate that the target shows."""
+        transfer = Transfer[Tag](
+            self._allow, self._inspect_url, self._connections, looks_only=True
+        )
+        frame = Frame("GET", url, [], url, [], certificate)
+        self._start(transfer, Outgoing(frame, [], None, NONE), seconds, tag)
+
+    def _start(
+        self, transfer: Transfer[Tag], outgoing: Outgoing, timeout_seconds: float, tag: Tag
+    ) -> None:
         transfer.begin(outgoing, timeout_seconds, tag)
         self._busy[transfer.easy] = transfer
         self._multi.add_handle(transfer.easy)
@@ -140,7 +149,10 @@ class Transport(Generic[Tag]):
                 del self._busy[easy]
                 answers.append((transfer.tag, transfer.answer(code, message)))
                 transfer.end()
-                self._idle.append(transfer)
+                if transfer.looks_only:
+                    transfer.easy.close()
+                else:
+                    self._idle.append(transfer)
         return answers
 
     def _look_at_idle(self, fd: int, events: int) -> None:

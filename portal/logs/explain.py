@@ -135,6 +135,13 @@ ERRORS = {
         "Check the token endpoint, the client ID and its secret under Authentication, and that the "
         "client may ask for this scope and audience.", WEBHOOK,
     ),
+    "token_unavailable": Diagnosis(
+        "The token endpoint is away",
+        "The endpoint that gives access tokens did not answer, or only that it cannot now. Nothing "
+        "was sent to the target.",
+        "See that the token endpoint runs and can be reached. Nothing here needs mending when it "
+        "is back.", SERVER,
+    ),
     "tls_client_certificate": Diagnosis(
         "The receiver wants another client certificate",
         "It asked for a certificate of the portal’s side, and got none or one that it does not "

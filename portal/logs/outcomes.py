@@ -104,7 +104,7 @@ def verdict(place: Destination) -> Verdict:
                            "Enable the webhook, and it is sent.", "show")
         return Verdict(
             f"It waits, since the webhook keeps failing. {failure.why}".strip(),
-            f"{failure.remedy} When a probe succeeds, everything that waits is sent.".strip(),
+            f"{failure.remedy} When it answers again, everything that waits is sent.".strip(),
             failure.mend or "show",
         )
     if place.state == "pending":

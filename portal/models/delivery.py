@@ -49,6 +49,9 @@ class Delivery(Base):
     """Requests made so far, manual ones too."""
     step: Mapped[int] = mapped_column(default=0)
     """Place in the retry schedule; 0 is the first attempt."""
+    hurries: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many of its waits in a row, up to the last, were cut short: as a probe, or since its
+    receiver came back."""
     is_retry: Mapped[bool] = mapped_column(default=False)
     """Whether the next attempt gives way to first attempts."""
     trigger: Mapped[str] = mapped_column(sa.String(10), default=SCHEDULED)

@@ -79,9 +79,17 @@ class Webhook(Base):
     failures: Mapped[int] = mapped_column(default=0)
     """Failed attempts in a row."""
     failing_since: Mapped[int | None] = mapped_column(sa.BigInteger)
+    away: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many attempts in a row found the receiver away (portal.delivery.outcome): these hold."""
+    unreachable: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Whether the last of them found nobody who listens."""
     held_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     """Since when its deliveries are held and only probes are sent; None when sending."""
     next_probe_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """When somebody may look again whether the receiver answers; None when sending."""
+    catch_up_from: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """When its hold ended: what was tried before, and waits for its time, goes out at once. None
+    when that has been done."""
 
     certificate_ends_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     """The last moment of the certificate that its target shows, when it was looked at last."""
@@ -169,10 +177,13 @@ class Webhook(Base):
         self.secret_token = vault.encrypt(secret)
 
     def enable(self) -> None:
-        """Send again, with a clean record of health."""
+        """Send again, with a clean record of health, beginning with what was held."""
+        if self.holds or self.failures:
+            self.catch_up_from = now()
         self.enabled = True
         self.disabled_at = self.disabled_reason = None
-        self.failures = 0
+        self.failures = self.away = 0
+        self.unreachable = False
         self.failing_since = self.held_at = self.next_probe_at = None
 
     def disable(self, reason: str) -> None:

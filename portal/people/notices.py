@@ -23,6 +23,7 @@ from portal.people.audit import note
 KINDS: Mapping[str, str] = {
     "held": "A webhook fails and its deliveries are held; the date is named from which it will "
     "be disabled",
+    "refused": "Its receiver answers, and refuses everything",
     "ending": "It will be disabled within a day",
     "disabled": "It is disabled",
     "recovered": "It works again",
@@ -30,8 +31,15 @@ KINDS: Mapping[str, str] = {
     "client_certificate": "The certificate that it shows to its target ends within two weeks",
 }
 """Every kind of notice, and what has happened then."""
+REFUSED = "refused"
+OF_FAILURES = ("held", REFUSED, "ending")
+"""What tells that a webhook fails, and calls for "recovered" once it does no more."""
+REFUSED_FOR = 5 * MINUTE
+"""How long a webhook that somebody answers must have failed before people are told: a single event
+that many webhooks dislike, or many of one kind at once, are no news of the receiver."""
 _HEADLINES: Mapping[str, str] = {
-    "held": "deliveries are held", "ending": "will be disabled", "disabled": "is disabled",
+    "held": "deliveries are held", "refused": "everything is refused",
+    "ending": "will be disabled", "disabled": "is disabled",
     "recovered": "works again", "certificate": "its target’s certificate ends",
     "client_certificate": "its client certificate ends",
 }
@@ -43,6 +51,16 @@ TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
 WAIT = MINUTE
 """How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
 WARNED_BEFORE = DAY
+
+
+def refused(failures: int, failing_since: int | None, config: Config) -> str:
+    """What is told of a webhook whose receiver answers and takes nothing."""
+    until = (failing_since or now()) + config.disable_after_days * DAY
+    return (
+        f"The last {failures} attempts failed, though somebody answers there. Deliveries go on by "
+        f"their retry schedules and fail for good at their end; look at what is answered. Unless "
+        f"one succeeds, the webhook will be disabled from {iso(until)} on."
+    )
 
 
 def tell(
@@ -87,11 +105,47 @@ def tell(
 
 
 def look_after() -> int:
-    """Warn of webhooks that will be disabled within a day and of certificates that end, and send
-    the mail that is due; how many messages were sent. Cron calls it now and then."""
+    """Tell of webhooks whose receivers refuse everything, warn of those that will be disabled
+    within a day and of certificates that end, and send the mail that is due; how many messages were
+    sent. Cron calls it now and then."""
+    warn_of_refusals()
     warn_of_ends()
     warn_of_certificates()
     return mail.send_due()
+
+
+def warn_of_refusals(moment: int | None = None) -> int:
+    """Tell, once for each time a webhook fails, that its receiver answers and has taken nothing of
+    PORTAL_HOLD_AFTER_FAILURES attempts in a row and for REFUSED_FOR, at `moment` (Unix µs, default
+    now); how many were told of."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    refusing = (
+        sa.select(Webhook.id, Webhook.merchant_id, Webhook.failures, Webhook.failing_since)
+        .where(
+            Webhook.enabled, Webhook.deleted_at.is_(None), Webhook.held_at.is_(None),
+            Webhook.failures >= config.hold_after_failures,
+            Webhook.failing_since <= moment - REFUSED_FOR,
+            sa.not_(_was_told(REFUSED, "ending")),
+        )
+        .limit(500)
+    )
+    if db.session.execute(refusing.limit(1)).first() is None:
+        return 0
+    with writing() as session:
+        found = session.execute(refusing.with_for_update(of=Webhook)).all()
+        for webhook_id, merchant_id, failures, failing_since in found:
+            message = refused(failures, failing_since, config)
+            tell(session, merchant_id, webhook_id, REFUSED, message, moment, config)
+    return len(found)
+
+
+def _was_told(*kinds: str) -> sa.ColumnElement[bool]:
+    """Whether a notice of one of the kinds was left since a webhook fails."""
+    return sa.exists().where(
+        Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
+        Notice.kind.in_(kinds), Notice.at >= Webhook.failing_since,
+    )
 
 
 def warn_of_ends(moment: int | None = None) -> int:
@@ -102,15 +156,15 @@ def warn_of_ends(moment: int | None = None) -> int:
     lasts = config.disable_after_days * DAY
     if lasts <= WARNED_BEFORE:
         return 0
-    told = sa.exists().where(
-        Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
-        Notice.kind == "ending", Notice.at >= Webhook.failing_since,
-    )
     ending = (
         sa.select(Webhook.id, Webhook.merchant_id, Webhook.failing_since)
         .where(
-            Webhook.enabled, Webhook.deleted_at.is_(None), Webhook.held_at.is_not(None),
-            Webhook.failing_since <= moment - lasts + WARNED_BEFORE, sa.not_(told),
+            Webhook.enabled, Webhook.deleted_at.is_(None),
+            sa.or_(
+                Webhook.held_at.is_not(None), Webhook.failures >= config.hold_after_failures
+            ),
+            Webhook.failing_since <= moment - lasts + WARNED_BEFORE,
+            sa.not_(_was_told("ending")),
         )
         .limit(500)
     )

@@ -1,0 +1,85 @@
+"""What a drain does for held webhooks beside their probes, and until all that was held is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from portal.clock import now
+from portal.config import Config
+from portal.delivery import health
+from portal.delivery.health import Changed, Health
+from portal.delivery.lines import Line, Lines
+from portal.delivery.recorder import Batch, Recorder
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import Transport
+
+LOOK_SECONDS = 10.0
+"""How long a target may take to take a connection."""
+
+
+class Holding:
+    """The held webhooks of a drain: looks whether somebody listens, and ends of rounds."""
+
+    def __init__(
+        self, lines: Lines, transport: Transport[Line | tuple], recorder: Recorder,
+        tokens: Mapping[int, int], config: Config,
+    ):
+        self._lines = lines
+        self._transport = transport
+        self._recorder = recorder
+        self._tokens = tokens
+        self._config = config
+
+    def look_after(self, leaving: int | None) -> None:
+        """Start the looks that are due, end rounds with nothing left to try, and note who has
+        caught up; but not in the lane that is being left."""
+        moment = now()
+        for line in self._lines:
+            if line.lane == leaving:
+                continue
+            if line.is_caught_up:
+                self._change(line, replace(line.health, catch_up_from=None), moment)
+            elif not line.may_probe(moment):
+                continue
+            elif line.wants_look:
+                self._transport.look(*line.look(), LOOK_SECONDS, line)
+            elif line.probing.is_over:
+                self._end_round(line, moment)
+
+    def take_look(self, line: Line, answer: Answer) -> None:
+        """Go on with a round where somebody listens; where nobody does it is over."""
+        line.probing.is_looking = False
+        if self._lines.get(line.webhook_id) is not line or line.health.held_at is None:
+            return
+        if answer.error is None:
+            line.probing.has_heard = True
+            line.start_over()
+        else:
+            self._end_round(line, now())
+
+    def note(self, batch: Batch, line: Line, before: Health, moment: int) -> None:
+        """Have a line's health recorded where it is another than `before`."""
+        after = line.health
+        if after == before:
+            return
+        batch.healths.append(
+            Changed(
+                line.webhook_id, line.merchant_id, line.lane, before, after, line.updated_at,
+                moment,
+            )
+        )
+        if after.disabled_reason or after.held_at != before.held_at:
+            self._lines.drop_buffer(line)
+            line.may_have_more = after.disabled_reason is None
+
+    def _end_round(self, line: Line, moment: int) -> None:
+        self._change(line, health.after_round(line.health, moment, self._config), moment)
+
+    def _change(self, line: Line, after: Health, moment: int) -> None:
+        """Record another health that no attempt has brought."""
+        batch = Batch(dict(self._tokens))
+        before = line.health
+        line.take_health(after)
+        self.note(batch, line, before, moment)
+        self._recorder.put(batch)

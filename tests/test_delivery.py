@@ -12,8 +12,10 @@ from portal.clock import HOUR, MINUTE, now
 from portal.delivery import actions, drain
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
+from portal.logs import browse
 from portal.models import Attempt, AuditEntry, Delivery, Event, EventPayload, Merchant
-from tests.factories import make_delivery, make_event, make_merchant, make_webhook
+from tests.conftest import on_both_databases
+from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
 
@@ -33,7 +35,7 @@ def the(model: Any) -> Any:
     return row
 
 
-@pytest.mark.parametrize("state", ["succeeded", "failed", "discarded"])
+@pytest.mark.parametrize("state", ["failed", "discarded"])
 def test_a_finished_delivery_is_sent_once_more(
     merchant: Merchant, receiver: Receiver, state: str
 ):
@@ -46,6 +48,62 @@ def test_a_finished_delivery_is_sent_once_more(
     assert (attempt.trigger, attempt.number) == ("manual", 2)
     assert the(Delivery).state == "failed"
     assert the(AuditEntry).action == "delivery.resent"
+
+
+@on_both_databases
+def test_delivered_stays_delivered_whatever_comes_of_sending_it_again(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url())
+    owed = make_delivery(
+        make_event(merchant, deliveries=1), webhook, "succeeded", finished_at=now() - HOUR
+    )
+    make_attempt(owed, 200)
+    delivery_id, event_id, finished_at = owed.id, owed.event_id, owed.finished_at
+    merchant_id = merchant.id
+    receiver.always = 500
+    actions.resend(merchant_id, delivery_id, "cli")
+    assert the(Delivery).shown_state(webhook) == "succeeded", "also before it was tried"
+    assert browse.delivery_states([the(Event)]) == {(merchant_id, event_id): {"succeeded": 1}}
+    found = browse.deliveries(merchant_id, {"state": "succeeded"}).rows
+    assert [row.id for row, _ in found] == [delivery_id]
+    for state in ("pending", "held"):
+        assert browse.deliveries(merchant_id, {"state": state}).rows == []
+    drain.drain(0)
+    again = the(Delivery)
+    assert (again.state, again.finished_at, again.next_attempt_at) == (
+        "succeeded", finished_at, None
+    )
+    assert (again.attempts, len(receiver.ledger)) == (2, 1), "one try, and no more"
+
+
+@on_both_databases
+def test_what_is_sent_again_is_delivered_still_when_its_webhook_is_deleted_meanwhile(
+    merchant: Merchant
+):
+    webhook = make_webhook(merchant)
+    delivered = make_delivery(make_event(merchant), webhook, "succeeded", finished_at=5)
+    waits = make_delivery(make_event(merchant), webhook)
+    ids = delivered.id, waits.id
+    actions.resend(merchant.id, delivered.id, "cli")
+    assert actions.discard_pending(webhook.id, "The webhook was deleted.") == 2
+    db.session.rollback()
+    rows = [db.session.get_one(Delivery, one) for one in ids]
+    assert [(row.state, row.reason) for row in rows] == [
+        ("succeeded", None), ("discarded", "The webhook was deleted."),
+    ]
+    assert rows[0].finished_at == 5
+
+
+def test_what_is_sent_again_holds_up_no_later_event_of_its_record(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url(), ordered=True)
+    old = make_delivery(make_event(merchant), webhook, "succeeded", object_key="order:1")
+    make_delivery(make_event(merchant), webhook, object_key="order:1")
+    actions.resend(merchant.id, old.id, "cli")
+    drain.drain(0)
+    assert len(receiver.ledger) == 2
 
 
 def test_one_that_waits_is_sent_now_and_keeps_its_schedule(

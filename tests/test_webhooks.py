@@ -15,7 +15,7 @@ from portal import queues, vault
 from portal.clock import DAY, HOUR, now
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
-from portal.models import AuditEntry, Delivery, Merchant, Webhook
+from portal.models import AuditEntry, Merchant, Webhook
 from portal.models.webhook import MASK
 from portal.webhooks import setup
 from tests import factories
@@ -334,10 +334,10 @@ def test_disabling_holds_what_is_owed_and_enabling_sends_it(
     webhook = create(merchant)
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
     setup.disable(webhook, "Maintenance", ACTOR)
-    assert Delivery.shown_state(delivery.state, webhook) == "held"
+    assert delivery.shown_state(webhook) == "held"
     assert webhook.disabled_reason == "Maintenance"
     setup.enable(webhook, ACTOR)
-    assert Delivery.shown_state(delivery.state, webhook) == "pending"
+    assert delivery.shown_state(webhook) == "pending"
     assert woken == [webhook.lane]
     assert [entry.detail for entry in audited("webhook.disabled")] == [{"reason": "Maintenance"}]
     assert len(audited("webhook.enabled")) == 1

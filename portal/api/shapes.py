@@ -98,7 +98,7 @@ def delivery(row: Delivery, target: Webhook | None) -> dict[str, Any]:
         "id": row.id,
         "event_id": row.event_id,
         "webhook_id": row.webhook_id,
-        "state": Delivery.shown_state(row.state, target),
+        "state": row.shown_state(target),
         "reason": row.reason,
         "attempts": row.attempts,
         "next_attempt_at": unix(row.next_attempt_at),

@@ -23,7 +23,7 @@ from portal.events import catalogue, ingest, rules
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
-from portal.models.delivery import PENDING_LITERAL
+from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
 from portal.people.audit import note
 
 BATCH = 1_000
@@ -47,7 +47,8 @@ def why_not_again(webhook: Webhook | None, has_record: bool) -> str | None:
 def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
     """Make one more attempt of a delivery as soon as possible, whatever its state.
 
-    One that was final gets this one attempt; one that waits for a retry keeps its schedule.
+    One that was final gets this one attempt; one that waits for a retry keeps its schedule. One
+    that was delivered stays so, whatever comes of it.
     Raises NotFound, or Conflict when the webhook is deleted or disabled or the event's record
     data is past its days.
     """
@@ -106,8 +107,10 @@ def _once_more(
 ) -> None:
     if delivery.state != "pending":
         schedule = webhook.retry_schedule or current_app.config["PORTAL"].retry_schedule
+        if delivery.state != SUCCEEDED:
+            delivery.finished_at = None
         delivery.state = "pending"
-        delivery.reason = delivery.finished_at = None
+        delivery.reason = None
         delivery.step = len(schedule) - 1
     delivery.trigger = "manual"
     delivery.is_retry = False
@@ -123,7 +126,7 @@ def discard_pending(webhook_id: str, reason: str) -> int:
     return _in_batches(
         webhook_id,
         _delivery.c.state == PENDING_LITERAL,
-        {"state": "discarded", "reason": reason, "next_attempt_at": None, "finished_at": now()},
+        given_up(reason, now()),
     )
 
 

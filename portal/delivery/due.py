@@ -177,6 +177,8 @@ _is_its_turn = sa.or_(
         _earlier.c.webhook_id == _delivery.c.webhook_id,
         _earlier.c.object_key == _delivery.c.object_key,
         _earlier.c.state == PENDING_LITERAL,
+        # One that was delivered, and is sent again, holds up nobody.
+        _earlier.c.finished_at.is_(None),
         sa.tuple_(_earlier.c.created_at, _earlier.c.id)
         < sa.tuple_(_delivery.c.created_at, _delivery.c.id),
     ),

@@ -27,7 +27,7 @@ from portal.errors import Conflict, NotFound, Unavailable
 from portal.extensions import db, reading, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Merchant, Recovery, Webhook
-from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL
+from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL, given_up
 from portal.models.recovery import DISCARD, FINISHED, PAUSED, RUNNING, RUNNING_LITERAL, SEND
 from portal.people.audit import note
 
@@ -334,15 +334,12 @@ def _take(
     ids = [row.id for row in found if row.is_wanted]
     taken = len(ids)
     if wanted.action != SEND:
-        taken = _update(session, PENDING_LITERAL, ids, {
-            "state": "discarded", "reason": "Discarded by a person.", "next_attempt_at": None,
-            "finished_at": now(),
-        })
+        taken = _update(session, PENDING_LITERAL, ids, given_up("Discarded by a person.", now()))
     elif part.state == FAILED:
         # A moment for each batch: what failed first is sent first.
         taken = _update(session, FAILED_LITERAL, ids, {
             "state": "pending", "step": 0, "is_retry": True, "trigger": "manual",
-            "reason": None, "finished_at": None, "next_attempt_at": now(),
+            "hurries": 0, "reason": None, "finished_at": None, "next_attempt_at": now(),
         })
     else:
         # They go out when the webhook sends again; none of them waits for its next retry then.

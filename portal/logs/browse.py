@@ -28,7 +28,7 @@ from portal.logs.stories import (
     same_record,
 )
 from portal.models import Attempt, Delivery, Event, Merchant, Webhook
-from portal.models.delivery import HELD, PENDING, PENDING_LITERAL
+from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
 
 __all__ = [
     "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
@@ -230,9 +230,14 @@ def deliveries(
     return replace(cast(LogPage[Any], found), rows=rows)
 
 
+_is_resent = sa.and_(Delivery.state == PENDING_LITERAL, Delivery.finished_at.is_not(None))
+"""As Delivery.is_resent says it."""
+
+
 def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
     if state not in (PENDING, HELD):
-        return Delivery.state == state
+        is_state = Delivery.state == state
+        return sa.or_(is_state, _is_resent) if state == SUCCEEDED else is_state
     holding = Delivery.webhook_id.in_(
         sa.select(Webhook.id).where(
             Webhook.merchant_id == merchant_id,
@@ -240,7 +245,8 @@ def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
         )
     )
     return sa.and_(
-        Delivery.state == PENDING_LITERAL, holding if state == HELD else sa.not_(holding)
+        Delivery.state == PENDING_LITERAL, Delivery.finished_at.is_(None),
+        holding if state == HELD else sa.not_(holding),
     )
 
 
@@ -263,7 +269,8 @@ def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]
         sa.select(
             Delivery.merchant_id, Delivery.event_id,
             sa.case(
-                (sa.and_(Delivery.state == PENDING, holds), HELD), else_=Delivery.state
+                (_is_resent, SUCCEEDED),
+                (sa.and_(Delivery.state == PENDING, holds), HELD), else_=Delivery.state,
             ).label("state"),
         )
         .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)

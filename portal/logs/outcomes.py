@@ -91,8 +91,7 @@ def verdict(place: Destination) -> Verdict:
     last = place.attempts[0] if place.attempts else None
     failure = _failure(last)
     if place.state == "succeeded":
-        tries = delivery.attempts
-        return Verdict("It got it." if tries < 2 else f"It got it, on attempt {tries}.")
+        return Verdict(_delivered(place))
     if place.state == "discarded":
         return Verdict(
             delivery.reason or "It was discarded.",
@@ -111,6 +110,19 @@ def verdict(place: Destination) -> Verdict:
         return failure if last else Verdict("It is on its way.")
     why = f"{failure.why} No attempt is left.".strip()
     return Verdict(f"{why} {delivery.reason or ''}".strip(), failure.remedy, failure.mend)
+
+
+def _delivered(place: Destination) -> str:
+    """That it got it, and what became of sending it once more."""
+    delivery, last = place.delivery, place.attempts[0] if place.attempts else None
+    tries = delivery.attempts if delivery is not None else 1
+    again = ""
+    if last is not None and not last.ok:
+        tries = max((attempt.number for attempt in place.attempts if attempt.ok), default=1)
+        again = " Sent once more it did not arrive; it stays delivered."
+    if delivery is not None and delivery.is_resent:
+        again = " It is being sent once more."
+    return ("It got it." if tries < 2 else f"It got it, on attempt {tries}.") + again
 
 
 def _failure(last: Attempt | None) -> Verdict:

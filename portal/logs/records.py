@@ -116,7 +116,7 @@ def _sent(merchant_id: int, events: Sequence[Event]) -> dict[str, list[Sent]]:
         webhook = webhooks.get(delivery.webhook_id)
         sent.setdefault(delivery.event_id, []).append(
             Sent(
-                delivery, webhook, Delivery.shown_state(delivery.state, webhook),
+                delivery, webhook, delivery.shown_state(webhook),
                 tried.get(delivery.id, []),
             )
         )

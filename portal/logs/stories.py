@@ -172,7 +172,7 @@ def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[De
     tried = _attempts_by_delivery(event)
     places = [
         Destination(
-            webhook, delivery, Delivery.shown_state(delivery.state, webhook),
+            webhook, delivery, delivery.shown_state(webhook),
             tried.get(delivery.id, []), not_again=actions.why_not_again(webhook, has_record),
         )
         for delivery, webhook in event_deliveries(event)

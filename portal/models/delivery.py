@@ -59,15 +59,24 @@ class Delivery(Base):
     next_attempt_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     created_at: Mapped[int] = mapped_column(sa.BigInteger)
     finished_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """When it ended. A pending one that has it was delivered then, and is sent again: whatever
+    comes of that, it stays delivered."""
     object_key: Mapped[str | None] = mapped_column(sa.String(511))
     """The record (`order:1000`), where the webhook wants its events in their order."""
 
-    @staticmethod
-    def shown_state(state: str, webhook: Webhook | None) -> str:
-        """The state that people see, given the row's and its webhook."""
-        if state == PENDING and webhook is not None and webhook.holds:
+    @property
+    def is_resent(self) -> bool:
+        """Whether it was delivered, and a person has it sent once more."""
+        return self.state == PENDING and self.finished_at is not None
+
+    def shown_state(self, webhook: Webhook | None) -> str:
+        """The state that people see, given its webhook: what was delivered stays so while it is
+        sent again."""
+        if self.is_resent:
+            return SUCCEEDED
+        if self.state == PENDING and webhook is not None and webhook.holds:
             return HELD
-        return state
+        return self.state
 
     __table_args__ = (
         sa.Index("ix_delivery_event", "merchant_id", "event_id"),
@@ -87,6 +96,19 @@ class Delivery(Base):
             postgresql_where=sa.text("state = 'failed'"),
         ),
     )
+
+
+def given_up(reason: str, moment: int) -> dict[str, Any]:
+    """What becomes of pending deliveries that are given up at `moment` (Unix µs): values for an
+    update. One that was delivered, and waited to be sent again, is delivered still."""
+    row = Delivery.__table__.c
+    delivered = row.finished_at.is_not(None)
+    return {
+        "state": sa.case((delivered, SUCCEEDED), else_=DISCARDED),
+        "reason": sa.case((delivered, sa.null()), else_=reason),
+        "finished_at": sa.func.coalesce(row.finished_at, moment),
+        "next_attempt_at": None,
+    }
 
 
 class Attempt(Base):

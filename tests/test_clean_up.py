@@ -6,12 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 from flask.testing import FlaskClient
 from redis import Redis
 from rq.job import Job
@@ -19,7 +20,8 @@ from rq.job import Job
 from benchmarks import history
 from portal import jobs, queues
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
-from portal.extensions import db
+from portal.delivery import actions
+from portal.extensions import db, writing
 from portal.logs import retention
 from portal.models import CleanUp, Delivery, Event, Merchant, OperationsEntry
 from tests.conftest import on_both_databases
@@ -241,6 +243,29 @@ def test_what_becomes_pending_between_the_look_and_the_delete_stays(
     retention.purge_expired()
     assert db.session.scalars(sa.select(Delivery.id)).all() == [chosen]
     assert events() == 1
+
+
+def test_what_is_sent_again_at_this_very_moment_keeps_its_record_data(merchant: Merchant) -> None:
+    """The clean-up of a payload waits for who makes its delivery pending, and sees it then."""
+    event = make_event(merchant, received_at=now() - 20 * DAY)
+    delivery = make_delivery(event, make_webhook(merchant), "failed")
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+
+    def clean_up() -> dict[str, int]:
+        with app.app_context():
+            return retention.purge_expired()
+
+    merchant_id, delivery_id = merchant.id, delivery.id
+    event_id = event.id
+    with ThreadPoolExecutor(1) as pool:
+        with writing() as session:
+            assert actions._keeps_payload(session, merchant_id, event_id)
+            session.execute(sa.update(Delivery).values(state="pending", next_attempt_at=now()))
+            beside = pool.submit(clean_up)
+            time.sleep(0.5)
+            assert not beside.done()
+        assert beside.result(20)["event_payload"] == 0
+    assert actions.resend(merchant_id, delivery_id, "cli").state == "pending"
 
 
 @pytest.mark.engine

@@ -61,8 +61,8 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
         if delivery is None:
             raise NotFound("There is no such delivery.")
         webhook = _webhook(merchant_id, delivery.webhook_id)
-        payload = session.get(EventPayload, (merchant_id, delivery.event_id))
-        refusal = why_not_again(webhook, payload is not None)
+        has_payload = _keeps_payload(session, merchant_id, delivery.event_id)
+        refusal = why_not_again(webhook, has_payload)
         if refusal is not None:
             raise Conflict(refusal)
         _once_more(session, delivery, webhook, actor)
@@ -80,7 +80,7 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
     with writing() as session:
         if session.get(Event, (merchant_id, event_id)) is None:
             raise NotFound("There is no such event.")
-        if session.get(EventPayload, (merchant_id, event_id)) is None:
+        if not _keeps_payload(session, merchant_id, event_id):
             raise Conflict("The event's record data is past its days; it cannot be sent again.")
         failed = session.execute(
             sa.select(Delivery, Webhook)
@@ -100,6 +100,16 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
         lanes = sorted({webhook.lane for _, webhook in failed})
     queues.wake(lanes)
     return len(failed)
+
+
+def _keeps_payload(session: scoped_session[Any], merchant_id: int, event_id: str) -> bool:
+    """Whether an event's record data is there; then the clean-up waits until this transaction has
+    ended, and sees what is pending since."""
+    return session.scalar(
+        sa.select(EventPayload.event_id)
+        .where(EventPayload.merchant_id == merchant_id, EventPayload.event_id == event_id)
+        .with_for_update(read=True, key_share=True)
+    ) is not None
 
 
 def _once_more(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from portal.delivery.retry import is_success, next_attempt_at, retry_after
@@ -46,11 +48,26 @@ def test_a_receiver_may_ask_for_more_time_but_not_for_less():
         (["Sun, 23 Nov 2025 20:35:20 GMT"], 120),
         (["Sun, 23 Nov 2020 20:35:20 GMT"], 0),
         (["Sun, 23 Nov 9999 20:35:20 GMT"], 86_400),
+        (["Sunday, 23-Nov-25 20:35:20 GMT"], 120),
+        (["Sun Nov 23 20:35:20 2025"], 120),
+        (["Sun Nov  2 20:35:20 2025"], 0),
+        (["Sun, 23 Nov 2025 20:35:20"], 120),
+        (["Sun, 23 Nov 2025 20:35:20 -0000"], 120),
+        (["Sun, 23 Nov 2025 22:35:20 +0200"], 120),
         ([], None),
     ],
 )
-def test_retry_after_is_read_as_the_rfc_says_within_a_day(values, seconds):
-    assert retry_after(values, NOW) == seconds
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata"])
+def test_retry_after_is_read_as_the_rfc_says_within_a_day(
+    monkeypatch, zone, values, seconds
+):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retry_after(values, NOW) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

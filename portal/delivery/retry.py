@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import timegm
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 
@@ -60,7 +61,8 @@ def _one(value: str, moment: int) -> int | None:
     if value.isascii() and value.isdigit():
         return int(value[:12])
     try:
-        date = parsedate_to_datetime(value)
-        return max(0, int(date.timestamp() - moment / _SECOND))
+        # Each form of an HTTP date is in UTC, also the one that does not say it (5.6.7).
+        date = timegm(parsedate_to_datetime(value).utctimetuple())
+        return max(0, int(date - moment / _SECOND))
     except (ValueError, TypeError, OverflowError):
         return None

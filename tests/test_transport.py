@@ -120,6 +120,15 @@ def test_the_answer_after_an_interim_one_counts(receive, data: bytes):
     assert "Link" not in dict(answer.headers)
 
 
+def test_the_text_of_a_header_is_utf8_and_where_it_is_not_each_byte_is_a_character(receive):
+    answer = ask(receive(says(
+        b"HTTP/1.1 400 Bad\r\nX-Utf8: Gr\xc3\xb6\xc3\x9fe \xe5\xad\x97\r\nX-Latin: Gr\xf6\xdfe\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )))
+    headers = dict(answer.headers)
+    assert (headers["X-Utf8"], headers["X-Latin"]) == ("Größe 字", "Größe")
+
+
 def test_a_redirect_is_not_followed(receive):
     elsewhere = receive(says(OK))
     answer = ask(receive(says(

@@ -95,6 +95,11 @@ _MESSAGE: Schema = {
 _RESPONSE: Schema = _MESSAGE | {
     "properties": _MESSAGE["properties"] | {
         "truncated": described(FLAG, "Whether more came than is kept (64 KiB)."),
+        "body_text": described(
+            TEXT_OR_NULL,
+            "Beside base64: the body unpacked (gzip, deflate; at most 64 KiB of it) and decoded as "
+            "its headers say, with a mark for each broken byte; null where it is no text.",
+        ),
     },
     "required": ["headers", "body", "truncated"],
 }

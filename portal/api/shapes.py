@@ -9,6 +9,7 @@ import orjson
 
 from portal.clock import now, unix
 from portal.events.catalogue import EventType
+from portal.logs import bodies
 from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Delivery, Event, EventPayload, Recovery, Webhook
 
@@ -147,6 +148,9 @@ def attempt_detail(detail: AttemptDetail) -> dict[str, Any]:
         request = {"headers": headers(detail.request_headers)} | body(detail.request_body)
         response = {"headers": headers(detail.response_headers)} | body(detail.response_body)
         response["truncated"] = detail.is_truncated
+        if "body_encoding" in response and detail.response_body:
+            shown = bodies.readable(detail.response_body, detail.response_headers)
+            response["body_text"] = None if shown.is_binary else shown.text
     return attempt(detail.attempt) | {
         "request": request,
         "response": response,

@@ -254,7 +254,7 @@ class Transfer(Generic[Tag]):
                 # 100 and 103 answers come before the one that counts.
                 headers.clear()
                 continue
-            name, colon, value = line.decode("latin-1").partition(":")
+            name, colon, value = _text(line).partition(":")
             if colon or name.strip():
                 headers.append((name.strip(), value.strip()))
         return headers
@@ -326,6 +326,15 @@ class Transfer(Generic[Tag]):
         if "subject name" in message or "match" in message:
             return "tls_wrong_host"
         return "tls_untrusted"
+
+
+def _text(line: bytes) -> str:
+    """A header's line: UTF-8 where it is that, and one character a byte where it is not (RFC 9110,
+    5.5, knows no more of it)."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 _HEADERS_TOO_LARGE = (

@@ -1,17 +1,40 @@
-"""Bodies of requests and answers for people: as text, or as a dump of bytes. Pure."""
+"""Bodies of requests and answers for people: as text, or as a dump of bytes. Pure.
+
+Bytes are kept as they came; here they are unpacked and decoded as their headers say, within bounds.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEX_BYTES = 4_096
 """Bytes of a binary body that are shown."""
+MAX_UNPACKED = 64 * 1024
+"""Bytes that a packed body may become; the rest is cut off."""
 
-_HTML = re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html)[\s>]", re.I | re.S)
-_UNREADABLE = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_Headers = Iterable[tuple[str, str]] | None
+
+_HTML = re.compile(r"\s*(<!--.*?-->\s*)?<(!doctype\s+html|html)[\s>]", re.I | re.S)
+_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.I)
+_META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.I)
+_META_BYTES = 1_024
+"""Where a page has to say its charset (HTML, 4.2.5.4)."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_NO_CHARSETS = frozenset({"idna", "punycode", "undefined"})
+"""What Python knows as encodings of text, and nobody sends text in."""
+_LATIN = frozenset({"ascii", "iso8859-1"})
+"""What stands for Windows' Latin wherever it is declared (WHATWG Encoding, 4.2)."""
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""Of zlib, for each content coding that it unpacks (RFC 9110, 8.4.1)."""
 
 
 @dataclass(frozen=True)
@@ -22,33 +45,94 @@ class Readable:
     language: str
     is_binary: bool
     is_cut: bool = False
+    charset: str | None = None
+    """Which one it was decoded by, where that is not UTF-8."""
+    packing: str | None = None
+    """What it was unpacked from, such as gzip."""
 
 
-def readable(body: bytes) -> Readable:
-    """A body as text where it is UTF-8 without control characters, otherwise as a hex dump of
-    its first HEX_BYTES."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # Cut off in the middle of a character it is text all the same.
-        if error.end < len(body) or error.reason != "unexpected end of data":
-            return _dump(body)
-        text = body[: error.start].decode("utf-8")
-    if _UNREADABLE.search(body):
+def readable(body: bytes, headers: _Headers = None) -> Readable:
+    """A body as text, unpacked and decoded as its headers say; without a word of theirs where it is
+    UTF-8 without control characters. Otherwise a hex dump of its first HEX_BYTES."""
+    unpacked, packing, is_cut = _unpacked(body, headers)
+    charset = _declared_charset(unpacked, headers)
+    text = _utf8(unpacked) if charset is None else _decoded(unpacked, charset)
+    if text is None or _UNREADABLE.search(text):
         return _dump(body)
-    return Readable(text, "json" if _is_json(text) else "text", is_binary=False)
+    named = None if charset in (None, "utf-8", "utf-8-sig") else charset
+    return Readable(text, "json" if _is_json(text) else "text", False, is_cut, named, packing)
 
 
-def is_web_page(headers: Iterable[tuple[str, str]] | None, body: bytes | None) -> bool:
+def is_web_page(headers: _Headers, body: bytes | None) -> bool:
     """Whether an answer is an HTML page, such as one to sign in: a receiver of webhooks has
     nothing to show, so something else answered."""
     if not body:
         return False
-    declared = any(
-        name.lower() == "content-type" and value.lower().strip().startswith("text/html")
-        for name, value in headers or []
-    )
-    return declared or _HTML.match(body) is not None
+    headers = list(headers or [])
+    if _value(headers, "content-type").startswith("text/html"):
+        return True
+    shown = readable(body, headers)
+    return not shown.is_binary and _HTML.match(shown.text) is not None
+
+
+def _value(headers: _Headers, name: str) -> str:
+    values = (value for one, value in headers or [] if one.lower() == name)
+    return ", ".join(values).strip().lower()
+
+
+def _unpacked(body: bytes, headers: _Headers) -> tuple[bytes, str | None, bool]:
+    """The body without its content coding, what that was, and whether more would have come."""
+    coding = _value(headers, "content-encoding")
+    if coding not in _WINDOW_BITS:
+        return body, None, False
+    for bits in (_WINDOW_BITS[coding], -15):
+        # Some send "deflate" without the frame that it has by its name.
+        unpacker = zlib.decompressobj(bits)
+        try:
+            return unpacker.decompress(body, MAX_UNPACKED), coding, bool(unpacker.unconsumed_tail)
+        except zlib.error:
+            continue
+    return body, None, False
+
+
+def _declared_charset(body: bytes, headers: _Headers) -> str | None:
+    """The charset that a body begins with or is declared to have; None for none that is known."""
+    for mark, charset in _MARKS:
+        if body.startswith(mark):
+            return charset
+    kind = _value(headers, "content-type")
+    found = _CHARSET.search(kind)
+    name = (found[1] or found[2]) if found else None
+    if name is None and (meta := _META.search(body[:_META_BYTES])):
+        name = meta[1].decode("ascii")
+    return None if name is None else _known(name)
+
+
+def _known(name: str) -> str | None:
+    try:
+        charset = codecs.lookup(name.strip()).name
+        # Those that make no text of bytes, such as base64, are refused here.
+        b"a".decode(charset, "replace")
+    except (LookupError, ValueError):
+        return None
+    if charset in _NO_CHARSETS or "escape" in charset:
+        return None
+    return "cp1252" if charset in _LATIN else charset
+
+
+def _decoded(body: bytes, charset: str) -> str | None:
+    """Text, with a mark for what is broken; a character that was cut off at the end is left out."""
+    try:
+        return codecs.getincrementaldecoder(charset)("replace").decode(body)
+    except (LookupError, ValueError):
+        return None
+
+
+def _utf8(body: bytes) -> str | None:
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(body)
+    except UnicodeDecodeError:
+        return None
 
 
 def _dump(body: bytes) -> Readable:

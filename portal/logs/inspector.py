@@ -262,7 +262,7 @@ def inspect(inspector: Inspector, request: InspectedRequest) -> Inspected:
     headers = [(str(name), str(value)) for name, value in json.loads(request.headers)]
     event_id = {name.lower(): value for name, value in headers}.get("webhook-id")
     return Inspected(
-        request, headers, bodies.readable(request.body) if request.body else None, webhook,
+        request, headers, bodies.readable(request.body, headers) if request.body else None, webhook,
         signatures.check(headers, request.body, secrets_of(webhook)) if webhook else [],
         event_id if request.webhook_id else None,
     )

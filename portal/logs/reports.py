@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from portal.logs.bodies import Readable
 from portal.logs.explain import Diagnosis
 from portal.logs.signatures import Check, Secret
 from portal.logs.stories import AttemptDetail
-from portal.models import AuditEntry, Webhook
+from portal.models import AttemptPayload, AuditEntry, Webhook
 
 QUOTED = 1_000
 """Characters of an answer's body that the text for the receiver's developer quotes."""
@@ -74,12 +75,19 @@ def report(detail: AttemptDetail, *, shared: bool = False) -> AttemptReport:
         request_headers=request_headers,
         response_headers=detail.response_headers and hide(detail.response_headers),
         sent=bodies.readable(sent) if sent else None,
-        received=bodies.readable(received) if received else None,
+        received=bodies.readable(received, detail.response_headers) if received else None,
         curl=_curl(detail, uri, request_headers),
         parts=waterfall.parts(attempt),
         checks=checks,
         replaced_at=_replaced_at(detail, checks),
     )
+
+
+def answer_body(log: AttemptPayload) -> Readable | None:
+    """The body of a logged answer for people; None where it had none."""
+    if not log.response_body:
+        return None
+    return bodies.readable(log.response_body, json.loads(log.response_headers or "[]"))
 
 
 def _curl(detail: AttemptDetail, uri: str, headers: Pairs | None) -> str | None:

@@ -15,7 +15,7 @@ from portal.delivery import actions, health, recovery
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
 from portal.listing import clean_search
-from portal.logs import inspector, overview, statistics
+from portal.logs import inspector, overview, reports, statistics
 from portal.models import Webhook
 from portal.models.webhook import METHODS
 from portal.people import audit
@@ -186,9 +186,10 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     if event_type not in setup.types_of(webhook):
         raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
     attempt = actions.send_test(webhook, event_type, actor_of(current_user))
+    answer = setup.answer_of(attempt)
     response = _show(
-        _get(webhook_id), "webhooks/_test_result.html", attempt=attempt,
-        answer=setup.answer_of(attempt), tested=event_type,
+        _get(webhook_id), "webhooks/_test_result.html", attempt=attempt, answer=answer,
+        received=reports.answer_body(answer) if answer else None, tested=event_type,
     )
     response.headers["HX-Trigger"] = _refresh("#activity")
     return response

@@ -193,6 +193,19 @@ def test_one_attempt_shows_its_payload_log(api: Caller, log: Log) -> None:
     assert shown["payload_expires_at"] == pytest.approx(now() // SECOND + 15 * 86_400, abs=10)
 
 
+def test_an_answer_that_is_not_utf8_has_its_bytes_and_its_text(api: Caller, log: Log) -> None:
+    headers = '[["Content-Type","text/plain; charset=Shift_JIS"]]'
+    wanted = [("在庫なし".encode("shift_jis"), "在庫なし"), (b"\xff\x00", None)]
+    made = [
+        factories.make_attempt(log.sent, response_body=body, response_headers=headers).id
+        for body, _ in wanted
+    ]
+    for attempt_id, (body, text) in zip(made, wanted, strict=True):
+        shown = api.get(f"/attempts/{attempt_id}").get_json()["response"]
+        assert base64.b64decode(shown["body"]) == body
+        assert (shown["body_encoding"], shown["body_text"]) == ("base64", text)
+
+
 def test_the_record_is_not_in_a_thin_body(api: Caller, log: Log) -> None:
     attempt = factories.make_attempt(log.sent, body_kind="thin")
     sent = json.loads(api.get(f"/attempts/{attempt.id}").get_json()["request"]["body"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable
 
@@ -90,6 +91,24 @@ def test_a_link_has_the_public_address_whatever_name_the_request_had(
     assert made.request.host == "localhost"
     assert f"{app.config['PORTAL'].public_url}/shared/" in made.text
     assert "localhost/shared/" not in made.text
+
+
+@pytest.mark.parametrize(("body", "headers", "said"), [
+    ("在庫なし".encode("shift_jis"), [["Content-Type", "text/plain; charset=Shift_JIS"]],
+     "Shown decoded from shift_jis."),
+    (gzip.compress("在庫なし".encode()), [["Content-Encoding", "gzip"]],
+     "Shown unpacked from gzip."),
+])
+def test_an_answer_is_shown_as_it_is_to_be_read_to_both_sides(
+    app: Flask, signed_in: SignIn, merchant: Merchant, body: bytes, headers: object, said: str
+):
+    values = {"response_body": body, "response_headers": dump(headers)}
+    address = f"/m/alice/attempts/{make_attempt(merchant, **values).id}"
+    client = signed_in("editor")
+    made = client.post(f"{address}/shares", data={"hours": "24"})
+    for page in (client.get(address).text, app.test_client().get(link_in(made.text)).text):
+        assert "在庫なし" in page
+        assert said in page
 
 
 def test_that_a_request_was_sent_twice_is_said_to_both_sides(

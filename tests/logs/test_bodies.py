@@ -1,0 +1,83 @@
+"""Bodies are shown as their headers say they are to be read, in bounds, and kept as they came."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+
+import pytest
+
+from portal.logs.bodies import MAX_UNPACKED, Readable, is_web_page, readable
+
+
+def typed(kind: str, coding: str = "") -> list[tuple[str, str]]:
+    return [("Content-Type", kind), ("CONTENT-ENCODING", coding)]
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(("body", "kind", "text", "charset"), [
+    ("在庫なし".encode("shift_jis"), "text/plain; charset=Shift_JIS", "在庫なし", "shift_jis"),
+    ("Größe 5 €".encode("cp1252"), "text/plain;charset=ISO-8859-1", "Größe 5 €", "cp1252"),
+    ("Größe".encode("iso8859-15"), 'a/b; x=1; Charset="iso-8859-15"', "Größe", "iso8859-15"),
+    ("Größe".encode("utf-16"), "text/plain; charset=UTF-16", "Größe", "utf-16"),
+    ("Größe".encode("utf-16-be"), "text/plain; charset=utf-16be", "Größe", "utf-16-be"),
+    ("Größe".encode("utf-16"), "", "Größe", "utf-16"),
+    ("Größe".encode(), "text/plain; charset=utf8", "Größe", None),
+    ("Größe".encode("utf-8-sig"), "text/plain; charset=latin1", "Größe", None),
+    ("Größe".encode(), "text/plain; charset=klingon", "Größe", None),
+    ("Größe".encode(), "text/plain; charset=base64", "Größe", None),
+    ("Größe".encode(), "text/plain; charset=", "Größe", None),
+    (b"a\xffb", "text/plain; charset=utf-8", "a\ufffdb", None),
+    ("Größe".encode()[:3], "", "Gr", None),
+    ("在庫".encode("shift_jis")[:3], "a/b; charset=sjis", "在", "shift_jis"),
+    ("<html><meta charset='windows-1251'>При".encode("cp1251"), "text/html",
+     "<html><meta charset='windows-1251'>При", "cp1251"),
+])
+def test_a_body_is_decoded_as_it_is_declared(body, kind, text, charset):
+    assert readable(body, typed(kind)) == Readable(text, "text", False, charset=charset)
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain; charset=klingon", "text/plain; charset=zip"])
+def test_what_is_no_utf8_and_not_declared_is_shown_as_bytes(kind: str):
+    assert readable(b"Gr\xf6\xdfe", typed(kind)).is_binary
+    assert readable(b"a\x00b", typed("text/plain; charset=utf-8")).is_binary
+
+
+@pytest.mark.parametrize(("coding", "pack"), [
+    ("gzip", gzip.compress), ("x-gzip", gzip.compress), ("GZIP", gzip.compress),
+    ("deflate", zlib.compress), ("deflate", raw_deflate),
+    ("gzip", lambda data: gzip.compress(data)[:-6]),
+])
+def test_a_packed_body_is_unpacked_also_where_its_end_is_missing(coding, pack):
+    shown = readable(pack(b'{"error":"no"}'), typed("application/json", coding))
+    assert (shown.text, shown.language, shown.packing) == (
+        '{"error":"no"}', "json", coding.lower()
+    )
+    shown = readable(pack("Größe".encode("latin-1")), typed("a/b; charset=latin1", coding))
+    assert (shown.text, shown.charset) == ("Größe", "cp1252")
+
+
+def test_a_bomb_is_unpacked_to_what_is_kept_at_most_and_at_once():
+    bomb = gzip.compress(b"x" * 60_000_000)[: 64 * 1024]
+    started = time.monotonic()
+    shown = readable(bomb, typed("text/plain", "gzip"))
+    assert (len(shown.text), shown.is_cut) == (MAX_UNPACKED, True)
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip", "identity", "klingon"])
+def test_what_is_not_packed_as_it_says_is_shown_as_it_came(coding: str):
+    assert readable(b"plain", typed("text/plain", coding)).text == "plain"
+
+
+def test_a_web_page_is_one_also_when_it_is_packed_or_in_utf16():
+    page = "<!doctype html><html><title>Sign in</title>"
+    assert is_web_page(typed("", "gzip"), gzip.compress(page.encode()))
+    assert is_web_page(typed("a/b; charset=utf-16"), page.encode("utf-16"))
+    assert is_web_page(None, page.encode())
+    assert not is_web_page(typed("", "gzip"), gzip.compress(b"{}"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
@@ -15,8 +15,9 @@ from sqlalchemy.orm import scoped_session
 from portal import vault
 from portal.extensions import Base, db, table, writing
 from portal.models import Webhook
-from portal.models.webhook import AUTH_SECRETS, Auth, Pair
+from portal.models.webhook import AUTH_SECRETS, Auth, OldSecret, Pair
 
+Stored = str | Auth | list[Pair] | list[OldSecret]
 BATCH = 200
 
 
@@ -47,7 +48,7 @@ def _columns() -> Iterator[sa.Column[Any]]:
         yield from (column for column in one.columns if isinstance(column.type, vault.Token))
     # Their secret values are tokens inside a list or an object.
     of = table(Webhook).c
-    yield from (of.query_params, of.headers, of.auth)
+    yield from (of.query_params, of.headers, of.auth, of.old_secrets)
 
 
 def _batches(one: sa.Table) -> Iterator[list[tuple[Any, ...]]]:
@@ -97,14 +98,26 @@ def _key(one: sa.Table) -> sa.Tuple:
     return sa.tuple_(*one.primary_key)
 
 
-def _renewed(value: str | Auth | list[Pair]) -> str | Auth | list[Pair] | None:
+def _renewed(value: Stored) -> Stored | None:
     if isinstance(value, str):
         return vault.renew(value)
     if isinstance(value, dict):
         secret = AUTH_SECRETS[value["type"]]
         token = vault.renew(value[secret])
         return None if token is None else value | {secret: token}
-    return _renewed_pairs(value)
+    if value and "until" in value[0]:
+        return _renewed_old_secrets(cast(list[OldSecret], value))
+    return _renewed_pairs(cast(list[Pair], value))
+
+
+def _renewed_old_secrets(value: list[OldSecret]) -> list[OldSecret] | None:
+    tokens = [vault.renew(old["token"]) for old in value]
+    if not any(tokens):
+        return None
+    return [
+        OldSecret(token=token or old["token"], until=old["until"])
+        for old, token in zip(value, tokens, strict=True)
+    ]
 
 
 def _renewed_pairs(value: list[Pair]) -> list[Pair] | None:

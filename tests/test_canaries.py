@@ -37,7 +37,7 @@ BASIC, BEARER = "canary-basic-password-1c0e", "canary-bearer-token-90d2"
 CLIENT_SECRET, ACCESS_TOKEN = "canary-client-secret-a81e", "canary-access-token-44b7"
 COLUMNS = {
     "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
-    "webhook.secret_token", "webhook.old_secret_token",
+    "webhook.secret_token",
 }
 """Columns that hold secrets, each filled below."""
 OWN = {"shared.show": "share", "invitations.show": "invitation", "passwords.choose": "reset"}

@@ -13,6 +13,10 @@ from flask import Flask
 
 from portal import queues, vault
 from portal.clock import DAY, HOUR, now
+from portal.delivery import signing
+from portal.delivery.compose import Composer, Payload, Target
+from portal.delivery.lines import Line
+from portal.delivery.signing import EVOX_HEADERS, MAX_OLD_SECRETS
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db
 from portal.models import AuditEntry, Merchant, Webhook
@@ -386,6 +390,56 @@ def test_both_secrets_sign_while_a_rotation_overlaps(merchant: Merchant) -> None
     assert webhook.signing_secrets(moment + 25 * HOUR) == [webhook.secret]
     setup.rotate_secret(webhook, ACTOR, overlap_hours=0)
     assert webhook.signing_secrets(now()) == [webhook.secret]
+
+
+@on_both_databases
+def test_every_secret_signs_to_its_promised_end(app: Flask, merchant: Merchant) -> None:
+    webhook = factories.make_webhook(merchant, sign_ed25519=True)
+    secrets = [webhook.secret]
+    for hours in (24, 2, 168):
+        webhook = setup.rotate_secret(webhook, ACTOR, overlap_hours=hours)
+        secrets.insert(0, webhook.secret)
+    third, _second, first = secrets[1:]
+    moment = now()
+    at = webhook.signing_secrets
+    assert at(moment) == secrets
+    assert at(moment + 3 * HOUR) == [webhook.secret, third, first]
+    assert at(moment + 25 * HOUR) == [webhook.secret, third]
+    assert at(moment + 169 * HOUR) == [webhook.secret]
+
+    line = Line()
+    line.take_settings(webhook, moment)
+    ends = []
+    while line.secrets_until is not None:
+        ends.append(round((line.secrets_until - moment) / HOUR))
+        line.take_settings(webhook, line.secrets_until)
+    assert ends == [2, 24, 168]
+
+    payload = Payload('{"id":"evt_1"}', None, None)
+    sent = Composer(Target.of(webhook, moment)).compose("evt_1", payload, moment)
+    headers, body = dict(sent.headers), sent.body
+    entries = headers["webhook-signature"].split()
+    assert [entry.partition(",")[0] for entry in entries] == ["v1"] * 4 + ["v1a"] * 4
+    for secret, name in zip(secrets, EVOX_HEADERS, strict=False):
+        stamp = int(headers["webhook-timestamp"])
+        assert signing.sign(secret, "evt_1", stamp, body) in entries
+        assert headers[name] == signing.evox_sign(secret, stamp, body)
+
+
+def test_more_secrets_than_sign_at_once_are_refused_with_the_remedy(merchant: Merchant) -> None:
+    webhook = factories.make_webhook(merchant)
+    for _ in range(MAX_OLD_SECRETS):
+        webhook = setup.rotate_secret(webhook, ACTOR)
+    before = webhook.signing_secrets(now())
+    with pytest.raises(Invalid) as caught:
+        setup.rotate_secret(webhook, ACTOR)
+    (error,) = caught.value.errors
+    assert error.pointer == "/overlap_hours"
+    assert "5 replaced secrets still sign" in error.message
+    assert "overlap of 0 hours" in error.message
+    db.session.rollback()
+    assert webhook.signing_secrets(now()) == before
+    assert len(setup.rotate_secret(webhook, ACTOR, overlap_hours=0).signing_secrets(now())) == 1
 
 
 @pytest.mark.parametrize("hours", [-1, 169, 1.5, "24", None, True])

@@ -12,7 +12,7 @@ from portal.events import catalogue
 from portal.events import rules as event_rules
 from portal.models.webhook import MASK, METHODS
 from portal.webhooks import auth_rules, pair_rules, rules, url_rules
-from portal.webhooks.setup import MAX_OVERLAP_HOURS
+from portal.webhooks.rotation import MAX_OVERLAP_HOURS
 
 Schema = dict[str, Any]
 

@@ -47,6 +47,10 @@ _EVENT: Schema = {
 _WEBHOOK: Schema = {
     "id": TEXT, **WEBHOOK_FIELDS,
     "public_key": described(TEXT_OR_NULL, "whpk_…, which verifies v1a; null where there is none."),
+    "old_secrets_until": described(
+        {"type": "array", "items": {"type": "integer"}},
+        "When each replaced secret that still signs ends, the last one first; Unix seconds.",
+    ),
     "state": {"type": "string", "enum": ["enabled", "failing", "held", "disabled", "deleted"]},
     "disabled_at": SECONDS_OR_NULL, "disabled_reason": TEXT_OR_NULL,
     "failing_since": SECONDS_OR_NULL,

@@ -81,6 +81,7 @@ def webhook(row: Webhook) -> dict[str, Any]:
         "ordered": row.ordered,
         "sign_ed25519": row.sign_ed25519,
         "public_key": row.public_key,
+        "old_secrets_until": [unix(old["until"]) for old in row.old_secrets_at(now())],
         "enabled": row.enabled,
         "state": row.state,
         "disabled_at": unix(row.disabled_at),

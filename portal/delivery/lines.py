@@ -84,8 +84,9 @@ class Line:
         self.updated_at = webhook.updated_at
         self.url = webhook.url
         self.method = webhook.method
-        overlap_end = webhook.old_secret_until or 0
-        self.secrets_until = overlap_end if overlap_end > moment else None
+        self.secrets_until = min(
+            (old["until"] for old in webhook.old_secrets_at(moment)), default=None
+        )
         self.schedule = tuple(webhook.retry_schedule or config.retry_schedule)
         self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
         most = float(webhook.max_in_flight or config.max_in_flight)

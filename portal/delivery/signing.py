@@ -21,6 +21,13 @@ PREFIX, PUBLIC_PREFIX = "whsec_", "whpk_"
 SECRET_BYTES = 32
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 """The length of a secret as the Standard Webhooks specification allows it."""
+MAX_OLD_SECRETS = 5
+"""Secrets that were replaced and still sign."""
+EVOX_HEADERS = (
+    "Evox-Signature", "Evox-Signature-Old",
+    *(f"Evox-Signature-Old-{number}" for number in range(2, MAX_OLD_SECRETS + 1)),
+)
+"""Where the current secret's value is, then those of the ones before it, the newest first."""
 
 
 def new_secret() -> str:
@@ -72,10 +79,10 @@ def evox_sign(secret: str, timestamp: int, body: bytes) -> str:
 class Signer:
     """Signs many requests of one webhook; secrets are decoded once.
 
-    `secrets_in_use` holds the current secret first, then the one before it while a rotation
-    overlaps. Standard Webhooks carries a signature of each in one header. `Evox-Signature` has
-    room for one, so it is the current secret's, and `Evox-Signature-Old` is the other's. With
-    `ed25519` the Standard Webhooks header also carries a `v1a` signature of each.
+    `secrets_in_use` holds the current secret first, then those before it that still sign, the
+    newest first. Standard Webhooks carries a signature of each in one header. `Evox-Signature`
+    has room for one, so each secret has a header of its own, as in EVOX_HEADERS. With `ed25519`
+    the Standard Webhooks header also carries a `v1a` signature of each.
     """
 
     def __init__(self, secrets_in_use: list[str], *, ed25519: bool = False):
@@ -95,9 +102,7 @@ class Signer:
             ("webhook-signature", " ".join(self._standard(message_id, timestamp, body))),
             ("Evox-Time", time),
         ]
-        for name, (key, _) in zip(
-            ("Evox-Signature", "Evox-Signature-Old"), self._keys, strict=False
-        ):
+        for name, (key, _) in zip(EVOX_HEADERS, self._keys, strict=False):
             headers.append((name, _digest(key, evox_content).hex()))
         return headers
 

@@ -112,10 +112,10 @@ def _checks(detail: AttemptDetail) -> list[Check]:
 def secrets_of(webhook: Webhook) -> list[Secret]:
     """A webhook's signing secrets, the current one first, but for those that no key of the portal
     opens."""
-    tokens = [("current", webhook.secret_token), ("previous", webhook.old_secret_token)]
-    return [
-        Secret(name, vault.decrypt(token)) for name, token in tokens if token and vault.opens(token)
-    ]
+    tokens = [("current", webhook.secret_token)]
+    for number, old in enumerate(webhook.old_secrets, 1):
+        tokens.append(("previous" if number == 1 else f"previous {number}", old["token"]))
+    return [Secret(name, vault.decrypt(token)) for name, token in tokens if vault.opens(token)]
 
 
 def _replaced_at(detail: AttemptDetail, checks: Sequence[Check]) -> int | None:

@@ -94,7 +94,7 @@ def check(
         made = [(one.name, signing.evox_sign(one.text, int(evox_stamp), body)) for one in secrets]
         found = [
             (name, values[name.lower()])
-            for name in ("Evox-Signature", "Evox-Signature-Old") if name.lower() in values
+            for name in signing.EVOX_HEADERS if name.lower() in values
         ]
         checks.append(_checked(
             EVOX, "hex HMAC-SHA256 of Evox-Time.body, keyed with the secret’s text as it stands",

@@ -35,6 +35,13 @@ class Pair(TypedDict):
     secret: bool
 
 
+class OldSecret(TypedDict):
+    """A signing secret that was replaced: an encrypted token, and until when it signs (Unix µs)."""
+
+    token: str
+    until: int
+
+
 def lane_of(webhook_id: str, lanes: int) -> int:
     """The lane a webhook belongs to; the same on every machine."""
     return zlib.crc32(webhook_id.encode()) % lanes
@@ -70,8 +77,10 @@ class Webhook(Base):
     sign_ed25519: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether requests also carry a signature that a public key verifies."""
     secret_token: Mapped[str] = mapped_column(vault.Token)
-    old_secret_token: Mapped[str | None] = mapped_column(vault.Token)
-    old_secret_until: Mapped[int | None] = mapped_column(sa.BigInteger)
+    old_secrets: Mapped[list[OldSecret]] = mapped_column(
+        sa.JSON, default=list, server_default="[]"
+    )
+    """What was replaced last comes first; each signs until its end."""
 
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_at: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -146,8 +155,10 @@ class Webhook(Base):
         """Which of the secrets that it needs at `moment` (Unix µs) no key of the portal opens, in
         words for people; none where it can send."""
         sealed = [("its signing secret", self.secret_token)]
-        if self.old_secret_token and (self.old_secret_until or 0) > moment:
-            sealed.append(("its signing secret before the last rotation", self.old_secret_token))
+        sealed += [
+            ("a signing secret before the last rotation", old["token"])
+            for old in self.old_secrets_at(moment)
+        ]
         for kind, pairs in (("query parameter", self.query_params), ("header", self.headers)):
             sealed += [(f"the {kind} {pair['name']}", pair["value"])
                        for pair in pairs if pair["secret"]]
@@ -156,24 +167,27 @@ class Webhook(Base):
             sealed.append((f"the {secret} of its authentication", self.auth[secret]))
         return [words for words, token in sealed if not vault.opens(token)]
 
+    def old_secrets_at(self, moment: int) -> list[OldSecret]:
+        """The replaced secrets that still sign at `moment` (Unix µs), the newest first."""
+        return [old for old in self.old_secrets if old["until"] > moment]
+
     def signing_secrets(self, moment: int) -> list[str]:
-        """The secrets to sign with at `moment` (Unix µs): the current one, and the one before
-        it while a rotation overlaps."""
-        secrets = [self.secret]
-        if self.old_secret_token and (self.old_secret_until or 0) > moment:
-            secrets.append(vault.decrypt(self.old_secret_token))
-        return secrets
+        """The secrets to sign with at `moment` (Unix µs): the current one, and those before it
+        whose end has not come."""
+        return [
+            self.secret, *(vault.decrypt(old["token"]) for old in self.old_secrets_at(moment))
+        ]
 
     def set_secret(self, secret: str) -> None:
         """Give the webhook its first secret."""
         self.secret_token = vault.encrypt(secret)
 
     def rotate_secret(self, secret: str, overlap_hours: int = 24) -> None:
-        """Replace the secret; requests carry both signatures for `overlap_hours`."""
-        # One that cannot be opened signs nothing, however long it would have been valid.
-        is_readable = vault.opens(self.secret_token)
-        self.old_secret_token = self.secret_token if is_readable else None
-        self.old_secret_until = now() + overlap_hours * HOUR if is_readable else None
+        """Replace the secret, which signs on for `overlap_hours`; those replaced before it keep
+        their ends. An overlap of 0 ends all of them at once, as when one has leaked."""
+        moment = now()
+        old = OldSecret(token=self.secret_token, until=moment + overlap_hours * HOUR)
+        self.old_secrets = [old, *self.old_secrets_at(moment)] if overlap_hours else []
         self.secret_token = vault.encrypt(secret)
 
     def enable(self) -> None:

@@ -21,8 +21,7 @@ from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.people.audit import note
-from portal.strict_json import whole
-from portal.webhooks import previews, rules
+from portal.webhooks import previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
 from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
@@ -30,7 +29,6 @@ from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
-MAX_OVERLAP_HOURS = 7 * 24
 EDITED = "Someone changed this webhook after you opened it. Compare both, then save again."
 _SHOWN_TEXT = 500
 _RACES = 5
@@ -278,21 +276,16 @@ def reveal_secret(webhook: Webhook, actor: str) -> str:
 
 
 def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webhook:
-    """Replace the signing secret; requests carry both signatures for `overlap_hours` (0–168).
+    """Replace the signing secret, which signs on for `overlap_hours` (0–168), as do those replaced
+    before it until their own ends; 0 ends all of them at once.
 
-    Raises Invalid for another overlap.
+    Raises Invalid for another overlap, and when MAX_OLD_SECRETS still sign.
     """
     merchant_id, webhook_id = webhook.merchant_id, webhook.id
-    hours = whole(overlap_hours)
-    if hours is None or not 0 <= hours <= MAX_OVERLAP_HOURS:
-        raise Invalid([
-            FieldError(
-                "/overlap_hours", "The overlap is a whole number of hours from 0 to "
-                f"{MAX_OVERLAP_HOURS}.",
-            )
-        ])
+    hours = rotation.overlap_hours(overlap_hours)
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
+        rotation.refuse_many(stored, hours)
         stored.rotate_secret(signing.new_secret(), hours)
         note(
             session, actor, "webhook.secret_rotated", webhook_id, merchant_id,

@@ -170,7 +170,8 @@ def test_rotation_overlaps_24_hours_where_nothing_is_said(
 ) -> None:
     assert api.post(f"/webhooks/{webhook['id']}/rotate-secret").status_code == 200
     stored = db.session.get_one(Webhook, webhook["id"])
-    assert stored.old_secret_until == pytest.approx(now() + DAY, abs=5 * SECOND)
+    (old,) = stored.old_secrets
+    assert old["until"] == pytest.approx(now() + DAY, abs=5 * SECOND)
 
 
 def test_disabling_holds_and_enabling_sends(api: Caller, webhook: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 import time
 import uuid
@@ -29,13 +30,15 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import WorkerStatus
 from rq.worker_registration import register
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, jobs, queues
+from portal import create_app, env_file, first_start, jobs, queues
 from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
 from portal.delivery import lanes
 from portal.errors import Unavailable
+from portal.extensions import is_temporary
 from portal.processes import has_started, has_stepped, show_life
 
 PARTS = ("deliver", "maintenance", "cron")
@@ -200,6 +203,13 @@ def wait_for_database(call: Callable[[], object]) -> None:
         try:
             call()
             return
+        except SettingError as error:
+            sys.exit(str(error))
+        except DatabaseError as error:
+            if not is_temporary(error):
+                sys.exit(first_start.unusable(error))
+            _log.warning("The database is waited for: %s", error.orig)
+            time.sleep(AGAIN_SECONDS)
         except Unavailable as error:
             _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
             time.sleep(AGAIN_SECONDS)
@@ -209,6 +219,7 @@ def run_worker(queue: str, config: Config | None = None) -> None:
     """Work on one queue until told to stop."""
     app = create_app(config)
     with app.app_context():
+        wait_for_database(first_start.check)
         wait_for_database(lanes.prepare_lanes)
         wait_for_database(queues.installation)
         served = PortalWorker(queue, queues.blocking_client())
@@ -283,7 +294,10 @@ def main() -> None:
         "--processes", type=int, default=0, metavar="N",
         help="delivering processes (default: PORTAL_WORKERS)",
     )
+    env_file.add_option(parser)
     arguments = parser.parse_args()
+    env_file.use(arguments.env_file)
+    os.umask(0o077)
     try:
         config = load_config()
     except SettingError as error:

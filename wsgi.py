@@ -16,7 +16,7 @@ if granian:
     if getattr(getattr(inherited, "__self__", None), "interrupt_signal", False):
         sys.exit(0)
 
-from portal import create_app, processes  # noqa: E402
+from portal import create_app, first_start, processes  # noqa: E402
 from portal.config import SettingError  # noqa: E402
 
 if granian:
@@ -27,8 +27,10 @@ if granian:
     processes.notice_signals()
     processes.show_life()
 
+os.umask(0o077)
 try:
     app = create_app()
+    first_start.guard(app)
 except SettingError as error:
     sys.exit(str(error))
 processes.has_started()

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import create_app, schema
+from portal import create_app, first_start
 from portal.clock import DAY, now
 from portal.config import load_config
 from portal.extensions import db, writing
@@ -166,11 +166,11 @@ def main() -> int:
     arguments.add_argument("--only", default="", help="ask for addresses that hold this text")
     given = arguments.parse_args()
     directory = Path(given.directory)
-    app = create_app(load_config({"PORTAL_DATA_DIR": str(directory)}))
+    app = create_app(load_config({"PORTAL_DATA_DIR": str(directory)}, first_start=True))
     app.config["WTF_CSRF_ENABLED"] = False
     slow = 0
     with app.app_context():
-        schema.upgrade()
+        first_start.prepare()
         if db.session.scalar(sa.select(Merchant.id).limit(1)) is None:
             print(f"Making {given.rows:,} events in {directory}")
             fill(given.rows)

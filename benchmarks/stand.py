@@ -225,7 +225,7 @@ def stand(kind: str) -> Iterator[Stand]:
                 "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_SECRET_KEY": "x" * 40,
                 "PORTAL_LOG_LEVEL": "ERROR", "PORTAL_API_REQUESTS": "0",
             }
-            app = create_app(load_config(environment))
+            app = create_app(load_config(environment, first_start=True))
             with app.app_context():
                 db.create_all()
                 lanes.prepare_lanes()

@@ -3,26 +3,85 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
 
 import flask_migrate
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from flask import current_app
 
+from portal import snapshots
+from portal.config import SettingError
 from portal.extensions import db
+
+NEWER = (
+    "This database is newer than this version of the portal (its schema is {found}, and this "
+    "version knows up to {head}). Start the version that it belongs to, or put back the copy of "
+    "the database from before the upgrade."
+)
+
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def is_current() -> bool:
     """Whether the database has the schema that this version needs."""
-    directory = ScriptDirectory(current_app.extensions["migrate"].directory)
+    return _found() == _directory().get_current_head()
+
+
+def refuse_newer() -> None:
+    """Raises SettingError when the schema is one of a newer version of the portal."""
+    found = _found()
+    if found is None:
+        return
+    try:
+        known = _directory().get_revision(found)
+    except CommandError:
+        known = None
+    if known is None:
+        raise SettingError(NEWER.format(found=found, head=_directory().get_current_head()))
+
+
+def upgrade(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
+    """Migrate the database to this version's schema; does nothing when it is there.
+
+    An SQLite database that holds something is copied first (portal.snapshots); what was done is
+    told in a line. A step that fails changes nothing: all of them are one transaction. Raises
+    SettingError.
+    """
+    refuse_newer()
+    if is_current():
+        return
+    found = _found()
+    if found is not None and with_copy:
+        _copy(found, tell)
+    flask_migrate.upgrade()
+
+
+def _copy(found: str, tell: Callable[[str], None]) -> None:
+    if db.engine.dialect.name != "sqlite":
+        tell("The schema is brought up to date; a dump before that is yours to make (pg_dump).")
+        return
+    path = Path(db.engine.url.database or "")
+    try:
+        copy = snapshots.take(path, found)
+    except snapshots.NoRoom as error:
+        raise SettingError(str(error)) from None
+    except (OSError, sqlite3.Error) as error:
+        raise SettingError(
+            f"The database {path} cannot be copied before its schema is changed ({error}): look at "
+            "that file and its directory, or run: bin/portal migrate --no-copy"
+        ) from None
+    tell(f"The schema is brought up to date; the database from before is {copy}.")
+
+
+def _found() -> str | None:
     with db.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == (
-            directory.get_current_head()
-        )
+        return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade() -> None:
-    """Migrate the database to this version's schema; does nothing when it is there."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if not is_current():
-        flask_migrate.upgrade()
+def _directory() -> ScriptDirectory:
+    return ScriptDirectory(current_app.extensions["migrate"].directory)

@@ -5,6 +5,7 @@ They are stopped in order: cron, web, workers, Redis last.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import fcntl
@@ -21,6 +22,7 @@ from typing import IO
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
+from portal import env_file
 from portal.children import STARTING_SECONDS, Supervisor
 from portal.config import Config, SettingError, embedded_redis_socket, load_config
 from portal.processes import ROOT, STOP_SECONDS, say
@@ -32,8 +34,12 @@ PORT_SECONDS = 1.0
 
 def main() -> int:
     """`bin/run`: everything, on a fresh machine or an old one."""
+    parser = argparse.ArgumentParser("bin/run", description="Start everything; Ctrl-C stops it.")
+    env_file.add_option(parser)
+    env_file.use(parser.parse_args().env_file)
+    os.umask(0o077)
     try:
-        config = load_config()
+        config = load_config(first_start=True)
         _check_port(config)
         with _lock(config.data_dir):
             return _run(config)
@@ -211,30 +217,22 @@ def _redis_command(program: str, data_dir: Path, path: Path) -> list[str]:
 def _prepare(config: Config) -> str:
     """Bring the database up to date; on the first start, make a sign-in and an API key and show
     them before anything else can go wrong. The key, or "" on later starts."""
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import DatabaseError
 
-    from portal import create_app, schema
+    from portal import create_app, first_start
     from portal.delivery import lanes
     from portal.errors import Unavailable
-    from portal.extensions import db, is_temporary
+    from portal.extensions import db
     from portal.people import accounts
 
     app = create_app(config)
     with app.app_context():
         try:
-            schema.upgrade()
+            first_start.prepare(say)
             lanes.prepare_lanes()
             first = accounts.first_start("portal")
-        except (DBAPIError, Unavailable) as error:
-            if isinstance(error, DBAPIError) and not is_temporary(error):
-                raise
-            cause = error if isinstance(error, DBAPIError) else error.__cause__
-            reason = getattr(cause, "orig", error)
-            first_line = str(reason).strip().partition("\n")[0]
-            raise SettingError(
-                f"The database cannot be used ({first_line}): look at that server or file, or "
-                "change PORTAL_DATABASE_URL."
-            ) from None
+        except (DatabaseError, Unavailable) as error:
+            raise SettingError(first_start.unusable(error)) from None
         db.session.remove()
         db.engine.dispose()
     if first is None:

@@ -27,7 +27,7 @@ PURE = (
 LEVELS = (
     ("wsgi", "portal.supervisor"),
     ("worker",),
-    ("portal", "portal.cli"),
+    ("portal", "portal.cli", "portal.first_start"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.rendering", "portal.vitals"),
     ("portal.logs", "portal.webhooks"),
@@ -35,10 +35,11 @@ LEVELS = (
     ("portal.events",),
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
-     "portal.models", "portal.resealing"),
+     "portal.models", "portal.resealing", "portal.canary"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
-     "portal.ids", "portal.errors", "portal.addresses", "portal.turns"),
+     "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
+     "portal.secret_key", "portal.setting_values", "portal.snapshots"),
 )
 
 
@@ -103,6 +104,8 @@ def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
     found = set(filter(WRITES.search, called))
     if name_of(path) == "portal.extensions":
         assert "session.commit" in found, "writing() commits"
+    elif name_of(path) == "portal.snapshots":
+        assert found == {"sqlite3.connect"}, "it reads the database, and writes a file of its own"
     else:
         assert not found
 

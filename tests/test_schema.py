@@ -16,7 +16,7 @@ from tests.conftest import on_both_databases
 
 @pytest.fixture
 def empty_app(environment: dict[str, str]) -> Flask:
-    return create_app(load_config(environment))
+    return create_app(load_config(environment, first_start=True))
 
 
 @on_both_databases

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 import click
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from portal import clock, create_app, schema
-from portal.config import SettingError
+from portal import clock, create_app, first_start, schema
+from portal.config import SettingError, load_config
 from portal.errors import PortalError
-from portal.extensions import is_temporary
 from portal.models.user import MEMBER_ROLES
 from portal.rendering import visible
 
@@ -28,25 +27,30 @@ role_option = click.option("--role", type=click.Choice(MEMBER_ROLES), help="Role
 def with_portal(command: Callable[P, None]) -> Callable[P, None]:
     """Run a command inside the portal, on a migrated database."""
 
-    @with_bare_portal
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        first_start.check()
         if not schema.is_current():
             raise click.ClickException(
                 "The database is not migrated to this version yet; run: bin/portal migrate"
             )
         command(*args, **kwargs)
 
-    return run
+    return _inside(run, may_be_new=False)
 
 
-def with_bare_portal(command: Callable[P, None]) -> Callable[P, None]:
-    """Run a command inside the portal; what is expected to go wrong becomes one sentence."""
+def with_new_portal(command: Callable[P, None]) -> Callable[P, None]:
+    """Run a command inside a portal that may be new."""
+    return _inside(command, may_be_new=True)
+
+
+def _inside(command: Callable[P, None], *, may_be_new: bool) -> Callable[P, None]:
+    """What is expected to go wrong becomes one sentence."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with create_app().app_context():
+            with create_app(load_config(first_start=may_be_new)).app_context():
                 command(*args, **kwargs)
         except SettingError as error:
             raise click.ClickException(str(error)) from None
@@ -54,10 +58,9 @@ def with_bare_portal(command: Callable[P, None]) -> Callable[P, None]:
             messages = [field_error.message for field_error in error.errors] or [error.detail]
             raise click.ClickException(" ".join(messages)) from None
         except DBAPIError as error:
-            if not is_temporary(error):
+            if not isinstance(error, DatabaseError):
                 raise
-            reason = str(error.orig).strip().partition("\n")[0]
-            raise click.ClickException(f"The database cannot be used now: {reason}.") from None
+            raise click.ClickException(first_start.unusable(error)) from None
 
     return run
 

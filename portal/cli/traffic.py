@@ -11,15 +11,15 @@ from typing import Any
 import click
 from flask import current_app
 
-from portal import resealing, schema
+from portal import first_start, resealing, secret_key
 from portal.cli.common import (
     json_option,
     merchant_option,
     print_rows,
-    with_bare_portal,
+    with_new_portal,
     with_portal,
 )
-from portal.config import SETTINGS, SettingError, load_config, new_secret_key
+from portal.config import SETTINGS, SettingError, load_config
 from portal.events import catalogue, ingest
 from portal.logs import retention as retention_stage
 from portal.people import accounts
@@ -112,10 +112,14 @@ def webhook_list(slug: str, as_json: bool) -> None:
 
 
 @click.command()
-@with_bare_portal
-def migrate() -> None:
-    """Bring the database to this version's schema; bin/run does so by itself."""
-    schema.upgrade()
+@click.option("--no-copy", is_flag=True, help="Do not copy an SQLite database before.")
+@with_new_portal
+def migrate(no_copy: bool) -> None:
+    """Bring the database to this version's schema; bin/run does so by itself.
+
+    For a new portal it makes the data directory, the secret key and the database.
+    """
+    first_start.prepare(click.echo, with_copy=not no_copy)
 
 
 @click.group()
@@ -145,7 +149,7 @@ def secrets() -> None:
 @secrets.command("new-key")
 def new_key() -> None:
     """Print a fresh key for PORTAL_SECRET_KEY, or for secret_key in the data directory."""
-    click.echo(new_secret_key())
+    click.echo(secret_key.new())
 
 
 @secrets.command("rotate-key")

@@ -1,6 +1,7 @@
 """The tables and the rules of single rows."""
 
 from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
+from portal.models.canary import Canary
 from portal.models.clean_up import CleanUp
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
@@ -20,7 +21,8 @@ from portal.models.webhook import Webhook
 
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
-    "AuditHead", "CleanUp", "CountedUntil", "Delivery", "Event", "EventCount", "EventPayload",
+    "AuditHead", "Canary", "CleanUp", "CountedUntil", "Delivery", "Event", "EventCount",
+    "EventPayload",
     "IdempotencyKey",
     "InspectedRequest", "Inspector", "Installation", "Invitation", "Lane", "Mail",
     "Membership", "Merchant",

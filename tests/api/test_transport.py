@@ -82,9 +82,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {
         "PORTAL_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PORTAL_PORT": str(port),
         # Nobody listens there: what is answered must not need Redis.
-        "PORTAL_REDIS_URL": "redis://127.0.0.1:1",
+        "PORTAL_REDIS_URL": "redis://127.0.0.1:1", "PORTAL_SECRET_KEY": "k" * 40,
     }
-    app = create_app(load_config(settings))
+    app = create_app(load_config(settings, first_start=True))
     with app.app_context():
         db.create_all()
         merchant = accounts.create_merchant("alice", "Alice's store", "cli", active=True)

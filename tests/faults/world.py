@@ -78,7 +78,7 @@ class World:
             "PORTAL_HOLD_AFTER_FAILURES": "10000", "PORTAL_LOG_LEVEL": "ERROR",
             "WEBHOOK_PORTAL_SUPERVISED": "1",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
-        self.app = create_app(load_config(self.environment))
+        self.app = create_app(load_config(self.environment, first_start=True))
         if self.postgres:
             self.start("postgres")
         with self.app.app_context():

@@ -64,7 +64,7 @@ class TestBehindTls:
 
     @pytest.fixture
     def settings(self) -> dict[str, str]:
-        return {"SECURE_COOKIES": "1"}
+        return {"SECURE_COOKIES": "1", "PUBLIC_URL": "https://hooks.example.com"}
 
     def test_browsers_are_told_to_stay_with_https(self, client: FlaskClient) -> None:
         headers = client.get("/sign-in").headers

@@ -1,0 +1,93 @@
+"""Settings in a file, in a grammar that has one meaning.
+
+A line is `NAME=value`, empty, or a comment that begins with `#` or `;`. The value goes to the end
+of the line, without white space around it; quotes around the whole of it are taken off. Nothing is
+expanded, so `$`, `&`, `#` and `%` stand for themselves. What systemd (EnvironmentFile=) and a shell
+would read in different ways, a backslash, a comment behind a value, `export`, is refused: whatever
+is taken here means the same to systemd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+NAME = "PORTAL_ENV_FILE"
+_LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+
+
+class WrongFile(Exception):
+    """The file cannot be used; the message is a sentence that names it and the line."""
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command take --env-file."""
+    parser.add_argument(
+        "--env-file", default="", metavar="PATH",
+        help="a file with settings, NAME=value a line (default: what PORTAL_ENV_FILE names)",
+    )
+
+
+def use(path: str) -> None:
+    """Have this process and its children take settings from the file at `path`, where one is given
+    (portal.config.load_config)."""
+    if path:
+        os.environ[NAME] = path
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables that a file sets. Raises WrongFile."""
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise WrongFile(f"{NAME}={str(path)[:200]!r} cannot be used: it is not UTF-8.") from None
+    except OSError as error:
+        raise WrongFile(
+            f"{NAME}={str(path)[:200]!r} cannot be read ({error.strerror}): give a file "
+            "that this user may read."
+        ) from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        try:
+            name, value = _variable(line)
+            if name in found:
+                raise ValueError(f"{name} is set a second time")
+        except ValueError as error:
+            raise WrongFile(f"{path}, line {number}: {error}.") from None
+        found[name] = value
+    return found
+
+
+def _variable(line: str) -> tuple[str, str]:
+    matched = _LINE.fullmatch(line)
+    if matched is None:
+        if line.startswith("export "):
+            raise ValueError("leave out the word export")
+        raise ValueError("write NAME=value, without a space around the first =")
+    name, value = matched[1], matched[2].strip()
+    if name == NAME:
+        raise ValueError(f"{NAME} names this file, and is not set in it")
+    if name == "PORTAL_DATA_DIR" and value.strip("'\"")[:1] not in ("", "/", "~"):
+        raise ValueError("give the whole path in PORTAL_DATA_DIR; a file has no current directory")
+    return name, _value(value)
+
+
+def _value(text: str) -> str:
+    """Without the quotes around it. Raises ValueError, which does not show what may be secret."""
+    if "\\" in text:
+        raise ValueError("a backslash means different things to others; in a URL write %5C for it")
+    if text[:1] in ("'", '"'):
+        quote = text[0]
+        if text.count(quote) != 2 or text[-1] != quote:
+            raise ValueError(f"the quote {quote} around a value begins and ends it, once each")
+        return text[1:-1]
+    if re.search(r"\s[#;]", text):
+        raise ValueError(
+            "a comment has a line of its own; put the value into quotes where # belongs to it"
+        )
+    return text

@@ -1,0 +1,87 @@
+"""What a first start makes and every later one brings up to date: the secret key and the database.
+
+`bin/run` and `bin/portal migrate` come this way, and nothing else makes either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask, current_app, request
+from sqlalchemy.exc import DBAPIError
+
+from portal import canary, schema, secret_key
+from portal.config import Config, SettingError
+from portal.errors import Unavailable
+from portal.extensions import is_temporary
+
+
+def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
+    """Keep a new key, migrate the database, and see that the two belong together; `tell` gets a
+    line about what was done. Raises SettingError, and Unavailable when the database is away."""
+    config: Config = current_app.config["PORTAL"]
+    if config.key_is_new:
+        canary.refuse_new_key()
+        _keep(config)
+    schema.upgrade(tell, with_copy=with_copy)
+    canary.check()
+
+
+def check() -> None:
+    """See that this version and this key are those of the database, as every process does at its
+    start. Raises SettingError, and Unavailable or DBAPIError when the database is away."""
+    schema.refuse_newer()
+    canary.check()
+
+
+def guard(app: Flask) -> None:
+    """Have a web process `check`: now, or while the database is away before its first
+    request. Raises SettingError."""
+    try:
+        with app.app_context():
+            check()
+            return
+    except Unavailable:
+        pass
+    except DBAPIError as error:
+        if not is_temporary(error):
+            raise SettingError(unusable(error)) from None
+    is_checked = False
+
+    def check_first() -> None:
+        nonlocal is_checked
+        if is_checked or request.blueprint == "health":
+            return
+        try:
+            check()
+        except SettingError as error:
+            app.logger.error("%s", error)
+            raise Unavailable("The portal is not set up rightly; its log says how.") from None
+        is_checked = True
+
+    app.before_request(check_first)
+
+
+def unusable(error: Exception) -> str:
+    """A sentence for a database that cannot be used, which shows no password of its address."""
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    first_line = str(getattr(cause, "orig", error)).strip().partition("\n")[0]
+    return (
+        f"The database cannot be used ({first_line}): look at that server or file, or change "
+        "PORTAL_DATABASE_URL."
+    )
+
+
+def _keep(config: Config) -> None:
+    path = secret_key.path_in(config.data_dir)
+    try:
+        secret_key.keep(config.secret_keys[0], path)
+    except FileExistsError:
+        raise SettingError(
+            f"Another process has made the secret key {path} at this moment: start again."
+        ) from None
+    except OSError as error:
+        raise SettingError(
+            f"The secret key {path} cannot be written ({error.strerror}): give a PORTAL_DATA_DIR "
+            "that this user may write, or the key as PORTAL_SECRET_KEY."
+        ) from None

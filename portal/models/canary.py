@@ -1,0 +1,18 @@
+"""A sealed word, by which a start sees whether its secret key is the database's."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.extensions import Base
+from portal.vault import Token
+
+
+class Canary(Base):
+    """One row, whose ID is 1."""
+
+    __tablename__ = "canary"
+
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    word_token: Mapped[str] = mapped_column(Token)

@@ -1,0 +1,60 @@
+"""The portal's secret keys: given as a setting, or kept in a file of the data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+SHORTEST = 32
+
+
+def new() -> str:
+    """A fresh key for PORTAL_SECRET_KEY: 48 random bytes."""
+    return secrets.token_urlsafe(48)
+
+
+def path_in(data_dir: Path) -> Path:
+    """Where the key is kept that was not given as a setting."""
+    return data_dir / "secret_key"
+
+
+def read_all(text: str) -> tuple[str, ...]:
+    """Keys that are separated by commas, the newest first. Raises ValueError."""
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys or any(len(key) < SHORTEST for key in keys):
+        raise ValueError(f"give {SHORTEST} or more characters")
+    return keys
+
+
+def read_file(path: Path) -> tuple[str, ...] | None:
+    """The keys in a file; None when there is no such file. Raises ValueError with a sentence."""
+    try:
+        return read_all(path.read_bytes().decode().strip())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(
+            f"The secret key in {path} cannot be read ({error.strerror}): let this user read it."
+        ) from None
+    except ValueError:
+        raise ValueError(
+            f"The file {path} holds no secret key of {SHORTEST} or more characters: put the right "
+            "one back from your backup."
+        ) from None
+
+
+def keep(key: str, path: Path) -> None:
+    """Keep a new key, for its owner alone. Raises FileExistsError when another process has made
+    one meanwhile, and other OSErrors."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    try:
+        with draft.open("w") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        # link() fails when the file is there: of two that start at once, one makes the key.
+        os.link(draft, path)
+    finally:
+        draft.unlink()

@@ -36,9 +36,9 @@ from sqlalchemy.orm import configure_mappers
 from portal import create_app, env_file, first_start, jobs, queues
 from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
+from portal.database_errors import is_temporary
 from portal.delivery import lanes
 from portal.errors import Unavailable
-from portal.extensions import is_temporary
 from portal.processes import has_started, has_stepped, show_life
 
 PARTS = ("deliver", "maintenance", "cron")

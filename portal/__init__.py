@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import access, hosts
 from portal.config import Config, load_config
+from portal.defects import Portal
 from portal.extensions import (
     csrf,
     db,
@@ -30,13 +31,13 @@ def create_app(config: Config | None = None) -> Flask:
     Raises portal.config.SettingError when a setting cannot be used.
     """
     config = config or load_config()
-    app = Flask(__name__, static_folder="../static")
+    app = Portal(__name__, static_folder="../static")
     app.config.update(
         PORTAL=config,
         SECRET_KEY=config.secret_keys[0],
         SECRET_KEY_FALLBACKS=list(config.secret_keys[1:]),
         SQLALCHEMY_DATABASE_URI=config.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url),
+        SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url, config.web_threads),
         MAX_CONTENT_LENGTH=16 * 1024 * 1024,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
         SESSION_COOKIE_NAME="portal_session",

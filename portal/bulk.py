@@ -16,6 +16,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
+from portal.database_errors import say_nothing_of_rows
+
 TOGETHER = 100
 """Rows of one SQLite statement: between two statements another thread may take the interpreter, and
 an insert of many rows as many statements passes it to and fro."""
@@ -49,12 +51,17 @@ def insert(
                 copy.write_row(row)
     except psycopg.Error as error:
         # What SQLAlchemy does for statements that it runs itself.
+        say_nothing_of_rows(error)
         is_gone = connection.dialect.is_disconnect(error, connection.connection, None)  # type: ignore[arg-type]
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            # As in extensions.prepare_engine, and for the idle connections too.
+            is_gone = True
+            connection.engine.dispose()
         if is_gone:
             connection.invalidate(error)
         raise sa.exc.DBAPIError.instance(
             statement, None, error, psycopg.Error, connection_invalidated=is_gone,
-            dialect=connection.dialect,
+            hide_parameters=True, dialect=connection.dialect,
         ) from error
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portal.database_errors import Trouble
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,16 @@ class TooManyRequests(PortalError):
 
 
 class Unavailable(PortalError):
-    """The database cannot take the write now; try again (503)."""
+    """The database does not serve (503); `trouble` says why, to who runs the portal."""
 
     status = 503
     title = "The portal cannot store this right now"
+
+    def __init__(self, detail: str, trouble: Trouble | None = None):
+        super().__init__(detail)
+        self.trouble = trouble
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may be over in a few seconds."""
+        return self.trouble is None or self.trouble.passes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import logging
 import os
-import sqlite3
 import sys
 import time
 import weakref
@@ -27,18 +26,26 @@ from flask_wtf import CSRFProtect
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, scoped_session
 
+from portal.database_errors import (
+    LOCKED,
+    MISSING,
+    say_nothing_of_rows,
+    trouble_of,
+    trouble_of_file,
+)
 from portal.errors import Unavailable
-from portal.turns import LONG_SECONDS, NoTurn, Record, Turns
+from portal.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
 
 LOCK_WAIT_MS = 5_000
 """How long a SQLite writer waits for another before the request answers 503."""
 HOPELESS_WAIT_SECONDS, HOPELESS_SECONDS, NEVER = 0.25, 2.0, float("-inf")
 """How long it waits when another has just waited in vain, and how long ago that is then."""
 BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
+UNUSABLE = "The portal's database cannot be used until somebody has mended it; nothing was stored."
 GONE_SECONDS = 6
 """How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
 then a request waits for its 503, and a dead worker's locks hold its lanes."""
@@ -103,19 +110,19 @@ def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def writing() -> Iterator[scoped_session[Any]]:
+def writing(patience_seconds: float | None = None) -> Iterator[scoped_session[Any]]:
     """One write transaction: everything in it is committed at its end, or nothing is.
 
     On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads
     first and writes later would fail at once, whatever the timeout, when another process wrote
-    in between. Before that it waits for its turn (portal.turns). Objects loaded before it are read
-    again inside it.
+    in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`.
+    Objects loaded before it are read again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
     session = db.session
-    session.rollback()
     try:
-        with turn_to_write(db.engine) as options:
+        session.rollback()
+        with turn_to_write(db.engine, patience_seconds) as options:
             try:
                 session.connection(execution_options=options)
                 yield session
@@ -124,14 +131,40 @@ def writing() -> Iterator[scoped_session[Any]]:
                 # Before others have their turn.
                 session.rollback()
                 raise
-    except DBAPIError as error:
-        if is_temporary(error):
-            raise Unavailable(BUSY) from error
+    except SQLAlchemyError as error:
+        if (trouble := trouble_of(error)) and trouble is not MISSING:
+            raise Unavailable(BUSY if trouble.passes else UNUSABLE, trouble) from error
         raise
+    if patience_seconds is None:
+        _written_at[db.engine] = time.monotonic()
 
 
 @contextmanager
-def turn_to_write(engine: Engine) -> Iterator[dict[str, Any]]:
+def reading() -> Iterator[scoped_session[Any]]:
+    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
+    log from shrinking. Raises Unavailable when the database cannot be read now."""
+    session = db.session
+    with unavailable_when_away():
+        session.rollback()
+        try:
+            yield session
+        finally:
+            session.rollback()
+
+
+def written_at() -> float:
+    """When this process has last written, in seconds of its monotonic clock; what was written with
+    less than the usual patience, to see whether it can be, does not count."""
+    return _written_at.get(db.engine, NEVER)
+
+
+_written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def turn_to_write(
+    engine: Engine, patience_seconds: float | None = None
+) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
     and what else does not write by writing(). Raises Unavailable when it does not come in time."""
     writers = _writers.get(engine)
@@ -139,26 +172,34 @@ def turn_to_write(engine: Engine) -> Iterator[dict[str, Any]]:
         # PostgreSQL has a queue of its own for each row.
         yield {}
         return
-    until = time.monotonic() + writers.patience_seconds()
+    patience = writers.patience_seconds() if patience_seconds is None else patience_seconds
+    until = time.monotonic() + patience
     try:
-        writers.turns.take(until - time.monotonic())
-    except NoTurn as error:
-        writers.refused_at = time.monotonic()
-        raise Unavailable(BUSY) from error
-    try:
-        patience_ms = max(0, int((until - time.monotonic()) * 1_000))
-        yield {"immediate": True, "patience_ms": patience_ms}
-        writers.refused_at = NEVER
-    except OperationalError as error:
-        if _is_locked(error):
+        try:
+            writers.turns.take(patience)
+        except CannotTakeTurns as error:
+            raise Unavailable(BUSY, trouble_of_file(error.number)) from error
+        except NoTurn as error:
+            raise Unavailable(BUSY, LOCKED) from error
+        try:
+            patience_ms = max(0, int((until - time.monotonic()) * 1_000))
+            yield {"immediate": True, "patience_ms": patience_ms}
+            writers.refused_at = NEVER
+        finally:
+            if (kept := writers.turns.give_back()) >= LONG_SECONDS:
+                _log.warning(
+                    "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
+                    _caller(),
+                )
+    except (Unavailable, DBAPIError) as error:
+        if patience_seconds is None and _is_locked(error):
             writers.refused_at = time.monotonic()
         raise
-    finally:
-        if (kept := writers.turns.give_back()) >= LONG_SECONDS:
-            _log.warning(
-                "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
-                _caller(),
-            )
+
+
+def _is_locked(error: Unavailable | DBAPIError) -> bool:
+    trouble = error.trouble if isinstance(error, Unavailable) else trouble_of(error)
+    return trouble is LOCKED
 
 
 def write_turns() -> Record | None:
@@ -184,10 +225,6 @@ class _Writers:
 _writers: weakref.WeakKeyDictionary[Engine, _Writers] = weakref.WeakKeyDictionary()
 
 
-def _is_locked(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-
-
 def _caller() -> str:
     """Who writes, for people: the nearest function that is neither here nor in contextlib."""
     frame = sys._getframe(1)
@@ -197,66 +234,63 @@ def _caller() -> str:
 
 
 @contextmanager
-def reading() -> Iterator[scoped_session[Any]]:
-    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
-    log from shrinking. Raises Unavailable when the database cannot be read now."""
-    session = db.session
-    session.rollback()
-    with unavailable_when_away():
-        try:
-            yield session
-        finally:
-            session.rollback()
-
-
-@contextmanager
 def unavailable_when_away() -> Iterator[None]:
     """Raises Unavailable for a database that cannot be read now."""
     try:
         yield
-    except DBAPIError as error:
-        if is_temporary(error):
-            raise Unavailable("The database is busy or away.") from error
+    except SQLAlchemyError as error:
+        if (trouble := trouble_of(error)) and trouble is not MISSING:
+            raise Unavailable("The database is busy or away.", trouble) from error
         raise
 
 
-def is_temporary(error: DBAPIError) -> bool:
-    """Whether the database may take the same statement later: locked, full, restarting."""
-    original = error.orig
-    if error.connection_invalidated:
-        return True
-    if isinstance(original, sqlite3.OperationalError):
-        return getattr(original, "sqlite_errorcode", 0) & 0xFF in (
-            sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
-            sqlite3.SQLITE_CANTOPEN,
-        )
-    return isinstance(
-        original,
-        psycopg.errors.OperationalError
-        | psycopg.errors.SerializationFailure
-        | psycopg.errors.DeadlockDetected,
-    )
-
-
-def engine_settings(database_url: str) -> dict[str, Any]:
-    """SQLAlchemy's settings for a PORTAL_DATABASE_URL; what that says itself is left as it is."""
-    settings: dict[str, Any] = {"pool_pre_ping": True}
+def engine_settings(database_url: str, threads: int) -> dict[str, Any]:
+    """SQLAlchemy's settings for a PORTAL_DATABASE_URL, in a process of so many threads; what the
+    URL says itself is left as it is."""
+    # What a statement was given is the record of an event, or a secret; errors go into the log.
+    settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
     address = sa.make_url(database_url)
+    if address.database not in (None, "", ":memory:"):
+        # A request has one connection, and for a moment a second one for its key.
+        settings |= {
+            "pool_size": threads, "max_overflow": threads, "pool_timeout": LOCK_WAIT_MS / 1_000
+        }
     if address.get_backend_name() == "postgresql":
-        wanted = {
+        wanted: dict[str, Any] = {
             "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": GONE_SECONDS * 1_000,
             "keepalives_idle": GONE_SECONDS // 3, "keepalives_interval": GONE_SECONDS // 3,
             "keepalives_count": 2,
         }
+        if _has_several_hosts(address):
+            # Of several servers only the primary is of use. Of one alone pages can still be read.
+            wanted["target_session_attrs"] = "read-write"
         settings["connect_args"] = {
             name: value for name, value in wanted.items() if name not in address.query
         }
     return settings
 
 
+def _has_several_hosts(address: sa.URL) -> bool:
+    named = address.query.get("host", ())
+    hosts = [named] if isinstance(named, str) else [*named]
+    return len(hosts) > 1 or any("," in host for host in [*hosts, address.host or ""])
+
+
 def prepare_engine(engine: Engine) -> None:
     """Make the database fit for many processes that may end or vanish at any moment, and SQLite
     durable."""
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        original = context.original_exception
+        if say_nothing_of_rows(original) and context.sqlalchemy_exception:
+            # Its text was made of the driver's.
+            name = f"{type(original).__module__}.{type(original).__name__}"
+            context.sqlalchemy_exception.args = (f"({name}) {original}",)
+        if isinstance(original, psycopg.errors.ReadOnlySqlTransaction):
+            # The server has become a standby: the next connection finds the new primary.
+            context.is_disconnect = True
+
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
         return

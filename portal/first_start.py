@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from portal import canary, schema, secret_key
 from portal.config import Config, SettingError
+from portal.database_errors import is_temporary
 from portal.errors import Unavailable
-from portal.extensions import is_temporary
 
 
 def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:

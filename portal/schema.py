@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import flask_migrate
@@ -15,7 +16,20 @@ from flask import current_app
 
 from portal import snapshots
 from portal.config import SettingError
+from portal.database_errors import Trouble
 from portal.extensions import db
+
+EMPTY = Trouble(
+    "schema-empty", "The database has no tables yet; run: bin/portal migrate", passes=False
+)
+OLDER = Trouble(
+    "schema-older", "The database is not migrated to this version yet; run: bin/portal migrate",
+    passes=False,
+)
+AHEAD = Trouble(
+    "schema-newer", "The database was migrated by a newer version of the portal: start that one, "
+    "or put back the copy of the database from before.", passes=False,
+)
 
 NEWER = (
     "This database is newer than this version of the portal (its schema is {found}, and this "
@@ -30,6 +44,31 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 def is_current() -> bool:
     """Whether the database has the schema that this version needs."""
     return _found() == _directory().get_current_head()
+
+
+def trouble() -> Trouble | None:
+    """What is wrong with the database's schema. Raises SQLAlchemy's errors when it cannot be
+    read."""
+    return trouble_of(_found())
+
+
+def trouble_of(revision: str | None) -> Trouble | None:
+    """What is wrong with a schema of this revision."""
+    head, known = _revisions(current_app.extensions["migrate"].directory)
+    if revision is None:
+        return EMPTY
+    if revision == head:
+        return None
+    return OLDER if revision in known else AHEAD
+
+
+@lru_cache
+def _revisions(directory: str) -> tuple[str | None, frozenset[str]]:
+    # Every /readyz asks.
+    scripts = ScriptDirectory(directory)
+    return scripts.get_current_head(), frozenset(
+        script.revision for script in scripts.walk_revisions()
+    )
 
 
 def refuse_newer() -> None:

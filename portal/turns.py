@@ -32,7 +32,16 @@ _RECORD = struct.Struct("<qdqqdd")
 
 
 class NoTurn(Exception):
-    """It was not this writer's turn in time, or there can be no turns; the message says why."""
+    """It was not this writer's turn in time; the message says who kept it."""
+
+
+class CannotTakeTurns(NoTurn):
+    """The file for it cannot be opened; the message says which and why, `number` is the system's
+    (errno)."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass
@@ -162,10 +171,10 @@ class Turns:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self._file = os.open(self.path, flags, self._mode())
             except OSError as error:
-                raise NoTurn(
+                raise CannotTakeTurns(
                     f"{self.path}, the file by which writers take turns, cannot be opened for "
                     f"writing ({error.strerror}): the portal must be able to write into that "
-                    "directory"
+                    "directory", error.errno or 0
                 ) from None
         return self._file
 

@@ -5,7 +5,6 @@ Every number is cheap, however long the logs are: a range of an index, or a coun
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,20 +36,6 @@ WORKER_SILENT = 90 * SECOND
 NEARLY_FULL = 0.95
 """The part of its maxmemory from which Redis counts as full."""
 
-_log = logging.getLogger(__name__)
-
-
-def database_state() -> str:
-    """`ok`, or `unavailable`: then no event can be accepted."""
-    try:
-        with reading() as session:
-            session.execute(sa.select(1))
-    except Unavailable as error:
-        _log.warning("database unavailable: %s", error.__cause__)
-        return "unavailable"
-    return "ok"
-
-
 def redis_state() -> str:
     """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep."""
     try:
@@ -62,11 +47,11 @@ def redis_state() -> str:
 
 
 def workers_state() -> str:
-    """`ok` while a worker delivers somewhere, `none`, or `unknown` without Redis; without one what
-    is accepted waits."""
+    """`ok` while a worker delivers somewhere, `none`, or `unknown` without Redis or database;
+    without one what is accepted waits."""
     try:
         living = queues.delivering_since(now() - WORKER_SILENT)
-    except RedisError:
+    except (RedisError, Unavailable):
         return "unknown"
     return "ok" if living else "none"
 

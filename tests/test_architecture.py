@@ -29,17 +29,20 @@ LEVELS = (
     ("worker",),
     ("portal", "portal.cli", "portal.first_start"),
     ("portal.views", "portal.api"),
-    ("portal.access", "portal.hosts", "portal.jobs", "portal.rendering", "portal.vitals"),
+    ("portal.access", "portal.hosts", "portal.jobs", "portal.rendering", "portal.vitals",
+     "portal.readiness"),
     ("portal.logs", "portal.webhooks"),
     ("portal.delivery",),
     ("portal.events",),
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
-     "portal.models", "portal.resealing", "portal.canary"),
+     "portal.models", "portal.resealing", "portal.canary",
+     "portal.refusals"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
      "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
-     "portal.secret_key", "portal.setting_values", "portal.snapshots"),
+     "portal.secret_key", "portal.setting_values", "portal.snapshots",
+     "portal.database_errors", "portal.defects", "portal.seldom"),
 )
 
 

@@ -6,8 +6,9 @@ import pytest
 from flask import Flask
 from redis import Redis
 
-from portal import queues, vitals
+from portal import queues, readiness, vitals
 from portal.clock import HOUR, now
+from portal.database_errors import UNREADABLE
 from portal.extensions import db
 from portal.models import Merchant
 from tests import factories
@@ -53,7 +54,7 @@ def test_a_growing_backlog_is_counted_to_its_cap(
 
 @on_both_databases
 def test_everything_is_well(app: Flask) -> None:
-    assert (vitals.database_state(), vitals.redis_state()) == ("ok", "ok")
+    assert (readiness.trouble(), vitals.redis_state()) == (None, "ok")
 
 
 def test_a_redis_at_its_memory_limit_is_full(app: Flask, valkey: str) -> None:
@@ -78,7 +79,7 @@ def test_a_database_that_is_away_is_said_to_be(
     db.session.remove()
     db.engine.dispose()
     monkeypatch.setattr(db.engine.dialect, "connect", _cannot_connect(db.engine.dialect.connect))
-    assert vitals.database_state() == "unavailable"
+    assert readiness.trouble() is UNREADABLE
 
 
 def _cannot_connect(connect):  # type: ignore[no-untyped-def]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flask import Response, current_app, request
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
+from portal import refusals
 from portal.api.blueprint import bp
-from portal.errors import FieldError, PortalError, TooManyRequests
-from portal.extensions import db, is_temporary
+from portal.errors import FieldError, PortalError, TooManyRequests, Unavailable
+from portal.extensions import db
 from portal.strict_json import dump
 
 MEDIA_TYPE = "application/problem+json"
@@ -59,8 +60,10 @@ def problem(
     *,
     title: str = "",
     headers: Mapping[str, str] | None = None,
+    passes: bool = True,
 ) -> Response:
-    """The answer for a failure. What is not given is said in the words of its status."""
+    """The answer for a failure. What is not given is said in the words of its status. `passes` says
+    whether it is worth trying again in a few seconds, where the status does not say that."""
     kind, usual_title, usual_detail = KINDS.get(status, ("other", "", ""))
     content: dict[str, object] = {
         "type": f"{current_app.config['PORTAL'].public_url}/api/docs#{kind}",
@@ -74,7 +77,7 @@ def problem(
         ]
     response = Response(dump(content), status, content_type=MEDIA_TYPE)
     response.headers.update(headers or {})
-    if status in (429, 503):
+    if status in (429, 503) and passes:
         response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
     if status in (401, 403):
         response.headers["WWW-Authenticate"] = _challenge(status)
@@ -97,20 +100,25 @@ def _challenge(status: int) -> str:
 @bp.errorhandler(PortalError)
 def refused(error: PortalError) -> Response:
     """What a stage function refused, with its own sentence and fields."""
-    headers = {}
+    headers, passes = {}, True
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
-    return problem(error.status, error.detail, error.errors, title=error.title, headers=headers)
+    if isinstance(error, Unavailable):
+        refusals.note(error)
+        passes = error.passes
+    return problem(
+        error.status, error.detail, error.errors, title=error.title, headers=headers, passes=passes
+    )
 
 
-@bp.errorhandler(DBAPIError)
-def database_failed(error: DBAPIError) -> Response:
-    """A locked or restarting database is a 503; everything else is a defect."""
+@bp.errorhandler(SQLAlchemyError)
+def database_failed(error: SQLAlchemyError) -> Response:
+    """A database that cannot serve is a 503; everything else is a defect."""
     db.session.rollback()
-    if is_temporary(error):
-        current_app.logger.warning("database unavailable: %s", error.orig)
-        return problem(503)
-    raise error
+    refusal = refusals.of(error)
+    if refusal is None:
+        raise error
+    return refused(refusal)
 
 
 @bp.errorhandler(HTTPException)

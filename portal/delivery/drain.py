@@ -36,6 +36,7 @@ from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.ids import new_id
 from portal.processes import open_files
+from portal.seldom import Seldom
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks."""
@@ -59,6 +60,7 @@ attempt's request ID and its moment; or, as a held webhook's line alone, a look 
 listens there."""
 
 _log = logging.getLogger(__name__)
+_seldom = Seldom(_log, 10)
 
 
 def drain(
@@ -131,7 +133,10 @@ class _Drain:
                         look = self._adopt()
                     self._share()
                 except Unavailable as error:
-                    _log.warning("What is due cannot be read now: %s", error)
+                    _seldom.warn(
+                        error.trouble, "What is due cannot be read now. "
+                        f"{error.trouble.sentence if error.trouble else error}",
+                    )
                     time.sleep(0.2)
                 self._submit()
                 if self._every("probe", PROBE_SECONDS):

@@ -22,11 +22,13 @@ from portal.delivery import health, lanes, recording
 from portal.delivery.recording import Change, Tried
 from portal.errors import Unavailable
 from portal.extensions import db, writing
+from portal.seldom import Seldom
 
 PAUSE_SECONDS = 0.2
 """Between two tries while the database is away."""
 
 _log = logging.getLogger(__name__)
+_seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
 
 
 @dataclass
@@ -140,11 +142,17 @@ class Recorder:
                 if self._closing:
                     _log.warning("Attempts could not be recorded and will be made again: %s", error)
                     break
-                _log.warning("Attempts are kept until the database takes them: %s", error)
+                _seldom.warn(
+                    error.trouble, "Attempts are kept until the database takes them. "
+                    f"{error.trouble.sentence if error.trouble else error}",
+                )
                 time.sleep(PAUSE_SECONDS)
-            except sa.exc.SQLAlchemyError:
+            except sa.exc.SQLAlchemyError as error:
                 # A defect. The rows are due still; another owner may have more luck.
-                _log.exception("A batch of %d attempts cannot be recorded.", len(batch.tried))
+                _defects.warn(
+                    type(error), f"A batch of {len(batch.tried)} attempts cannot be recorded.",
+                    exc_info=error,
+                )
                 lost |= batch.tokens.keys()
                 break
         return Written([], lost)

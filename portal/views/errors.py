@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from flask import Flask, Response, current_app, g, request, url_for
+from flask import Flask, Response, g, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError, generate_csrf
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from portal import access, rendering
+from portal import access, refusals, rendering
 from portal.errors import Conflict, PortalError, Unavailable
-from portal.extensions import db, is_temporary, login
+from portal.extensions import db, login
 from portal.models.webhook import MASK
 
 RETRY_SECONDS = {429: 60, 503: 5}
@@ -59,13 +59,15 @@ def init_app(app: Flask) -> None:
     """Register a handler for each kind of failure."""
     app.register_error_handler(PortalError, refused)
     app.register_error_handler(CSRFError, forged)
-    app.register_error_handler(DBAPIError, database_failed)
+    app.register_error_handler(SQLAlchemyError, database_failed)
     app.register_error_handler(HTTPException, failed)
 
 
 def refused(error: PortalError) -> Response:
     """What a stage function refused, with its own sentence."""
     title = NOT_NOW if type(error) is Conflict else error.title
+    if isinstance(error, Unavailable):
+        refusals.note(error)
     return answer(error.status, title, error.detail)
 
 
@@ -133,13 +135,15 @@ def _is_secret(name: str) -> bool:
     return bool(WITH_SECRETS.search(name)) and not name.endswith("_sealed")
 
 
-def database_failed(error: DBAPIError) -> Response:
-    """A locked or restarting database is a 503; everything else is a defect."""
+def database_failed(error: SQLAlchemyError) -> Response:
+    """A database that cannot serve is a 503; everything else is a defect."""
     db.session.rollback()
-    if is_temporary(error):
-        current_app.logger.warning("database unavailable: %s", error.orig)
-        return answer(503, *SENTENCES[503])
-    raise error
+    refusal = refusals.of(error)
+    if refusal is None:
+        raise error
+    refusals.note(refusal)
+    title, remedy = SENTENCES[503]
+    return answer(503, title, remedy if refusal.passes else refusal.detail)
 
 
 def failed(error: HTTPException) -> ResponseReturnValue:
@@ -172,7 +176,7 @@ def answer(
     }
     try:
         response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
-    except (DBAPIError, Unavailable):
+    except (SQLAlchemyError, Unavailable):
         # Who is signed in cannot be read either. Flask-Login keeps the user in this place, and
         # with nobody there the page comes without its navigation.
         db.session.rollback()

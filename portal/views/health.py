@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from portal import vitals
+from portal import readiness, vitals
 from portal.extensions import write_turns
 from portal.turns import LONG_SECONDS
 
@@ -32,15 +32,18 @@ def healthz() -> ResponseReturnValue:
 
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """200 while events are accepted, 503 when the database is away.
+    """200 while an event can be stored, 503 when none can, with the cause (portal.readiness).
 
     Redis away or full is `degraded`: events are accepted and deliveries wait for the next sweep.
     So it is when no worker delivers: they wait until one does.
     """
-    state = {"database": vitals.database_state(), "redis": vitals.redis_state()}
-    if state["database"] != "ok":
-        return jsonify(status="unavailable", **state), 503
-    state["workers"] = vitals.workers_state()
+    trouble, redis = readiness.trouble(), vitals.redis_state()
+    if trouble is not None:
+        return jsonify(
+            status="unavailable", database="unavailable", redis=redis, cause=trouble.name,
+            detail=trouble.sentence,
+        ), 503
+    state = {"database": "ok", "redis": redis, "workers": vitals.workers_state()}
     is_well = set(state.values()) == {"ok"}
     return jsonify(status="ok" if is_well else "degraded", **state)
 

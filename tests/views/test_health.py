@@ -16,8 +16,9 @@ from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
-from portal import queues, vitals
+from portal import queues, readiness, vitals
 from portal.clock import HOUR, SECOND, now
+from portal.database_errors import FULL
 from portal.extensions import db
 from portal.models import Installation, Merchant
 from portal.people import accounts
@@ -87,10 +88,13 @@ def test_degraded_and_still_ready_without_redis(
 def test_not_ready_without_the_database(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vitals, "database_state", lambda: "unavailable")
+    monkeypatch.setattr(readiness, "trouble", lambda: FULL)
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json == {"status": "unavailable", "database": "unavailable", "redis": "ok"}
+    assert answer.json == {
+        "status": "unavailable", "database": "unavailable", "redis": "ok", "cause": "full",
+        "detail": "There is no room on the disk of the database: make some.",
+    }
 
 
 def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Merchant) -> None:

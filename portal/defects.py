@@ -1,0 +1,30 @@
+"""The application as Flask has it, but for how it writes down its own defects."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from types import TracebackType
+
+from flask import Flask, request
+
+from portal.seldom import Seldom
+
+TOLD_SECONDS = 60.0
+"""How often the same defect has its traceback in the log."""
+
+_log = Seldom(logging.getLogger(__name__), TOLD_SECONDS)
+
+
+class Portal(Flask):
+    """A Flask application whose log holds no address: share links and inspectors are keys."""
+
+    def log_exception(
+        self,
+        exc_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None],
+    ) -> None:
+        """Flask's; a defect that many requests meet has one traceback a minute, and a count."""
+        route = request.url_rule.rule if request.url_rule else "an address without a route"
+        frames = traceback.extract_tb(exc_info[2])
+        place = (frames[-1].filename, frames[-1].lineno) if frames else None
+        _log.warn((exc_info[0], place), f"{request.method} {route} failed.", exc_info=exc_info)

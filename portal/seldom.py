@@ -1,0 +1,54 @@
+"""A log in which the same line stands seldom, with how often it was meant."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class _Said:
+    at: float
+    more: int = 0
+
+
+class Seldom:
+    """Says a thing at once, and then at most every so many seconds, each time with how often it
+    came meanwhile; what came last is not kept back for longer than that."""
+
+    def __init__(self, log: logging.Logger, seconds: float):
+        self._log = log
+        self._seconds = seconds
+        self._said: dict[object, _Said] = {}
+        self._mutex = threading.Lock()
+
+    def warn(self, key: object, message: str, *, exc_info: Any = None) -> None:
+        """Say something, which is the same as before where its key is; with a traceback where it
+        stands for the first time in so many seconds."""
+        with self._mutex:
+            said = self._said.get(key)
+            # A fork leaves the timer behind that would have ended it.
+            if said is not None and time.monotonic() - said.at < 2 * self._seconds:
+                said.more += 1
+                return
+            self._said[key] = _Said(time.monotonic())
+        self._log.log(logging.ERROR if exc_info else logging.WARNING, message, exc_info=exc_info)
+        self._later(lambda: self._tell_more(key, message))
+
+    def _tell_more(self, key: object, message: str) -> None:
+        with self._mutex:
+            said = self._said.pop(key, None)
+            if said is None or not said.more:
+                return
+            self._said[key] = _Said(time.monotonic())
+        self._log.warning("%d more in the last %g s: %s", said.more, self._seconds, message)
+        self._later(lambda: self._tell_more(key, message))
+
+    def _later(self, then: Callable[[], None]) -> None:
+        timer = threading.Timer(self._seconds, then)
+        timer.daemon = True
+        timer.start()

@@ -185,11 +185,14 @@ class Webhook(Base):
     def rotate_secret(self, secret: str, overlap_hours: int = 24) -> None:
         """Replace the secret, which signs on for `overlap_hours`; those replaced before it keep
         their ends. An overlap of 0 ends all of them at once, as when one has leaked; what no
-        key opens signs nothing, and ends."""
+        key opens signs nothing, and ends. What was replaced last is kept beyond its end, for
+        checking what it signed."""
         moment = now()
         old = OldSecret(token=self.secret_token, until=moment + overlap_hours * HOUR)
-        olds = [old, *self.old_secrets_at(moment)] if overlap_hours else []
-        self.old_secrets = [one for one in olds if vault.opens(one["token"])]
+        still_signing = self.old_secrets_at(moment) if overlap_hours else []
+        self.old_secrets = [
+            one for one in (old, *still_signing) if vault.opens(one["token"])
+        ]
         self.secret_token = vault.encrypt(secret)
 
     def enable(self) -> None:

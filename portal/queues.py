@@ -240,18 +240,20 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
         _log.warning("It was not queued (%s); the sweep will find the recovery.", error)
 
 
-def enqueue_count(until: int) -> None:
-    """Queue the next run of the counting, which goes on from `until`, unless one waits. Never
-    raises for a Redis that is down: cron queues one each minute."""
+def enqueue_next(path: str) -> None:
+    """Queue one more run of a job that leaves some of its work to the next, unless one waits.
+    Never raises for a Redis that is down: cron queues it again."""
     try:
-        queue, first = queue_of(MAINTENANCE), f"count-{installation()}-from-"
+        queue = queue_of(MAINTENANCE)
+        first = f"next-{path.rpartition('.')[2]}-{installation()}-"
         if not any(job_id.startswith(first) for job_id in queue.get_job_ids()):
+            # A name of its own: that of the run which queues it is taken until that has ended.
             queue.enqueue(
-                SUMMARIZE, job_id=f"{first}{until}", result_ttl=0, failure_ttl=3_600,
-                description="counting",
+                path, job_id=f"{first}{time.time_ns()}", result_ttl=0, failure_ttl=3_600,
+                description=f"{path}, what was left",
             )
     except (RedisError, Unavailable) as error:
-        _log.warning("It was not queued (%s); the counting goes on in a minute.", error)
+        _log.warning("It was not queued (%s); cron does so later.", error)
 
 
 def enqueue_purge(token: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from portal import queues
 from portal.clock import DAY, now
 from portal.delivery import certificates
 from portal.extensions import db
@@ -127,6 +130,26 @@ def test_a_target_that_does_not_answer_keeps_what_was_known(
     monkeypatch.setattr(certificates, "EVERY", 0)
     assert certificates.look() == 1
     assert again(webhook).certificate_ends_at == known is not None
+
+
+def test_many_targets_that_hang_are_looked_at_in_turns(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    """Each turn holds the worker for the time of one target, and queues the next."""
+    monkeypatch.setattr(certificates, "BATCH", 4)
+    monkeypatch.setattr(certificates, "SECONDS", 0.5)
+    # It takes connections, and says nothing.
+    with socket.create_server(("127.0.0.1", 0), backlog=20) as listener:
+        for number in range(9):
+            make_webhook(merchant, f"https://127.0.0.1:{listener.getsockname()[1]}/{number}")
+        turns = []
+        for _ in range(3):
+            started = time.monotonic()
+            turns.append(certificates.look())
+            assert time.monotonic() - started < 2
+    assert turns == [4, 4, 1]
+    jobs = queues.queue_of(queues.MAINTENANCE).get_jobs()
+    assert [job.func_name for job in jobs] == [queues.LOOK_AT_CERTIFICATES], "one waits at a time"
 
 
 def test_an_address_inside_is_not_looked_at(merchant: Merchant, target):

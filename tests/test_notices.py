@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -256,6 +260,46 @@ def test_a_server_that_hangs_holds_the_worker_for_seconds_only(
     assert mail.send_due() == 0
     assert now() - started < 1.5 * 1_000_000
     assert {row.attempts for row in waiting()} == {1}
+
+
+class _Dripping(threading.Thread):
+    """An SMTP server that greets at once, and answers what is sent byte by byte, for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"220 hello\r\n")
+            connection.recv(1_000)
+            connection.sendall(b"250 hello\r\n")
+            connection.recv(1_000)
+            for _ in range(300):
+                connection.sendall(b"2")
+                time.sleep(0.1)
+
+
+def test_a_server_that_answers_byte_by_byte_is_left_in_time(
+    merchant: Merchant, mailbox: Mailbox, app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    make_all_due()
+    server = _Dripping()
+    server.start()
+    url = f"smtp://127.0.0.1:{server.port}"
+    monkeypatch.setitem(
+        app.config, "PORTAL", dataclasses.replace(app.config["PORTAL"], smtp_url=url)
+    )
+    monkeypatch.setattr(mail, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(mail, "RUN_SECONDS", 0.5)
+    started = time.monotonic()
+    assert mail.send_due() == 0
+    assert time.monotonic() - started < 3
+    assert [row.attempts for row in waiting()] == [1]
 
 
 def test_a_worker_killed_while_sending_delays_a_mail_and_loses_none(

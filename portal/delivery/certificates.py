@@ -3,12 +3,12 @@ before it stops their deliveries."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
 
+from portal import queues
 from portal.clock import HOUR, now
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
@@ -16,38 +16,40 @@ from portal.extensions import db, table, writing
 from portal.models import Webhook
 
 EVERY = 20 * HOUR
-BATCH = 500
-"""Webhooks that one call looks at; those that were not looked at for longest come first."""
-AT_ONCE = 50
-SECONDS = 10.0
+BATCH = 100
+"""Webhooks that one call looks at, all at once; those that were not looked at for longest come
+first."""
+SECONDS = 5.0
+"""How long a target may take: others wait for the same worker."""
 
 _webhook = table(Webhook)
 
 
 def look() -> int:
     """Connect to the targets of webhooks that were not looked at since EVERY, by the way of their
-    deliveries, and note when their certificates end; nothing is sent. How many webhooks.
+    deliveries, and note when their certificates end; nothing is sent. How many webhooks: BATCH at
+    most, and what is left is queued.
 
     A target that does not answer keeps what was noted of it: its deliveries tell that.
     """
     targets = _targets()
     config = current_app.config["PORTAL"]
     transport: Transport[str] = Transport(config.egress_allow)
-    waiting = iter(targets)
     ended = {}
     try:
-        for origin in islice(waiting, AT_ONCE):
+        for origin in targets:
             transport.look(origin, None, SECONDS, origin)
         while transport.in_flight:
             for origin, answer in transport.run(1.0):
                 ended[origin] = _ends_at(answer)
-                for following in islice(waiting, 1):
-                    transport.look(following, None, SECONDS, following)
     finally:
         transport.abort()
     for origin, ids in targets.items():
         _note(ids, ended.get(origin))
-    return sum(map(len, targets.values()))
+    looked_at = sum(map(len, targets.values()))
+    if looked_at == BATCH:
+        queues.enqueue_next(queues.LOOK_AT_CERTIFICATES)
+    return looked_at
 
 
 def _targets() -> dict[str, list[str]]:

@@ -43,7 +43,7 @@ def run() -> int:
     counted then (Unix µs). Entry point of the job."""
     until = count_new()
     if until < now() - SETTLED - MINUTE:
-        queues.enqueue_count(until)
+        queues.enqueue_next(queues.SUMMARIZE)
     return until
 
 

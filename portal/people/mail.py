@@ -3,11 +3,13 @@ with retries. Nobody else ever waits for a mail server."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import smtplib
 import socket
 import ssl
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -31,8 +33,9 @@ BATCH = 200
 CLAIM = 5 * MINUTE
 """How long a run has for what it took; then another run sends it, as after a crash."""
 TIMEOUT_SECONDS = 10
-RUN_SECONDS = 15
-"""A run ends then, because sweeps wait behind it."""
+RUN_SECONDS = 5
+"""A run begins no other message then, because sweeps wait behind it; and TIMEOUT_SECONDS later the
+connection is cut, for a server that answers byte by byte is never silent for long."""
 SHOWN_NOTICES = 20
 
 _log = logging.getLogger(__name__)
@@ -71,6 +74,9 @@ def send_due() -> int:
             _failed(message, error)
         return 0
     sent, end = 0, time.monotonic() + RUN_SECONDS
+    watchdog = threading.Timer(RUN_SECONDS + TIMEOUT_SECONDS, _cut, [server])
+    watchdog.daemon = True
+    watchdog.start()
     try:
         for place, message in enumerate(messages):
             if time.monotonic() > end:
@@ -88,8 +94,16 @@ def send_due() -> int:
                 with writing() as session:
                     session.execute(sa.delete(Mail).where(Mail.id.in_(message.numbers)))
     finally:
+        watchdog.cancel()
         server.close()
     return sent
+
+
+def _cut(server: smtplib.SMTP) -> None:
+    """End a connection for the thread that waits for it: it finds it closed by the server."""
+    if server.sock is not None:
+        with contextlib.suppress(OSError):
+            server.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _claim() -> list[_Message]:

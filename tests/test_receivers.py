@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from portal.delivery.signing import Signer, evox_sign, new_secret, sign
+from portal.delivery.signing import MAX_OLD_SECRETS, Signer, evox_sign, new_secret, sign
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "examples" / "verify"
@@ -102,13 +102,13 @@ def test_headers_that_are_missing_or_senseless_are_refused(verify: Verify):
     assert not verify(SECRET, {}, BODY, TIME)
 
 
-def test_both_secrets_of_a_rotation_verify_what_the_portal_sends(verify: Verify):
-    new, old = new_secret(), new_secret()
+def test_all_secrets_of_rotations_verify_what_the_portal_sends(verify: Verify):
+    secrets = [new_secret() for _ in range(1 + MAX_OLD_SECRETS)]
     body = '{"name":"Zoë"}'.encode() + b"\xff"
-    headers = dict(Signer([new, old]).headers("evt_1", TIME, body))
+    headers = dict(Signer(secrets).headers("evt_1", TIME, body))
     standard = {name: value for name, value in headers.items() if name.startswith("webhook-")}
     evox = {name: value for name, value in headers.items() if name.startswith("Evox-")}
-    for secret in (new, old):
+    for secret in secrets:
         assert verify(secret, standard, body, TIME)
         assert verify(secret, evox, body, TIME)
     assert not verify(new_secret(), standard, body, TIME)

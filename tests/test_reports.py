@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.delivery.signing import Signer, new_secret
+from portal.delivery.signing import MAX_OLD_SECRETS, Signer, new_secret
 from portal.delivery.transfer import _ERRORS, _X509_ERRORS
 from portal.extensions import db, writing
 from portal.logs import explain, reports, signatures, stories, waterfall
@@ -127,6 +127,12 @@ def test_while_a_secret_rotates_each_signature_names_the_secret_it_was_made_with
     assert [entry.made_with for entry in standard.entries] == ["current", "previous"]
     assert [entry.header for entry in evox.entries] == ["Evox-Signature", "Evox-Signature-Old"]
     assert [entry.made_with for entry in evox.entries] == ["current", "previous"]
+
+
+def test_every_header_that_signs_a_request_is_marked():
+    signer = Signer([new_secret() for _ in range(1 + MAX_OLD_SECRETS)], ed25519=True)
+    sent = {name.lower() for name, _ in signer.headers("evt_1", 1_700_000_000, b"{}")}
+    assert sent == set(signatures.SIGNATURE_HEADERS)
 
 
 def test_the_report_says_when_the_secret_was_replaced(merchant: Merchant):

@@ -37,8 +37,12 @@ func VerifyEvox(secret string, header func(string) string, body []byte, now int6
 		return false
 	}
 	expected := hex.EncodeToString(sum([]byte(secret), timestamp+".", body))
-	// While a secret rotates, the second header is signed with the one before it.
-	return isOneOf(expected, []string{header("evox-signature"), header("evox-signature-old")})
+	// While secrets rotate, these are signed with those before it, the newest first.
+	given := []string{header("evox-signature"), header("evox-signature-old")}
+	for number := 2; number <= 5; number++ {
+		given = append(given, header("evox-signature-old-"+strconv.Itoa(number)))
+	}
+	return isOneOf(expected, given)
 }
 
 func sum(key []byte, prefix string, body []byte) []byte {

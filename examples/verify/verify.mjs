@@ -24,9 +24,9 @@ export function verifyEvox(secret, headers, body, now = Date.now() / 1000) {
   const timestamp = headers["evox-time"] ?? "";
   if (!isRecent(timestamp, now)) return false;
   const expected = createHmac("sha256", secret).update(`${timestamp}.`).update(body).digest("hex");
-  // While a secret rotates, the second header is signed with the one before it.
-  const given = [headers["evox-signature"] ?? "", headers["evox-signature-old"] ?? ""];
-  return given.some((signature) => isSame(expected, signature));
+  // While secrets rotate, evox-signature-old, -old-2 and so on are signed with those before it.
+  const names = Object.keys(headers).filter((name) => name.startsWith("evox-signature"));
+  return names.some((name) => isSame(expected, headers[name]));
 }
 
 function isRecent(timestamp, now) {

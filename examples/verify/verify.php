@@ -24,8 +24,9 @@ function verify_evox(string $secret, array $headers, string $body, ?int $now = n
     if (!is_recent($timestamp, $now)) {
         return false;
     }
-    // While a secret rotates, the second header is signed with the one before it.
-    $given = [$headers['evox-signature'] ?? '', $headers['evox-signature-old'] ?? ''];
+    // While secrets rotate, evox-signature-old, -old-2 and so on are signed with those before it.
+    $is_signature = fn ($name) => str_starts_with($name, 'evox-signature');
+    $given = array_filter($headers, $is_signature, ARRAY_FILTER_USE_KEY);
     return is_one_of(hash_hmac('sha256', "$timestamp.$body", $secret), $given);
 }
 

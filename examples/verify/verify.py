@@ -33,8 +33,8 @@ def verify_evox(secret, headers, body, now=None):
         return False
     content = f"{timestamp}.".encode() + body
     expected = hmac.digest(secret.encode(), content, hashlib.sha256).hex().encode()
-    # While a secret rotates, the second header is signed with the one before it.
-    given = [headers.get(name, "").encode() for name in ("evox-signature", "evox-signature-old")]
+    # While secrets rotate, evox-signature-old, -old-2 and so on are signed with those before it.
+    given = [value.encode() for name, value in headers.items() if name.startswith("evox-signature")]
     return any(hmac.compare_digest(expected, signature) for signature in given)
 
 

@@ -16,7 +16,7 @@ from portal.delivery import signing
 STANDARD, ED25519, EVOX = "Standard Webhooks", "Standard Webhooks, Ed25519", "Evox"
 SIGNATURE_HEADERS = (
     "webhook-id", "webhook-timestamp", "webhook-signature",
-    "evox-time", "evox-signature", "evox-signature-old",
+    "evox-time", *(name.lower() for name in signing.EVOX_HEADERS),
 )
 
 

@@ -48,6 +48,14 @@ def iso(moment: int) -> str:
     return _iso(moment // SECOND)
 
 
+def rfc3339(moment: int) -> str:
+    """Unix microseconds as RFC 3339 writes them, with as many digits of the second as it has:
+    `2025-11-23T20:33:20Z`, `2025-11-23T20:33:20.5Z`."""
+    seconds, rest = divmod(moment, SECOND)
+    whole = _iso(seconds)
+    return f"{whole[:-1]}.{rest:06}".rstrip("0") + "Z" if rest else whole
+
+
 @lru_cache(maxsize=1_024)
 def _iso(seconds: int) -> str:
     # A batch has thousands of moments in few seconds.

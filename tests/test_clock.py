@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from portal.clock import SECOND, NoZone, from_iso, from_seconds, parse_iso
+from portal.clock import SECOND, NoZone, from_iso, from_seconds, parse_iso, rfc3339
 from portal.logs import filters
 
 MOMENT = 1_763_930_000 * SECOND
@@ -66,3 +66,12 @@ def test_a_time_without_a_zone_is_a_moment_only_where_the_reader_is():
 )
 def test_seconds_lose_no_microsecond(seconds: float, moment: int):
     assert from_seconds(seconds) == moment
+
+
+@pytest.mark.parametrize(
+    ("rest", "text"),
+    [(0, ""), (1, ".000001"), (500_000, ".5"), (123_456, ".123456"), (10, ".00001")],
+)
+def test_a_moment_is_told_with_as_many_digits_as_it_has(rest: int, text: str):
+    assert rfc3339(MOMENT + rest) == f"2025-11-23T20:33:20{text}Z"
+    assert from_iso(rfc3339(MOMENT + rest)) == MOMENT + rest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, iso, now
+from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, now, rfc3339
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
 from portal.strict_json import text, text_of, whole
@@ -81,7 +81,7 @@ class NewEvent(NamedTuple):
         # Written out, because encoding a dict costs three times as much.
         return (
             f'{{"id":{text(event_id)},"type":{text(self.type)},'
-            f'"timestamp":"{iso(occurred_at)}","created":{occurred_at // SECOND},'
+            f'"timestamp":"{rfc3339(occurred_at)}","created":{occurred_at // SECOND},'
             f'"object_type":{text(self.object_type)},"object_id":{text(self.object_id)},'
             f'"source_user_type":{text(self.source_user_type)},'
             f'"source_user_id":{text(self.source_user_id)},'

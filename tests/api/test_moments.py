@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from portal.clock import SECOND
 from portal.extensions import db
 from portal.logs import filters
-from portal.models import Event, Merchant
+from portal.models import Event, EventPayload, Merchant
 from tests.api.caller import Caller
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
@@ -51,3 +53,6 @@ def test_no_microsecond_is_lost(api: Caller, alice: Merchant, written: str, stor
     assert sent.status_code == 202, sent.text
     event = db.session.get_one(Event, (alice.id, sent.json["id"]))
     assert event.occurred_at == 1_763_930_000 * SECOND + stored
+    head = json.loads(db.session.get_one(EventPayload, (alice.id, event.id)).head)
+    assert head["timestamp"] == f"2025-11-23T20:33:20.{stored:06}Z"
+    assert head["created"] == 1_763_930_000

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import contextvars
 import logging
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -48,11 +50,13 @@ CERTIFICATE_SECONDS = 900
 """How often it is asked for certificates that were not looked at for long."""
 COUNT_SECONDS = 60
 """How often the logs are counted; pages look through what is not counted yet themselves."""
-WORKER_TTL = 20
-"""Seconds. RQ waits for a job for 15 s less, so this is how soon a Redis is noticed that answers
-and takes nothing in."""
-AGAIN_SECONDS = 2.0
-"""How often Redis is asked whether it serves again."""
+WAIT_SECONDS, ANSWER_SECONDS = 2, 1
+"""How long a worker waits for a job in Redis, and how much longer for any answer: together they are
+how soon a Redis that hangs is noticed."""
+WORKER_TTL = WAIT_SECONDS + 15
+"""RQ waits for a job for 15 s less."""
+AGAIN_SECONDS = 1.0
+"""How often Redis is asked whether it serves again, and the database for what is due meanwhile."""
 
 _log = logging.getLogger("worker")
 
@@ -68,6 +72,7 @@ class PortalWorker(SimpleWorker):
 
     ip_address = "unknown"
     """Until Redis was asked."""
+    _telling: threading.Thread | None = None
 
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
@@ -93,10 +98,11 @@ class PortalWorker(SimpleWorker):
             self.name = uuid.uuid4().hex
             self._has_stepped()
             with contextlib.suppress(RedisError, StopRequested, Unavailable):
-                if self._delivers:
-                    # What came due while nobody looked, and what a queue that was lost held.
-                    lanes.sweep()
-                self.work(logging_level="WARNING")
+                if queues.answers():
+                    if self._delivers:
+                        # What came due while nobody looked, and what a queue that was lost held.
+                        lanes.sweep()
+                    self.work(logging_level="WARNING")
             if self.told_to_stop:
                 return
             if time.monotonic() - started > WORKER_TTL:
@@ -133,10 +139,18 @@ class PortalWorker(SimpleWorker):
         if self._delivers:
             has_stepped()
 
+    @property
+    def connection_timeout(self) -> int:
+        """RQ's is ten seconds longer than a wait for a job, and so long would nobody deliver while
+        Redis hangs."""
+        return self.dequeue_timeout + ANSWER_SECONDS
+
     def teardown(self) -> None:
-        """RQ's; nobody need be told of an end who does not answer."""
+        """RQ's, where Redis answers: it forgets a worker by itself."""
         if self.pubsub_thread is not None:
             self.pubsub_thread.stop()
+        if not queues.answers():
+            return
         for end in (self.register_death, self.unsubscribe):
             with contextlib.suppress(RedisError):
                 end()
@@ -151,12 +165,21 @@ class PortalWorker(SimpleWorker):
             super().set_shutdown_requested_date()
 
     def _keep_alive(self) -> None:
-        """Tell RQ that the job and the worker live; a drain may run for days."""
+        """Tell RQ that the job and the worker live; a drain may run for days. In a thread of its
+        own: the drain must not wait for a Redis that hangs."""
         self._has_stepped()
+        if self._telling is None or not self._telling.is_alive():
+            context = contextvars.copy_context()
+            self._telling = threading.Thread(
+                target=context.run, args=(self._tell,), name="keep-alive", daemon=True
+            )
+            self._telling.start()
+
+    def _tell(self) -> None:
         for execution in list(self.executions.values()):
             try:
                 self.maintain_heartbeats(execution.job, execution)
-            except (RedisError, NoSuchJobError) as error:
+            except (RedisError, NotServed, NoSuchJobError) as error:
                 # Redis is away, or was wiped; the lane's lease is in the database.
                 _log.warning("RQ was not told of the drain: %s", error)
 

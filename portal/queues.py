@@ -56,7 +56,7 @@ far longer, and until one does every event would ask."""
 
 IDLE_SECONDS = 6
 """How long it stands that a worker has nothing to do; one that waits for a job says it again every
-five seconds."""
+two seconds."""
 
 WORKERS_SHOWN = 200
 
@@ -79,8 +79,20 @@ def client() -> Redis:
 
 
 def blocking_client() -> Redis:
-    """A connection for a worker, which waits on it."""
-    return Redis.from_url(current_app.config["PORTAL"].redis_url, health_check_interval=30)
+    """A connection for a worker, which waits on it; not longer by trying again, while Redis hangs
+    the worker looks for work elsewhere."""
+    return Redis.from_url(
+        current_app.config["PORTAL"].redis_url, health_check_interval=30, socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def answers() -> bool:
+    """Whether Redis answers now; asked for a second."""
+    try:
+        return bool(client().ping())
+    except RedisError:
+        return False
 
 
 def forget_trouble() -> None:

@@ -12,6 +12,9 @@ from redis.exceptions import RedisError
 from portal import queues
 from portal.delivery.transport import Transport
 
+LONGEST_QUIET_SECONDS = 30.0
+"""How long a drain leaves a Redis alone that has not answered several times."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -27,13 +30,14 @@ class Wakes:
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
         self._again_at = 0.0
+        self._failures = 0
         self._somebody_idle = False
 
     def listen(self, lane: int) -> None:
         """Listen for a lane's calls too."""
         self._lanes.add(lane)
-        self._again_at = 0.0
-        self._connect([lane])
+        if time.monotonic() >= self._again_at:
+            self._connect([lane] if self._pubsub else sorted(self._lanes))
 
     def leave(self, lane: int) -> None:
         """Listen no more for a lane's calls."""
@@ -81,6 +85,7 @@ class Wakes:
                 self._pubsub = queues.client().pubsub()
                 self._pubsub.subscribe(queues.idle_channel())
             self._pubsub.subscribe(*[queues.wake_channel(lane) for lane in fresh])
+            self._failures = 0
             if self._fd is None:
                 connection: Any = self._pubsub.connection
                 self._fd = connection._sock.fileno()
@@ -98,4 +103,7 @@ class Wakes:
             except (RedisError, OSError) as error:
                 _log.debug("The wake-up connection was gone already: %s", error)
             self._pubsub = None
-        self._again_at = time.monotonic() + queues.QUIET_SECONDS
+        # Each try may halt the sending for a second, while Redis hangs.
+        again = min(queues.QUIET_SECONDS * 2**self._failures, LONGEST_QUIET_SECONDS)
+        self._failures = min(self._failures + 1, 10)
+        self._again_at = time.monotonic() + again

@@ -67,6 +67,35 @@ def test_events_that_come_while_redis_is_away_are_delivered_meanwhile(
     assert portal.running() >= {"web", "worker-1", "worker-2", "maintenance", "cron"}
 
 
+@pytest.mark.parametrize("working", [False, True], ids=["idle workers", "busy workers"])
+def test_a_redis_that_hangs_keeps_deliveries_back_for_seconds_only(world: Make, working: bool):
+    """F7: whether the workers wait for a job at that moment, or deliver."""
+    portal = world()
+    portal.webhook()
+    portal.wait_for_workers(2)
+    if working:
+        portal.judge(portal.send(20))
+    accepted: dict[str, float] = {}
+    portal.signal("valkey", signal.SIGSTOP)
+    try:
+        end = time.time() + 25
+        while time.time() < end:
+            (event_id,) = portal.send(1)
+            accepted[event_id] = time.time()
+            time.sleep(0.2)
+        time.sleep(5)
+    finally:
+        portal.signal("valkey", signal.SIGCONT)
+    waits = sorted(
+        request.at - accepted[request.headers["webhook-id"]]
+        for request in portal.receiver.ledger if request.headers["webhook-id"] in accepted
+    )
+    assert len(waits) == len(accepted), "all were delivered while Redis hung"
+    assert max(waits) < 6
+    assert waits[len(waits) // 2] < 1.5
+    portal.judge(set(accepted))
+
+
 def test_redis_full(world: Make):
     """F8: nothing lost, whichever the policy; readiness says degraded."""
     portal = world()

@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
@@ -35,13 +36,14 @@ from rq.worker_registration import register
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, env_file, first_start, jobs, queues
+from portal import create_app, env_file, first_start, jobs, queues, refusals
 from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
-from portal.database_errors import is_temporary
+from portal.database_errors import is_temporary, reason
 from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.processes import has_started, has_stepped, show_life
+from portal.seldom import Seldom
 
 PARTS = ("deliver", "maintenance", "cron")
 NOTIFY_SECONDS = 20
@@ -59,6 +61,7 @@ AGAIN_SECONDS = 1.0
 """How often Redis is asked whether it serves again, and the database for what is due meanwhile."""
 
 _log = logging.getLogger("worker")
+_seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
 
 
 class NotServed(StopRequested):
@@ -117,7 +120,9 @@ class PortalWorker(SimpleWorker):
                 for lane in lanes.forgotten():
                     jobs.drain(lane)
             except Unavailable as error:
-                _log.warning("What is due cannot be read now: %s", error)
+                _seldom.warn(
+                    error.trouble, f"What is due cannot be read now. {refusals.in_words(error)}"
+                )
         if not self.told_to_stop:
             time.sleep(AGAIN_SECONDS)
 
@@ -154,6 +159,14 @@ class PortalWorker(SimpleWorker):
         for end in (self.register_death, self.unsubscribe):
             with contextlib.suppress(RedisError):
                 end()
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """RQ's, which would write the same traceback at each run of the sweep."""
+        error = exc_info[1]
+        if isinstance(error, Unavailable):
+            _seldom.warn(error.trouble, f"Jobs must wait. {refusals.in_words(error)}")
+        else:
+            _defects.warn((job.origin, type(error)), f"The job {job.id} failed.", exc_info=exc_info)
 
     def _set_ip_address(self, connection: Redis) -> None:
         with contextlib.suppress(RedisError):
@@ -231,10 +244,10 @@ def wait_for_database(call: Callable[[], object]) -> None:
         except DatabaseError as error:
             if not is_temporary(error):
                 sys.exit(first_start.unusable(error))
-            _log.warning("The database is waited for: %s", error.orig)
+            _seldom.warn("wait", f"The database is waited for. ({reason(error)})")
             time.sleep(AGAIN_SECONDS)
         except Unavailable as error:
-            _log.warning("The database is waited for: %s", str(error.__cause__).split("\n")[0])
+            _seldom.warn("wait", f"The database is waited for. {refusals.in_words(error)}")
             time.sleep(AGAIN_SECONDS)
 
 

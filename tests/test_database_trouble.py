@@ -21,8 +21,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import DBAPIError
 
-from portal import create_app, database_errors, extensions, readiness, schema
+import worker
+from portal import create_app, database_errors, extensions, jobs, queues, readiness, schema
 from portal.config import SettingError, load_config
+from portal.delivery import lanes
+from portal.errors import Unavailable
 from portal.extensions import db, engine_settings
 from portal.logs import shares
 from portal.seldom import Seldom
@@ -413,3 +416,25 @@ def test_while_the_database_is_locked_the_others_are_answered(
     # Before, each of them waited for as long as all before it.
     assert time.monotonic() - started < 4
     other.close()
+
+
+def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
+    app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse() -> int:
+        raise Unavailable(extensions.BUSY, database_errors.FULL)
+
+    monkeypatch.setattr(lanes, "sweep", refuse)
+    monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("worker"), 10))
+    monkeypatch.setattr(worker.PortalWorker, "_install_signal_handlers", lambda _: None)
+    for name in ("should_stop", "keep_alive"):
+        monkeypatch.setattr(jobs.Host, name, staticmethod(getattr(jobs.Host, name)))
+    queue = queues.queue_of(queues.MAINTENANCE)
+    for _ in range(3):
+        queue.enqueue(queues.SWEEP)
+    worker.PortalWorker(queues.MAINTENANCE, queues.blocking_client()).work(burst=True)
+    assert queue.count == 0
+    (line,) = [one for one in caplog.records if one.name == "worker"]
+    assert line.message.startswith("Jobs must wait. There is no room on the disk")
+    assert line.exc_info is None
+    assert "Traceback" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -42,6 +43,36 @@ def test_sqlite_write_locked(world: Make, seconds: int, answers: set[int]):
     post()
     assert found == answers
     portal.judge(accepted)
+
+
+def test_who_watches_is_answered_while_eighty_writers_wait_for_a_lock(world: Make):
+    """F12: what waits is refused in time, and leaves threads for others."""
+    portal = world("valkey", "web", LOG_LEVEL="INFO")
+    refused: list[int] = []
+    waits: list[tuple[float, float]] = []
+
+    def post() -> None:
+        with contextlib.suppress(OSError):
+            refused.append(portal.call("POST", "/api/v1/events", ORDER)[0])
+
+    with portal.locked("event"):
+        threads = [threading.Thread(target=post) for _ in range(80)]
+        for thread in threads:
+            thread.start()
+        since = time.monotonic()
+        while (moment := time.monotonic() - since) < 20:
+            assert portal.call("GET", "/healthz")[0] == 200
+            waits.append((moment, time.monotonic() - since - moment))
+            time.sleep(0.2)
+        status, answer = portal.call("GET", "/readyz")
+        assert (status, answer["cause"]) == (503, "locked")
+        for thread in threads:
+            thread.join(30)
+    assert refused == [503] * 80
+    # Five seconds once, and what a busy machine adds; before, each group of writers took its five.
+    assert max(wait for _, wait in waits) < 12
+    assert max(wait for moment, wait in waits if moment > 12) < 2
+    assert "holds the database's lock" in (portal.directory / "web.log").read_text()
 
 
 @pytest.fixture

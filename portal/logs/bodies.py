@@ -33,8 +33,10 @@ _NO_CHARSETS = frozenset({"idna", "punycode", "undefined"})
 """What Python knows as encodings of text, and nobody sends text in."""
 _LATIN = frozenset({"ascii", "iso8859-1"})
 """What stands for Windows' Latin wherever it is declared (WHATWG Encoding, 4.2)."""
-_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-"""Of zlib, for each content coding that it unpacks (RFC 9110, 8.4.1)."""
+_GZIP, _ZLIB, _FRAMELESS = 31, 15, -15
+_WINDOW_BITS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _FRAMELESS)}
+"""Of zlib, for each content coding that it unpacks (RFC 9110, 8.4.1). Some send "deflate" without
+the frame that it has by its name."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,31 @@ def _unpacked(body: bytes, headers: _Headers) -> tuple[bytes, str | None, bool]:
     coding = _value(headers, "content-encoding")
     if coding not in _WINDOW_BITS:
         return body, None, False
-    for bits in (_WINDOW_BITS[coding], -15):
-        # Some send "deflate" without the frame that it has by its name.
+    for bits in _WINDOW_BITS[coding]:
+        unpacked, is_cut = _inflated(body, bits)
+        if unpacked or not body:
+            return unpacked, coding, is_cut
+    return body, None, False
+
+
+def _inflated(body: bytes, bits: int) -> tuple[bytes, bool]:
+    """What zlib unpacks of all parts of a body, and whether more would have come; nothing of what
+    is not packed so."""
+    unpacked = bytearray()
+    rest = body
+    while rest and len(unpacked) < MAX_UNPACKED:
         unpacker = zlib.decompressobj(bits)
         try:
-            return unpacker.decompress(body, MAX_UNPACKED), coding, bool(unpacker.unconsumed_tail)
+            unpacked += unpacker.decompress(rest, MAX_UNPACKED - len(unpacked))
         except zlib.error:
-            continue
-    return body, None, False
+            break
+        rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+        if bits == _FRAMELESS and (rest or not unpacker.eof) and len(body) < MAX_UNPACKED:
+            # Without a frame nearly any text begins like something packed.
+            return b"", False
+        if not unpacker.eof or bits != _GZIP:
+            break
+    return bytes(unpacked), bool(rest) and len(unpacked) == MAX_UNPACKED
 
 
 def _declared_charset(body: bytes, headers: _Headers) -> str | None:

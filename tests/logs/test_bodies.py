@@ -72,7 +72,23 @@ def test_a_bomb_is_unpacked_to_what_is_kept_at_most_and_at_once():
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip", "identity", "klingon"])
 def test_what_is_not_packed_as_it_says_is_shown_as_it_came(coding: str):
-    assert readable(b"plain", typed("text/plain", coding)).text == "plain"
+    for text in ("plain", "{}", "[]", "1", "ok", "success", "no", "no such order" * 1_000):
+        shown = readable(text.encode(), typed("text/plain", coding))
+        assert (shown.text, shown.packing) == (text, None)
+
+
+def test_all_parts_of_a_packed_body_are_unpacked():
+    parts = gzip.compress(b"one, ") + gzip.compress(b"") + gzip.compress(b"two")
+    shown = readable(parts, typed("text/plain", "gzip"))
+    assert (shown.text, shown.is_cut) == ("one, two", False)
+    shown = readable(gzip.compress(b"x" * 40_000) * 2, typed("text/plain", "gzip"))
+    assert (shown.text, shown.is_cut) == ("x" * MAX_UNPACKED, True)
+    shown = readable(gzip.compress(b"x" * MAX_UNPACKED), typed("text/plain", "gzip"))
+    assert (len(shown.text), shown.is_cut) == (MAX_UNPACKED, False)
+
+
+def test_of_a_packed_body_of_which_nothing_came_what_came_is_shown():
+    assert readable(gzip.compress(b"lost")[:5], typed("text/plain", "gzip")).is_binary
 
 
 def test_a_web_page_is_one_also_when_it_is_packed_or_in_utf16():

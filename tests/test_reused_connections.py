@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from portal.delivery import transfer
+from portal.delivery import outcome, transfer
 from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.connections import Connections
 from portal.delivery.transfer import Answer
@@ -179,6 +179,17 @@ def test_one_deadline_covers_both_tries_and_the_time_is_that_of_both(start, tran
     (answer,) = send(transport, server.url, seconds=0.8)
     assert (answer.status, answer.error, answer.sends) == (None, "timeout", 2)
     assert 0.7 < time.monotonic() - started < 1.2
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_who_has_a_request_and_is_silent_is_not_called_unreachable(start, transport, before: int):
+    server = start()
+    for _ in range(before):
+        send(transport, server.url)
+    server.serve = lambda _: time.sleep(1) or True
+    (answer,) = send(transport, server.url, seconds=0.3)
+    assert (answer.error, answer.sends) == ("timeout", 1)
+    assert outcome.of(answer.status, answer.error) is outcome.Outcome.SILENT
 
 
 def test_half_an_answer_is_an_answer_and_is_not_asked_for_again(start, transport):

@@ -306,7 +306,8 @@ class Transfer(Generic[Tag]):
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             return "connection_reset", "The connection was closed without an answer, twice."
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            connected = self.easy.getinfo(pycurl.CONNECT_TIME_T)
+            # libcurl tells no time of connecting where the connection had been used before.
+            connected = self._is_sent or self.easy.getinfo(pycurl.CONNECT_TIME_T)
             return ("timeout" if connected else "connect_timeout"), detail
         if code == pycurl.E_COULDNT_CONNECT:
             refused = self.easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED

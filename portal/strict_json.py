@@ -176,7 +176,9 @@ class _NotWalked(Exception):
 def _walk(text: str) -> Any:
     try:
         batch = _BATCH.match(text)
-        return _one(text) if batch is None else {"events": _several(text, batch.end())}
+        if batch is None or _name(batch[1]) != "events":
+            return _one(text)
+        return {"events": _several(text, batch.end())}
     except (_NotWalked, StopIteration, json.JSONDecodeError):
         # To be told where it breaks; or, where it is no event, by who wants one.
         value = _DECODER.decode(text)
@@ -221,8 +223,7 @@ def _event(text: str, place: int, levels: int) -> tuple[dict[str, Any], int]:
             event |= members
         start = member.end()
         value, place = _scan(text, start)
-        if "\\" in name:
-            name = _DECODER.decode(f'"{name}"')
+        name = _name(name)
         if name in event:
             raise _doubled(name)
         if type(value) in _CONTAINERS:
@@ -240,6 +241,10 @@ def _event(text: str, place: int, levels: int) -> tuple[dict[str, Any], int]:
     return event, end.end()
 
 
+def _name(written: str) -> str:
+    return _DECODER.decode(f'"{written}"') if "\\" in written else written
+
+
 _RECORDS = ("data", "previous")
 _SPACE = " \t\n\r"
 _WS = f"[{_SPACE}]*+"
@@ -250,7 +255,7 @@ _NAME = rf'{_WS}"((?:[^"\\\x00-\x1f]|\\.)*+)"{_WS}:{_WS}'
 _FIRST = re.compile(rf"{_WS}\{{{_PLAIN}{_NAME}")
 _FURTHER = re.compile(rf"{_WS},{_PLAIN}{_NAME}")
 _END = re.compile(rf"{_WS}\}}")
-_BATCH = re.compile(rf'{_WS}\{{{_WS}"events"{_WS}:{_WS}\[')
+_BATCH = re.compile(rf'{_WS}\{{{_NAME}\[')
 _NEXT_EVENT = re.compile(rf"{_WS},")
 _END_OF_BATCH = re.compile(rf"{_WS}\]{_WS}\}}{_WS}")
 
@@ -320,7 +325,7 @@ def _doubled(key: str) -> _Refused:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MAX_INTEGER_DIGITS:
+    if len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
         raise _Refused(f"A number has more than {MAX_INTEGER_DIGITS} digits; send it as text")
     return int(text)
 

@@ -131,6 +131,21 @@ def test_numbers_stay_as_they_were_written():
     assert Number("99.50") == 99.5
 
 
+def test_records_keep_their_text_however_the_names_around_them_are_escaped():
+    for events in ("events", r"\u0065vents", r"event\u0073"):
+        for data in ("data", r"d\u0061ta"):
+            raw = f'{{"{events}":[{{"type":"a","{data}":{{"x": 99.50}}}}]}}'.encode()
+            (event,) = parse_events(raw)["events"]
+            assert event["data"].text == '{"x": 99.50}'
+
+
+def test_digits_are_counted_without_the_sign():
+    for sign in ("", "-"):
+        assert parse(f"[{sign}{'9' * 300}]".encode()) == [int(f"{sign}{'9' * 300}")]
+        with pytest.raises(Malformed, match="300 digits"):
+            parse(f"[{sign}{'9' * 301}]".encode())
+
+
 def test_good_json_comes_through_unchanged():
     value = {"a": [1, 2.5, True, None, "é", "\U0001f600"], "b": {"c": 10**200}}
     assert parse(json.dumps(value).encode()) == value

@@ -14,10 +14,13 @@ from flask.testing import FlaskClient
 
 from portal import vault
 from portal.clock import MINUTE, now
-from portal.delivery import drain
+from portal.delivery import drain, recovery
+from portal.delivery.selection import Wanted
 from portal.events import ingest
 from portal.extensions import db, table, writing
 from portal.models import AuditEntry, Delivery, Event, IdempotencyKey, Merchant, Notice, Webhook
+from portal.models.delivery import HELD
+from portal.models.recovery import SEND
 from tests.conftest import on_both_databases
 from tests.factories import make_user, make_webhook
 from tests.receiver import Receiver
@@ -208,6 +211,36 @@ def test_pages_and_the_api_say_so_in_a_sentence_and_nothing_is_half_stored(
         sa.select(AuditEntry).where(AuditEntry.action == "webhook.secret_revealed")
     ).all()
     assert len(revealed_entries) == (0 if kind == "secret" else 1)
+
+
+def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
+    merchant: Merchant, receiver: Receiver, use_key: Callable[[str | None], None],
+    client: FlaskClient, api_key: str, signed_in: Callable[[str], FlaskClient],
+):
+    lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
+    send(merchant)
+    drain.drain(0)
+    browser = signed_in("editor")
+    shown = browser.get(f"/m/alice/webhooks/{lost}").text
+    assert "1 held delivery" in shown
+    assert "Discard them" in shown
+    assert "Send them now" not in shown
+    asked = {"action": "send", "state": "held", "webhook_id": lost}
+    answers = [
+        browser.post("/m/alice/recover", data=asked),
+        client.post(f"/api/v1/webhooks/{lost}/recover", json={"since": 0},
+                    headers={"Authorization": f"Bearer {api_key}"}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 409
+        assert "under a key that the portal does not have" in answer.text
+    # With all webhooks it is asked for too, and stays as it is.
+    recovery.start(merchant.id, Wanted(SEND, (HELD,)), "test")
+    drain.drain(0)
+    db.session.rollback()
+    assert db.session.get_one(Webhook, lost).state == "held"
+    notice = db.session.scalars(sa.select(Notice)).one()
+    assert notice.message.endswith("and go out when it can be opened.")
 
 
 def test_an_answer_that_was_kept_for_a_repetition_is_not_a_500(

@@ -203,7 +203,8 @@ def hold_unreadable(webhook_id: str, moment: int) -> Health:
             webhook.held_at = moment
             notices.tell(
                 session, webhook.merchant_id, webhook_id, "held",
-                f"{unreadable_sentence(lost)} Deliveries are held, and go out when it can be.",
+                f"{unreadable_sentence(lost)} Deliveries are held, and go out when it "
+                "can be opened.",
                 moment, current_app.config["PORTAL"],
             )
             _log.warning("%s is held: no secret key opens %s.", webhook_id, ", ".join(lost))

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
-from portal import queues
+from portal import queues, vault
 from portal.clock import SECOND, now
 from portal.delivery import selection
 from portal.delivery.selection import PARTS, Count, Part, Wanted
@@ -55,7 +55,8 @@ def start(merchant_id: int, wanted: Wanted, actor: str) -> tuple[Recovery, Count
 
     Its `total` is None until a count that is not exact has been made so. Raises NotFound when
     the merchant has no such webhook, Conflict when that does not send (or, for discarding, does
-    not hold) or MAX_OPEN have not ended, Unavailable.
+    not hold) or MAX_OPEN have not ended, vault.Unreadable when no key opens its secrets,
+    Unavailable.
     """
     _check_webhook(merchant_id, wanted)
     moment = now()
@@ -108,6 +109,8 @@ def _check_webhook(merchant_id: int, wanted: Wanted) -> None:
         raise NotFound("There is no such webhook.")
     if wanted.action == SEND and not webhook.enabled:
         raise Conflict("The webhook is disabled; enable it first.")
+    if wanted.action == SEND and webhook.unreadable(now()):
+        raise vault.Unreadable
     if wanted.action != SEND and not webhook.holds:
         raise Conflict("The webhook is sending; nothing of it is held.")
 
@@ -315,7 +318,9 @@ def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
         return [webhook.lane]
     if wanted.action == SEND and HELD in wanted.states and (webhook.holds or webhook.failures):
         session.refresh(webhook, with_for_update=True)
-        webhook.enable()
+        # Without its secrets it could only be held again, and people told again.
+        if not webhook.unreadable(now()):
+            webhook.enable()
     return [webhook.lane]
 
 

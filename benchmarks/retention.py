@@ -97,7 +97,7 @@ def clean_up(stand: Stand, events: int) -> Row:
             calm.milliseconds.clear()
             started = time.monotonic()
             begun = _recover(stand, webhook, 2 * RECOVERED, RECOVERED)
-            _wait(lambda: not recovery.find(stand.merchant.id, begun).is_open, 300)
+            _wait(lambda: not _is_open(stand, begun), 300)
             alone = time.monotonic() - started
             time.sleep(max(0.0, CALM_SECONDS - alone))
         with _Sender(url, stand.key) as busy:
@@ -109,9 +109,8 @@ def clean_up(stand: Stand, events: int) -> Row:
             while _is_running() and time.monotonic() - started < LONGEST_SECONDS:
                 turns["sweep"].append(_turn(queues.SWEEP))
                 turns["mail"].append(_turn(queues.NOTIFY))
-                if not recovered and not recovery.find(stand.merchant.id, begun).is_open:
+                if not recovered and not _is_open(stand, begun):
                     recovered = time.monotonic() - started
-                db.session.rollback()
             seconds = time.monotonic() - started
         with _Sender(url, stand.key) as after:
             time.sleep(CALM_SECONDS)
@@ -144,6 +143,13 @@ def _recover(stand: Stand, webhook: Webhook, since: int, before: int) -> str:
         "send", ("failed",), webhook.id, since=moment - since, before=moment - before
     )
     return recovery.start(stand.merchant.id, wanted, "cli")[0].id
+
+
+def _is_open(stand: Stand, recovery_id: str) -> bool:
+    found = recovery.find(stand.merchant.id, recovery_id).is_open
+    # Else the next look would see the same moment of the database.
+    db.session.rollback()
+    return found
 
 
 def _turn(path: str) -> float:

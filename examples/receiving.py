@@ -2,18 +2,33 @@
 
 import json
 import os
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from examples.verify.verify import verify_standard
 
 
-def serve(handle):
-    """Serve POST on 127.0.0.1:PORT (9001), verifying with SECRET from the environment.
+def listen(handler, port):
+    """Serve 127.0.0.1:port, or PORT from the environment, until Ctrl-C."""
+    port = int(os.environ.get("PORT", port))
+    try:
+        server = HTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        sys.exit(f"Port {port} cannot be listened on ({error.strerror}); set PORT to a free one "
+                 "before examples.setup, which tells the portal.")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+
+
+def serve(handle, port):
+    """Serve POST, verifying with SECRET from the environment.
 
     `handle` takes an event and gives a sentence, which is the answer: people read it in the
     portal. When it raises, the connection ends without an answer, and the portal tries again.
     """
-    secret, port = os.environ["SECRET"], int(os.environ.get("PORT", "9001"))
+    secret = os.environ.get("SECRET") or sys.exit("SECRET is missing: run examples.setup first.")
     # In memory, to be short: a real receiver keeps the IDs where it keeps its work.
     handled = set()
 
@@ -42,4 +57,4 @@ def serve(handle):
         def log_message(self, *_):
             """The sentence says more."""
 
-    HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    listen(Handler, port)

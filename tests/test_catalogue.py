@@ -26,6 +26,28 @@ def test_each_type_has_a_description_and_an_example_that_fits_its_schema(name: s
     assert catalogue.example_event(event_type)["type"] == name
 
 
+@pytest.mark.parametrize(("name", "object_id", "record"), [
+    ("order.created", "1043", {"id": "1043", "number": "SO-1043", "total": "99.50"}),
+    ("customer.created", "a\\1", {"id": "a\\1"}),
+    ("product.updated", "SKU-2", {"id": "SKU-2"}),
+    ("inventory.low", "LOCK-07", {"sku": "LOCK-07"}),
+    ("cart.created", "c-9", {"id": "c-9", "recovery_url": "https://shop.example.com/cart/c-9"}),
+])
+def test_an_example_can_be_about_another_object(
+    name: str, object_id: str, record: dict[str, object]
+):
+    event_type = TYPES[name]
+    event = catalogue.example_event(event_type, object_id)
+    assert event["object_id"] == object_id
+    assert event["data"] | record == event["data"]
+    changed = {key for key in event["data"] if event["data"][key] != event_type.example[key]}
+    assert changed <= set(record)
+    assert catalogue.schema_error(event_type, event["data"]) is None
+    # The catalogue's own is as it was.
+    assert catalogue.example_event(event_type)["object_id"] == event_type.object_id
+
+
+
 def test_the_types_of_an_online_store_are_there():
     groups = {name.partition(".")[0] for name in TYPES}
     assert groups >= {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -126,3 +128,21 @@ def test_the_settings_are_shown_without_secrets(portal: Call, environment: dict[
     shown = json.loads(portal("settings", "--json").stdout)
     assert shown["PORTAL_EGRESS_ALLOW"] == "127.0.0.1/32"
     assert environment["PORTAL_SECRET_KEY"] not in json.dumps(shown)
+
+
+def test_an_example_is_sent_about_the_object_that_is_named(
+    migrated: Call, environment: dict[str, str]
+):
+    assert migrated("merchant", "create", "alice", "--active").returncode == 0
+    done = migrated(
+        "event", "send", "--merchant", "alice", "--type", "order.created", "--object-id", "1043",
+        "--example", "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    path = environment["PORTAL_DATABASE_URL"].removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as stored:
+        ((object_id, data),) = stored.execute(
+            "SELECT object_id, data FROM event JOIN event_payload ON event_id = id"
+        ).fetchall()
+    assert object_id == "1043"
+    assert (json.loads(data)["id"], json.loads(data)["number"]) == ("1043", "SO-1043")

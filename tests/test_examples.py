@@ -6,17 +6,22 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 
+from portal.events import catalogue
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,12 +63,9 @@ class Stage:
         if receiver:
             self._port = free_port()
             self._environment.setenv("PORT", str(self._port))
-        path = json.loads((EXAMPLES / folder / file).read_text())["url"].partition(":9001")[2]
-        target = f"http://127.0.0.1:{self._port}{path}"
         made = subprocess.run(
             [sys.executable, "-m", "examples.setup", str(EXAMPLES / folder / file)],
-            cwd=ROOT, env=os.environ | {"TARGET": target}, check=True, capture_output=True,
-            text=True, timeout=30,
+            cwd=ROOT, check=True, capture_output=True, text=True, timeout=30,
         )
         self._environment.setenv("SECRET", made.stdout.strip().removeprefix("export SECRET="))
         if receiver:
@@ -179,11 +181,133 @@ def test_a_new_order_is_announced_by_a_speaker_and_in_three_chats(stage: Stage):
     assert methods == ["GET", "POST", "POST", "POST"]
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(path.parent.name for path in EXAMPLES.glob("*/receiver.py"))
-)
+FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/receiver.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_each_example_says_how_to_run_it(folder: str):
     text = (EXAMPLES / folder / "README.md").read_text()
     assert f"python3 -m examples.{folder}.receiver" in text
     files = set(re.findall(rf"examples/{folder}/([a-z]+\.json)", text))
     assert files == {path.name for path in (EXAMPLES / folder).glob("*.json")}
+
+
+def test_each_example_has_a_port_of_its_own():
+    ports = {}
+    for folder in FOLDERS:
+        (ports[folder],) = {
+            urlsplit(json.loads(path.read_text())["url"]).port
+            for path in (EXAMPLES / folder).glob("*.json")
+        }
+        assert f"port={ports[folder]})" in (EXAMPLES / folder / "receiver.py").read_text()
+    assert len(set(ports.values())) == len(FOLDERS), ports
+
+
+def said_by(folder: str) -> list[str]:
+    """What an example's page lets its receiver say."""
+    email = (catalogue.built_in()["user.subscribed"].example or {})["email"]
+    return {
+        "announcement": ["New order SO-1042 for 99.50 EUR"] * 4,
+        "erp": ["200 Customer 1000 is ERP-10001 now."],
+        "fulfilment": ["200 Order SO-1043: pick 2 × BELL-01, 1 × LOCK-07; send to Rostock."],
+        "mailing-list": [f"200 {email} is on the list of 1.", f"200 {email} is off the list of 0."],
+    }[folder]
+
+
+class Reader:
+    """Someone who follows an example's page word by word, in two terminals."""
+
+    def __init__(self, folder: str, environment: dict[str, str], wait_for: Callable[..., None]):
+        text = (EXAMPLES / folder / "README.md").read_text()
+        self._set_up, self._send, self._remove = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        self._promised = said_by(folder)
+        self._wait_for = wait_for
+        self._port = free_port()
+        self._heard: list[str] = []
+        python = Path(sys.executable).parent
+        self._environment = os.environ | environment | {
+            "PATH": f"{python}:{os.environ['PATH']}", "PORT": str(self._port),
+        }
+
+    def set_up(self) -> None:
+        """Make the webhooks, and start the receiver in this terminal."""
+        first, _, rest = self._set_up.partition("\n")
+        assert first == "export KEY=whp_…"
+        self._receiver = subprocess.Popen(
+            ["/bin/sh", "-euc", rest], cwd=ROOT, env=self._environment, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        Thread(target=self._listen, daemon=True).start()
+        self._wait_for(lambda: listens(self._port))
+
+    def _listen(self) -> None:
+        assert self._receiver.stdout is not None
+        self._heard.extend(line.rstrip() for line in self._receiver.stdout)
+
+    def send(self) -> None:
+        """What the other terminal is told."""
+        command = self._send.replace("bin/portal", "python3 -m portal.cli")
+        self._run(command.replace("--merchant demo", "--merchant alice"))
+
+    def hears(self) -> None:
+        """Until the receiver has said what the page promises."""
+        self._wait_for(lambda: not Counter(self._promised) - Counter(self._heard))
+
+    def heard(self) -> list[str]:
+        """All that the receiver said."""
+        return sorted(self._heard)
+
+    def end(self) -> None:
+        """Ctrl-C, which says nothing, and delete what was made."""
+        os.killpg(self._receiver.pid, signal.SIGINT)
+        self._receiver.wait(10)
+        assert self._receiver.stderr is not None
+        assert "Traceback" not in self._receiver.stderr.read()
+        self._run(self._remove)
+
+    def _run(self, command: str) -> None:
+        subprocess.run(
+            ["/bin/sh", "-euc", command], cwd=ROOT, env=self._environment, check=True, timeout=60
+        )
+
+
+@pytest.fixture
+def readers(
+    stage: Stage, environment: dict[str, str], wait_for: Callable[..., None]
+) -> list[Reader]:
+    return [Reader(folder, environment, wait_for) for folder in FOLDERS]
+
+
+def test_the_pages_can_be_followed_one_after_another_and_again(
+    stage: Stage, readers: list[Reader]
+):
+    for reader in [*readers, readers[0]]:
+        reader.set_up()
+        reader.send()
+        reader.hears()
+        reader.end()
+        assert stage.call("/webhooks")["data"] == []
+    announcement, _, fulfilment, _ = readers
+    # Twice its own order, nothing of the warehouse's, and the other way round.
+    assert announcement.heard() == said_by("announcement") * 2
+    assert fulfilment.heard() == said_by("fulfilment")
+    assert {one["status"] for one in stage.call("/attempts?limit=100")["data"]} == {200}
+
+
+def test_the_pages_can_be_followed_all_at_once(stage: Stage, readers: list[Reader]):
+    for step in (Reader.set_up, Reader.send, Reader.hears):
+        for reader in readers:
+            step(reader)
+    assert {one["status"] for one in stage.call("/attempts?limit=100")["data"]} == {200}
+    for reader in readers:
+        reader.end()
+    assert stage.call("/webhooks")["data"] == []
+
+
+def test_a_webhook_that_is_set_up_again_takes_the_place_of_the_earlier_one(stage: Stage):
+    stage.set_up("erp")
+    made = stage.call("/webhooks")["data"]
+    stage.set_up("erp", receiver=False)
+    (again,) = stage.call("/webhooks")["data"]
+    assert [again["url"]] == [webhook["url"] for webhook in made]
+    assert again["id"] != made[0]["id"]

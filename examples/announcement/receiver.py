@@ -4,9 +4,10 @@ None of them verifies a signature: their secret is in the address.
 """
 
 import json
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
+
+from examples.receiving import listen
 
 TEXTS = {
     "/slack": lambda message: message["text"],
@@ -37,4 +38,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    HTTPServer(("127.0.0.1", int(os.environ.get("PORT", "9001"))), Handler).serve_forever()
+    listen(Handler, port=9001)

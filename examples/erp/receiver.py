@@ -50,4 +50,4 @@ def write_back(event, erp_id):
 
 
 if __name__ == "__main__":
-    serve(handle)
+    serve(handle, port=9002)

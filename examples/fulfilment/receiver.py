@@ -19,4 +19,4 @@ def handle(event):
 
 
 if __name__ == "__main__":
-    serve(handle)
+    serve(handle, port=9003)

@@ -18,4 +18,4 @@ def handle(event):
 
 
 if __name__ == "__main__":
-    serve(handle)
+    serve(handle, port=9004)

@@ -59,7 +59,7 @@ def event_send(
         raise click.UsageError("Give --data or --example, not both.")
     merchant = accounts.get_merchant(slug)
     known = catalogue.find(merchant.id, event_type) if example else None
-    sent = catalogue.example_event(known) if known else {}
+    sent = catalogue.example_event(known, fields["object_id"]) if known else {}
     # What the examples of one moment and one action have; this event happens now.
     for name in ("occurred_at", "correlation_id"):
         sent.pop(name, None)

@@ -163,22 +163,43 @@ def groups(merchant_id: int) -> dict[str, list[EventType]]:
     return grouped
 
 
-def example_event(event_type: EventType) -> dict[str, Any]:
-    """A whole event of the type, in the shape that a store sends (PRODUCT.md)."""
+def example_event(event_type: EventType, object_id: str | None = None) -> dict[str, Any]:
+    """A whole event of the type, in the shape that a store sends.
+
+    With an `object_id` it is about that object: what names the example's in its record (its `id`,
+    a `number` such as SO-1042) names that one.
+    """
     example = event_type.example
+    if object_id is None:
+        object_id = event_type.object_id
+    elif example is not None:
+        example = _renamed(example, event_type.object_id, object_id)
     event: dict[str, Any] = {
         "type": event_type.name,
         "object_type": event_type.object_type,
-        "object_id": event_type.object_id,
+        "object_id": object_id,
         "source_user_type": event_type.source_user_type,
         "source_user_id": "1000",
         "occurred_at": 1_763_930_000,
         "correlation_id": "checkout-77",
-        "data": example if example is not None else {"id": event_type.object_id},
+        "data": example if example is not None else {"id": object_id},
     }
     if event_type.previous is not None:
         event["previous"] = event_type.previous
     return event
+
+
+def _renamed(record: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The record with another object's ID where it is named: `id`, and texts that are the old ID
+    or end in it after `-` or `/`."""
+    named = re.compile(rf"(^|[-/]){re.escape(old)}$")
+    renamed = {
+        name: named.sub(lambda found: found[1] + new, value) if isinstance(value, str) else value
+        for name, value in record.items()
+    }
+    if isinstance(record.get("id"), str):
+        renamed["id"] = new
+    return renamed
 
 
 @lru_cache(maxsize=512)

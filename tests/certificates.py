@@ -26,10 +26,11 @@ class Authority:
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
         self._directory = directory
 
-    def issue(self, name: str, days: float = 30) -> tuple[str, str]:
-        """A certificate and its private key, in PEM; it ends in `days`."""
+    def issue(self, name: str, days: float = 30, *, host: str = "") -> tuple[str, str]:
+        """A certificate and its private key, in PEM; it ends in `days`. It holds for 127.0.0.1, and
+        for the name of a `host`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(_named(name), key, days)
+        certificate = self._sign(_named(name), key, days, host=host)
         return (
             certificate.public_bytes(serialization.Encoding.PEM).decode(),
             key.private_bytes(
@@ -50,10 +51,11 @@ class Authority:
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, *,
-        is_authority: bool = False,
+        is_authority: bool = False, host: str = "",
     ) -> x509.Certificate:
         today = datetime.datetime.now(datetime.UTC)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names += [x509.DNSName(host)] if host else []
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -62,7 +64,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(today - datetime.timedelta(days=60))
             .not_valid_after(today + datetime.timedelta(days=days))
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
             .sign(self._key, hashes.SHA256())
         )

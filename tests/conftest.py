@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ PASSWORD = "correct horse battery"
 
 on_both_databases = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 """For tests of stages that speak SQL."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count what was skipped, by its reason: a run that is green has not tested that."""
+    skipped = terminalreporter.getreports("skipped")
+    if not skipped:
+        return
+    terminalreporter.section(f"{len(skipped)} not tested")
+    reasons = Counter(
+        report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        for report in skipped
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:>5}  {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -255,7 +270,7 @@ def processes(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.
         process.wait(10)
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -264,5 +279,6 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @pytest.fixture
 def wait_for() -> Callable[..., None]:
-    """`wait_for(condition, seconds=20)`: until it is true, or the test fails."""
+    """`wait_for(condition, seconds=60)`: until it is true, or the test fails; the seconds are for a
+    busy machine."""
     return _wait_for

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.live import PASSWORD, LivePortal, Store, a_browser, chromium, running
 from tests.mailbox import Mailbox
@@ -128,6 +128,20 @@ def open_browser(
         context.close()
     for _, watch in opened:
         watch.check()
+
+
+def keep_still(page: Page) -> None:
+    """Let what the page asks by itself, every few seconds, bring nothing from now on. Signed out
+    elsewhere, it would go to the sign-in form by itself, before or after the test's next click."""
+
+    def answer(route: Route) -> None:
+        asked = route.request
+        if asked.method == "GET" and asked.headers.get("hx-request-type") == "partial":
+            route.fulfill(status=204)
+        else:
+            route.continue_()
+
+    page.route("**/*", answer)
 
 
 def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from portal.clock import SECOND, now
 from portal.people.second_factor import STEP_SECONDS, code_at
-from tests.browser.conftest import Watch, give_password, sign_in
+from tests.browser.conftest import Watch, give_password, keep_still, sign_in
 from tests.browser.live import PASSWORD, LivePortal, Store, wait_for
 from tests.mailbox import Mailbox
 
@@ -91,6 +91,7 @@ def test_an_invited_colleague_comes_in_by_the_mail(
 def test_a_forgotten_password_is_changed_by_mail(
     store: Store, page: Page, mailbox: Mailbox, open_browser: Callable[..., BrowserContext]
 ) -> None:
+    keep_still(page)
     forgetful = open_browser().new_page()
     forgetful.goto("/sign-in")
     forgetful.get_by_role("link", name="Forgot your password?").click()

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from portal.extensions import db
-from tests.browser.conftest import Watch, sign_in
+from tests.browser.conftest import Watch, keep_still, sign_in
 from tests.browser.live import LivePortal, Store
 from tests.browser.test_pages import AXE
 from tests.receiver import Receiver
@@ -37,6 +37,7 @@ def post(page: Page, address: str, **fields: str) -> None:
 def forbidden(live: LivePortal, store: Store, page: Page) -> None:
     """A viewer opens the form that is for editors."""
     viewer = live.member(store, "Vic Viewer", "viewer")
+    keep_still(page)
     page.context.clear_cookies()
     sign_in(page, viewer)
     page.goto(f"/m/{store.slug}/webhooks/new")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import Watch, sign_in
+from tests.browser.conftest import Watch, keep_still, sign_in
 from tests.browser.live import LivePortal, Store, wait_for
 from tests.receiver import Receiver
 
@@ -128,6 +128,7 @@ def test_what_is_sent_after_the_sign_in_ended_stays_and_is_sent_after_the_next(
     watch.allow("419")
     webhook_id = live.make_webhook(store, receiver.url())
     page.goto(f"/m/{store.slug}/webhooks/{webhook_id}")
+    keep_still(page)
     page.context.clear_cookies(name="portal_session")
     page.get_by_role("button", name="Send test event").click()
     message = page.locator("#messages")

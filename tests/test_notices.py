@@ -160,6 +160,7 @@ def test_a_webhook_that_will_be_disabled_within_a_day_is_told_of_once(
     assert notices.warn_of_ends() == 0
     notice = db.session.scalars(sa.select(Notice)).one()
     assert notice.kind == "ending"
+    assert "events that come from then on are not sent to it" in notice.message
     assert send() == 1
     assert "will be disabled on" in mailbox.messages[0].get_content()
     assert notices.warn_of_ends(moment + 3 * HOUR) == 1

@@ -8,9 +8,12 @@ from flask import Flask
 
 from portal.delivery import actions
 from portal.errors import Conflict, NotFound
+from portal.events import ingest
 from portal.extensions import db
 from portal.logs import outcomes, stories
 from portal.models import AuditEntry, Delivery, Event, EventPayload, Merchant
+from portal.people import accounts
+from portal.webhooks import setup
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -70,6 +73,76 @@ def test_each_webhook_has_its_reason_and_its_remedy(merchant: Merchant):
     assert "Enable the webhook" in said["asleep"].remedy
     assert said["fine"].why == "It got it, on attempt 3."
     assert said["fine"].remedy == ""
+
+
+def left_out(merchant: Merchant, event_id: str) -> tuple[str, str, bool]:
+    """Why the only webhook did not get an event, what to do, and whether that is judged by its
+    settings of now."""
+    (place,) = stories.event_story(merchant, event_id).destinations
+    assert place.delivery is None
+    said = outcomes.verdict(place)
+    return said.why, said.remedy, place.is_judged_by_now
+
+
+def sent(merchant: Merchant) -> str:
+    """The ID of an event that the merchant sends now."""
+    return ingest.ingest_events(
+        merchant.id, [{"type": "order.created", "object_id": "1"}], batch=False
+    )[0].id
+
+
+@on_both_databases
+def test_what_came_while_a_webhook_was_disabled_is_never_promised(app: Flask, merchant: Merchant):
+    webhook = factories.make_webhook(merchant)
+    setup.disable(webhook, "A pause.", "cli")
+    event_id = sent(merchant)
+    assert left_out(merchant, event_id) == (
+        "It was disabled.",
+        "Enable it, so that it gets the next ones; this one is not sent to it later.", False,
+    )
+    setup.enable(webhook, "cli")
+    assert db.session.scalars(sa.select(Delivery)).all() == []
+    maybe_disabled = left_out(merchant, event_id)
+    assert "it was disabled" in maybe_disabled[0]
+    assert maybe_disabled[1:] == ("", True)
+    # Disabled anew, which was not the reason.
+    setup.disable(webhook, "Another pause.", "cli")
+    assert left_out(merchant, event_id) == maybe_disabled
+
+
+@on_both_databases
+def test_a_reason_says_when_it_is_judged_by_settings_that_came_later(
+    app: Flask, merchant: Merchant
+):
+    webhook = factories.make_webhook(merchant, events=["customer.*"])
+    event_id = sent(merchant)
+    assert left_out(merchant, event_id)[::2] == ("It is not triggered by this type.", False)
+    setup.update_webhook(webhook, {"events": ["order.*"]}, "cli")
+    why, remedy, is_judged_by_now = left_out(merchant, event_id)
+    assert why.startswith("Its events and its filter of now take it.")
+    assert (remedy, is_judged_by_now) == ("", True)
+    setup.update_webhook(webhook, {"events": ["order.*"], "only_sources": ["erp"]}, "cli")
+    why, _, is_judged_by_now = left_out(merchant, event_id)
+    assert "source filter" in why
+    assert is_judged_by_now
+
+
+@on_both_databases
+def test_a_merchant_that_was_not_active_is_told_what_helps_now(app: Flask, merchant: Merchant):
+    webhook = factories.make_webhook(merchant)
+    accounts.deactivate(merchant, "cli")
+    event_id = sent(merchant)
+    why, remedy, _ = left_out(merchant, event_id)
+    assert why == "The merchant’s webhooks are not active."
+    assert "activate them" in remedy
+    accounts.activate(merchant, "cli")
+    was_inactive = "The merchant’s webhooks were not active when it came."
+    assert left_out(merchant, event_id) == (was_inactive, "", False)
+    # With a change of the webhook's own it may have been that.
+    setup.update_webhook(webhook, {"description": "ERP, anew"}, "cli")
+    why, remedy, is_judged_by_now = left_out(merchant, event_id)
+    assert "or the merchant’s webhooks were not active" in why
+    assert (remedy, is_judged_by_now) == ("", True)
 
 
 # ── Sending again what failed ─────────────────────────────────────────────────────────────

@@ -193,7 +193,9 @@ WEBHOOK_FIELDS: Schema = {
     ),
     "ordered": described(FLAG, "Whether the events of one record are sent one after another."),
     "sign_ed25519": described(FLAG, "Whether requests also carry a v1a signature (Ed25519)."),
-    "enabled": described(FLAG, "false holds what it is owed."),
+    "enabled": described(
+        FLAG, "false holds what it is owed; what comes meanwhile is not sent to it, then or later."
+    ),
 }
 _BUILT_IN = list(catalogue.built_in())
 _GROUPS = sorted({f"{name.partition('.')[0]}.*" for name in _BUILT_IN})

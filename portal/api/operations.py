@@ -128,8 +128,8 @@ OPERATIONS = (
     ),
     Operation(
         "disable_webhook", "POST", "/webhooks/{webhook_id}/disable",
-        "Disable a webhook; what it is owed is held", "Webhook", takes=("Disabling",),
-        body_required=False,
+        "Disable a webhook; what it is owed is held, what comes meanwhile is never sent to it",
+        "Webhook", takes=("Disabling",), body_required=False,
     ),
     Operation(
         "recover_webhook", "POST", "/webhooks/{webhook_id}/recover",

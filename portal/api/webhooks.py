@@ -116,7 +116,8 @@ def enable_webhook(webhook_id: str) -> Response:
 
 @bp.post("/webhooks/<webhook_id>/disable")
 def disable_webhook(webhook_id: str) -> Response:
-    """Send nothing until someone enables it; what comes meanwhile is held."""
+    """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
+    owed to it."""
     webhook = _webhook(webhook_id)
     reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
     setup.disable(webhook, reason or "Disabled through the API.", reading.actor())

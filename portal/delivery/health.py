@@ -228,7 +228,8 @@ def _news(
         return (
             "disabled",
             f"{after.disabled_reason} The webhook is disabled; what it is owed is held until "
-            "you enable it or discard it.",
+            "you enable it or discard it. Events that come while it is disabled are not sent to "
+            "it, then or later.",
         )
     if after.is_confirmed and not before.is_confirmed:
         until = (after.failing_since or changed.moment) + config.disable_after_days * DAY

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from portal.events import matching
 from portal.logs import explain
-from portal.logs.stories import CREATED_AFTER, TEST_OF_ANOTHER, UNKNOWN, Destination
+from portal.logs.stories import (
+    CREATED_AFTER,
+    TEST_OF_ANOTHER,
+    UNKNOWN,
+    WAS_INACTIVE,
+    Destination,
+)
 from portal.models import Attempt
 
 
@@ -43,15 +49,19 @@ _NOT_SENT = {
         "change the filter.", "edit",
     ),
     matching.DISABLED: Verdict(
-        "It was disabled.", "Enable it, so that it gets the next ones.", "show"
+        "It was disabled.",
+        "Enable it, so that it gets the next ones; this one is not sent to it later.", "show",
     ),
     matching.FEATURE_INACTIVE: Verdict(
-        "The merchant’s webhooks were not active.", "Ask the platform’s staff to activate them."
+        "The merchant’s webhooks are not active.",
+        "Ask the platform’s staff to activate them, for the next ones.",
     ),
+    WAS_INACTIVE: Verdict("The merchant’s webhooks were not active when it came."),
     CREATED_AFTER: Verdict("It was made after the event."),
     TEST_OF_ANOTHER: Verdict("This was a test of another webhook."),
     UNKNOWN: Verdict(
-        "By its settings of today it would have got it; they were others when the event came."
+        "Its events and its filter of now take it. When the event came they were others, it was "
+        "disabled, or the merchant’s webhooks were not active."
     ),
 }
 

@@ -32,6 +32,7 @@ SHOWN_ATTEMPTS = 10
 """The newest attempts of each delivery on an event's page."""
 TEST_OF_ANOTHER = "test_of_another"
 CREATED_AFTER = "created_after"
+WAS_INACTIVE = "was_inactive"
 UNKNOWN = "unknown"
 
 
@@ -41,8 +42,9 @@ class Destination:
     reason why there is none.
 
     The reasons of portal.events.matching, and `created_after` (the event), `test_of_another` (the
-    event was a test of another webhook), `unknown` (by the settings of today it would have been
-    sent). `is_judged_by_today` says that the reason comes from settings edited after the event.
+    event was a test of another webhook), `was_inactive` (the merchant, which is active now),
+    `unknown` (by its events and filter of now it would have been sent). `is_judged_by_now` says
+    that the webhook was changed after the event, and its reason comes from its settings of now.
     `not_again` is a sentence that says why the delivery cannot be sent again, None where it can.
     """
 
@@ -51,7 +53,7 @@ class Destination:
     state: str | None
     attempts: Sequence[Attempt]
     reason: str | None = None
-    is_judged_by_today: bool = False
+    is_judged_by_now: bool = False
     not_again: str | None = None
 
 
@@ -207,8 +209,8 @@ def _attempts_by_delivery(event: Event) -> dict[str, list[Attempt]]:
 
 
 def _left_out(merchant: Merchant, event: Event, webhook: Webhook) -> Destination:
-    reason, is_judged_by_today = _reason(merchant, event, webhook)
-    return Destination(webhook, None, None, [], reason, is_judged_by_today)
+    reason, is_judged_by_now = _reason(merchant, event, webhook)
+    return Destination(webhook, None, None, [], reason, is_judged_by_now)
 
 
 def _reason(merchant: Merchant, event: Event, webhook: Webhook) -> tuple[str, bool]:
@@ -216,14 +218,18 @@ def _reason(merchant: Merchant, event: Event, webhook: Webhook) -> tuple[str, bo
         return TEST_OF_ANOTHER, False
     if webhook.created_at > event.received_at:
         return CREATED_AFTER, False
-    was_active = merchant.active and (merchant.activated_at or 0) <= event.received_at
     reason = matching.why_not(
-        webhook, event.type, event.source_user_type, event.source_user_id, was_active
+        webhook, event.type, event.source_user_type, event.source_user_id
     )
     if reason == matching.DISABLED and (webhook.disabled_at or 0) > event.received_at:
-        reason = None if was_active else matching.FEATURE_INACTIVE
-    was_edited = webhook.updated_at > event.received_at
-    return reason or UNKNOWN, was_edited and reason != matching.FEATURE_INACTIVE
+        reason = None
+    was_changed = webhook.updated_at > event.received_at
+    if reason is None and not merchant.active:
+        reason = matching.FEATURE_INACTIVE
+    # Where the webhook was as it is, only that can have kept it from being sent.
+    elif reason is None and (merchant.activated_at or 0) > event.received_at and not was_changed:
+        reason = WAS_INACTIVE
+    return reason or UNKNOWN, was_changed
 
 
 def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:

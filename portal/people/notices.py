@@ -177,7 +177,8 @@ def warn_of_ends(moment: int | None = None) -> int:
             tell(
                 session, merchant_id, webhook_id, "ending",
                 f"Every attempt since {iso(since)} has failed. Unless one succeeds, the webhook "
-                f"will be disabled on {iso(since + lasts)}.", moment, config,
+                f"will be disabled on {iso(since + lasts)}; events that come from then on are not "
+                "sent to it, then or later.", moment, config,
             )
     return len(found)
 

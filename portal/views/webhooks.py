@@ -174,7 +174,10 @@ def disable(slug: str, webhook_id: str) -> ResponseReturnValue:
     webhook = _get(webhook_id)
     reason = request.form.get("reason", "").strip() or f"Disabled by {current_user.email}."
     setup.disable(webhook, rendering.visible(reason), actor_of(current_user))
-    flash("The webhook is disabled; nothing is sent to it until you enable it.")
+    flash(
+        "The webhook is disabled. What it is owed is held until you enable it; events that come "
+        "meanwhile are not sent to it, then or later."
+    )
     return _to(webhook)
 
 

@@ -237,7 +237,8 @@ def enable(webhook: Webhook, actor: str) -> None:
 
 
 def disable(webhook: Webhook, reason: str, actor: str) -> None:
-    """Send nothing until someone enables it; what it is owed is held."""
+    """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
+    owed to it."""
     merchant_id, webhook_id = webhook.merchant_id, webhook.id
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)

@@ -351,8 +351,8 @@ def test_the_running_workers_hold_a_failing_webhook_and_mail_its_owner(
         processes("worker.py", "--part", part)
     event = {"type": "order.created", "object_id": "1000", "data": {}}
     ingest.ingest_events(merchant.id, [event] * 25, batch=True)
-    wait_for(waiting, seconds=30)
+    wait_for(waiting)
     make_all_due()
     processes("worker.py", "--part", "cron")
-    wait_for(lambda: mailbox.messages, seconds=40)
+    wait_for(lambda: mailbox.messages)
     assert "Warehouse: deliveries are held" in mailbox.messages[0]["Subject"]

@@ -144,7 +144,7 @@ def test_a_pickle_planted_in_redis_never_runs(
     make_webhook(merchant, receiver.url())
     processes("worker.py", "--part", "deliver")
     send(merchant)
-    wait_for(lambda: states() == {"succeeded": 1}, seconds=30)
+    wait_for(lambda: states() == {"succeeded": 1})
     assert not victim.exists()
 
 
@@ -171,7 +171,7 @@ def test_cron_has_the_logs_counted(
         db.session.rollback()
         return db.session.scalar(sa.select(EventCount.events)) == 1
 
-    wait_for(counted, seconds=30)
+    wait_for(counted)
 
 
 @pytest.mark.parametrize("started", [

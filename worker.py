@@ -36,7 +36,7 @@ from rq.worker_registration import register
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, env_file, first_start, jobs, queues, refusals
+from portal import create_app, env_file, first_start, jobs, log_lines, queues, refusals
 from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
 from portal.database_errors import is_temporary, reason
@@ -305,9 +305,6 @@ def run_cron(config: Config) -> None:
 
 def run_part(part: str, config: Config) -> None:
     """Do the work of one of PARTS in this process, until told to stop."""
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
-    # RQ's own lines about each job say nothing that the attempt log does not.
-    logging.getLogger("rq").setLevel(logging.WARNING)
     if part == "cron":
         run_cron(config)
     else:
@@ -338,6 +335,7 @@ def main() -> None:
         config = load_config()
     except SettingError as error:
         sys.exit(str(error))
+    log_lines.set_up(config.log_level)
     if arguments.part in ("maintenance", "cron") or (
         arguments.part == "deliver" and arguments.processes in (0, 1)
     ):

@@ -16,8 +16,8 @@ if granian:
     if getattr(getattr(inherited, "__self__", None), "interrupt_signal", False):
         sys.exit(0)
 
-from portal import create_app, first_start, processes  # noqa: E402
-from portal.config import SettingError  # noqa: E402
+from portal import create_app, first_start, log_lines, processes  # noqa: E402
+from portal.config import SettingError, load_config  # noqa: E402
 
 if granian:
     if granian.pid and processes.SUPERVISED in os.environ:
@@ -29,7 +29,9 @@ if granian:
 
 os.umask(0o077)
 try:
-    app = create_app()
+    config = load_config()
+    log_lines.set_up(config.log_level)
+    app = create_app(config)
     first_start.guard(app)
 except SettingError as error:
     sys.exit(str(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import selectors
@@ -59,6 +60,7 @@ NOISE = (
 """Lines of others that nobody at the terminal can use."""
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_log = logging.getLogger(__name__)
 _fork = multiprocessing.get_context("fork")
 
 
@@ -258,11 +260,11 @@ class Supervisor:
         self._pass_on_output(0)
         self._show_kept(part)
         if part.deaths > MAX_EARLY_DEATHS and lived < SHORT_LIFE_SECONDS:
-            say(f"{part.name} ended {part.deaths} times in a row; see its lines above.")
+            _log.error("%s ended %d times in a row; see its lines above.", part.name, part.deaths)
             self.failed = True
             return
         pause = min(0.25 * 2 ** (part.deaths - 1), LONGEST_BACKOFF_SECONDS)
-        say(f"{part.name} ended ({_how(code)}); starting it again in {pause:g} s")
+        _log.warning("%s ended (%s); starting it again in %g s", part.name, _how(code), pause)
         part.restart_at = moment + pause
 
     # -- signs of life ----------------------------------------------------------------------
@@ -295,9 +297,9 @@ class Supervisor:
     def _end_stuck(self, pid: int) -> None:
         part = self._part_of(pid)
         if part is not None:
-            say(
-                f"{part.name} has shown no sign of life for {STUCK_SECONDS:g} s (process "
-                f"{pid}); it is ended and started again"
+            _log.warning(
+                "%s has shown no sign of life for %g s (process %d); it is ended and started again",
+                part.name, STUCK_SECONDS, pid,
             )
             # Stopped or deep in a call, it would take no other.
             os.kill(pid, signal.SIGKILL)

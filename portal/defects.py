@@ -13,7 +13,8 @@ from portal.seldom import Seldom
 TOLD_SECONDS = 60.0
 """How often the same defect has its traceback in the log."""
 
-_log = Seldom(logging.getLogger(__name__), TOLD_SECONDS)
+_log = logging.getLogger(__name__)
+_tracebacks = Seldom(_log, TOLD_SECONDS)
 
 
 class Portal(Flask):
@@ -23,8 +24,12 @@ class Portal(Flask):
         self,
         exc_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None],
     ) -> None:
-        """Flask's; a defect that many requests meet has one traceback a minute, and a count."""
+        """Flask's; a defect that many requests meet has one traceback a minute, and a line for each
+        of them: its page and its answer name the ID that stands there."""
         route = request.url_rule.rule if request.url_rule else "an address without a route"
         frames = traceback.extract_tb(exc_info[2])
         place = (frames[-1].filename, frames[-1].lineno) if frames else None
-        _log.warn((exc_info[0], place), f"{request.method} {route} failed.", exc_info=exc_info)
+        text = f"{request.method} {route} failed."
+        if not _tracebacks.warn((exc_info[0], place), text, exc_info=exc_info):
+            name = exc_info[0].__name__ if exc_info[0] else "unknown"
+            _log.error("%s Its traceback stands above (%s).", text, name)

@@ -26,18 +26,19 @@ class Seldom:
         self._said: dict[object, _Said] = {}
         self._mutex = threading.Lock()
 
-    def warn(self, key: object, message: str, *, exc_info: Any = None) -> None:
+    def warn(self, key: object, message: str, *, exc_info: Any = None) -> bool:
         """Say something, which is the same as before where its key is; with a traceback where it
-        stands for the first time in so many seconds."""
+        stands for the first time in so many seconds. Whether it was said now."""
         with self._mutex:
             said = self._said.get(key)
             # A fork leaves the timer behind that would have ended it.
             if said is not None and time.monotonic() - said.at < 2 * self._seconds:
                 said.more += 1
-                return
+                return False
             self._said[key] = _Said(time.monotonic())
         self._log.log(logging.ERROR if exc_info else logging.WARNING, message, exc_info=exc_info)
         self._later(lambda: self._tell_more(key, message))
+        return True
 
     def _tell_more(self, key: object, message: str) -> None:
         with self._mutex:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import errno
 import fcntl
+import logging
 import multiprocessing
 import os
 import shutil
@@ -22,7 +24,7 @@ from typing import IO
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from portal import env_file
+from portal import env_file, log_lines
 from portal.children import STARTING_SECONDS, Supervisor
 from portal.config import Config, SettingError, embedded_redis_socket, load_config
 from portal.processes import ROOT, STOP_SECONDS, say
@@ -30,6 +32,8 @@ from portal.processes import ROOT, STOP_SECONDS, say
 REDIS_SECONDS = 20.0
 READY_SECONDS = 60.0
 PORT_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -40,6 +44,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         config = load_config(first_start=True)
+        log_lines.set_up(config.log_level)
         _check_port(config)
         with _lock(config.data_dir):
             return _run(config)
@@ -97,7 +102,8 @@ def _serve(config: Config) -> None:
         "wsgi:app", address=config.host, port=config.port, interface=Interfaces.WSGI,
         workers=config.web_processes, blocking_threads=config.web_threads, websockets=False,
         respawn_failed_workers=True, workers_kill_timeout=int(STOP_SECONDS / 2),
-        log_level=LogLevels.warning, working_dir=ROOT,
+        log_level=LogLevels.warning, log_dictconfig=copy.deepcopy(log_lines.GRANIAN),
+        working_dir=ROOT,
     ).serve()
 
 
@@ -172,8 +178,11 @@ def _await_redis(config: Config, supervisor: Supervisor) -> None:
 
     if not config.redis_is_embedded:
         if not answers():
-            say(f"The server of PORTAL_REDIS_URL does not answer ({problem}). Events are taken and "
-                "delivered meanwhile, some seconds later; it is used as soon as it answers.")
+            _log.warning(
+                "The server of PORTAL_REDIS_URL does not answer (%s). Events are taken and "
+                "delivered meanwhile, some seconds later; it is used as soon as it answers.",
+                problem,
+            )
     else:
         supervisor.run(REDIS_SECONDS, until=answers)
         if not supervisor.stopping and not answers():
@@ -198,7 +207,7 @@ def _default_server() -> str:
             "There is no Valkey for this machine: install redis-server or valkey-server, or name "
             "one that runs in PORTAL_REDIS_URL."
         )
-    say(f"There is no Valkey for this machine: {found} is used.")
+    _log.warning("There is no Valkey for this machine: %s is used.", found)
     return found
 
 
@@ -266,8 +275,10 @@ def _wait_for_parts(config: Config, supervisor: Supervisor) -> bool:
         return False
     is_ready = ready()
     if not is_ready:
-        say(f"The portal is not ready yet after {READY_SECONDS:g} s: {config.local_url}/readyz "
-            "and the lines above say why.")
+        _log.warning(
+            "The portal is not ready yet after %g s: %s/readyz and the lines above say why.",
+            READY_SECONDS, config.local_url,
+        )
     return is_ready
 
 

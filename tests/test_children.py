@@ -72,7 +72,7 @@ def test_it_is_ready_once_it_says_so(begin: Begin):
 
 
 def test_one_that_is_stopped_is_ended_and_started_again(
-    begin: Begin, capsys: pytest.CaptureFixture[str]
+    begin: Begin, caplog: pytest.LogCaptureFixture
 ):
     supervisor = begin(works)
     supervisor.run(10, until=lambda: supervisor.is_ready("part"))
@@ -81,7 +81,7 @@ def test_one_that_is_stopped_is_ended_and_started_again(
     before = pid_of(supervisor)
     os.kill(before, signal.SIGSTOP)
     supervisor.run(10, until=lambda: pid_of(supervisor) != before)
-    assert "part has shown no sign of life for 1.5 s" in capsys.readouterr().out
+    assert "part has shown no sign of life for 1.5 s" in caplog.text
     supervisor.run(10, until=lambda: supervisor.is_ready("part"))
     assert pid_of(supervisor) != before
 

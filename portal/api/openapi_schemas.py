@@ -165,6 +165,10 @@ SCHEMAS: dict[str, Schema] = REQUESTS | {
     "Attempts": _list_of("Attempt"),
     "Problem": _object({
         "type": TEXT, "title": TEXT, "status": NUMBER, "detail": TEXT,
+        "request_id": described(
+            TEXT, "As in the header X-Request-Id; what the log says of the request names it. "
+            "Not there when the status is 404."
+        ),
         "errors": {
             "type": "array",
             "items": _object({

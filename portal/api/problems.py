@@ -8,7 +8,7 @@ from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
-from portal import refusals
+from portal import refusals, request_ids
 from portal.api.blueprint import bp
 from portal.errors import FieldError, PortalError, TooManyRequests, Unavailable
 from portal.extensions import db
@@ -71,6 +71,9 @@ def problem(
         "status": status,
         "detail": detail or usual_detail,
     }
+    if status != 404:
+        # Another merchant's object answers in the same bytes as one that does not exist.
+        content["request_id"] = request_ids.current()
     if errors:
         content["errors"] = [
             {"pointer": error.pointer, "detail": error.message} for error in errors

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 import click
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from portal import clock, create_app, first_start, schema
+from portal import clock, create_app, first_start, log_lines, schema
 from portal.config import SettingError, load_config
 from portal.errors import PortalError
 from portal.models.user import MEMBER_ROLES
@@ -50,7 +51,9 @@ def _inside(command: Callable[P, None], *, may_be_new: bool) -> Callable[P, None
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with create_app(load_config(first_start=may_be_new)).app_context():
+            config = load_config(first_start=may_be_new)
+            log_lines.set_up(config.log_level, sys.stderr)
+            with create_app(config).app_context():
                 command(*args, **kwargs)
         except SettingError as error:
             raise click.ClickException(str(error)) from None

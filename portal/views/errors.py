@@ -15,7 +15,7 @@ from flask_wtf.csrf import CSRFError, generate_csrf
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from portal import access, refusals, rendering
+from portal import access, refusals, rendering, request_ids
 from portal.errors import Conflict, PortalError, Unavailable
 from portal.extensions import db, login
 from portal.models.webhook import MASK
@@ -171,6 +171,7 @@ def answer(
         "status_code": status, "title": title, "remedy": remedy, "typed": typed,
         "sign_in": sign_in,
         "back": None if request.method == "GET" or sign_in else access.page_of_reader(),
+        "request_id": request_ids.current() if status == 500 else None,
         "again": access.page_of_reader() if request.method == "GET"
         and status in WORTH_TRYING_AGAIN else None,
     }

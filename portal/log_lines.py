@@ -1,0 +1,57 @@
+"""The log: one line for each thing that happened, in one format whichever process writes it.
+
+    2026-11-28T22:10:48.123Z WARNING portal.refusals [0193b2…]: Refused a request. …
+
+The time is in UTC; in brackets stands the request's ID, where there is a request. A traceback
+follows its line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from typing import TextIO
+
+from portal import request_ids
+
+GRANIAN = {"loggers": {
+    "_granian": {"handlers": [], "propagate": True},
+    "granian.access": {"handlers": [], "propagate": True},
+}}
+"""Granian's logging (log_dictconfig), so that it has no format of its own."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Lines(logging.Formatter):
+    """The format. What a stranger wrote can neither begin a line of its own nor steer a terminal:
+    control characters of a message are written as escapes."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s%(request)s: %(message)s")
+        self.datefmt = "%Y-%m-%dT%H:%M:%S"
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line, without a traceback."""
+        request_id = request_ids.current()
+        record.request = f" [{request_id}]" if request_id else ""
+        record.message = _CONTROL.sub(
+            lambda found: ascii(found[0])[1:-1], _COLOUR.sub("", record.message)
+        )
+        return super().formatMessage(record)
+
+
+def set_up(level: str, stream: TextIO | None = None) -> None:
+    """Write this process's log, and that of what it forks, to `stream` (default: standard output)
+    from `level` on. Whoever starts a process calls it first; what is forked has it already."""
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=level, handlers=[handler])
+    for name in GRANIAN["loggers"]:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # RQ's own lines about each job say nothing that the attempt log does not.
+    logging.getLogger("rq").setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ from portal.extensions import db, turn_to_write
 def run() -> None:
     """Migrate on the application's own engine."""
     options = current_app.extensions["migrate"].configure_args
-    with turn_to_write(db.engine) as how, db.engine.connect() as connection:
+    with turn_to_write(db.engine, may_be_long=True) as how, db.engine.connect() as connection:
         connection.execution_options(**how)
         context.configure(connection=connection, target_metadata=db.metadata, **options)
         with context.begin_transaction():

@@ -8,7 +8,7 @@ from pathlib import Path
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from portal import access, hosts, request_ids
+from portal import access, hosts, request_ids, security_log
 from portal.config import Config, load_config
 from portal.defects import Portal
 from portal.extensions import (
@@ -56,6 +56,7 @@ def create_app(config: Config | None = None) -> Flask:
         )
     app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.before_request(hosts.check_host)
+    app.after_request(security_log.note_answer)
     db.init_app(app)
     migrate.init_app(app, db, directory=MIGRATIONS)
     csrf.init_app(app)

@@ -14,6 +14,7 @@ from flask import abort, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from portal import security_log
 from portal.errors import Forbidden, Unauthorized
 from portal.extensions import db, table
 from portal.models import ApiKey, Merchant
@@ -250,6 +251,7 @@ def _check_key(allowed: frozenset[str]) -> None:
     with db.engine.connect() as connection:
         found = connection.execute(_KEY, {"digest": ApiKey.digest_of(text.strip())}).first()
     if found is None:
+        security_log.note("api_key_refused")
         raise Unauthorized("This API key is unknown or revoked.")
     g.key, g.merchant_id = found, found.merchant_id
     g.roles = frozenset({found.scope})

@@ -163,10 +163,11 @@ _written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionar
 
 @contextmanager
 def turn_to_write(
-    engine: Engine, patience_seconds: float | None = None
+    engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False
 ) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
-    and what else does not write by writing(). Raises Unavailable when it does not come in time."""
+    and what else does not write by writing(). That one which `may_be_long` was, is not said in the
+    log. Raises Unavailable when the turn does not come in time."""
     writers = _writers.get(engine)
     if writers is None:
         # PostgreSQL has a queue of its own for each row.
@@ -186,7 +187,8 @@ def turn_to_write(
             yield {"immediate": True, "patience_ms": patience_ms}
             writers.refused_at = NEVER
         finally:
-            if (kept := writers.turns.give_back()) >= LONG_SECONDS:
+            kept = writers.turns.give_back()
+            if kept >= LONG_SECONDS and not may_be_long:
                 _log.warning(
                     "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
                     _caller(),

@@ -43,7 +43,7 @@ LEVELS = (
      "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
      "portal.secret_key", "portal.setting_values", "portal.snapshots",
      "portal.database_errors", "portal.defects", "portal.seldom", "portal.log_lines",
-     "portal.request_ids"),
+     "portal.request_ids", "portal.security_log"),
 )
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
+from portal import security_log
 from portal.errors import Conflict, FieldError, NotFound
 from portal.extensions import db, writing
 from portal.listing import Page, clean_search, newest_first
@@ -238,6 +239,7 @@ def change_own_password(user: User, current: str, password: str, repeated: str) 
     """The same by the user, who knows the current one. Raises Invalid."""
     errors = new_password_errors(password, repeated)
     if len(current) > MAX_PASSWORD or not user.check_password(current):
+        security_log.note("password_refused")
         errors.append(FieldError("/current", "This is not your current password."))
     refuse(errors)
     change_password(user, password, actor_of(user))

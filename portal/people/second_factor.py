@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
-from portal import vault
+from portal import security_log, vault
 from portal.clock import SECOND, now
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
@@ -162,6 +162,7 @@ def _clean(code: str) -> str:
 def password_errors(user: User, password: str) -> list[FieldError]:
     """What is wrong with a password that must be the user's own."""
     if len(password) > MAX_PASSWORD or not user.check_password(password):
+        security_log.note("password_refused")
         return [FieldError("/password", "This is not your current password.")]
     return []
 

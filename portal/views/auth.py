@@ -25,7 +25,7 @@ from flask_limiter.util import get_remote_address
 from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import DBAPIError
 
-from portal import vault
+from portal import security_log, vault
 from portal.clock import MINUTE, now
 from portal.errors import Unavailable
 from portal.extensions import db, limiter, login
@@ -160,6 +160,7 @@ def sign_in() -> ResponseReturnValue:
         return _form(f"A password has at most {MAX_PASSWORD} characters.", 422)
     user = accounts.user_with_password(request.form.get("email", ""), password)
     if user is None:
+        security_log.note("sign_in_refused")
         return _form(WRONG, 422)
     if not user.has_second_factor:
         return _let_in(user, target)
@@ -231,8 +232,10 @@ def second_step() -> ResponseReturnValue:
     if answer := request.form.get("passkey", ""):
         challenge = passkeys.Challenge.read(session.pop("challenge", None))
         if not passkeys.check(user, answer, challenge):
+            security_log.note("second_factor_refused")
             return _code_form(passkeys.WRONG_PASSKEY, 422)
     elif not second_factor.check(user, request.form.get("code", "")):
+        security_log.note("second_factor_refused")
         return _code_form(second_factor.WRONG_CODE, 422)
     return _let_in(user, target)
 

@@ -15,7 +15,7 @@ from flask_wtf.csrf import CSRFError, generate_csrf
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from portal import access, refusals, rendering, request_ids
+from portal import access, refusals, rendering, request_ids, security_log
 from portal.errors import Conflict, PortalError, Unavailable
 from portal.extensions import db, login
 from portal.models.webhook import MASK
@@ -74,6 +74,7 @@ def refused(error: PortalError) -> Response:
 def forged(error: CSRFError) -> ResponseReturnValue:
     """A form without its token (400), or with one of another session (419). When the sign-in
     ended with that, the way leads to the next one."""
+    security_log.note("form_token_refused")
     is_public = access.ACCESS.get(request.endpoint or "") is access.PUBLIC
     if not current_user.is_authenticated and not is_public:
         return signed_out()

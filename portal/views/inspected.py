@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_limiter.util import get_remote_address
 from werkzeug.exceptions import HTTPException
 
+from portal import security_log
 from portal.errors import PortalError
 from portal.extensions import csrf, limiter
 from portal.logs import inspector
@@ -51,5 +52,8 @@ def failed(error: HTTPException) -> ResponseReturnValue:
         413: f"The inspector takes bodies up to {inspector.MAX_BODY // 1024} KiB.",
         429: f"The inspector takes {REQUESTS_PER_SENDER}.",
     }
-    headers = {"Retry-After": "10"} if error.code == 429 else {}
+    headers = {}
+    if error.code == 429:
+        headers["Retry-After"] = "10"
+        security_log.note("limit_reached")
     return {"error": sentences.get(error.code or 500, error.name)}, error.code or 500, headers

@@ -135,15 +135,15 @@ def test_what_the_database_refuses_of_one_does_not_refuse_the_others(
 ):
     # As if another process had stored the ID between the look and the insert.
     ingest.ingest_events(merchant.id, [{"type": "order.created", "id": "there"}], batch=False)
-    know, blind = ingest._Rows._know, [True, True]
+    find, blind = ingest.repeats.find, [True, True]
 
-    def look(rows: Any, merchant_id: int, ids: list[str]) -> None:
-        if blind:
+    def look(merchant_id: int, ids: list[str]) -> Any:
+        if ids and blind:
             blind.pop()
-        else:
-            know(rows, merchant_id, ids)
+            return []
+        return find(merchant_id, ids)
 
-    monkeypatch.setattr(ingest._Rows, "_know", look)
+    monkeypatch.setattr(ingest.repeats, "find", look)
     answers, groups = events_at_once(app, [
         (merchant.id, {"type": "order.created"}), (merchant.id, {"type": "order.paid"}),
         (merchant.id, {"type": "order.created", "id": "there"}),

@@ -15,7 +15,7 @@ from flask import Flask
 from portal.errors import Conflict, Invalid
 from portal.events import ingest
 from portal.events.rules import NewEvent
-from portal.extensions import db
+from portal.extensions import db, writing
 from portal.models import Delivery, Event, EventPayload, Merchant
 from portal.strict_json import dump
 from tests.conftest import on_both_databases
@@ -124,6 +124,36 @@ def test_fifty_at_once_with_one_id_make_one_event(app: Flask, merchant: Merchant
 
 
 @on_both_databases
+def test_who_waits_for_a_group_holds_no_connection(app: Flask, merchant: Merchant):
+    merchant_id = merchant.id
+    db.session.rollback()
+    answers: list[Any] = []
+
+    def work() -> None:
+        with app.app_context():
+            # As a request does, which looks its key up.
+            answers.extend(send(db.session.get_one(Merchant, merchant_id), ORDER))
+
+    threads = [
+        threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(12)
+    ]
+    group = ingest._group_commit()
+    with writing() as session:
+        if db.engine.dialect.name == "postgresql":
+            session.execute(sa.text("LOCK TABLE event IN EXCLUSIVE MODE"))
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 4
+        while len(group._waiting) < 11 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        held = db.engine.pool.checkedout()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 12
+    assert held <= 2, "this test has one, and the group that is being stored another"
+
+
+@on_both_databases
 def test_a_batch_keeps_its_order_and_repeats_count_once(merchant: Merchant):
     events = [ORDER | {"object_id": str(number)} for number in range(100)]
     answers = send(merchant, *events, ORDER | {"id": "twice"}, ORDER | {"id": "twice"}, batch=True)
@@ -217,6 +247,6 @@ def test_the_head_is_json_whatever_its_texts_hold(text: str):
     assert head == dump(json.loads(head)), "compact, and non-ASCII as it is, like the record"
     assert json.loads(head) == {
         "id": "evt_1", "type": "order.created", "timestamp": "2025-11-23T20:33:20Z",
-        "created": 1_763_930_000, "object_type": "order", "object_id": text,
+        "created": 1_763_930_000, "sequence": 5, "object_type": "order", "object_id": text,
         "source_user_type": text, "source_user_id": None, "correlation_id": text,
     }

@@ -37,7 +37,13 @@ def _list_of(name: str) -> Schema:
 
 
 _EVENT: Schema = {
-    "id": TEXT, "type": TEXT, "object_type": TEXT, "object_id": TEXT_OR_NULL,
+    "id": TEXT, "type": TEXT,
+    "sequence": described(
+        {"type": "integer"},
+        "The order in which the portal took the merchant's events, not that in which things "
+        "happened: one that was sent after another was answered has the greater number.",
+    ),
+    "object_type": TEXT, "object_id": TEXT_OR_NULL,
     "source_user_type": TEXT_OR_NULL, "source_user_id": TEXT_OR_NULL,
     "correlation_id": TEXT_OR_NULL, "occurred_at": SECONDS, "received_at": SECONDS,
     "deliveries": described(NUMBER, "How many it owed when it came in."),

@@ -19,6 +19,7 @@ def event(row: Event) -> dict[str, Any]:
     return {
         "id": row.id,
         "type": row.type,
+        "sequence": row.received_at,
         "object_type": row.object_type,
         "object_id": row.object_id,
         "source_user_type": row.source_user_type,

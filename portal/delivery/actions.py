@@ -182,7 +182,7 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     (event,) = rules.clean_events(merchant_id, [fields], batch=False)
     event_id, moment = new_id("evt"), now()
     row = ingest.payload_row(merchant_id, event_id, event, moment)
-    delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, 0)
+    delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, moment)
     with writing() as session:
         session.execute(
             sa.insert(table(Event)),

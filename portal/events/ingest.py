@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from portal import bulk, queues
-from portal.clock import SECOND, now
+from portal.clock import DAY, SECOND, now
 from portal.errors import Conflict, FieldError
 from portal.events import matching, repeats, rules
 from portal.events.group_commit import GroupCommit
@@ -28,6 +28,9 @@ from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 
 MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
+LEAD = DAY
+"""How far ahead of the clock a merchant's last event may be, and the next one still comes after it.
+Beyond that the clock was wrong then, and the log does not follow it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     when the database cannot take the write.
     """
     request = _Request(merchant_id, rules.clean_events(merchant_id, events, batch=batch), batch)
+    # Whoever waits for the group that stores this needs no connection: that group needs one.
+    db.session.rollback()
     for attempt in range(_RACES):
         try:
             stored = _group_commit().take(request)
@@ -103,8 +108,8 @@ def _store(requests: list[_Request]) -> list[_Stored | Exception]:
 
 def _commit(requests: list[_Request]) -> list[_Stored | Exception]:
     outcomes: list[_Stored | Exception] = []
-    rows = _Rows()
     with writing() as session:
+        rows = _Rows()
         for request in requests:
             try:
                 outcomes.append(_Stored(rows.add(request), set()))
@@ -130,6 +135,8 @@ class _Rows:
         self._moment = now()
         self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
         self._webhooks: dict[int, Sequence[Any]] = {}
+        self._next: dict[int, int] = {}
+        """When each merchant's next event comes in, as the log counts it."""
         self._known: dict[tuple[int, str], Known] = {}
         """What is stored, by merchant and ID."""
 
@@ -176,13 +183,13 @@ class _Rows:
     def _take_up(self, merchant_id: int, fresh: dict[str, NewEvent]) -> dict[str, int]:
         """Make the rows of fresh events; how many deliveries each owes."""
         if fresh and merchant_id not in self._webhooks:
-            self._webhooks[merchant_id] = db.session.execute(
-                _SENDING, {"merchant_id": merchant_id}
-            ).all()
+            self._look_up(merchant_id)
         counts = {}
         for event_id, event in fresh.items():
-            # Consecutive microseconds keep the order of a batch.
-            received_at = self._moment + len(self._events)
+            received_at = self._next[merchant_id]
+            self._next[merchant_id] = received_at + 1
+            # By the clock alone, wherever the numbers of its merchant are: this is when to send.
+            due_from = self._moment + len(self._events)
             owed = [
                 webhook
                 for webhook in self._webhooks[merchant_id]
@@ -204,11 +211,20 @@ class _Rows:
                 delay = (webhook.retry_schedule or (self._first_delay,))[0]
                 self._deliveries.append(
                     delivery_row(
-                        merchant_id, event_id, webhook.id, received_at, delay,
+                        merchant_id, event_id, webhook.id, received_at,
+                        due_from + delay * SECOND,
                         object_key=event.object_key if webhook.ordered else None,
                     )
                 )
         return counts
+
+    def _look_up(self, merchant_id: int) -> None:
+        found = db.session.execute(
+            _SENDING, {"merchant_id": merchant_id, "latest": self._moment + LEAD}
+        ).all()
+        last = found[0].last if found else None
+        self._next[merchant_id] = max(self._moment, (last or 0) + 1)
+        self._webhooks[merchant_id] = [row for row in found if row.id is not None]
 
 
 def _reused(event_id: str, place: int, batch: bool) -> Conflict:
@@ -217,18 +233,33 @@ def _reused(event_id: str, place: int, batch: bool) -> Conflict:
     return Conflict(message, [FieldError(pointer, message)])
 
 
+_last = (
+    sa.select(Event.received_at)
+    .where(
+        Event.merchant_id == sa.bindparam("merchant_id"),
+        Event.received_at < sa.bindparam("latest"),
+    )
+    .order_by(Event.received_at.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 _SENDING = (
     sa.select(
-        Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events, Webhook.only_sources,
-        Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
+        _last.label("last"), Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events,
+        Webhook.only_sources, Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
     )
-    .join(Merchant, Merchant.id == Webhook.merchant_id)
-    .where(
-        Webhook.merchant_id == sa.bindparam("merchant_id"), Merchant.active, Webhook.enabled,
-        Webhook.deleted_at.is_(None),
+    .select_from(Merchant)
+    .outerjoin(
+        Webhook,
+        sa.and_(
+            Webhook.merchant_id == Merchant.id, Merchant.active, Webhook.enabled,
+            Webhook.deleted_at.is_(None),
+        ),
     )
+    .where(Merchant.id == sa.bindparam("merchant_id"))
 )
-"""The webhooks that could get an event now: none when the feature is inactive."""
+"""When the merchant's last event came in, and with it, in one question to the database, the
+webhooks that could get an event now: none when the feature is inactive."""
 
 
 def event_row(
@@ -269,11 +300,12 @@ def payload_row(
 
 
 def delivery_row(
-    merchant_id: int, event_id: str, webhook_id: str, moment: int, delay_seconds: int,
+    merchant_id: int, event_id: str, webhook_id: str, moment: int, due_at: int,
     *, object_key: str | None = None,
 ) -> dict[str, Any]:
-    """The `delivery` row of one event owed to one webhook, first due after `delay_seconds`, and
-    with an `object_key` after what is owed before it for the same record."""
+    """The `delivery` row of one event owed to one webhook, first due at `due_at`, and with an
+    `object_key` after what is owed before it for the same record; `moment` is when the event came
+    in. Both in Unix µs."""
     return {
         "id": new_id("dlv"),
         "merchant_id": merchant_id,
@@ -284,7 +316,7 @@ def delivery_row(
         "step": 0,
         "is_retry": False,
         "trigger": "scheduled",
-        "next_attempt_at": moment + delay_seconds * SECOND,
+        "next_attempt_at": due_at,
         "created_at": moment,
         "object_key": object_key,
     }

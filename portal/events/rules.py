@@ -76,12 +76,14 @@ class NewEvent(NamedTuple):
         return hashlib.sha256(told.encode()).hexdigest()
 
     def head(self, event_id: str, received_at: int) -> str:
-        """The JSON text a target receives, without the object record."""
+        """The JSON text a target receives, without the object record. Its `sequence` is the moment
+        it came in, which rises from each of a merchant's events to the next."""
         occurred_at = received_at if self.occurred_at is None else self.occurred_at
         # Written out, because encoding a dict costs three times as much.
         return (
             f'{{"id":{text(event_id)},"type":{text(self.type)},'
             f'"timestamp":"{rfc3339(occurred_at)}","created":{occurred_at // SECOND},'
+            f'"sequence":{received_at},'
             f'"object_type":{text(self.object_type)},"object_id":{text(self.object_id)},'
             f'"source_user_type":{text(self.source_user_type)},'
             f'"source_user_id":{text(self.source_user_id)},'

@@ -14,7 +14,8 @@ from portal.extensions import Base
 class Event(Base):
     """One event. Its ID is unique within its merchant, since the sender may choose it.
 
-    Pages walk `(merchant_id, received_at, id)`; `received_at` rises within a batch.
+    Pages walk `(merchant_id, received_at, id)`; `received_at` rises from each of a merchant's
+    events to the next, and is the `sequence` that its receivers compare.
     """
 
     __tablename__ = "event"

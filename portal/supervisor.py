@@ -45,6 +45,11 @@ def main() -> int:
     try:
         config = load_config(first_start=True)
         log_lines.set_up(config.log_level)
+        if config.public_url.startswith("https://") and not config.secure_cookies:
+            _log.warning(
+                "PORTAL_SECURE_COOKIES=0 lets sign-ins go over plain HTTP, though "
+                "PORTAL_PUBLIC_URL is https://: leave it out."
+            )
         _check_port(config)
         with _lock(config.data_dir):
             return _run(config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from flask import Flask, Response, g, request, url_for
+from flask import Flask, Response, current_app, g, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError, generate_csrf
@@ -24,6 +24,8 @@ RETRY_SECONDS = {429: 60, 503: 5}
 """What Retry-After says: the same as the sentence on the page."""
 OF_ANOTHER_SESSION = ("The CSRF tokens do not match.", "The CSRF token has expired.")
 """What Flask-WTF says of a token that the portal has made, though not for this session."""
+NO_COOKIE = "The CSRF session token is missing."
+"""What it says when no session came back with the form."""
 EXPIRED = 419
 """Not in RFC 9110, and known all the same: a form's token is of another sign-in."""
 WITH_SECRETS = re.compile(r"password|repeated|current|secret|code|auth_(token|key)$")
@@ -78,6 +80,15 @@ def forged(error: CSRFError) -> ResponseReturnValue:
     is_public = access.ACCESS.get(request.endpoint or "") is access.PUBLIC
     if not current_user.is_authenticated and not is_public:
         return signed_out()
+    config = current_app.config["PORTAL"]
+    if error.description == NO_COOKIE and config.secure_cookies and not request.is_secure:
+        # Sending it again would never help: browsers do not even keep the cookie.
+        return answer(
+            400, "This needs HTTPS",
+            "Cookies go over HTTPS only here, and this page was opened over plain HTTP, so nobody "
+            f"can sign in. Open {config.public_url} instead. If you have, the proxy in front must "
+            "pass X-Forwarded-Proto on, and PORTAL_PROXIES must count it.",
+        )
     if error.description not in OF_ANOTHER_SESSION:
         return answer(400, *SENTENCES[EXPIRED])
     if rendering.wants_fragment():

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -389,6 +390,29 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
         with pytest.raises(RuntimeError, match="recorder"):
             drain.drain(0)
     assert len(receiver.ledger) < 20
+
+
+@on_both_databases
+def test_a_database_that_fails_while_settings_are_read_ends_no_drain(
+    merchant: Merchant, receiver: Receiver
+):
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    engine = db.engine
+    failed: list[str] = []
+
+    def fail(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "WHERE webhook.id =" in statement and "webhook.url" in statement and len(failed) < 2:
+            failed.append(statement)
+            raise sa.exc.OperationalError(statement, {}, psycopg.OperationalError("gone"))
+
+    sa.event.listen(engine, "before_cursor_execute", fail)
+    try:
+        assert drain.drain(0) == 1
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", fail)
+    assert len(failed) == 2
+    assert the(Delivery).state == "succeeded"
 
 
 def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(

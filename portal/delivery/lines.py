@@ -344,11 +344,14 @@ class Lines:
                 if not line.is_busy:
                     del self._lines[webhook_id]
         for webhook_id, updated_at, *kinds in rows:
-            line = self._lines.setdefault(webhook_id, Line())
+            line = self._lines.get(webhook_id) or Line()
             expired = line.secrets_until is not None and line.secrets_until <= moment
             if line.updated_at != updated_at or expired:
+                webhook = db.session.get_one(Webhook, webhook_id)
                 self.drop_buffer(line)
-                line.take_settings(db.session.get_one(Webhook, webhook_id), moment)
+                line.take_settings(webhook, moment)
+            # Not before it has settings: the database may have failed to give them.
+            self._lines[webhook_id] = line
             line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
 
     def _hold_unreadable(self) -> None:

@@ -15,7 +15,7 @@ from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
 from portal.clock import now
-from portal.delivery import drain, lanes
+from portal.delivery import drain, lanes, recorder
 from portal.delivery.signing import evox_sign
 from portal.events import ingest
 from portal.extensions import db
@@ -31,6 +31,7 @@ from portal.models import (
     Notice,
     Webhook,
 )
+from portal.seldom import Seldom
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.raw_receiver import KeepingReceiver, answers
@@ -390,6 +391,66 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
         with pytest.raises(RuntimeError, match="recorder"):
             drain.drain(0)
     assert len(receiver.ledger) < 20
+    assert the(Lane).owner is None
+    assert lanes.lease(0, "another") is None, "it rests, or all would be sent again at once"
+    monkeypatch.setattr(lanes, "now", lambda: now() + lanes.REST + 1)
+    assert lanes.lease(0, "another") is not None
+
+
+@pytest.mark.parametrize("broken", ["recorder", "wakes", "transport"])
+def test_a_drains_end_does_all_that_it_can_whatever_fails(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, broken: str,
+    caplog: pytest.LogCaptureFixture,
+):
+    make_webhook(merchant, receiver.url())
+    run = drain._Drain(0)
+    assert run.take(0)
+    parts = {
+        "recorder": (run._recorder, "take"), "wakes": (run._wakes, "close"),
+        "transport": (run._transport, "abort"),
+    }
+    done = []
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("canary")
+
+    for name, (part, method) in parts.items():
+        ends = getattr(part, method)
+        monkeypatch.setattr(
+            part, method,
+            fails if name == broken else lambda *_, ends=ends, name=name: done.append(name)
+            or ends(),
+        )
+    run.close()
+    assert done == [name for name in parts if name != broken]
+    assert the(Lane).owner is None
+    assert "canary" in caplog.text
+
+
+@on_both_databases
+def test_a_result_that_the_database_refuses_gives_the_lanes_back_and_says_so(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def refused(*_: Any) -> None:
+        raise sa.exc.IntegrityError("INSERT", {}, ValueError("canary"))
+
+    make_webhook(merchant, receiver.url())
+    send(merchant)
+    monkeypatch.setattr(recorder, "_defects", Seldom(recorder._log, 60))
+    with monkeypatch.context() as patch:
+        patch.setattr("portal.delivery.recording.log_attempts", refused)
+        drain.drain(0)
+    assert len(receiver.ledger) == 1
+    assert the(Lane).owner is None
+    assert now() < the(Lane).leased_until <= now() + lanes.REST
+    assert "cannot be recorded" in caplog.text
+    assert "lanes [0] are given back" in caplog.text
+    assert "have another owner" not in caplog.text
+    db.session.execute(sa.update(Lane).values(leased_until=0))
+    db.session.commit()
+    drain.drain(0)
+    assert the(Delivery).state == "succeeded"
 
 
 @on_both_databases

@@ -107,6 +107,8 @@ class _Drain:
         self._next: dict[str, float] = {}
         self._sharing = Sharing(lane)
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
+        self._rest = 0
+        """How long nobody takes its lanes once they are given back, in µs."""
         self.attempts = 0
 
     def take(self, lane: int) -> bool:
@@ -163,16 +165,26 @@ class _Drain:
                 break
 
     def close(self) -> None:
-        """Record what came back, give the lanes back, and pass on what is left in them."""
+        """Record what came back, give the lanes back, and pass on what is left in them: each of it
+        whatever becomes of the others. Raises nothing."""
+        for step in (
+            self._record_rest, self._recorder.close, self._take_written, self._wakes.close,
+            self._transport.abort, self._give_back,
+        ):
+            try:
+                step()
+            except Exception:  # noqa: BLE001 - the other parts are due all the same
+                self._rest = lanes.REST
+                _log.exception("A part of a drain's end has failed.")
+
+    def _record_rest(self) -> None:
         if self._done:
             self._record()
-        self._recorder.close()
-        self._take_written()
-        self._wakes.close()
-        self._transport.abort()
+
+    def _give_back(self) -> None:
         mine = set(self._tokens)
         try:
-            lanes.release(self._tokens)
+            lanes.release(self._tokens, rest=self._rest)
             # Work that came in after the last look, before the wake-up call was unsubscribed.
             for lane in mine.intersection(lanes.forgotten()):
                 queues.replace_drain(lane)
@@ -340,7 +352,6 @@ class _Drain:
     # -- lanes ------------------------------------------------------------------------------
 
     def _leave(self, lost: set[int]) -> None:
-        _log.warning("Lanes %s have another owner now.", sorted(lost))
         for lane in lost:
             self._tokens.pop(lane, None)
         self._lines.drop(lost)

@@ -23,6 +23,9 @@ LEASE = 10 * SECOND
 """How long an owner that shows no sign of life keeps its lane."""
 HEARTBEAT = 2_500_000
 """How often an owner renews its leases, in µs."""
+REST = 3 * SECOND
+"""How long nobody takes a lane after a defect: it may come again, and each time what cannot be
+recorded is sent once more."""
 
 _EVER = 2**62
 """A moment that all others are before."""
@@ -95,17 +98,19 @@ def renew(tokens: dict[int, int]) -> None:
         raise LeaseLost(lost)
 
 
-def release(tokens: dict[int, int]) -> None:
-    """Give lanes back, so that the next owner need not wait for the lease to end. What the owner
-    still has under way is late from then on, renewing the lease included."""
+def release(tokens: dict[int, int], *, rest: int = 0) -> None:
+    """Give lanes back, so that the next owner need not wait for the lease to end; nobody takes them
+    for `rest` µs. What the owner still has under way is late from then on, renewing the lease
+    included."""
     if not tokens:
         return
+    free_from = now() + rest if rest else 0
     with writing() as session:
         for lane, token in sorted(tokens.items()):
             session.execute(
                 sa.update(_lane)
                 .where(_lane.c.id == lane, _lane.c.token == token)
-                .values(owner=None, token=_lane.c.token + 1, leased_until=0)
+                .values(owner=None, token=_lane.c.token + 1, leased_until=free_from)
             )
 
 

@@ -136,6 +136,7 @@ class Recorder:
                 self._commit(batch)
                 return Written([tried for _, tried, _ in batch.tried], lost)
             except lanes.LeaseLost as error:
+                _log.warning("Lanes %s have another owner now.", sorted(error.lanes))
                 lost |= error.lanes
                 batch = batch.without(error.lanes)
             except Unavailable as error:
@@ -150,12 +151,20 @@ class Recorder:
             except sa.exc.SQLAlchemyError as error:
                 # A defect. The rows are due still; another owner may have more luck.
                 _defects.warn(
-                    type(error), f"A batch of {len(batch.tried)} attempts cannot be recorded.",
+                    type(error), f"A batch of {len(batch.tried)} attempts cannot be recorded. They "
+                    f"will be made again; lanes {sorted(batch.tokens)} are given back.",
                     exc_info=error,
                 )
                 lost |= batch.tokens.keys()
+                self._give_back(batch.tokens)
                 break
         return Written([], lost)
+
+    def _give_back(self, tokens: dict[int, int]) -> None:
+        try:
+            lanes.release(tokens, rest=lanes.REST)
+        except (Unavailable, sa.exc.SQLAlchemyError) as error:
+            _log.warning("Lanes %s are free when their leases end: %s", sorted(tokens), error)
 
     def _commit(self, batch: Batch) -> None:
         with writing() as session:

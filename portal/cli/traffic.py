@@ -181,7 +181,8 @@ def rotate_key(as_json: bool) -> None:
 def settings(as_json: bool) -> None:
     """The settings in force, with secrets masked."""
     try:
-        config = load_config()
+        # One asks for them also where there is no database yet.
+        config = load_config(first_start=True)
     except SettingError as error:
         raise click.ClickException(str(error)) from None
     values = {

@@ -3,7 +3,7 @@
     2026-11-28T22:10:48.123Z WARNING portal.refusals [0193b2…]: Refused a request. …
 
 The time is in UTC; in brackets stands the request's ID, where there is a request. A traceback
-follows its line.
+follows its line, indented: what begins with a space is no line of the log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 class Lines(logging.Formatter):
     """The format. What a stranger wrote can neither begin a line of its own nor steer a terminal:
-    control characters of a message are written as escapes."""
+    control characters of a message, and of a traceback's lines, are written as escapes."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s%(request)s: %(message)s")
@@ -38,10 +38,24 @@ class Lines(logging.Formatter):
         """The line, without a traceback."""
         request_id = request_ids.current()
         record.request = f" [{request_id}]" if request_id else ""
-        record.message = _CONTROL.sub(
-            lambda found: ascii(found[0])[1:-1], _COLOUR.sub("", record.message)
-        )
+        record.message = _harmless(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: logging._SysExcInfoType) -> str:
+        """A traceback, none of whose lines is one of the log."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """A stack, none of whose lines is one of the log."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _harmless(text: str) -> str:
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], _COLOUR.sub("", text))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {_harmless(line)}" for line in text.split("\n"))
 
 
 def set_up(level: str, stream: TextIO | None = None) -> None:

@@ -68,8 +68,26 @@ def test_a_traceback_follows_its_line():
         log.exception("It failed.")
     first, *rest = out.getvalue().splitlines()
     assert LINE.fullmatch(first)
-    assert rest[0].startswith("Traceback")
-    assert rest[-1] == "ValueError: why"
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert rest[-1] == "    ValueError: why"
+
+
+def test_what_a_stranger_wrote_into_an_error_begins_no_line_and_steers_no_terminal():
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(Lines())
+    log = logging.Logger("portal.x")
+    log.addHandler(handler)
+    forged = "2026-01-01T00:00:00.000Z WARNING portal.security: sign_in_refused from 192.0.2.1 (1)"
+    try:
+        raise ValueError(f"a\n{forged}\r{forged}\u2028{forged}\x1b[2J")
+    except ValueError:
+        log.exception("It failed.", stack_info=True)
+    first, *rest = out.getvalue().splitlines()
+    assert LINE.fullmatch(first)
+    assert all(line.startswith("    ") for line in rest)
+    assert any(forged in line for line in rest)
+    assert "\x1b" not in out.getvalue()
 
 
 def test_granian_has_no_format_of_its_own():

@@ -26,9 +26,10 @@ from flask_wtf import CSRFProtect
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, scoped_session
+from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
 from portal.database_errors import (
     LOCKED,
@@ -73,6 +74,14 @@ class Base(DeclarativeBase):
 def table(model: type[Base]) -> sa.Table:
     """A model's table, for statements that make no objects."""
     return cast(sa.Table, model.__table__)
+
+
+def insert_into(
+    session: Session | scoped_session[Any], into: sa.Table
+) -> sqlite.Insert | postgresql.Insert:
+    """An insert that may say what to do when the row is there; each database has its own."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    return sqlite.insert(into) if is_sqlite else postgresql.insert(into)
 
 
 db = SQLAlchemy(model_class=Base)

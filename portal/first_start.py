@@ -10,21 +10,24 @@ from collections.abc import Callable
 from flask import Flask, current_app, request
 from sqlalchemy.exc import DBAPIError
 
-from portal import canary, schema, secret_key
+from portal import canary, queues, schema, secret_key
 from portal.config import Config, SettingError
 from portal.database_errors import is_temporary
 from portal.errors import Unavailable
 
 
 def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
-    """Keep a new key, migrate the database, and see that the two belong together; `tell` gets a
-    line about what was done. Raises SettingError, and Unavailable when the database is away."""
+    """Keep a new key, migrate the database, see that the two belong together, and name the
+    installation; `tell` gets a line about what was done. Raises SettingError, and Unavailable when
+    the database is away."""
     config: Config = current_app.config["PORTAL"]
     if config.key_is_new:
         canary.refuse_new_key()
         _keep(config)
     schema.upgrade(tell, with_copy=with_copy)
     canary.check()
+    # Here, before many processes ask for it at once.
+    queues.installation()
 
 
 def check() -> None:

@@ -28,10 +28,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, decode_redis_hash, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from sqlalchemy.exc import SQLAlchemyError
 
 from portal.clock import SECOND
 from portal.errors import Unavailable
-from portal.extensions import db, unavailable_when_away, writing
+from portal.extensions import db, insert_into, table, unavailable_when_away, writing
 from portal.models import Installation
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
@@ -59,6 +60,10 @@ IDLE_SECONDS = 6
 two seconds."""
 
 WORKERS_SHOWN = 200
+
+NO_NAME = (Unavailable, SQLAlchemyError)
+"""What the database may raise when the name of this installation is asked for. Whoever wakes others
+has committed: nothing that goes wrong then makes his answer an error."""
 
 _log = logging.getLogger(__name__)
 _quiet_until = 0.0
@@ -121,11 +126,12 @@ def _installation() -> str | None:
 
 def _new_installation() -> str:
     with writing() as session:
-        found = session.scalar(sa.select(Installation.name).where(Installation.id == 1))
-        if found is None:
-            found = secrets.token_hex(4)
-            session.add(Installation(id=1, name=found))
-    return found
+        # Of several processes that make it at once, the first one's stays.
+        session.execute(
+            insert_into(session, table(Installation))
+            .values(id=1, name=secrets.token_hex(4)).on_conflict_do_nothing()
+        )
+        return str(session.scalar(sa.select(Installation.name).where(Installation.id == 1)))
 
 
 def key(*parts: object) -> str:
@@ -174,7 +180,7 @@ def wake(lanes: Iterable[int]) -> None:
     except RedisError as error:
         _quiet_until = time.monotonic() + QUIET_SECONDS
         _log.warning("Redis does not answer (%s); the sweep will find the work.", error)
-    except Unavailable:
+    except NO_NAME:
         _log.warning("The database was not there to name the queue; the sweep will find the work.")
 
 
@@ -248,7 +254,7 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
             job_timeout=600, result_ttl=0, failure_ttl=3_600,
             description=f"recovery {recovery_id}",
         )
-    except (RedisError, Unavailable) as error:
+    except (RedisError, *NO_NAME) as error:
         _log.warning("It was not queued (%s); the sweep will find the recovery.", error)
 
 
@@ -264,7 +270,7 @@ def enqueue_next(path: str) -> None:
                 path, job_id=f"{first}{time.time_ns()}", result_ttl=0, failure_ttl=3_600,
                 description=f"{path}, what was left",
             )
-    except (RedisError, Unavailable) as error:
+    except (RedisError, *NO_NAME) as error:
         _log.warning("It was not queued (%s); cron does so later.", error)
 
 
@@ -276,7 +282,7 @@ def enqueue_purge(token: int) -> None:
             PURGE, token, job_id=purge_job_id(token), job_timeout=600, result_ttl=0,
             failure_ttl=3_600, description="clean-up",
         )
-    except (RedisError, Unavailable) as error:
+    except (RedisError, *NO_NAME) as error:
         _log.warning("It was not queued (%s); the sweep will find the clean-up.", error)
 
 

@@ -85,6 +85,11 @@ def test_no_part_makes_a_key_or_a_database_by_itself(tmp_path: Path, part: str):
     assert not directory.exists()
 
 
+def test_the_installation_has_its_name_before_many_processes_ask_for_it(made: Path):
+    with sqlite3.connect(made / "portal.db") as connection:
+        assert connection.execute("SELECT count(*) FROM installation").fetchone() == (1,)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_a_lost_key_is_not_made_anew(made: Path, part: str):
     (made / "secret_key").unlink()

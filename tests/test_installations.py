@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
+from flask.testing import FlaskClient
 from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from portal import create_app, processes, queues
 from portal.config import load_config
+from portal.delivery import lanes
 from portal.events import ingest
-from portal.extensions import db
-from portal.models import Merchant
+from portal.extensions import db, reading, writing
+from portal.models import Installation, Lane, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 from tests.receiver import Receiver
@@ -126,6 +130,72 @@ def test_the_name_is_made_once_and_kept(app: Flask, environment: dict[str, str])
     with create_app(replace(config, lanes=1)).app_context():
         assert queues.installation() == name
         db.engine.dispose()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_two_that_make_the_name_at_once_both_have_the_first_ones(app: Flask):
+    named: list[str] = []
+
+    def ask() -> None:
+        with app.app_context():
+            named.append(queues.installation())
+            db.session.remove()
+
+    with db.engine.connect() as connection:
+        connection.execute(sa.insert(Installation).values(id=1, name="first"))
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        connection.commit()
+    thread.join(10)
+    assert named == ["first"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_two_that_make_the_lanes_at_once_both_go_on(app: Flask):
+    with writing() as session:
+        session.execute(sa.delete(Lane))
+    done: list[bool] = []
+
+    def prepare() -> None:
+        with app.app_context():
+            lanes.prepare_lanes()
+            done.append(True)
+            db.session.remove()
+
+    with db.engine.connect() as connection:
+        connection.execute(sa.insert(Lane).values(id=0))
+        thread = threading.Thread(target=prepare)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        connection.commit()
+    thread.join(10)
+    assert done == [True]
+    with reading() as session:
+        assert session.scalars(sa.select(Lane.id)).all() == [0]
+
+
+@on_both_databases
+def test_what_is_committed_is_answered_also_when_no_queue_can_be_named(
+    app: Flask, client: FlaskClient, api_key: str, merchant: Merchant, receiver: Receiver,
+):
+    make_webhook(merchant, receiver.url())
+    with writing() as session:
+        session.execute(sa.text("ALTER TABLE installation RENAME TO installation_away"))
+    try:
+        app.extensions.pop("portal-installation", None)
+        answer = client.post(
+            "/api/v1/events", json=ORDER, headers={"Authorization": f"Bearer {api_key}"}
+        )
+        assert answer.status_code == 202, answer.text
+        queues.enqueue_recovery("r", 1)
+        queues.enqueue_purge(1)
+        queues.enqueue_next(queues.SUMMARIZE)
+    finally:
+        with writing() as session:
+            session.execute(sa.text("ALTER TABLE installation_away RENAME TO installation"))
 
 
 def test_limits_on_tries_are_each_portals_own(app: Flask, environment: dict[str, str]):

@@ -14,7 +14,7 @@ from flask import current_app
 
 from portal import queues
 from portal.clock import MINUTE, SECOND, now
-from portal.extensions import db, reading, table, writing
+from portal.extensions import db, insert_into, reading, table, writing
 from portal.models import Delivery, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
 from portal.models.webhook import lane_of
@@ -51,8 +51,9 @@ def prepare_lanes() -> None:
     count = current_app.config["PORTAL"].lanes
     with writing() as session:
         there = set(session.scalars(sa.select(Lane.id)))
-        for lane in set(range(count)) - there:
-            session.add(Lane(id=lane))
+        for lane in sorted(set(range(count)) - there):
+            # Another process that starts may make it at this moment.
+            session.execute(insert_into(session, _lane).values(id=lane).on_conflict_do_nothing())
         for webhook in session.execute(sa.select(Webhook.id, Webhook.lane)):
             if webhook.lane != lane_of(webhook.id, count):
                 session.execute(

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import scoped_session
 
 from portal import queues
 from portal.clock import HOUR, MILLISECOND, MINUTE, now
-from portal.extensions import reading, table, writing
+from portal.extensions import insert_into, reading, table, writing
 from portal.logs import durations
 from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount, Merchant
@@ -214,9 +213,3 @@ def _add(
         ),
         rows,
     )
-
-
-def insert_into(session: scoped_session[Any], into: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that may say what to do when the row is there; each database has its own."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return sqlite.insert(into) if is_sqlite else postgresql.insert(into)

@@ -24,8 +24,7 @@ from flask import current_app
 from portal import queues
 from portal.clock import HOUR, MINUTE, SECOND, iso, now
 from portal.errors import Unavailable
-from portal.extensions import reading, table, writing
-from portal.logs.counting import insert_into
+from portal.extensions import insert_into, reading, table, writing
 from portal.logs.expiry import EVENTS, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
 from portal.models import CleanUp, OperationsEntry
 

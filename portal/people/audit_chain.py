@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.extensions import db, table
+from portal.extensions import db, insert_into, table
 from portal.models import AuditEntry, AuditHead
 
 START = "0" * 64
@@ -110,9 +109,8 @@ def _chain(session: Session) -> None:
     if not waiting:
         return
     session.flush()
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     session.execute(
-        insert(_head).values(id=1, number=0, hash=START).on_conflict_do_nothing()
+        insert_into(session, _head).values(id=1, number=0, hash=START).on_conflict_do_nothing()
     )
     number, previous = session.execute(
         sa.select(_head.c.number, _head.c.hash).with_for_update()

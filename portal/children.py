@@ -301,8 +301,9 @@ class Supervisor:
                 "%s has shown no sign of life for %g s (process %d); it is ended and started again",
                 part.name, STUCK_SECONDS, pid,
             )
-            # Stopped or deep in a call, it would take no other.
-            os.kill(pid, signal.SIGKILL)
+            # Stopped or deep in a call, it would take no other; or it has ended by itself just now.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _part_of(self, pid: int) -> _Part | None:
         """The part a process belongs to: each is a session of its own. None when it has ended,

@@ -86,6 +86,25 @@ def test_one_that_is_stopped_is_ended_and_started_again(
     assert pid_of(supervisor) != before
 
 
+def test_one_that_ends_by_itself_at_the_moment_when_it_is_to_be_ended_ends_nobody_else(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+):
+    supervisor = begin(works)
+    (part,) = supervisor._parts
+    if (pid := os.fork()) == 0:
+        time.sleep(60)
+        os._exit(0)
+
+    def found_and_gone(_: int) -> object:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return part
+
+    monkeypatch.setattr(supervisor, "_part_of", found_and_gone)
+    supervisor._end_stuck(pid)
+    assert part.running
+
+
 def test_one_whose_loop_hangs_is_ended_and_started_again(begin: Begin):
     def hangs() -> None:
         processes.has_stepped()

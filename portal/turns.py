@@ -36,8 +36,8 @@ class NoTurn(Exception):
 
 
 class CannotTakeTurns(NoTurn):
-    """The file for it cannot be opened; the message says which and why, `number` is the system's
-    (errno)."""
+    """The file for it cannot be opened, read or locked; the message says which and why, `number` is
+    the system's (errno)."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -78,6 +78,7 @@ class Turns:
         self._changed = threading.Condition()
         self._keeper: threading.Thread | None = None
         self._keeper_waits = self._is_ours = self._is_wanted = False
+        self._failure: OSError | None = None
         self._record = Record()
 
     def take(self, seconds: float) -> None:
@@ -86,9 +87,15 @@ class Turns:
         if not self._line.acquire(timeout=seconds):
             raise NoTurn(self._whose())
         try:
-            self._take(self._open(), started + seconds)
-            self._note(started)
+            file = self._open()
+            try:
+                self._take(file, started + seconds)
+                self._note(started)
+            except OSError as error:
+                raise self._cannot("used", error) from None
         except BaseException:
+            if self._is_ours:
+                self._let_go()
             self._line.release()
             raise
 
@@ -99,10 +106,14 @@ class Turns:
         record.kept_seconds += kept
         assert self._file is not None
         self._write(self._file)
-        self._is_ours = False
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._let_go()
         self._line.release()
         return kept
+
+    def _let_go(self) -> None:
+        assert self._file is not None
+        self._is_ours = False
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def record(self) -> Record:
         """What the file says now; `process` is 0 when nobody has the turn."""
@@ -123,25 +134,30 @@ class Turns:
     # -- waiting ----------------------------------------------------------------------------
 
     def _take(self, file: int, until: float) -> None:
-        if not self._keeper_waits:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
-                self._is_ours = True
-                return
+        # Decided in one go with what the keeper does: the lock belongs to the open file, and a
+        # keeper that is about to let it go would take it from a thread that has it meanwhile.
         with self._changed:
+            if not self._keeper_waits:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._ask_keeper(file)
+                else:
+                    self._is_ours = True
+                    return
             self._is_wanted = True
-            if not self._keeper_waits and not self._is_ours:
-                self._ask_keeper(file)
-            came = self._changed.wait_for(lambda: self._is_ours, until - time.monotonic())
+            self._changed.wait_for(
+                lambda: self._is_ours or self._failure, until - time.monotonic()
+            )
             self._is_wanted = False
-        if not came:
-            raise NoTurn(self._whose())
+            if self._is_ours:
+                return
+            if self._failure is not None:
+                raise self._failure
+        raise NoTurn(self._whose())
 
     def _ask_keeper(self, file: int) -> None:
-        self._keeper_waits = True
+        self._keeper_waits, self._failure = True, None
         if self._keeper is None:
             self._keeper = threading.Thread(
                 target=self._keep, args=(file,), name="turn-keeper", daemon=True
@@ -153,10 +169,16 @@ class Turns:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._keeper_waits)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            failure = None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                failure = error
             with self._changed:
-                self._keeper_waits = False
-                if self._is_wanted:
+                self._keeper_waits, self._failure = False, failure
+                if failure is not None:
+                    self._changed.notify_all()
+                elif self._is_wanted:
                     self._is_ours = True
                     self._changed.notify_all()
                 else:
@@ -171,12 +193,15 @@ class Turns:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self._file = os.open(self.path, flags, self._mode())
             except OSError as error:
-                raise CannotTakeTurns(
-                    f"{self.path}, the file by which writers take turns, cannot be opened for "
-                    f"writing ({error.strerror}): the portal must be able to write into that "
-                    "directory", error.errno or 0
-                ) from None
+                raise self._cannot("opened for writing", error) from None
         return self._file
+
+    def _cannot(self, what: str, error: OSError) -> CannotTakeTurns:
+        return CannotTakeTurns(
+            f"{self.path}, the file by which writers take turns, cannot be {what} "
+            f"({error.strerror}): the portal must be able to write into that directory",
+            error.errno or 0,
+        )
 
     def _mode(self) -> int:
         # For those who may use the database, as SQLite makes its own files beside it.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import logging
 import os
 import signal
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -19,10 +22,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal import extensions
+from portal import turns as turns_module
 from portal.errors import Unavailable
 from portal.extensions import db, write_turns, writing
 from portal.models import Lane
-from portal.turns import NoTurn, Record, Turns
+from portal.turns import CannotTakeTurns, NoTurn, Record, Turns
 from tests.conftest import on_both_databases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,6 +181,86 @@ def test_a_file_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path):
     (tmp_path / "portal.db-turn").mkdir()
     with pytest.raises(NoTurn, match=r"portal\.db-turn, the file by which writers"):
         Turns(tmp_path / "portal.db").take(1)
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The system's calls as `portal.turns` finds them, for a test to change."""
+    calls = SimpleNamespace(**vars(fcntl))
+    monkeypatch.setattr(turns_module, "fcntl", calls)
+    return calls
+
+
+def test_a_keeper_that_lets_go_takes_the_turn_from_nobody(path: Path, system: SimpleNamespace):
+    holder = keeper_of_the_turn(path)
+    turns = Turns(path)
+    lets_go, taken, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(file: int, how: int) -> None:
+        if how == fcntl.LOCK_UN and threading.current_thread().name == "turn-keeper":
+            lets_go.set()
+            taken.wait(1)
+            fcntl.flock(file, how)
+            gone.set()
+            return
+        fcntl.flock(file, how)
+
+    system.flock = slow
+    with pytest.raises(NoTurn):
+        turns.take(0.1)
+    assert holder.stdin is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert lets_go.wait(5)
+    turns.take(5)
+    taken.set()
+    assert gone.wait(5)
+    with pytest.raises(NoTurn):
+        Turns(path).take(0.1)
+    turns.give_back()
+    holder.communicate(timeout=10)
+
+
+def test_a_turn_that_cannot_be_noted_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    turns = Turns(path)
+    turns.take(1)
+    turns.give_back()
+
+    def breaks(_: int) -> Record:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(turns_module, "_read", breaks)
+        with pytest.raises(CannotTakeTurns, match="Input/output error") as refused:
+            turns.take(1)
+        assert refused.value.number == errno.EIO
+    other = keeper_of_the_turn(path)
+    other.communicate("\n", timeout=10)
+    turns.take(1)
+    turns.give_back()
+
+
+def test_a_keeper_that_cannot_wait_says_so_and_waits_again_later(
+    path: Path, system: SimpleNamespace
+):
+    holder = keeper_of_the_turn(path)
+    turns, broken = Turns(path), [True]
+
+    def breaks(file: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and broken:
+            raise OSError(errno.ENOLCK, "No locks available")
+        fcntl.flock(file, how)
+
+    system.flock = breaks
+    for _ in range(2):
+        with pytest.raises(CannotTakeTurns, match="No locks available"):
+            turns.take(1)
+    broken.clear()
+    threading.Timer(0.2, holder.communicate, ["\n"]).start()
+    turns.take(5)
+    turns.give_back()
 
 
 # -- the portal's own writers ---------------------------------------------------------------

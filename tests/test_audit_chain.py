@@ -123,7 +123,7 @@ def test_an_entry_of_a_request_says_from_where(app: Flask, merchant: Merchant):
 def test_what_was_noted_before_there_was_a_chain_is_chained_by_the_migration(
     environment: dict[str, str]
 ):
-    app = create_app(load_config(environment))
+    app = create_app(load_config(environment, first_start=True))
     with app.app_context():
         db.drop_all()
         with db.engine.begin() as connection:

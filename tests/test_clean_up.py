@@ -22,10 +22,10 @@ from portal import jobs, queues
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.delivery import actions
 from portal.extensions import db, writing
-from portal.logs import retention
+from portal.logs import expiry, retention
 from portal.models import CleanUp, Delivery, Event, Merchant, OperationsEntry
 from tests.conftest import on_both_databases
-from tests.factories import make_delivery, make_event, make_webhook
+from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 
 pytestmark = on_both_databases
 
@@ -104,6 +104,59 @@ def test_each_slice_queues_the_next_behind_what_waits(
     assert "40 of event" in message
     assert "40 of delivery" in message
     assert not row().is_running
+
+
+def run_to_the_end(most: int) -> int:
+    """How many runs it took, each with the last one's token."""
+    jobs.purge()
+    for runs in range(1, most):
+        if not row().is_running:
+            return runs
+        jobs.purge(row().token)
+    raise AssertionError(f"It has not ended after {most} runs, and is at {row().place}.")
+
+
+def test_with_many_merchants_each_run_goes_on_from_the_last_without_asking_again(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        merchant = make_merchant(f"m{number}", event_days=90 if number == 0 else None)
+        make_event(merchant, received_at=now() - 70 * DAY)
+        make_webhook(merchant)
+    monkeypatch.setattr(retention, "RUN_SECONDS", 0.03)
+    queries: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM webhook" in statement:
+            queries.append(statement)
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    runs = run_to_the_end(600)
+    assert events() == 1
+    assert len(queries) <= runs
+    (message,) = messages()
+    assert "99 of event in" in message
+
+
+def test_a_run_whose_time_is_over_before_it_looked_gets_on_all_the_same(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "RUN_SECONDS", 0)
+    monkeypatch.setattr(expiry, "PAGE", 2)
+    for number, days in enumerate((90, None, 10, None)):
+        merchant = make_merchant(f"m{number}", event_days=days)
+        for age in (20, 70):
+            event = make_event(merchant, received_at=now() - age * DAY)
+            for _ in range(3):
+                delivery = make_delivery(event, make_webhook(merchant), "succeeded")
+                delivery.created_at = event.received_at
+    db.session.commit()
+    # Walks: everybody's, and those of three merchants or of their eighteen webhooks.
+    run_to_the_end(80)
+    assert events() == 4
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 12
+    assert "4 of event" in messages()[-1]
+    assert "12 of delivery" in messages()[-1]
 
 
 def test_a_second_one_does_not_begin_beside_it(

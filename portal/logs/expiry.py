@@ -8,7 +8,7 @@ read because another keeps his longer, and no night reads what an earlier one ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,13 @@ from portal.people import idempotency
 EVENTS, PAYLOADS = "events", "payloads"
 """The two periods of a merchant."""
 
+PAGE = 1_000
+"""Webhooks read at once, of those whose deliveries are walked one webhook after another."""
+
 Key = tuple[Any, ...]
+Mark = tuple[int, int, str]
+"""A walk's place among all: its log's, the merchant's ID (0 for everybody's rows) and the owner."""
+FIRST: Mark = (0, 0, "")
 Session = scoped_session[Any]
 
 
@@ -190,7 +196,7 @@ class Walk:
     of one owner's rows where `mark` names one. Marks rise from walk to walk."""
 
     log: Log
-    mark: tuple[int, int, str]
+    mark: Mark
     since: Any | None
     before: Any
     owner: Any | None = None
@@ -240,25 +246,53 @@ class Walk:
         return [self.log.owned.column == self.owner]
 
 
-def walks(periods: Periods, logs: Sequence[Log] = ALL_LOGS) -> Iterator[Walk]:
-    """Every walk of a clean-up, in order."""
+def walks(
+    periods: Periods, logs: Sequence[Log] = ALL_LOGS, start: Mark = FIRST
+) -> Iterator[Walk]:
+    """Every walk of a clean-up in order, from the one with the mark `start` on; what lies before
+    it costs no query."""
     for number, log in enumerate(logs):
+        if number < start[0]:
+            continue
+        _, merchant_id, owner = start if number == start[0] else (number, 0, "")
         oldest = periods.oldest(log.period)
-        if not log.is_by_merchant_alone:
+        if not log.is_by_merchant_alone and merchant_id == 0:
             yield Walk(log, (number, 0, ""), None, log.bound(oldest))
         since = None if log.is_by_merchant_alone else log.bound(oldest)
-        for merchant_id, bound in periods.of_merchants(log.period):
-            if log.is_by_merchant_alone or bound > oldest:
-                for owner in _owners(log, merchant_id):
-                    mark = (number, merchant_id, str(owner))
-                    yield Walk(log, mark, since, log.bound(bound), owner)
+        bounds = {
+            merchant: bound for merchant, bound in periods.of_merchants(log.period)
+            if log.is_by_merchant_alone or bound > oldest
+        }
+        for merchant, whose in _owners(log, bounds, merchant_id, owner):
+            mark = (number, merchant, str(whose))
+            yield Walk(log, mark, since, log.bound(bounds[merchant]), whose)
 
 
-def _owners(log: Log, merchant_id: int) -> Sequence[Any]:
-    """Whose rows, as the log names it, are a merchant's."""
+def _owners(
+    log: Log, merchants: Collection[int], merchant_id: int, owner: str
+) -> Iterator[tuple[int, Any]]:
+    """Whose rows, as the log names it, are these merchants': each merchant and owner in order,
+    from one merchant's owner on."""
     if log.owned is None or log.owned.column.name != "webhook_id":
-        return [merchant_id]
+        yield from ((merchant, merchant) for merchant in merchants if merchant >= merchant_id)
+        return
+    place: tuple[int, str] | None = (merchant_id, owner)
+    while merchants and place is not None:
+        found = _webhooks_from(*place)
+        yield from (pair for pair in found[:PAGE] if pair[0] in merchants)
+        place = found[PAGE] if len(found) > PAGE else None
+
+
+def _webhooks_from(merchant_id: int, webhook_id: str) -> list[tuple[int, str]]:
+    """The merchants and IDs of a page of webhooks, and of the one that the next page begins with.
+    In the database's order of IDs, which need not be Python's."""
     with reading() as session:
-        return session.scalars(
-            sa.select(Webhook.id).where(Webhook.merchant_id == merchant_id).order_by(Webhook.id)
-        ).all()
+        found = session.execute(
+            sa.select(Webhook.merchant_id, Webhook.id)
+            .where(
+                Webhook.merchant_id >= merchant_id,
+                sa.or_(Webhook.merchant_id > merchant_id, Webhook.id >= webhook_id),
+            )
+            .order_by(Webhook.merchant_id, Webhook.id).limit(PAGE + 1)
+        )
+        return [(row.merchant_id, row.id) for row in found]

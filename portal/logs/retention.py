@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
-from itertools import dropwhile
 
 import sqlalchemy as sa
 from croniter import CroniterError, croniter
@@ -25,7 +24,7 @@ from portal import queues
 from portal.clock import HOUR, MINUTE, SECOND, iso, now
 from portal.errors import Unavailable
 from portal.extensions import insert_into, reading, table, writing
-from portal.logs.expiry import EVENTS, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
+from portal.logs.expiry import EVENTS, FIRST, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
 from portal.models import CleanUp, OperationsEntry
 
 BATCH_SECONDS = 0.01
@@ -236,7 +235,8 @@ class _Pace:
 
 
 def _work(token: int, should_stop: Callable[[], bool] = lambda: False) -> int | None:
-    """Work for RUN_SECONDS; the token of the next run, None when all is done or another has it."""
+    """Work for RUN_SECONDS, and one look at least, so that each run is further than the last; the
+    token of the next run, None when all is done or another has it."""
     with reading() as session:
         found = session.execute(
             sa.select(_row.c.moment, _row.c.place).where(_row.c.token == token)
@@ -245,18 +245,18 @@ def _work(token: int, should_stop: Callable[[], bool] = lambda: False) -> int | 
         return None
     started = time.monotonic()
     mark, after = found.place or [None, None]
-    periods, pace = Periods(found.moment), _Pace()
-    ahead = dropwhile(lambda walk: mark is not None and list(walk.mark) < mark, walks(periods))
-    for walk in ahead:
+    periods, pace, has_looked = Periods(found.moment), _Pace(), False
+    for walk in walks(periods, start=FIRST if mark is None else tuple(mark)):
         if list(walk.mark) != mark:
             after = None
         is_over = False
         while not is_over:
-            if should_stop() or time.monotonic() - started > RUN_SECONDS:
+            is_time = has_looked and time.monotonic() - started > RUN_SECONDS
+            if is_time or should_stop():
                 return _pause(token, [list(walk.mark), after], started)
             with reading() as session:
                 rows = session.execute(walk.look(after, pace.rows)).all()
-            is_over = len(rows) < pace.rows
+            has_looked, is_over = True, len(rows) < pace.rows
             expired = [tuple(row)[:-1] for row in rows if not row.is_kept]
             after = list(rows[-1])[:-1] if rows else after
             if expired and not _remove(token, walk, expired[0], expired[-1], after, pace):

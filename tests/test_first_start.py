@@ -141,6 +141,7 @@ def test_a_first_start_keeps_its_key_to_its_owner(
     app = create_app(config)
     with app.app_context():
         db.drop_all()
+        _drop_everything()
         first_start.prepare()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert new_config().secret_keys == config.secret_keys

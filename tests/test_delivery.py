@@ -50,6 +50,24 @@ def test_a_finished_delivery_is_sent_once_more(
     assert the(AuditEntry).action == "delivery.resent"
 
 
+def test_one_that_waits_keeps_all_its_retries_when_a_person_sends_it_meanwhile(
+    merchant: Merchant, receiver: Receiver
+):
+    webhook = make_webhook(merchant, receiver.url(), retry_schedule=[0, 5, 1_800, 3_600])
+    for step, seconds in ((1, 5), (2, 1_800), (3, 3_600)):
+        owed = make_delivery(
+            make_event(merchant), webhook, step=step, attempts=step, is_retry=True,
+            next_attempt_at=now() + HOUR,
+        )
+        receiver.always = 422
+        actions.resend(merchant.id, owed.id, "cli")
+        drain.drain(0)
+        db.session.refresh(owed)
+        assert (owed.state, owed.step, owed.attempts) == ("pending", step, step + 1)
+        wait = ((owed.next_attempt_at or 0) - now()) / 1_000_000
+        assert seconds * 0.85 - 5 < wait < seconds * 1.15
+
+
 @on_both_databases
 def test_delivered_stays_delivered_whatever_comes_of_sending_it_again(
     merchant: Merchant, receiver: Receiver
@@ -118,8 +136,8 @@ def test_one_that_waits_is_sent_now_and_keeps_its_schedule(
     drain.drain(0)
     assert len(receiver.ledger) == 1
     again = the(Delivery)
-    assert (again.state, again.step) == ("pending", 3)
-    assert again.next_attempt_at > now() + 25 * MINUTE, "the schedule goes on after 30 minutes"
+    assert (again.state, again.step) == ("pending", 2), "none of its retries is used up"
+    assert now() + 4 * MINUTE < again.next_attempt_at < now() + 6 * MINUTE, "its wait begins anew"
 
 
 def test_another_merchants_delivery_does_not_exist(merchant: Merchant):

@@ -254,6 +254,27 @@ class TestAReceiverThatIsAway:
 
 
 @on_both_databases
+@pytest.mark.parametrize("schedule", [[0], [0, 0]])
+def test_one_that_finds_nobody_at_its_last_attempt_is_held_and_arrives_later(
+    merchant: Merchant, schedule: list[int]
+):
+    port = free_port()
+    make_webhook(merchant, f"http://127.0.0.1:{port}/hook", retry_schedule=schedule)
+    owed = send(merchant, "order.created", 1)
+    drain.drain(0)
+    assert the_webhook().held_at is not None
+    assert states() == {"pending": 1}
+    assert kinds() == ["held"]
+    receiver = Receiver(port=port)
+    started = time.monotonic()
+    while states()["succeeded"] < 1:
+        drain.drain(0)
+        assert time.monotonic() - started < 15
+    assert receiver.ids() == owed
+    receiver.close()
+
+
+@on_both_databases
 def test_what_was_refused_waits_for_its_own_time_when_a_hold_ends(
     merchant: Merchant, receiver: Receiver
 ):

@@ -47,8 +47,8 @@ def why_not_again(webhook: Webhook | None, has_record: bool) -> str | None:
 def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
     """Make one more attempt of a delivery as soon as possible, whatever its state.
 
-    One that was final gets this one attempt; one that waits for a retry keeps its schedule. One
-    that was delivered stays so, whatever comes of it.
+    One that was final gets this one attempt; one that waits for a retry keeps all that are to come,
+    and its wait begins anew. One that was delivered stays so, whatever comes of it.
     Raises NotFound, or Conflict when the webhook is deleted or disabled or the event's record
     data is past its days.
     """
@@ -121,7 +121,8 @@ def _once_more(
             delivery.finished_at = None
         delivery.state = "pending"
         delivery.reason = None
-        delivery.step = len(schedule) - 1
+        # Past the end: this attempt is none of the schedule, and none comes after it.
+        delivery.step = len(schedule)
     delivery.trigger = "manual"
     delivery.is_retry = False
     delivery.next_attempt_at = now()

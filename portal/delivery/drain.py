@@ -85,12 +85,18 @@ def drain(
 
 
 class _Drain:
-    def __init__(self, lane: int) -> None:
+    """A drain that was called for a lane. The transport and the recorder are its ways out; others
+    may be handed in, to see what it does with receivers that nobody could wait for."""
+
+    def __init__(
+        self, lane: int, transport: Transport[_Request] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._config = current_app.config["PORTAL"]
         self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
         self._lines = Lines()
-        self._transport: Transport[_Request] = Transport(
+        self._transport = transport or Transport[_Request](
             self._config.egress_allow, self._config.inspect_url
         )
         self._done: list[tuple[Line, Tried]] = []
@@ -98,7 +104,7 @@ class _Drain:
         self._unrecorded = False
         """Whether results may be under way to the database; renewing leases does not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._recorder = Recorder(app, self._config)
+        self._recorder = recorder or Recorder(app, self._config)
         self._holding = Holding(
             self._lines, self._transport, self._recorder, self._tokens, self._config
         )
@@ -327,6 +333,7 @@ class _Drain:
                 health.after_attempt(
                     line.health, tried.outcome, tried.attempted_at, moment, self._config,
                     gone=tried.gone, was_last=change.get("state") == "failed",
+                    is_kept=recording.is_kept(tried, line.schedule),
                     asked_seconds=tried.retry_after() or 0,
                 )
             )

@@ -63,15 +63,16 @@ class Health:
 
 def after_attempt(
     health: Health, outcome: Outcome, attempted_at: int, moment: int, config: Config, *,
-    gone: bool = False, was_last: bool = False, asked_seconds: int = 0,
+    gone: bool = False, was_last: bool = False, is_kept: bool = False, asked_seconds: int = 0,
 ) -> Health:
     """The health after one more attempt, which began at `attempted_at` (Unix µs). Pure.
 
     `gone` is a 410, by which the receiver asks for no more (Standard Webhooks); the webhook is
     disabled at once. It is held after PORTAL_HOLD_AFTER_FAILURES attempts in a row that found the
     receiver away, until somebody answers otherwise; and disabled after PORTAL_DISABLE_AFTER_DAYS
-    of nothing but failures. `was_last` is a delivery that has no attempt left, `asked_seconds` what
-    the receiver asks to wait.
+    of nothing but failures. `was_last` is a delivery that has no attempt left, `is_kept` one whose
+    last attempt found nobody and is kept (recording.is_kept), for which it is held at once;
+    `asked_seconds` is what the receiver asks to wait.
     """
     is_held = health.held_at is not None
     if outcome is Outcome.EXPIRED:
@@ -95,7 +96,7 @@ def after_attempt(
     health = replace(health, away=health.away + 1, unreachable=outcome is Outcome.UNREACHABLE)
     asked = min(asked_seconds * SECOND, LONGEST_ASKED_PAUSE)
     if health.held_at is None:
-        if health.away < config.hold_after_failures:
+        if health.away < config.hold_after_failures and not is_kept:
             return health
         return replace(
             health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None

@@ -21,7 +21,7 @@ from portal.delivery.outcome import Outcome
 from portal.delivery.transfer import Answer
 from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
-from portal.models.delivery import PENDING_LITERAL
+from portal.models.delivery import MANUAL, PENDING_LITERAL
 from portal.strict_json import dump
 
 Change = dict[str, Any]
@@ -79,10 +79,21 @@ def log_attempts(session: scoped_session[Any], tried: Sequence[Tried]) -> None:
     )
 
 
+def is_kept(tried: Tried, schedule: Sequence[int]) -> bool:
+    """Whether nobody listened to a delivery's last attempt: it is kept until somebody does, for
+    nothing is given up because nobody answers. One that a person asks for is no such attempt."""
+    due = tried.due
+    return (
+        tried.outcome is Outcome.UNREACHABLE and due.delivered_at is None
+        and due.trigger != MANUAL and due.step + 1 >= len(schedule)
+    )
+
+
 def settle(tried: Tried, schedule: Sequence[int]) -> Change:
     """What becomes of a delivery after an attempt: the values of its row.
 
-    One that was delivered already stays so, whatever comes of sending it again.
+    One that was delivered already stays so, whatever comes of sending it again. An attempt that a
+    person asks for while others are to come takes none of their number.
     """
     due = tried.due
     values: Change = {"attempts": due.attempts + 1, "trigger": "scheduled"}
@@ -92,10 +103,13 @@ def settle(tried: Tried, schedule: Sequence[int]) -> Change:
         return values | {
             "state": "succeeded", "next_attempt_at": None, "finished_at": tried.finished_at,
         }
+    if is_kept(tried, schedule):
+        return values | {"next_attempt_at": tried.finished_at, "is_retry": True}
+    next_step = due.step if due.trigger == MANUAL and due.step else due.step + 1
     due_at = None
     if not tried.gone and tried.outcome is not Outcome.EXPIRED:
         due_at = retry.next_attempt_at(
-            schedule, due.step, tried.finished_at,
+            schedule, next_step - 1, tried.finished_at,
             retry_after_seconds=tried.retry_after(), dice=random.random(),
         )
     if due_at is None:
@@ -103,7 +117,7 @@ def settle(tried: Tried, schedule: Sequence[int]) -> Change:
             "state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at,
         }
     return values | {
-        "next_attempt_at": due_at, "step": due.step + 1, "is_retry": True,
+        "next_attempt_at": due_at, "step": next_step, "is_retry": True,
         "hurries": due.hurries + 1 if due.hurried else 0,
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, Self
@@ -22,7 +23,7 @@ MAX_INTEGER_DIGITS = 300
 _EXACT = 2**53
 """Up to here a double holds every integer (IEEE 754)."""
 
-_CONTAINERS = (dict, list)
+_CONTAINERS: tuple[type, ...] = (dict, list)
 _UNSAFE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 """Only escapes can bring in a NUL or half of a surrogate pair: UTF-8 and JSON refuse them bare."""
 
@@ -36,6 +37,9 @@ class Record(dict[str, Any]):
 
     __slots__ = ("text",)
     text: str
+
+
+_WITH_RECORDS = (*_CONTAINERS, Record)
 
 
 class Number(float):
@@ -65,8 +69,8 @@ def parse(raw: bytes) -> Any:
     text = _decoded(raw)
     value = _strictly(_DECODER.decode, text)
     # Most bodies have few brackets and none of these escapes, and need no second look.
-    if _brackets(text) > MAX_DEPTH:
-        _check_depth(value, MAX_DEPTH)
+    if _brackets(text) > MAX_DEPTH and _is_deeper(value, MAX_DEPTH, _CONTAINERS):
+        raise _too_deep()
     if _UNSAFE_ESCAPE.search(text):
         _check_texts(value)
     return value
@@ -83,16 +87,16 @@ def parse_record(raw: bytes) -> Any:
 
 def parse_events(raw: bytes) -> Any:
     """The same for one event, or a batch `{"events": [ … ]}`: in each the objects `data` and
-    `previous` are Records."""
+    `previous` are Records, and so may be other objects."""
     text = _decoded(raw)
-    value = _strictly(_walk, text)
-    if "\\u" in text and _UNSAFE_ESCAPE.search(text):
+    value = _strictly(_with_records, text)
+    if "\\" in text and _UNSAFE_ESCAPE.search(text):
         _check_texts(value)
     return value
 
 
 def _decoded(raw: bytes) -> str:
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise Malformed("The body is empty; send a JSON object.")
     try:
         return raw.decode("utf-8")
@@ -169,95 +173,43 @@ def whole(value: Any) -> int | None:
 # ── Events, whose records keep their text ──────────────────────────────────────────────────
 
 
-class _NotWalked(Exception):
-    """JSON that is broken, or not in the shape of an event."""
-
-
-def _walk(text: str) -> Any:
+def _with_records(text: str) -> Any:
+    """The value of a text: each object in it is scanned and cut out first, with its own text, and
+    what is around them then, with NaN where each of them was. No sender can send a NaN."""
+    records = []
+    around = []
+    place = deepest = 0
     try:
-        batch = _BATCH.match(text)
-        if batch is None or _name(batch[1]) != "events":
-            return _one(text)
-        return {"events": _several(text, batch.end())}
-    except (_NotWalked, StopIteration, json.JSONDecodeError):
-        # To be told where it breaks; or, where it is no event, by who wants one.
-        value = _DECODER.decode(text)
-        if _brackets(text) > MAX_DEPTH:
-            _check_depth(value, MAX_DEPTH)
-        return value
+        while (member := _OBJECT.search(text, place)) is not None:
+            start = member.end()
+            around.append(text[place:start])
+            value, place = _scan(text, start)
+            record = Record(value)
+            record.text = written = text[start:place]
+            records.append(record)
+            deepest = max(deepest, _brackets(written))
+        around.append(text[place:])
+        rest = "NaN".join(around)
+        _cut_out.records = iter(records)
+        value = _AROUND.decode(rest)
+    except (StopIteration, json.JSONDecodeError):
+        # To be told where it breaks.
+        return _DECODER.decode(text)
+    # Most have few brackets; and of a batch, which has many, no event is inside of another.
+    if (
+        _brackets(rest) + deepest > MAX_DEPTH
+        and _is_deeper(value, MAX_DEPTH - deepest, _CONTAINERS)
+        and _is_deeper(value, MAX_DEPTH, _WITH_RECORDS)
+    ):
+        raise _too_deep()
+    return value
 
 
-def _one(text: str) -> dict[str, Any]:
-    event, end = _event(text, 0, MAX_DEPTH - 1)
-    if text[end:].strip(_SPACE):
-        raise _NotWalked
-    return event
-
-
-def _several(text: str, place: int) -> list[dict[str, Any]]:
-    events = []
-    while True:
-        event, place = _event(text, place, MAX_DEPTH - 3)
-        events.append(event)
-        after = _NEXT_EVENT.match(text, place)
-        if after is None:
-            break
-        place = after.end()
-    if _END_OF_BATCH.fullmatch(text, place) is None:
-        raise _NotWalked
-    return events
-
-
-def _event(text: str, place: int, levels: int) -> tuple[dict[str, Any], int]:
-    """The event that begins at a place, in which objects and lists may be nested so deep; and
-    where it ends."""
-    event: dict[str, Any] = {}
-    member = _FIRST.match(text, place)
-    while member is not None:
-        plain, name = member.groups()
-        if plain:
-            # Most of an event is plain members: all of them at once cost as much as one.
-            members, _ = _scan(f"{{{plain[:-1]}}}", 0)
-            if not event.keys().isdisjoint(members):
-                raise _doubled(next(name for name in members if name in event))
-            event |= members
-        start = member.end()
-        value, place = _scan(text, start)
-        name = _name(name)
-        if name in event:
-            raise _doubled(name)
-        if type(value) in _CONTAINERS:
-            written = text[start:place]
-            if _brackets(written) > levels:
-                _check_depth(value, levels)
-            if type(value) is dict and name in _RECORDS:
-                value = Record(value)
-                value.text = written
-        event[name] = value
-        member = _FURTHER.match(text, place)
-    end = _END.match(text, place)
-    if end is None or not event:
-        raise _NotWalked
-    return event, end.end()
-
-
-def _name(written: str) -> str:
-    return _DECODER.decode(f'"{written}"') if "\\" in written else written
-
-
-_RECORDS = ("data", "previous")
 _SPACE = " \t\n\r"
 _WS = f"[{_SPACE}]*+"
-_TEXT = r'"[^"\\\x00-\x1f]*+"'
-_PLAIN = rf"((?>{_WS}{_TEXT}{_WS}:{_WS}(?:{_TEXT}|[-+.0-9A-Za-z]++){_WS},)*+)"
-"""Members whose values are texts without escapes, numbers, true, false and null."""
-_NAME = rf'{_WS}"((?:[^"\\\x00-\x1f]|\\.)*+)"{_WS}:{_WS}'
-_FIRST = re.compile(rf"{_WS}\{{{_PLAIN}{_NAME}")
-_FURTHER = re.compile(rf"{_WS},{_PLAIN}{_NAME}")
-_END = re.compile(rf"{_WS}\}}")
-_BATCH = re.compile(rf'{_WS}\{{{_NAME}\[')
-_NEXT_EVENT = re.compile(rf"{_WS},")
-_END_OF_BATCH = re.compile(rf"{_WS}\]{_WS}\}}{_WS}")
+_OBJECT = re.compile(rf'"(?<=[0-9A-Za-z]"){_WS}:{_WS}(?=\{{)')
+"""The end of a name such as `data`, and an object after it. Where a text begins, or has a quote in
+it, no letter or digit is before the quote."""
 
 
 # ── What is refused ────────────────────────────────────────────────────────────────────────
@@ -267,18 +219,19 @@ def _brackets(text: str) -> int:
     return text.count("[") + text.count("{")
 
 
-def _check_depth(value: Any, levels: int) -> None:
+def _is_deeper(value: Any, levels: int, kinds: tuple[type, ...]) -> bool:
+    """Whether containers of these kinds are nested in more levels than these."""
     level = [value]
     for _ in range(levels):
         level = [
             child
             for item in level
             for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, _CONTAINERS)
+            if type(child) in kinds
         ]
         if not level:
-            return
-    raise _too_deep()
+            return False
+    return True
 
 
 def _too_deep() -> Malformed:
@@ -315,17 +268,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _doubled(key)
+                raise _Refused(f"The key {key[:100]!r} appears twice in one object; send it once")
             seen.add(key)
     return value
 
 
-def _doubled(key: str) -> _Refused:
-    return _Refused(f"The key {key[:100]!r} appears twice in one object; send it once")
-
-
 def _integer(text: str) -> int:
-    if len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
+    if len(text) > MAX_INTEGER_DIGITS and len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
         raise _Refused(f"A number has more than {MAX_INTEGER_DIGITS} digits; send it as text")
     return int(text)
 
@@ -341,7 +290,23 @@ def _constant(text: str) -> Any:
     raise _Refused(f"{text} is not a JSON number; send null or text")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
-)
+def _record(name: str) -> Any:
+    if name != "NaN" or (record := next(_cut_out.records, None)) is None:
+        return _constant(name)
+    return record
+
+
+_cut_out = threading.local()
+"""The records that this thread has cut out of a text, in its order."""
+
+
+def _decoder(constant: Callable[[str], Any]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_object, parse_int=_integer, parse_float=_number,
+        parse_constant=constant,
+    )
+
+
+_DECODER = _decoder(_constant)
+_AROUND = _decoder(_record)
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]

@@ -139,6 +139,44 @@ def test_records_keep_their_text_however_the_names_around_them_are_escaped():
             assert event["data"].text == '{"x": 99.50}'
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"data":{"a":1},"x":NaN}', b'{"x":NaN,"data":{"a":1}}', b'{"data":NaN,"x":{"a":1}}',
+        b'{"x":[{"y":{}}],"data":NaN}', b'{"data":{"a":NaN}}', b'{"events":[{"data":{}},NaN]}',
+    ],
+)
+def test_a_nan_beside_a_record_is_refused_too(raw: bytes):
+    with pytest.raises(Malformed, match="NaN is not a JSON number"):
+        parse_events(raw)
+
+
+def test_what_looks_like_a_record_inside_of_a_text_stays_text():
+    for looks in (': {}', '": {}', 'data": {"a":1}', '\\": {}', 'a: {"b": {', 'NaN", "data": {}'):
+        value = {"type": looks, looks: looks, "data": {looks: {looks: looks}}, "previous": {}}
+        for indent in (None, 1):
+            raw = json.dumps(value, indent=indent)
+            read = parse_events(raw.encode())
+            assert read == value
+            assert read["data"].text in raw
+            assert json.loads(read["data"].text) == value["data"]
+            assert read["previous"].text == "{}"
+
+
+def test_nesting_around_a_record_counts_like_that_in_it():
+    for name in ("a", "é"):
+        for around in (1, 30, 60, MAX_DEPTH - 2):
+            inner = MAX_DEPTH - around
+            raw = (f'{{"{name}":' * around + '{"data":' * inner + "1" + "}" * MAX_DEPTH).encode()
+            assert parse_events(raw)
+            with pytest.raises(Malformed, match="nested"):
+                parse_events(b'{"events":[' + raw + b"]}")
+            listed = "[" * around + '{"x":' * inner + "1" + "}" * inner + "]" * around
+            assert parse_events(listed.encode())
+            with pytest.raises(Malformed, match="nested"):
+                parse_events(f"[{listed}]".encode())
+
+
 def test_digits_are_counted_without_the_sign():
     for sign in ("", "-"):
         assert parse(f"[{sign}{'9' * 300}]".encode()) == [int(f"{sign}{'9' * 300}")]

@@ -135,6 +135,8 @@ class _Rows:
         self._moment = now()
         self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
         self._webhooks: dict[int, Sequence[Any]] = {}
+        self._matched: dict[tuple[int, str, str | None, str | None], list[Any]] = {}
+        """The webhooks that want an event, by merchant, type and source."""
         self._next: dict[int, int] = {}
         """When each merchant's next event comes in, as the log counts it."""
         self._known: dict[tuple[int, str], Known] = {}
@@ -190,13 +192,7 @@ class _Rows:
             self._next[merchant_id] = received_at + 1
             # By the clock alone, wherever the numbers of its merchant are: this is when to send.
             due_from = self._moment + len(self._events)
-            owed = [
-                webhook
-                for webhook in self._webhooks[merchant_id]
-                if matching.why_not(
-                    webhook, event.type, event.source_user_type, event.source_user_id
-                ) is matching.SENT
-            ]
+            owed = self._wanting(merchant_id, event)
             counts[event_id] = len(owed)
             row = event_row(merchant_id, event_id, event, received_at, len(owed))
             if event.id:
@@ -217,6 +213,18 @@ class _Rows:
                     )
                 )
         return counts
+
+    def _wanting(self, merchant_id: int, event: NewEvent) -> list[Any]:
+        # The events of a batch are often of one type and source, and matching is dear.
+        key = (merchant_id, event.type, event.source_user_type, event.source_user_id)
+        wanting = self._matched.get(key)
+        if wanting is None:
+            wanting = self._matched[key] = [
+                webhook
+                for webhook in self._webhooks[merchant_id]
+                if matching.why_not(webhook, *key[1:]) is matching.SENT
+            ]
+        return wanting
 
     def _look_up(self, merchant_id: int) -> None:
         found = db.session.execute(

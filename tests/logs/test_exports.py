@@ -117,8 +117,8 @@ def test_staff_export_all_merchants_and_members_their_own(
 
 
 EVENT_NAMES = (
-    "time,merchant,id,type,object_type,object_id,source_user_type,source_user_id,correlation_id,"
-    "occurred_at,received_at,deliveries,schema_error,is_test"
+    "time,merchant,id,type,sequence,object_type,object_id,source_user_type,source_user_id,"
+    "correlation_id,occurred_at,received_at,deliveries,schema_error,is_test"
 )
 ATTEMPT_NAMES = (
     "time,merchant,request_id,attempted_at,event_id,webhook_id,delivery_id,number,trigger,status,"

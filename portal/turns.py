@@ -191,7 +191,11 @@ class Turns:
         if self._file is None:
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                self._file = os.open(self.path, flags, self._mode())
+                is_new, mode = not self.path.exists(), self._mode()
+                self._file = os.open(self.path, flags, mode)
+                if is_new:
+                    # A process that makes files for its owner alone may be the first to come.
+                    os.fchmod(self._file, mode)
             except OSError as error:
                 raise self._cannot("opened for writing", error) from None
         return self._file

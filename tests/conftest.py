@@ -93,6 +93,14 @@ def stamp(engine: sa.Engine) -> None:
         MigrationContext.configure(connection).stamp(ScriptDirectory(MIGRATIONS), "head")
 
 
+@pytest.fixture(autouse=True)
+def _permissions_of_new_files() -> Iterator[None]:
+    """Commands make files for their owner alone from when they are called, and tests call them."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with every table and nothing in them, to copy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
@@ -39,6 +40,17 @@ def test_another_name_is_refused_with_a_sentence(client: FlaskClient, host: str,
     assert "PORTAL_HOSTS" in answer.text
     if address.startswith("/api/"):
         assert answer.content_type == "application/problem+json"
+
+
+def test_another_name_is_shown_nothing_of_who_is_signed_in(
+    signed_in: Callable[[str], FlaskClient],
+):
+    client = signed_in("owner")
+    assert "Sign out" in client.get("/account").text
+    answer = client.get("/account", headers={"Host": FOREIGN[0]})
+    assert answer.status_code == 421
+    assert "Sign out" not in answer.text
+    assert "/m/alice" not in answer.text
 
 
 def test_a_form_for_another_name_does_nothing(client: FlaskClient):

@@ -36,7 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def path(tmp_path: Path) -> Path:
     """A database file, as far as turns are concerned."""
     path = tmp_path / "portal.db"
-    path.touch(0o640)
+    path.touch()
+    path.chmod(0o640)
     return path
 
 
@@ -174,6 +175,14 @@ def test_the_file_may_be_read_by_whoever_may_read_the_database(path: Path):
     turns.give_back()
     assert turns.path.stat().st_mode & 0o777 == 0o640
     assert Turns(path.with_name("other.db")).record() == Record()
+
+
+def test_the_file_is_theirs_too_where_new_files_are_the_owners_alone(path: Path):
+    os.umask(0o077)
+    turns = Turns(path)
+    turns.take(1)
+    turns.give_back()
+    assert turns.path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_file_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path):

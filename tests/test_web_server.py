@@ -21,6 +21,7 @@ MOMENTS = (0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
 
 
 @pytest.mark.parametrize("seconds", MOMENTS)
+@pytest.mark.usefixtures("app")
 def test_it_ends_whenever_it_is_told_to(environment: dict[str, str], seconds: float):
     server = subprocess.Popen(
         [sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", "2",

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from portal import access, refusals, rendering, request_ids, security_log
 from portal.errors import Conflict, PortalError, Unavailable
 from portal.extensions import db, login
+from portal.hosts import WrongHost
 from portal.models.webhook import MASK
 
 RETRY_SECONDS = {429: 60, 503: 5}
@@ -60,6 +61,7 @@ SENTENCES = {
 def init_app(app: Flask) -> None:
     """Register a handler for each kind of failure."""
     app.register_error_handler(PortalError, refused)
+    app.register_error_handler(WrongHost, refused_to_anybody)
     app.register_error_handler(CSRFError, forged)
     app.register_error_handler(SQLAlchemyError, database_failed)
     app.register_error_handler(HTTPException, failed)
@@ -71,6 +73,12 @@ def refused(error: PortalError) -> Response:
     if isinstance(error, Unavailable):
         refusals.note(error)
     return answer(error.status, title, error.detail)
+
+
+def refused_to_anybody(error: WrongHost) -> Response:
+    """The refusal of a name that is not the portal's, which shows nothing of who is signed in."""
+    _see_nobody()
+    return refused(error)
 
 
 def forged(error: CSRFError) -> ResponseReturnValue:
@@ -190,10 +198,9 @@ def answer(
     try:
         response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
     except (SQLAlchemyError, Unavailable):
-        # Who is signed in cannot be read either. Flask-Login keeps the user in this place, and
-        # with nobody there the page comes without its navigation.
+        # Who is signed in cannot be read either.
         db.session.rollback()
-        g._login_user = login.anonymous_user()
+        _see_nobody()
         response = rendering.render("errors/page.html", "errors/_message.html", status, **context)
     if rendering.wants_fragment():
         response.headers["HX-Retarget"] = "#messages"
@@ -201,3 +208,9 @@ def answer(
     if status in RETRY_SECONDS:
         response.headers.setdefault("Retry-After", str(RETRY_SECONDS[status]))
     return response
+
+
+def _see_nobody() -> None:
+    # Flask-Login keeps the user in this place, and with nobody there the page comes without its
+    # navigation.
+    g._login_user = login.anonymous_user()

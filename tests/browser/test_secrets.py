@@ -31,7 +31,7 @@ def test_receivers_can_check_with_either_secret_while_it_rotates(
 
     page.get_by_text("Rotate the secret").first.click()
     page.get_by_role("button", name="Rotate the secret").click()
-    expect(page.get_by_text("Two secrets are valid.")).to_be_visible()
+    expect(page.get_by_text("Requests carry the signatures of 2 secrets.")).to_be_visible()
     new = reveal(page)
     assert new != old
 

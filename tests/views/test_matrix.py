@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
+from portal import queues
 from portal.access import ACCESS, PUBLIC, VIEW
 from portal.clock import now
 from portal.events import catalogue
@@ -120,6 +121,8 @@ def furnish(slug: str, world: World) -> Merchant:
 @pytest.fixture
 def world(app: Flask) -> Iterator[World]:
     world = World(app)
+    # Named at a first start, which is before anybody looks.
+    queues.installation()
     alice, bob = furnish("alice", world), furnish("bob", world)
     emails = {}
     for person in PEOPLE[1:]:

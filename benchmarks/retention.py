@@ -32,18 +32,18 @@ LONGEST_SECONDS = 1_200
 """Then the clean-up is not waited for any more."""
 DAYS, PAYLOAD_DAYS = 61, 16
 """Of which the last one is past its days: an ordinary night."""
-RECOVERED = 6 * DAY
-"""What failed in so long is sent again, once before the clean-up and once beside it."""
+RECOVERED = 5 * DAY
+"""What failed in so long is sent again: once before the clean-up, once beside it, once after."""
 LATE_SECONDS = 10.0
 """What sweeps, mail and recoveries may be late by: two sweeps."""
 
 
 class _Sender:
-    """Events at an even pace, from four connections, until told to stop; how long each POST took
-    (ms), and what was answered otherwise than 202."""
+    """Events at an even pace, from four connections, until told to stop; when each POST should
+    have begun (s), how long it took from then (ms), and what was answered otherwise than 202."""
 
     def __init__(self, url: str, key: str):
-        self.milliseconds: list[float] = []
+        self.posts: list[tuple[float, float]] = []
         self.refused: list[int] = []
         self._url, self._key = url, key
         self._stop = threading.Event()
@@ -69,16 +69,22 @@ class _Sender:
                 time.sleep(max(0.0, following - time.perf_counter()))
                 # From the moment when it should have begun: what waits behind a slow one waits too.
                 answer = session.post(self._url, data=body, headers=headers, timeout=60)
-                self.milliseconds.append((time.perf_counter() - following) * 1_000)
+                took = (time.perf_counter() - following) * 1_000
+                self.posts.append((following, took))
                 if answer.status_code != 202:
                     self.refused.append(answer.status_code)
                 following += 4 / PER_SECOND
 
+    def milliseconds(self, since: float, seconds: float) -> list[float]:
+        """How long the POSTs of so many seconds took, since a moment of `time.perf_counter()`."""
+        return [took for begun, took in self.posts if 0 <= begun - since < seconds]
+
 
 def clean_up(stand: Stand, events: int) -> Row:
     """One night's clean-up of a log of `events`, with PER_SECOND events beside it, and how late a
-    sweep and a mail's turn come and a recovery ends meanwhile. Before it there is a recovery too:
-    what is sent again also keeps the machine busy."""
+    sweep and a mail's turn come and a recovery ends meanwhile. It is compared with as many seconds
+    before it and after it that have such a recovery too: what is sent again also keeps the machine
+    busy."""
     stand.clear()
     (webhook,) = stand.webhooks(1)
     since = time.monotonic()
@@ -94,55 +100,61 @@ def clean_up(stand: Stand, events: int) -> Row:
         with _Sender(url, stand.key) as calm:
             _wait(lambda: _turn(queues.SWEEP) < 2, 600)
             _wait(lambda: _counted() > now() - 6 * 60 * SECOND, 900)
-            calm.milliseconds.clear()
-            started = time.monotonic()
-            begun = _recover(stand, webhook, 2 * RECOVERED, RECOVERED)
-            _wait(lambda: not _is_open(stand, begun), 300)
-            alone = time.monotonic() - started
+            before = time.perf_counter()
+            alone = _recovered(stand, webhook, 2)
             time.sleep(max(0.0, CALM_SECONDS - alone))
         with _Sender(url, stand.key) as busy:
-            started = time.monotonic()
+            during = time.perf_counter()
             queues.queue_of(queues.MAINTENANCE).enqueue(queues.PURGE)
             _wait(lambda: _is_running() or _removed() > 0, 60)
-            begun = _recover(stand, webhook, RECOVERED, 0)
-            recovered = 0.0
-            while _is_running() and time.monotonic() - started < LONGEST_SECONDS:
+            begun = _recover(stand, webhook, 1)
+            beside = 0.0
+            while _is_running() and time.perf_counter() - during < LONGEST_SECONDS:
                 turns["sweep"].append(_turn(queues.SWEEP))
                 turns["mail"].append(_turn(queues.NOTIFY))
-                if not recovered and not _is_open(stand, begun):
-                    recovered = time.monotonic() - started
-            seconds = time.monotonic() - started
-        with _Sender(url, stand.key) as after:
-            time.sleep(CALM_SECONDS)
+                if not beside and not _is_open(stand, begun):
+                    beside = time.perf_counter() - during
+            seconds = time.perf_counter() - during
+        with _Sender(url, stand.key) as later:
+            after = time.perf_counter()
+            time.sleep(max(0.0, CALM_SECONDS - _recovered(stand, webhook, 0)))
     # Before and after, so that what else the machine does meets both.
-    quiet = calm.milliseconds + after.milliseconds
-    before, during = percentile(quiet, 99), percentile(busy.milliseconds, 99)
+    quiet = calm.milliseconds(before, seconds) + later.milliseconds(after, seconds)
+    while_deleting = busy.milliseconds(during, seconds)
+    ratio = percentile(while_deleting, 99) / percentile(quiet, 99)
     late = max(max(turns["sweep"]), max(turns["mail"]))
     detail: dict[str, Any] = {
         "p50_ms_without": percentile(quiet, 50),
-        "p50_ms_during": percentile(busy.milliseconds, 50),
-        "p99_ms_without": before, "p99_ms_during": during,
-        "longest_ms_during": max(busy.milliseconds), "refused": len(busy.refused),
+        "p50_ms_during": percentile(while_deleting, 50),
+        "p99_ms_without": percentile(quiet, 99), "p99_ms_during": percentile(while_deleting, 99),
+        "longest_ms_without": max(quiet), "longest_ms_during": max(while_deleting),
+        "refused": len(busy.refused),
         "rows_removed": _removed(), "seconds": seconds, "ended": str(not _is_running()),
         "sweep_late_at_most_s": max(turns["sweep"]), "mail_late_at_most_s": max(turns["mail"]),
-        "recovery_s_before": alone, "recovery_s_during": recovered or None,
+        "recovery_s_before": alone, "recovery_s_during": beside or None,
         "seconds_to_fill": filled,
     }
     return Row(
         "15", f"POSTs while the clean-up of {events:,} events runs: p99 ÷ the p99 before and after",
-        stand.kind, during / before, "×", f"≤ 3, no 503, others at most {LATE_SECONDS:g} s late",
-        during / before <= 3 and not busy.refused and late <= LATE_SECONDS and not _is_running(),
+        stand.kind, ratio, "×", f"≤ 3, no 503, others at most {LATE_SECONDS:g} s late",
+        ratio <= 3 and not busy.refused and late <= LATE_SECONDS and not _is_running(),
         detail=detail,
     )
 
 
-def _recover(stand: Stand, webhook: Webhook, since: int, before: int) -> str:
-    """Begin to send again what failed from so long ago until so long ago (µs); the recovery."""
-    moment = now()
-    wanted = Wanted(
-        "send", ("failed",), webhook.id, since=moment - since, before=moment - before
-    )
+def _recover(stand: Stand, webhook: Webhook, band: int) -> str:
+    """Begin to send again what failed in a time of RECOVERED; band 0 is the latest. The recovery's
+    ID."""
+    latest = now() - band * RECOVERED
+    wanted = Wanted("send", ("failed",), webhook.id, since=latest - RECOVERED, before=latest)
     return recovery.start(stand.merchant.id, wanted, "cli")[0].id
+
+
+def _recovered(stand: Stand, webhook: Webhook, band: int) -> float:
+    """The same until it has ended; how long that took (s)."""
+    started, begun = time.perf_counter(), _recover(stand, webhook, band)
+    _wait(lambda: not _is_open(stand, begun), 300)
+    return time.perf_counter() - started
 
 
 def _is_open(stand: Stand, recovery_id: str) -> bool:

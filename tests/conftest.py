@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -260,21 +261,23 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def processes(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts `python …` with this test's settings, in the repository; ended with the test."""
+    """Starts `python …` with this test's settings, in the repository; ended with the test, and all
+    that it started."""
     started: list[subprocess.Popen[bytes]] = []
     root = Path(__file__).resolve().parent.parent
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=root, env=os.environ | environment
+            [sys.executable, *arguments], cwd=root, env=os.environ | environment,
+            start_new_session=True,
         )
         started.append(process)
         return process
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
 
 

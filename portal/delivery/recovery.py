@@ -34,7 +34,7 @@ from portal.people.audit import note
 BATCH = 500
 """Deliveries looked at in one transaction: some milliseconds of the write lock."""
 REST_SECONDS = 0.02
-"""Pause between batches, in which ingest and workers write."""
+"""Pause between batches, in which ingest and workers write; as long as the batch took at least."""
 RUN_SECONDS = 3.0
 """How long one job works before the next in the queue has its turn."""
 REQUEST_SECONDS = 1.0
@@ -252,6 +252,7 @@ def _work(
 ) -> int:
     done, end = 0, time.monotonic() + seconds
     while not should_stop():
+        began = time.monotonic()
         with writing() as session:
             # The lock: whoever holds the row's, on SQLite the database's, writes this batch.
             recovery = session.scalar(
@@ -270,7 +271,7 @@ def _work(
         if time.monotonic() >= end:
             break
         if rest:
-            time.sleep(REST_SECONDS)
+            time.sleep(max(time.monotonic() - began, REST_SECONDS))
     _hand_on(recovery_id, token)
     return done
 

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flask import Flask
+from redis import Redis
 from standardwebhooks import Webhook as Verifier
 
 from portal.clock import now
@@ -395,6 +396,30 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
     assert lanes.lease(0, "another") is None, "it rests, or all would be sent again at once"
     monkeypatch.setattr(lanes, "now", lambda: now() + lanes.REST + 1)
     assert lanes.lease(0, "another") is not None
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_redis_that_dies_ends_no_drain(
+    merchant: Merchant, receiver: Receiver, valkey: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, comes_back: bool,
+):
+    make_webhook(merchant, receiver.url())
+    run = drain._Drain(0)
+    assert run.take(0)
+    if not comes_back:
+        def refused(*_: Any) -> None:
+            raise ConnectionRefusedError
+
+        assert run._wakes._pubsub is not None
+        monkeypatch.setattr(run._wakes._pubsub.connection, "_connect", refused)
+    assert Redis.from_url(valkey).client_kill_filter(_type="pubsub") == 1
+    send(merchant)
+    run.loop(lambda: False, lambda: None)
+    assert run.attempts == 1
+    run.close()
+    assert the(Lane).owner is None
+    assert lanes.lease(0, "another") is not None, "it does not rest as after a defect"
+    assert "failed" not in caplog.text
 
 
 @pytest.mark.parametrize("broken", ["recorder", "wakes", "transport"])

@@ -243,6 +243,21 @@ def test_a_connection_that_its_receiver_closes_in_a_pause_costs_nothing_and_the_
     assert len(receiver.requests) == 3
 
 
+def test_what_is_watched_may_be_closed_before_it_is_watched_no_more():
+    transport: Transport[int] = Transport(LOOPBACK)
+    watched, other = socket.socketpair()
+    number = watched.fileno()
+    transport.watch(number)
+    watched.close()
+    transport.unwatch(number)
+    # The number again, of what nobody watches.
+    with socket.socket() as another:
+        assert another.fileno() == number
+        transport.unwatch(number)
+    other.close()
+    transport.abort()
+
+
 def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
     def twice(connection: socket.socket) -> None:
         connection.sendall(OK)

@@ -92,9 +92,11 @@ class Transport(Generic[Tag]):
         self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """Undo `watch`."""
+        """Undo `watch`, also of an `fd` that was closed meanwhile."""
         self._watched.discard(fd)
-        self._epoll.unregister(fd)
+        # One that was closed epoll has forgotten by itself, and its number may be another's now.
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(fd)
 
     def run(self, seconds: float) -> list[tuple[Tag, Answer]]:
         """Work for up to `seconds`, or until an answer has come or a watched fd can be read."""

@@ -27,7 +27,12 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.cron import CronJob, CronScheduler
-from rq.exceptions import NoSuchJobError, StopRequested
+from rq.exceptions import (
+    InvalidJobOperation,
+    NoSuchJobError,
+    SchedulerNotFound,
+    StopRequested,
+)
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
@@ -165,6 +170,9 @@ class PortalWorker(SimpleWorker):
         error = exc_info[1]
         if isinstance(error, Unavailable):
             _seldom.warn(error.trouble, f"Jobs must wait. {refusals.in_words(error)}")
+        elif isinstance(error, InvalidJobOperation | NoSuchJobError):
+            # Its work was done; RQ found nothing left to write its end to.
+            _seldom.warn("wiped", "A job ended that Redis does not have any more: it was wiped.")
         else:
             _defects.warn((job.origin, type(error)), f"The job {job.id} failed.", exc_info=exc_info)
 
@@ -223,12 +231,13 @@ class PortalCron(CronScheduler):
                 try:
                     return self.start()
                 except RedisError as error:
-                    _log.warning("Redis does not serve (%s); trying again.", error)
+                    _seldom.warn("redis", f"Redis does not serve ({error}); trying again.")
                     time.sleep(AGAIN_SECONDS)
 
     def register_death(self, pipeline: Pipeline | None = None) -> None:
-        """RQ's; an end that Redis cannot be told of must not look like an error of the work."""
-        with contextlib.suppress(RedisError):
+        """RQ's; an end that Redis cannot be told of, or of one that it does not know since it was
+        wiped, must not look like an error of the work."""
+        with contextlib.suppress(RedisError, SchedulerNotFound):
             super().register_death(pipeline)
 
 

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from redis import Redis
+from rq import cron_scheduler_registry
 
 from portal import jobs, queues
 from portal import processes as portal_processes
@@ -23,6 +24,7 @@ from portal.models import Attempt, Delivery, EventCount, Lane, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_event, make_webhook
 from tests.receiver import Receiver
+from worker import PortalWorker
 
 pytestmark = pytest.mark.engine
 
@@ -172,6 +174,31 @@ def test_cron_has_the_logs_counted(
         return db.session.scalar(sa.select(EventCount.events)) == 1
 
     wait_for(counted)
+
+
+def test_cron_ends_in_order_after_redis_was_wiped(
+    app: Flask, processes: Start, wait_for: Wait, valkey: str
+):
+    redis = Redis.from_url(valkey)
+    cron = processes("worker.py", "--part", "cron")
+    wait_for(lambda: cron_scheduler_registry.get_keys(redis))
+    redis.flushall()
+    cron.send_signal(signal.SIGTERM)
+    assert cron.wait(10) == 0
+
+
+def test_a_job_that_was_wiped_while_it_ran_is_no_failure(
+    app: Flask, valkey: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def wiped(*_: object, **_options: object) -> int:
+        return int(Redis.from_url(valkey).flushall())
+
+    monkeypatch.setattr("portal.delivery.drain.drain", wiped)
+    monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
+    queues.replace_drain(0)
+    PortalWorker(queues.DELIVERIES, queues.blocking_client()).work(burst=True)
+    assert "it was wiped" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("started", [

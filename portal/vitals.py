@@ -47,13 +47,14 @@ def redis_state() -> str:
 
 
 def workers_state() -> str:
-    """`ok` while a worker delivers somewhere, `none`, or `unknown` without Redis or database;
-    without one what is accepted waits."""
+    """`ok` while a worker delivers somewhere, `none`, or `unknown` without database, or without a
+    Redis that takes their signs of life; without a worker what is accepted waits."""
     try:
-        living = queues.delivering_since(now() - WORKER_SILENT)
+        if queues.delivering_since(now() - WORKER_SILENT):
+            return "ok"
     except (RedisError, Unavailable):
         return "unknown"
-    return "ok" if living else "none"
+    return "none" if redis_state() == "ok" else "unknown"
 
 
 def events_last_minute() -> int:

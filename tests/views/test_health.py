@@ -56,6 +56,17 @@ def test_degraded_and_still_ready_without_a_worker(client: FlaskClient) -> None:
     }
 
 
+def test_whether_workers_live_is_unknown_while_redis_is_too_full_to_be_told(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "redis_state", lambda: "full")
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json == {
+        "status": "degraded", "database": "ok", "redis": "full", "workers": "unknown"
+    }
+
+
 def test_a_worker_that_stands_still_does_not_count(
     client: FlaskClient, worker: SimpleWorker
 ) -> None:

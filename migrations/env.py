@@ -1,21 +1,24 @@
-"""Runs migrations inside the portal's application (Flask-Migrate)."""
+"""Runs migrations inside the portal's application: on the connection of portal.schema, which has
+the lock already, or, for Flask-Migrate's commands, on one of their own."""
 
 from alembic import context
 from flask import current_app
 
 from portal import models  # noqa: F401 - fills the metadata
-from portal.extensions import db, turn_to_write
+from portal.extensions import db
+from portal.schema import one_at_a_time
 
 
-def run() -> None:
-    """Migrate on the application's own engine."""
+def run(connection) -> None:
+    """Migrate on a connection whose transaction the caller ends."""
     options = current_app.extensions["migrate"].configure_args
-    with turn_to_write(db.engine, may_be_long=True) as how, db.engine.connect() as connection:
-        connection.execution_options(**how)
-        context.configure(connection=connection, target_metadata=db.metadata, **options)
-        with context.begin_transaction():
-            context.run_migrations()
-        connection.commit()
+    context.configure(connection=connection, target_metadata=db.metadata, **options)
+    with context.begin_transaction():
+        context.run_migrations()
 
 
-run()
+if "connection" in context.config.attributes:
+    run(context.config.attributes["connection"])
+else:
+    with one_at_a_time() as own:
+        run(own)

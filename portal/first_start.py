@@ -10,7 +10,7 @@ from collections.abc import Callable
 from flask import Flask, current_app, request
 from sqlalchemy.exc import DBAPIError
 
-from portal import canary, queues, schema, secret_key
+from portal import queues, schema, sealed_word, secret_key
 from portal.config import Config, SettingError
 from portal.database_errors import is_temporary
 from portal.errors import Unavailable
@@ -22,10 +22,15 @@ def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = T
     the database is away."""
     config: Config = current_app.config["PORTAL"]
     if config.key_is_new:
-        canary.refuse_new_key()
+        sealed_word.refuse_new_key()
         _keep(config)
     schema.upgrade(tell, with_copy=with_copy)
-    canary.check()
+    try:
+        sealed_word.check()
+    except SettingError:
+        if config.key_is_new:
+            _refuse_own_key(config)
+        raise
     # Here, before many processes ask for it at once.
     queues.installation()
 
@@ -34,7 +39,7 @@ def check() -> None:
     """See that this version and this key are those of the database, as every process does at its
     start. Raises SettingError, and Unavailable or DBAPIError when the database is away."""
     schema.refuse_newer()
-    canary.check()
+    sealed_word.check()
 
 
 def guard(app: Flask) -> None:
@@ -73,6 +78,18 @@ def unusable(error: Exception) -> str:
         f"The database cannot be used ({first_line}): look at that server or file, or change "
         "PORTAL_DATABASE_URL."
     )
+
+
+def _refuse_own_key(config: Config) -> None:
+    """Take back the key that this start has made: another one, which began at the same moment, was
+    first to fill the database."""
+    path = secret_key.path_in(config.data_dir)
+    path.unlink(missing_ok=True)
+    raise SettingError(
+        "Another machine has made this database at the same moment, under a secret key of its own: "
+        f"copy its file secret_key to {path}, or give that key as PORTAL_SECRET_KEY, and start "
+        "again. No key is kept here."
+    ) from None
 
 
 def _keep(config: Config) -> None:

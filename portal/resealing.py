@@ -14,7 +14,7 @@ from sqlalchemy.orm import scoped_session
 
 from portal import vault
 from portal.extensions import Base, db, table, writing
-from portal.models import Canary, Webhook
+from portal.models import SealedWord, Webhook
 from portal.models.webhook import AUTH_SECRETS, Auth, OldSecret, Pair
 
 Stored = str | Auth | list[Pair] | list[OldSecret]
@@ -44,7 +44,7 @@ def reseal() -> Resealed:
 
 
 def _columns() -> Iterator[sa.Column[Any]]:
-    last = table(Canary)
+    last = table(SealedWord)
     for one in Base.metadata.sorted_tables:
         if one is not last:
             yield from (column for column in one.columns if isinstance(column.type, vault.Token))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import flask_migrate
+import sqlalchemy as sa
+from alembic import command
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
@@ -17,7 +19,7 @@ from flask import current_app
 from portal import snapshots
 from portal.config import SettingError
 from portal.database_errors import Trouble
-from portal.extensions import db
+from portal.extensions import db, turn_to_write
 
 EMPTY = Trouble(
     "schema-empty", "The database has no tables yet; run: bin/portal migrate", passes=False
@@ -37,6 +39,11 @@ NEWER = (
     "the database from before the upgrade."
 )
 
+
+PATIENCE_SECONDS = 1_800
+"""How long a start waits for another one that migrates the same database."""
+_LOCK = 0x706F7274616C
+"""The number of that lock, on PostgreSQL: of this database, and of nothing else in it."""
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -94,10 +101,34 @@ def upgrade(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = T
     refuse_newer()
     if is_current():
         return
-    found = _found()
-    if found is not None and with_copy:
-        _copy(found, tell)
-    flask_migrate.upgrade()
+    with one_at_a_time() as connection:
+        # Another start may have migrated it meanwhile.
+        found = _revision(connection)
+        if found == _directory().get_current_head():
+            return
+        if found is not None and with_copy:
+            _copy(found, tell)
+        config = current_app.extensions["migrate"].migrate.get_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[sa.Connection]:
+    """A transaction in which the schema may be read and changed: whoever else wants that waits
+    until it has ended. It is committed. Raises Unavailable."""
+    with (
+        turn_to_write(db.engine, PATIENCE_SECONDS, may_be_long=True) as how,
+        db.engine.connect().execution_options(**how) as connection,
+        connection.begin(),
+    ):
+        if connection.dialect.name == "postgresql":
+            # Steps may take long, and so may others' steps.
+            for name in ("lock", "statement", "idle_in_transaction_session"):
+                patience = f"SET LOCAL {name}_timeout = {PATIENCE_SECONDS * 1_000}"
+                connection.execute(sa.text(patience))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield connection
 
 
 def _copy(found: str, tell: Callable[[str], None]) -> None:
@@ -119,7 +150,11 @@ def _copy(found: str, tell: Callable[[str], None]) -> None:
 
 def _found() -> str | None:
     with db.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _directory() -> ScriptDirectory:

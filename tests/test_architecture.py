@@ -36,7 +36,7 @@ LEVELS = (
     ("portal.events",),
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
-     "portal.models", "portal.resealing", "portal.canary",
+     "portal.models", "portal.resealing", "portal.sealed_word",
      "portal.refusals"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
@@ -110,6 +110,9 @@ def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
         assert "session.commit" in found, "writing() commits"
     elif name_of(path) == "portal.snapshots":
         assert found == {"sqlite3.connect"}, "it reads the database, and writes a file of its own"
+    elif name_of(path) == "portal.schema":
+        assert found == {"connection.begin"}
+        assert "turn_to_write" in called, "it changes the schema in its turn"
     else:
         assert not found
 

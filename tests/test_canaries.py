@@ -40,7 +40,7 @@ COLUMNS = {
     "webhook.secret_token",
 }
 """Columns that hold secrets, each filled below."""
-KNOWN_WORD = {"canary.word_token"}
+KNOWN_WORD = {"sealed_word.word_token"}
 """Sealed, and no secret: by the word a start sees whether its key is the database's."""
 OWN = {"shared.show": "share", "invitations.show": "invitation", "passwords.choose": "reset"}
 """Pages that are reached by a token, and may hold that one."""

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from flask import Flask
 
-from portal import canary, create_app, first_start, schema, snapshots, vault
+from portal import create_app, first_start, schema, sealed_word, snapshots, vault
 from portal.config import Config, SettingError, load_config
 from portal.extensions import db
-from portal.models import Canary, Merchant
+from portal.models import IdempotencyKey, Mail, Merchant, SealedWord
 from tests.conftest import on_both_databases
-from tests.factories import make_webhook
+from tests.factories import make_merchant, make_user, make_webhook
 
 ROOT = Path(__file__).resolve().parent.parent
 SQLITE = b"SQLite format 3\0"
@@ -149,7 +149,7 @@ def test_a_first_start_keeps_its_key_to_its_owner(
 
 
 @on_both_databases
-def test_a_new_key_is_refused_where_something_is_sealed_also_from_before_the_canary(
+def test_a_new_key_is_refused_where_something_is_sealed_also_from_before_the_sealed_word(
     app: Flask, merchant: Merchant, new_config: Callable[[], Config], tmp_path: Path
 ):
     make_webhook(merchant)
@@ -159,7 +159,7 @@ def test_a_new_key_is_refused_where_something_is_sealed_also_from_before_the_can
     assert not (tmp_path / "data" / "secret_key").exists()
 
 
-# ── The canary ────────────────────────────────────────────────────────────────────────────
+# ── The sealed word ───────────────────────────────────────────────────────────────────────
 
 
 def use_keys(app: Flask, *keys: str) -> None:
@@ -169,12 +169,12 @@ def use_keys(app: Flask, *keys: str) -> None:
 
 @on_both_databases
 def test_it_is_made_once_and_tells_another_key(app: Flask):
-    canary.check()
-    canary.check()
-    assert len(db.session.scalars(sa.select(Canary)).all()) == 1
+    sealed_word.check()
+    sealed_word.check()
+    assert len(db.session.scalars(sa.select(SealedWord)).all()) == 1
     use_keys(app, "another " * 5)
     with pytest.raises(SettingError, match="PORTAL_SECRET_KEY"):
-        canary.check()
+        sealed_word.check()
 
 
 @on_both_databases
@@ -185,11 +185,72 @@ def test_an_older_database_gets_one_only_with_a_key_that_opens_it(app: Flask, me
     lost = make_webhook(merchant)
     use_keys(app, "a third one " * 4)
     with pytest.raises(SettingError, match="is not the one"):
-        canary.check()
-    assert db.session.scalars(sa.select(Canary)).all() == []
+        sealed_word.check()
+    assert db.session.scalars(sa.select(SealedWord)).all() == []
     use_keys(app, *own)
-    canary.check()
+    sealed_word.check()
     assert not vault.opens(lost.secret_token), "one that was lost before keeps nobody from starting"
+
+
+@on_both_databases
+def test_a_portal_that_lost_its_key_once_and_was_given_its_secrets_anew_starts(
+    app: Flask, merchant: Merchant
+):
+    own = app.config["PORTAL"].secret_keys
+    use_keys(app, "a lost one " * 4)
+    for number in range(40):
+        lost = make_webhook(merchant)
+        lost.deleted_at = number + 1
+    for _ in range(25):
+        make_webhook(merchant)
+    db.session.commit()
+    use_keys(app, *own)
+    with pytest.raises(SettingError, match="is not the one"):
+        sealed_word.check()
+    make_webhook(merchant)
+    sealed_word.check()
+    assert len(db.session.scalars(sa.select(SealedWord)).all()) == 1
+
+
+def _second_factor() -> None:
+    make_user("ann@example.com").totp_token = vault.encrypt("code")
+
+
+def _mail() -> None:
+    db.session.add(Mail.make("ann@example.com", "Subject", "Body"))
+
+
+def _answer() -> None:
+    db.session.add(IdempotencyKey(
+        merchant_id=make_merchant("bob").id, key="once", digest="d", status=201,
+        answer_token=vault.encrypt("answer"),
+    ))
+
+
+@on_both_databases
+@pytest.mark.parametrize("store", [_second_factor, _mail, _answer])
+def test_every_kind_of_secret_tells_a_wrong_key_from_the_right_one(
+    app: Flask, store: Callable[[], None]
+):
+    store()
+    db.session.commit()
+    own = app.config["PORTAL"].secret_keys
+    use_keys(app, "another " * 5)
+    with pytest.raises(SettingError, match="is not the one"):
+        sealed_word.check()
+    use_keys(app, *own)
+    sealed_word.check()
+    use_keys(app, "another " * 5)
+    with pytest.raises(SettingError, match="is not the one"):
+        sealed_word.check()
+
+
+@on_both_databases
+def test_secrets_of_deleted_webhooks_keep_nobody_from_starting(app: Flask, merchant: Merchant):
+    make_webhook(merchant).deleted_at = 1
+    db.session.commit()
+    use_keys(app, "another " * 5)
+    sealed_word.check()
 
 
 def test_a_database_that_is_away_at_the_start_is_asked_before_the_first_request(
@@ -200,7 +261,7 @@ def test_a_database_that_is_away_at_the_start_is_asked_before_the_first_request(
     shutil.copyfile(empty_sqlite, path)
     right = load_config(environment)
     with create_app(right).app_context():
-        canary.check()
+        sealed_word.check()
         db.engine.dispose()
     # Where its directory is not mounted yet.
     away = f"sqlite:///{tmp_path}/later/portal.db"
@@ -274,6 +335,78 @@ def _drop_everything() -> None:
 def _versions(app: Flask) -> list[str]:
     directory = ScriptDirectory(app.extensions["migrate"].directory)
     return [script.revision for script in directory.walk_revisions()]
+
+
+def _start_at_once(starts: list[tuple[Path, dict[str, str]]]) -> list[tuple[int, str]]:
+    """Real processes that begin at the same moment; their exit codes and what they said."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PORTAL_")}
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=environment | {"PORTAL_DATA_DIR": str(directory), "PORTAL_LOG_LEVEL": "ERROR"}
+            | {f"PORTAL_{name}": value for name, value in settings.items()},
+        )
+        for directory, settings in starts
+    ]
+    return [(one.wait(60), one.stderr.read() if one.stderr else "") for one in begun]
+
+
+@on_both_databases
+@pytest.mark.parametrize("kept", ["one key", "keys of their own", "one directory"])
+def test_of_two_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_databases(
+    environment: dict[str, str], tmp_path: Path, kept: str
+):
+    app = create_app(load_config(environment, first_start=True))
+    address = environment["PORTAL_DATABASE_URL"]
+    for number in range(3):
+        with app.app_context():
+            db.drop_all()
+            _drop_everything()
+        directories = [tmp_path / f"{number}-{of}" for of in "ab"]
+        if kept == "one directory":
+            directories[1] = directories[0]
+        settings = {"DATABASE_URL": address}
+        if kept == "one key":
+            settings["SECRET_KEY"] = "one key for all of them " * 2
+        done = _start_at_once([(directory, settings) for directory in directories])
+        assert all("Traceback" not in said for _, said in done), done
+        assert [code for code, _ in done].count(0) >= 1, done
+        refused = [said for code, said in done if code]
+        keys = {path.read_text() for path in map(_key_of, directories) if path.exists()}
+        if kept == "one key":
+            assert refused == []
+            continue
+        assert len(keys) == 1, done
+        for said in refused:
+            assert "opy" in said or "start again" in said
+        for directory in directories:
+            if _key_of(directory).exists():
+                again = start(directory, "-m", "portal.cli", "merchant", "list", **settings)
+                assert again.returncode == 0, again.stderr
+    with app.app_context():
+        _drop_everything()
+
+
+def _key_of(directory: Path) -> Path:
+    return directory / "secret_key"
+
+
+def test_a_start_that_waited_for_anothers_migration_makes_no_copy_of_what_came_of_it(
+    environment: dict[str, str], tmp_path: Path
+):
+    app = create_app(load_config(environment, first_start=True))
+    with app.app_context():
+        import flask_migrate
+
+        flask_migrate.upgrade(revision=_versions(app)[1])
+        db.engine.dispose()
+    settings = {
+        name: environment[f"PORTAL_{name}"] for name in ("DATABASE_URL", "SECRET_KEY")
+    }
+    done = _start_at_once([(tmp_path / "data", settings)] * 3)
+    assert [code for code, _ in done] == [0, 0, 0], done
+    assert len(list(tmp_path.glob("portal.db.before-*"))) == 1
 
 
 @on_both_databases

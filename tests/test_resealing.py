@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import canary, resealing, vault
+from portal import resealing, sealed_word, vault
 from portal.extensions import Base, db
 from portal.models import IdempotencyKey, Mail, Merchant, User, Webhook
 from tests.conftest import on_both_databases
@@ -47,7 +47,7 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
         answer_token=vault.encrypt("answer"),
     ))
     db.session.commit()
-    canary.check()
+    sealed_word.check()
     secrets = {one.id: one.signing_secrets(0) for one in (*webhooks, plain)}
     before = {one.id: (one.version, one.updated_at) for one in webhooks}
 
@@ -58,12 +58,12 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
         "mail.body_token": 1, "user_account.totp_token": 1, "idempotency_key.answer_token": 1,
         "webhook.secret_token": 4, "webhook.old_secrets": 1,
         "webhook.query_params": 3, "webhook.headers": 3,
-        "webhook.auth": 3, "canary.word_token": 1,
+        "webhook.auth": 3, "sealed_word.word_token": 1,
     }
     assert set(resealing.reseal().renewed.values()) == {0}, "a second run finds nothing to do"
 
     use_keys(app, NEW)
-    canary.check()
+    sealed_word.check()
     for webhook in db.session.scalars(sa.select(Webhook)).all():
         assert webhook.signing_secrets(0) == secrets[webhook.id]
     first = db.session.get_one(Webhook, webhooks[0].id)

@@ -1,7 +1,6 @@
 """The tables and the rules of single rows."""
 
 from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
-from portal.models.canary import Canary
 from portal.models.clean_up import CleanUp
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
@@ -13,6 +12,7 @@ from portal.models.mail import Mail, NoticeChoice
 from portal.models.merchant import ApiKey, Merchant
 from portal.models.recovery import Recovery
 from portal.models.saved_filter import SavedFilter
+from portal.models.sealed_word import SealedWord
 from portal.models.share import AttemptShare
 from portal.models.sign_in import Passkey, PasswordReset, RecoveryCode, UserSession
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
@@ -21,12 +21,12 @@ from portal.models.webhook import Webhook
 
 __all__ = [
     "ApiKey", "Attempt", "AttemptCount", "AttemptPayload", "AttemptShare", "AuditEntry",
-    "AuditHead", "Canary", "CleanUp", "CountedUntil", "Delivery", "Event", "EventCount",
+    "AuditHead", "CleanUp", "CountedUntil", "Delivery", "Event", "EventCount",
     "EventPayload",
     "IdempotencyKey",
     "InspectedRequest", "Inspector", "Installation", "Invitation", "Lane", "Mail",
     "Membership", "Merchant",
     "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Passkey", "PasswordReset",
     "Recovery",
-    "RecoveryCode", "SavedFilter", "User", "UserSession", "Webhook",
+    "RecoveryCode", "SavedFilter", "SealedWord", "User", "UserSession", "Webhook",
 ]

@@ -9,10 +9,10 @@ from portal.extensions import Base
 from portal.vault import Token
 
 
-class Canary(Base):
+class SealedWord(Base):
     """One row, whose ID is 1."""
 
-    __tablename__ = "canary"
+    __tablename__ = "sealed_word"
 
     id: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
     word_token: Mapped[str] = mapped_column(Token)

@@ -264,34 +264,46 @@ def test_a_server_that_hangs_holds_the_worker_for_seconds_only(
 
 
 class _Dripping(threading.Thread):
-    """An SMTP server that greets at once, and answers what is sent byte by byte, for ever."""
+    """An SMTP server that answers until a step, and that byte by byte, for ever; with `is_tls` it
+    drips what looks like the start of TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: str, is_tls: bool = False) -> None:
         super().__init__(daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
+        self._step = step
+        # A record of TLS whose 16,000 bytes come one by one.
+        self._start = bytes([22, 3, 3, 0x3E, 0x80]) if is_tls else b""
 
     def run(self) -> None:
         connection, _ = self._listener.accept()
         with contextlib.suppress(OSError), connection:
-            connection.sendall(b"220 hello\r\n")
-            connection.recv(1_000)
-            connection.sendall(b"250 hello\r\n")
-            connection.recv(1_000)
+            if self._step != "greeting":
+                connection.sendall(b"220 hello\r\n")
+                while self._step not in (said := connection.recv(1_000).decode()):
+                    more = b"250-AUTH PLAIN\r\n" if "EHLO" in said else b""
+                    connection.sendall(more + b"250 ok\r\n")
+            connection.sendall(self._start)
             for _ in range(300):
                 connection.sendall(b"2")
                 time.sleep(0.1)
 
 
+@pytest.mark.parametrize(("scheme", "step"), [
+    ("smtp", "greeting"), ("smtp", "EHLO"), ("smtp", "AUTH"), ("smtp", "MAIL"),
+    ("smtps", "greeting"),
+])
 def test_a_server_that_answers_byte_by_byte_is_left_in_time(
-    merchant: Merchant, mailbox: Mailbox, app: Flask, monkeypatch: pytest.MonkeyPatch
+    merchant: Merchant, mailbox: Mailbox, app: Flask, monkeypatch: pytest.MonkeyPatch,
+    scheme: str, step: str,
 ):
     make_user("owner", merchant, email="ann@example.com")
     change(make_webhook(merchant), Health(), HELD)
     make_all_due()
-    server = _Dripping()
+    server = _Dripping(step, is_tls=scheme == "smtps")
     server.start()
-    url = f"smtp://127.0.0.1:{server.port}"
+    user = "ann:secret@" if step == "AUTH" else ""
+    url = f"{scheme}://{user}127.0.0.1:{server.port}"
     monkeypatch.setitem(
         app.config, "PORTAL", dataclasses.replace(app.config["PORTAL"], smtp_url=url)
     )
@@ -301,6 +313,39 @@ def test_a_server_that_answers_byte_by_byte_is_left_in_time(
     assert mail.send_due() == 0
     assert time.monotonic() - started < 3
     assert [row.attempts for row in waiting()] == [1]
+
+
+def test_a_server_that_takes_long_to_greet_gets_one_message_a_run(
+    merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("ann", "bob"):
+        make_user("owner", merchant, email=f"{name}@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    monkeypatch.setattr(mail, "RUN_SECONDS", 0.1)
+    mailbox.delay = 0.2
+    assert [send(), send()] == [1, 1]
+    assert waiting() == []
+
+
+@on_both_databases
+def test_a_notice_that_cannot_be_read_or_composed_takes_no_other_with_it(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    for number in range(4):
+        change(make_webhook(merchant, description=f"Hook {number}"), Health(), HELD)
+    mails = waiting()
+    mails[1].body_token = "under another key"
+    mails[2].subject = "=?utf-7?q?+2AA-?="
+    db.session.commit()
+    assert send() == 1
+    (message,) = mailbox.messages
+    text = message.get_content()
+    assert ["Hook 0" in text, "Hook 1" in text, "Hook 3" in text] == [True, False, True]
+    assert waiting() == []
+    told = [entry.message for entry in db.session.scalars(sa.select(OperationsEntry)).all()]
+    assert sum("no secret key of the portal can read it" in message for message in told) == 1
+    assert len(told) == 2 - ("Hook 2" in text), "one that a newer Python composes is sent"
 
 
 def test_a_worker_killed_while_sending_delays_a_mail_and_loses_none(

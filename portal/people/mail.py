@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
@@ -35,7 +36,7 @@ CLAIM = 5 * MINUTE
 TIMEOUT_SECONDS = 10
 RUN_SECONDS = 5
 """A run begins no other message then, because sweeps wait behind it; and TIMEOUT_SECONDS later the
-connection is cut, for a server that answers byte by byte is never silent for long."""
+connection is cut, greeting and all, for a server that answers byte by byte is never silent long."""
 SHOWN_NOTICES = 20
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,63 @@ class _Refused(Exception):
     """The server will never take this message."""
 
 
+class _Watchdog:
+    """Cuts a connection when its time is over, from the first byte of a handshake on: whoever waits
+    for it finds it closed by the server."""
+
+    def __init__(self, seconds: float):
+        self._line: socket.socket | None = None
+        self._is_over = False
+        self._mutex = threading.Lock()
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def watch(self, line: socket.socket) -> None:
+        """Watch over a connection, at once or as soon as it is there."""
+        with self._mutex:
+            # TLS takes the socket itself away from whoever had it; a second handle stays.
+            self._line = line.dup()
+        if self._is_over:
+            self._cut()
+
+    def _cut(self) -> None:
+        with self._mutex, contextlib.suppress(OSError):
+            self._is_over = True
+            if self._line is not None:
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        with self._mutex:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+
+
+class _Server(smtplib.SMTP):
+    """A mail server, whose connection is watched over."""
+
+    def __init__(self, watchdog: _Watchdog, *where: Any, **how: Any):
+        self._watchdog = watchdog
+        super().__init__(*where, **how)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        # smtplib's own place for what differs between plain connections and TLS.
+        line: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
+        self._watchdog.watch(line)
+        return line
+
+
+class _TlsServer(smtplib.SMTP_SSL, _Server):
+    """One that speaks TLS from the start; smtplib wraps what _Server gives."""
+
+    def __init__(self, watchdog: _Watchdog, *where: Any, **how: Any):
+        self._watchdog = watchdog
+        smtplib.SMTP_SSL.__init__(self, *where, **how)
+
+
 def send_due() -> int:
     """Send the mail whose time has come; how many messages the server took.
 
@@ -67,43 +125,63 @@ def send_due() -> int:
     messages = _claim() if config.smtp_url else []
     if not messages:
         return 0
+    end = time.monotonic() + RUN_SECONDS
+    watchdog = _Watchdog(RUN_SECONDS + TIMEOUT_SECONDS)
     try:
-        server = _connect(config)
-    except (OSError, smtplib.SMTPException) as error:
-        for message in messages:
-            _failed(message, error)
-        return 0
-    sent, end = 0, time.monotonic() + RUN_SECONDS
-    watchdog = threading.Timer(RUN_SECONDS + TIMEOUT_SECONDS, _cut, [server])
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        for place, message in enumerate(messages):
-            if time.monotonic() > end:
-                _put_back(messages[place:])
-                break
-            try:
-                _send(server, message, config)
-            except (OSError, smtplib.SMTPException, _Refused) as error:
+        try:
+            server = _connect(config, watchdog)
+        except (OSError, smtplib.SMTPException) as error:
+            for message in messages:
                 _failed(message, error)
-                if _is_gone(error):
-                    _put_back(messages[place + 1 :])
-                    break
-            else:
-                sent += 1
-                with writing() as session:
-                    session.execute(sa.delete(Mail).where(Mail.id.in_(message.numbers)))
+            return 0
+        with contextlib.closing(server):
+            return _send_all(server, messages, config, end)
     finally:
-        watchdog.cancel()
-        server.close()
+        watchdog.end()
+
+
+def _send_all(
+    server: smtplib.SMTP, messages: Sequence[_Message], config: Config, end: float
+) -> int:
+    """Send until all is sent or the time is over, but one message at least: a server that takes
+    long to greet would never get any."""
+    sent = 0
+    for place, whole in enumerate(messages):
+        if place and time.monotonic() > end:
+            _put_back(messages[place:])
+            break
+        message = _that_can_be_sent(whole, config)
+        if message is None:
+            continue
+        try:
+            _send(server, message, config)
+        except (OSError, smtplib.SMTPException, _Refused) as error:
+            _failed(message, error)
+            if _is_gone(error):
+                _put_back(messages[place + 1 :])
+                break
+        else:
+            sent += 1
+            with writing() as session:
+                session.execute(sa.delete(Mail).where(Mail.id.in_(message.numbers)))
     return sent
 
 
-def _cut(server: smtplib.SMTP) -> None:
-    """End a connection for the thread that waits for it: it finds it closed by the server."""
-    if server.sock is not None:
-        with contextlib.suppress(OSError):
-            server.sock.shutdown(socket.SHUT_RDWR)
+def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
+    """The message without what cannot be read or written, which is given up; None when nothing is
+    left. Each notice fails by itself."""
+    good = []
+    for mail in message.mails:
+        alone = _Message([mail], message.merchant)
+        try:
+            _compose(alone, config).as_bytes()
+            good.append(mail)
+        except vault.Unreadable:
+            _failed(alone, _Refused("no secret key of the portal can read it any more"))
+        except Exception as error:  # noqa: BLE001 - whatever a text raises is its mail's failure
+            _log.warning("mail %d cannot be composed", mail.id, exc_info=True)
+            _failed(alone, _Refused(f"it cannot be composed ({type(error).__name__})"))
+    return _Message(good, message.merchant) if good else None
 
 
 def _claim() -> list[_Message]:
@@ -134,19 +212,19 @@ def _claim() -> list[_Message]:
     ]
 
 
-def _connect(config: Config) -> smtplib.SMTP:
+def _connect(config: Config, watchdog: _Watchdog) -> smtplib.SMTP:
     address = urlsplit(config.smtp_url)
     host, user = address.hostname or "", unquote(address.username or "")
     context = ssl.create_default_context()
     name = socket.gethostname()
     server: smtplib.SMTP
     if address.scheme == "smtps":
-        server = smtplib.SMTP_SSL(
-            host, address.port or 465, name, timeout=TIMEOUT_SECONDS, context=context
+        server = _TlsServer(
+            watchdog, host, address.port or 465, name, timeout=TIMEOUT_SECONDS, context=context
         )
     else:
-        server = smtplib.SMTP(
-            host, address.port or (587 if user else 25), name, timeout=TIMEOUT_SECONDS
+        server = _Server(
+            watchdog, host, address.port or (587 if user else 25), name, timeout=TIMEOUT_SECONDS
         )
     try:
         server.ehlo()
@@ -176,8 +254,6 @@ def _is_this_machine(host: str) -> bool:
 def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
     try:
         server.send_message(_compose(message, config))
-    except vault.Unreadable:
-        raise _Refused("no secret key of the portal can read it any more") from None
     except smtplib.SMTPRecipientsRefused as error:
         code, _text = next(iter(error.recipients.values()))
         if code >= 500:

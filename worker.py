@@ -264,7 +264,7 @@ def run_worker(queue: str, config: Config | None = None) -> None:
     """Work on one queue until told to stop."""
     app = create_app(config)
     with app.app_context():
-        wait_for_database(first_start.check)
+        wait_for_database(first_start.check_current)
         wait_for_database(lanes.prepare_lanes)
         wait_for_database(queues.installation)
         served = PortalWorker(queue, queues.blocking_client())
@@ -278,6 +278,7 @@ def run_cron(config: Config) -> None:
     until told to stop."""
     app = create_app(config)
     with app.app_context():
+        wait_for_database(first_start.check_current)
         wait_for_database(queues.installation)
         maintenance = queues.name_of(queues.MAINTENANCE)
         scheduler = PortalCron(queues.client(), logging_level="WARNING")

@@ -175,8 +175,8 @@ def turn_to_write(
     engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False
 ) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
-    and what else does not write by writing(). That one which `may_be_long` was, is not said in the
-    log. Raises Unavailable when the turn does not come in time."""
+    and what else does not write by writing(). A long turn is noted in the log, unless it
+    `may_be_long`. Raises Unavailable when the turn does not come in time."""
     writers = _writers.get(engine)
     if writers is None:
         # PostgreSQL has a queue of its own for each row.

@@ -42,6 +42,14 @@ def check() -> None:
     sealed_word.check()
 
 
+def check_current() -> None:
+    """The same, and that the schema is this version's, for those who cannot do without. Raises
+    SettingError, and Unavailable or DBAPIError when the database is away."""
+    check()
+    if trouble := schema.trouble():
+        raise SettingError(trouble.sentence)
+
+
 def guard(app: Flask) -> None:
     """Have a web process `check`: now, or while the database is away before its first
     request. Raises SettingError."""

@@ -435,6 +435,29 @@ def test_every_part_says_so(made: Path, part: str):
     assert "This database is newer than this version of the portal" in said
 
 
+@pytest.mark.parametrize(("version", "said"), [
+    ("UPDATE alembic_version SET version_num = '0001'", "is not migrated to this version yet"),
+    ("DELETE FROM alembic_version", "has no tables yet"),
+])
+@pytest.mark.parametrize("part", ["deliver", "maintenance", "cron", "cli"])
+def test_who_cannot_do_without_says_what_to_do_about_the_schema(
+    made: Path, part: str, version: str, said: str
+):
+    with sqlite3.connect(made / "portal.db") as connection:
+        connection.execute(version)
+    connection.close()
+    arguments = PARTS[part] if part == "cli" else ["worker.py", "--part", part]
+    line = sentence(start(made, *arguments))
+    assert said in line
+    assert "bin/portal migrate" in line
+
+
+@pytest.mark.parametrize("part", ["deliver", "maintenance", "cron"])
+def test_no_worker_works_with_a_key_of_another_portal(made: Path, part: str):
+    refused = start(made, "worker.py", "--part", part, SECRET_KEY="another key " * 4)
+    assert "is not the one that this database was filled with" in sentence(refused)
+
+
 def test_an_upgrade_keeps_a_copy_for_its_owner_alone(environment: dict[str, str], tmp_path: Path):
     app = create_app(load_config(environment, first_start=True))
     told: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import click
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from portal import clock, create_app, first_start, log_lines, schema
+from portal import clock, create_app, first_start, log_lines
 from portal.config import SettingError, load_config
 from portal.errors import PortalError
 from portal.models.user import MEMBER_ROLES
@@ -30,11 +30,7 @@ def with_portal(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        first_start.check()
-        if not schema.is_current():
-            raise click.ClickException(
-                "The database is not migrated to this version yet; run: bin/portal migrate"
-            )
+        first_start.check_current()
         command(*args, **kwargs)
 
     return _inside(run, may_be_new=False)

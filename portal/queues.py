@@ -305,7 +305,7 @@ def waits_for_recovery(recovery_id: str, token: int) -> bool:
 
 def recovery_job_id(recovery_id: str, token: int) -> str:
     """The ID of the job of one run."""
-    return f"{recovery_id}-{token}"
+    return f"{recovery_id}-{installation()}-{token}"
 
 
 @dataclass(frozen=True)

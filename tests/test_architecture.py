@@ -36,7 +36,7 @@ LEVELS = (
     ("portal.events",),
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
-     "portal.models", "portal.resealing", "portal.sealed_word",
+     "portal.models", "portal.resealing", "portal.sealed_word", "portal.slices",
      "portal.refusals"),
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",

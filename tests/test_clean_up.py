@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from benchmarks import history
 from portal import jobs, queues
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.delivery import actions
+from portal.errors import Unavailable
 from portal.extensions import db, writing
 from portal.logs import expiry, retention
 from portal.models import CleanUp, Delivery, Event, Merchant, OperationsEntry
@@ -244,6 +246,39 @@ def test_one_that_takes_too_long_is_noted_once(merchant: Merchant) -> None:
         retention.sweep()
     assert [message for message in messages() if "has not ended" in message] == messages()
     assert len(messages()) == 1
+
+
+def test_two_sweeps_that_find_it_late_say_it_once_also_when_its_token_rose_meanwhile(
+    merchant: Merchant,
+) -> None:
+    retention.sweep()
+    began = now() - 2 * DAY
+    change(moment=began, began_at=began, worked_at=now(), token=7)
+    for token in (7, 8):
+        change(token=token)
+        retention._warn(began)
+    assert len(messages()) == 1
+    # What has ended, or begun again, is not late any more.
+    change(moment=None, warned_at=None)
+    retention._warn(began)
+    change(moment=began, began_at=began + 1)
+    retention._warn(began)
+    assert len(messages()) == 1
+
+
+def test_a_database_that_goes_away_at_the_last_question_keeps_the_job_from_failing(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(_token: int, _should_stop: object) -> None:
+        @contextmanager
+        def away() -> Iterator[Any]:
+            raise Unavailable("The database is busy or away.")
+            yield
+
+        monkeypatch.setattr(retention, "reading", away)
+
+    monkeypatch.setattr(retention, "_work", end)
+    assert jobs.purge() == 0
 
 
 def test_the_staff_page_says_when_it_last_ran_and_that_it_is_late(

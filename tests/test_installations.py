@@ -100,6 +100,12 @@ def test_a_listener_of_another_installation_counts_as_none(app: Flask, valkey: s
         assert listener.get_message(timeout=2) is not None
     queues.wake([0])
     assert queues.queue_of(queues.DELIVERIES).get_job_ids() == [queues.drain_job_id(0)]
+    queues.enqueue_recovery("rec_1", 3)
+    queues.enqueue_purge(4)
+    ids = queues.queue_of(queues.MAINTENANCE).get_job_ids()
+    assert len(ids) == 2
+    assert all(queues.installation() in job_id for job_id in ids)
+    assert queues.waits_for_recovery("rec_1", 3)
     assert listener.get_message(timeout=0.2) is None
     listener.close()
 

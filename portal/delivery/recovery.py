@@ -30,6 +30,7 @@ from portal.models import Delivery, Merchant, Recovery, Webhook
 from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL, given_up
 from portal.models.recovery import DISCARD, FINISHED, PAUSED, RUNNING, RUNNING_LITERAL, SEND
 from portal.people.audit import note
+from portal.slices import hand_on
 
 BATCH = 500
 """Deliveries looked at in one transaction: some milliseconds of the write lock."""
@@ -278,14 +279,9 @@ def _work(
 
 def _hand_on(recovery_id: str, token: int) -> None:
     with writing() as session:
-        handed_on = session.scalar(
-            sa.update(_recovery)
-            .where(
-                _recovery.c.id == recovery_id, _recovery.c.token == token,
-                _recovery.c.state == RUNNING_LITERAL,
-            )
-            .values(token=token + 1, worked_at=now())
-            .returning(_recovery.c.token)
+        handed_on = hand_on(
+            session, _recovery, token, _recovery.c.id == recovery_id,
+            _recovery.c.state == RUNNING_LITERAL,
         )
     if handed_on is not None:
         queues.enqueue_recovery(recovery_id, handed_on)

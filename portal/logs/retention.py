@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any, cast
 
 import sqlalchemy as sa
 from croniter import CroniterError, croniter
@@ -26,6 +27,7 @@ from portal.errors import Unavailable
 from portal.extensions import insert_into, reading, table, writing
 from portal.logs.expiry import EVENTS, FIRST, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
 from portal.models import CleanUp, OperationsEntry
+from portal.slices import hand_on
 
 BATCH_SECONDS = 0.01
 """How long a batch may hold SQLite's write lock; how many rows that is, is learned as it goes."""
@@ -79,14 +81,14 @@ def run(token: int | None = None, should_stop: Callable[[], bool] = lambda: Fals
         if token is None:
             token = _begin_if_idle()
         following = None if token is None else _work(token, should_stop)
+        if following is not None:
+            queues.enqueue_purge(following)
+        with reading() as session:
+            return sum((session.scalar(sa.select(CleanUp.removed)) or {}).values())
     except Unavailable as error:
         # The sweep queues it again.
         _log.warning("The clean-up waits: %s", error)
         return 0
-    if following is not None:
-        queues.enqueue_purge(following)
-    with reading() as session:
-        return sum((session.scalar(sa.select(CleanUp.removed)) or {}).values())
 
 
 def sweep() -> int:
@@ -101,7 +103,7 @@ def sweep() -> int:
         missed = _missed(clean_up, moment)
         return 0 if missed is None else _begin_missed(missed)
     if clean_up.warned_at is None and is_late(clean_up, moment):
-        _warn(clean_up.token, clean_up.began_at)
+        _warn(clean_up.began_at)
     is_alive = abs(moment - clean_up.worked_at) < STALE
     if is_alive or queues.waits_for_purge(clean_up.token):
         return 0
@@ -180,13 +182,22 @@ def _begin_missed(scheduled: int) -> int:
     return 1
 
 
-def _warn(token: int, began_at: int) -> None:
+def _warn(began_at: int) -> None:
     with writing() as session:
-        session.execute(sa.update(_row).where(_row.c.token == token).values(warned_at=now()))
-        session.add(OperationsEntry(kind=KIND, message=(
-            f"The clean-up that began at {iso(began_at)} has not ended. It goes on; look whether "
-            "the maintenance worker runs, and whether the database answers."
-        )))
+        # By when it began, for its token rises with each run; of two sweeps one says it.
+        warned = session.execute(
+            sa.update(_row)
+            .where(
+                _row.c.began_at == began_at, _row.c.moment.is_not(None),
+                _row.c.warned_at.is_(None),
+            )
+            .values(warned_at=now())
+        )
+        if cast(sa.CursorResult[Any], warned).rowcount == 1:
+            session.add(OperationsEntry(kind=KIND, message=(
+                f"The clean-up that began at {iso(began_at)} has not ended. It goes on; look "
+                "whether the maintenance worker runs, and whether the database answers."
+            )))
 
 
 def _note(message: str) -> None:
@@ -298,12 +309,7 @@ def _pause(token: int, place: list[object], started: float) -> int | None:
 
 
 def _hand_on(session: Session, token: int) -> int | None:
-    return session.scalar(
-        sa.update(_row)
-        .where(_row.c.token == token, _row.c.moment.is_not(None))
-        .values(token=token + 1, worked_at=now())
-        .returning(_row.c.token)
-    )
+    return hand_on(session, _row, token, _row.c.moment.is_not(None))
 
 
 def _finish(token: int, periods: Periods, started: float) -> None:

@@ -23,7 +23,6 @@ END_OF_TIME = 253_402_300_800 * SECOND
 
 _MAX_TEXT = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _LEAP_SECOND = re.compile(r"(?<=T\d\d:\d\d:)60(?=[.,Z+-])")
 # An unescaped + of a query string arrives as a space.
 _LOST_PLUS = re.compile(r"(T.*) (\d\d:?\d\d)$")
@@ -45,21 +44,26 @@ def to_datetime(moment: int) -> datetime:
 
 def iso(moment: int) -> str:
     """Unix microseconds as ISO 8601 with a zone, whole seconds: `2025-11-23T20:33:20Z`."""
-    return _iso(moment // SECOND)
+    return _to_the_second(moment // SECOND) + "Z"
 
 
 def rfc3339(moment: int) -> str:
     """Unix microseconds as RFC 3339 writes them, with as many digits of the second as it has:
     `2025-11-23T20:33:20Z`, `2025-11-23T20:33:20.5Z`."""
     seconds, rest = divmod(moment, SECOND)
-    whole = _iso(seconds)
-    return f"{whole[:-1]}.{rest:06}".rstrip("0") + "Z" if rest else whole
+    whole = _to_the_second(seconds)
+    return f"{whole}.{rest:06}".rstrip("0") + "Z" if rest else whole + "Z"
 
 
 @lru_cache(maxsize=1_024)
-def _iso(seconds: int) -> str:
+def _to_the_second(seconds: int) -> str:
     # A batch has thousands of moments in few seconds.
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def readable(moment: int) -> str:
+    """Unix microseconds for people, as pages write them: `2025-11-23 20:33:20 UTC`."""
+    return _to_the_second(moment // SECOND).replace("T", " ") + " UTC"
 
 
 def from_seconds(seconds: int | float | Decimal) -> int:
@@ -78,6 +82,13 @@ def parse_iso(text: str) -> datetime:
     """
     if len(text) > _MAX_TEXT:
         raise ValueError("too long for a moment")
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return _spelled_otherwise(text)
+
+
+def _spelled_otherwise(text: str) -> datetime:
     text, leaps = _LEAP_SECOND.subn("59", _LOST_PLUS.sub(r"\1+\2", text.upper()), count=1)
     try:
         return datetime.fromisoformat(text) + timedelta(seconds=leaps)
@@ -94,9 +105,10 @@ def from_iso(text: str) -> int:
     if when.tzinfo is None:
         raise NoZone("the time has no zone")
     try:
-        return (when - _EPOCH) // _MICROSECOND
+        since = when - _EPOCH
     except OverflowError as error:
         raise ValueError(f"not a moment: {error}") from None
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
 def unix(moment: int | None) -> int | None:

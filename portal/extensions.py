@@ -342,5 +342,6 @@ def _prepare_sqlite(engine: Engine) -> None:
             connection.exec_driver_sql("BEGIN")
             return
         patience_ms = options.get("patience_ms", LOCK_WAIT_MS)
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={patience_ms}")
+        # Past SQLAlchemy, where it would cost as much as an insert; it cannot fail.
+        connection.connection.execute(f"PRAGMA busy_timeout={patience_ms}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")

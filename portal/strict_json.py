@@ -176,32 +176,34 @@ def whole(value: Any) -> int | None:
 def _with_records(text: str) -> Any:
     """The value of a text: each object in it is scanned and cut out first, with its own text, and
     what is around them then, with NaN where each of them was. No sender can send a NaN."""
-    records = []
+    records: list[Record] = []
     around = []
-    place = deepest = 0
+    place = 0
+    rest = ""
     try:
         while (member := _OBJECT.search(text, place)) is not None:
             start = member.end()
             around.append(text[place:start])
             value, place = _scan(text, start)
             record = Record(value)
-            record.text = written = text[start:place]
+            record.text = text[start:place]
             records.append(record)
-            deepest = max(deepest, _brackets(written))
         around.append(text[place:])
-        rest = "NaN".join(around)
+        rest = "NaN".join(around).strip(_SPACE)
         _cut_out.records = iter(records)
-        value = _AROUND.decode(rest)
+        value, place = _scan_around(rest, 0)
     except (StopIteration, json.JSONDecodeError):
+        place = -1
+    if place != len(rest):
         # To be told where it breaks.
         return _DECODER.decode(text)
     # Most have few brackets; and of a batch, which has many, no event is inside of another.
-    if (
-        _brackets(rest) + deepest > MAX_DEPTH
-        and _is_deeper(value, MAX_DEPTH - deepest, _CONTAINERS)
-        and _is_deeper(value, MAX_DEPTH, _WITH_RECORDS)
-    ):
-        raise _too_deep()
+    if _brackets(text) > MAX_DEPTH:
+        deepest = max((_brackets(record.text) for record in records), default=0)
+        if _is_deeper(value, MAX_DEPTH - deepest, _CONTAINERS) and _is_deeper(
+            value, MAX_DEPTH, _WITH_RECORDS
+        ):
+            raise _too_deep()
     return value
 
 
@@ -300,13 +302,14 @@ _cut_out = threading.local()
 """The records that this thread has cut out of a text, in its order."""
 
 
-def _decoder(constant: Callable[[str], Any]) -> json.JSONDecoder:
+def _decoder(constant: Callable[[str], Any]) -> Any:
     return json.JSONDecoder(
         object_pairs_hook=_object, parse_int=_integer, parse_float=_number,
         parse_constant=constant,
     )
 
 
+_Scan = Callable[[str, int], tuple[Any, int]]
 _DECODER = _decoder(_constant)
-_AROUND = _decoder(_record)
-_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
+_scan: _Scan = _DECODER.scan_once
+_scan_around: _Scan = _decoder(_record).scan_once

@@ -23,7 +23,7 @@ import struct
 import threading
 import time
 import weakref
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 LONG_SECONDS = 1.0
@@ -224,7 +224,7 @@ class Turns:
     def _write(self, file: int) -> None:
         # A full disk keeps nobody from his turn.
         with contextlib.suppress(OSError):
-            os.pwrite(file, _RECORD.pack(*astuple(self._record)), 0)
+            os.pwrite(file, _RECORD.pack(*vars(self._record).values()), 0)
 
     def _whose(self) -> str:
         record = self.record()

@@ -301,8 +301,8 @@ def payload_row(
         "merchant_id": merchant_id,
         "event_id": event_id,
         "head": event.head(event_id, received_at),
-        "data": event.data_text,
-        "previous": event.previous_text,
+        "data": event.data,
+        "previous": event.previous,
         "received_at": received_at,
     }
 

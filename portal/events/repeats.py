@@ -67,8 +67,7 @@ def is_repeat(known: Known, event: NewEvent) -> bool:
 def is_same(event: NewEvent, other: NewEvent) -> bool:
     """Whether two new events have the same content, however it is spelled."""
     return event[:_RECORDS] == other[:_RECORDS] and (
-        _records(event.data_text, event.previous_text)
-        == _records(other.data_text, other.previous_text)
+        _records(event.data, event.previous) == _records(other.data, other.previous)
     )
 
 
@@ -84,7 +83,7 @@ def _is_as_stored(known: Known, event: NewEvent) -> bool:
     else:
         # Older portals lost a microsecond now and then.
         happened_then = abs(event.occurred_at - stored.occurred_at) <= 1
-    return happened_then and _records(event.data_text, event.previous_text) == _records(
+    return happened_then and _records(event.data, event.previous) == _records(
         payload.data, payload.previous
     )
 
@@ -107,7 +106,7 @@ def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
     content = dict(zip(FIELDS, event, strict=False))
     if event.occurred_at is not None and abs(event.occurred_at - occurred_at) <= 1:
         content["occurred_at"] = occurred_at
-    for name, text in (("data", event.data_text), ("previous", event.previous_text)):
+    for name, text in (("data", event.data), ("previous", event.previous)):
         content[name] = text and json.loads(text)
     told = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(told.encode()).hexdigest()

@@ -11,6 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, Self
 
@@ -42,14 +43,19 @@ class Record(dict[str, Any]):
 _WITH_RECORDS = (*_CONTAINERS, Record)
 
 
-class Number(float):
+class Number(Decimal):
     """A number that is no integer, and how it was written: 99.50 stays 99.50."""
 
     __slots__ = ("written",)
     written: str
 
     def __new__(cls, written: str) -> Self:
-        number = super().__new__(cls, written)
+        try:
+            number = super().__new__(cls, written)
+        except InvalidOperation:
+            # An exponent of more than eighteen digits, which is nothing: `parse` takes no number
+            # beyond a double.
+            number = super().__new__(cls)
         number.written = written
         return number
 
@@ -123,12 +129,14 @@ def loads(text: str) -> Any:
 
 
 def dump(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Compact JSON text: non-ASCII characters as they are, Numbers as they were written. `default`
-    makes JSON's values of others."""
+    """Compact JSON text: non-ASCII characters as they are, Numbers as they were written, other
+    decimals without an exponent. `default` makes JSON's values of others."""
 
     def known(one: Any) -> Any:
         if isinstance(one, Number):
             return orjson.Fragment(one.written)
+        if isinstance(one, Decimal):
+            return orjson.Fragment(format(one, "f"))
         if default is None:
             raise TypeError(f"{type(one).__name__} is not JSON")
         return default(one)

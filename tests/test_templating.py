@@ -7,6 +7,7 @@ import time
 import pytest
 
 from portal.delivery.templating import TemplateFailed, render
+from portal.strict_json import loads
 
 EVENT = {"id": "evt_1", "object_id": "1042", "data": {"total": "99.50", "lines": [{"sku": "A"}]}}
 RECORD = {
@@ -74,6 +75,100 @@ def test_what_is_no_text_is_printed_for_a_receiver(template: str, text: str):
     assert render(template.replace("r.", "event.data."), {"data": RECORD}) == text
 
 
+NUMBERS = loads("""{
+    "price": 99.50, "text": "3.10", "half": 2.5, "minus_half": -2.5, "cents": 1.005,
+    "small": 1.50e-5, "power": 1e22,
+    "large": 123456789012345678.91, "larger": 123456789012345678.92,
+    "whole": 123456789012345678901234567890, "tiny": 1e-999999, "tiniest": 1e-99999999999999999999,
+    "list": [0.1, 0.2, 0.30], "lines": [{"p": 10.10}, {"p": "2.20"}, {"q": 1}],
+    "mixed": [123456789012345678.92, 123456789012345678.91, 2, 10.50]
+}""")
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ r.price }} {{ r.price | plus: 1 }} {{ r.price | minus: 0.50 }}", "99.50 100.50 99.00"),
+        ("{{ r.price | times: 2 }} {{ r.price | divided_by: 2 }}", "199.00 49.75"),
+        ("{{ r.price | modulo: 10 }} {{ 99.50 | plus: 1 }} {{ 1.10 }}", "9.50 100.50 1.10"),
+        ("{{ r.text | plus: 1 }} {{ ' 3.10 ' | at_least: 2 }} {{ 1 | plus: r.text }}",
+         "4.10 3.10 4.10"),
+        # What is no number is 0.
+        ("{{ 'abc' | plus: 1 }} {{ nil | plus: 1.10 }} {{ true | plus: 1 }}", "1 1.10 1"),
+        # Long ones keep every digit.
+        ("{{ r.large | plus: 0.01 }} {{ r.large | times: 1 }}",
+         "123456789012345678.92 123456789012345678.91"),
+        ("{{ r.large | divided_by: 1 }} {{ r.large | minus: 1 }} {{ r.large | abs }}",
+         "123456789012345678.91 123456789012345677.91 123456789012345678.91"),
+        ("{{ r.whole | times: 10 }} {{ r.whole | divided_by: 7 }}",
+         "1234567890123456789012345678900 17636684144620811271604938270"),
+        ("{{ r.whole | plus: 0.5 }} {{ r.whole | modulo: 1000 }} {{ r.large | ceil }}",
+         "123456789012345678901234567890.5 890 123456789012345679"),
+        ("{{ r.large | at_most: r.larger }} {{ r.large | at_least: r.larger }}",
+         "123456789012345678.91 123456789012345678.92"),
+        ("{{ r.large | round: 1 }} {{ r.large | floor }}",
+         "123456789012345678.9 123456789012345678"),
+        # Halves go away from zero, and none gains a place.
+        ("{{ r.half | round }} {{ r.minus_half | round }} {{ 0.5 | round }} {{ 1.5 | round }}",
+         "3 -3 1 2"),
+        ("{{ r.cents | round: 2 }} {{ 99.996 | round: 2 }} {{ 99.5 | round: 2 }}",
+         "1.01 100.00 99.5"),
+        ("{{ 1250 | round: -2 }} {{ 5.666 | round: -2 }} {{ -0.001 | round: 2 }}", "1300 0 0.00"),
+        ("{{ 3.5 | round: 'x' }} {{ 1.2345 | round: '3' }} {{ 12 | round: 2 }}", "4 1.235 12"),
+        ("{{ 1.5 | round: 99999999999 }} {{ 15 | round: -99999999999 }}", "1.5 0"),
+        # Whole numbers divide into whole ones, downwards; remainders have the divisor's sign.
+        ("{{ 20 | divided_by: 7 }} {{ 20 | divided_by: 7.0 }} {{ -7 | divided_by: 2 }}",
+         "2 2.857142857142857142857142857 -4"),
+        ("{{ -7 | modulo: 3 }} {{ -7.5 | modulo: 3 }} {{ 7.5 | modulo: -2 }}", "2 1.5 -0.5"),
+        ("{{ r.half | ceil }} {{ r.minus_half | ceil }} {{ r.minus_half | floor }}", "3 -2 -3"),
+        # Exponents.
+        ("{{ r.small }} {{ r.small | plus: 0 }} {{ r.small | json }}",
+         "0.0000150 0.0000150 1.50e-5"),
+        ("{{ r.power }} {{ r.power | plus: 1 }}",
+         "10000000000000000000000 10000000000000000000001"),
+        ("{{ r.tiny }} {{ r.tiny | json }} {{ r.tiniest }}", "1e-999999 1e-999999 0"),
+        ("{{ '1e3' | plus: 0 }} {{ r.price | plus: 1 | json }}", "1000 100.50"),
+        # Lists, and what is compared.
+        ("{{ r.list | sum }} {{ r.lines | sum: 'p' }} {{ r.list | join: ' ' }}",
+         "0.60 12.30 0.1 0.2 0.30"),
+        ("{{ r.mixed | sort | join: ' ' }}",
+         "2 10.50 123456789012345678.91 123456789012345678.92"),
+        ("{% for i in r.list limit: 2 %}{{ i | times: 3 }} {% endfor %}", "0.3 0.6 "),
+        ("{% if r.price == 99.5 %}1{% endif %}{% if r.list[0] == 0.1 %}2{% endif %}"
+         "{% case r.price %}{% when 99.5 %}3{% endcase %}{% if r.list contains 0.3 %}4{% endif %}",
+         "1234"),
+        ("{% if r.large == r.larger %}same{% endif %}{% if r.large < r.larger %}less{% endif %}",
+         "less"),
+        ("{{ r.lines | where: 'p', 10.1 | size }} {{ r.mixed | uniq | size }}", "1 4"),
+        ("{{ r.price | append: '€' }} {{ r.price | date: '%Y' }} "
+         "{% for i in (1..r.half) %}{{ i }}{% endfor %}", "99.50€ 1970 12"),
+    ],
+)
+def test_numbers_are_computed_with_as_decimals(template: str, text: str):
+    assert render(template.replace("r.", "event.data."), {"data": NUMBERS}) == text
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1e-999999", "-1e-999999999999999999", "1e-100000000", "0." + "0" * 1_000_000 + "1",
+     '"1e999999"', '"-1e999999999"', '"1e99999999999999999999"', '"' + "9" * 1_000_000 + '"'],
+)
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ r.n | plus: 1 }}", "{{ 1 | minus: r.n }}", "{{ r.n | times: r.n }}",
+        "{{ 1 | divided_by: r.n }}", "{{ r.n | round: 2 }}", "{{ r.n | ceil }}",
+        "{{ 5.5 | modulo: r.n }}", "{{ 5.5 | round: r.n }}", "{{ r.n | at_least: 2 }}",
+    ],
+)
+def test_a_number_of_millions_of_digits_costs_nothing(number: str, template: str):
+    event = {"data": loads(f'{{"n": {number}}}')}
+    started = time.process_time()
+    with pytest.raises(TemplateFailed, match="cannot"):
+        render(template.replace("r.", "event.data."), event)
+    assert time.process_time() - started < 0.5
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 @pytest.mark.parametrize(
     ("template", "text"),
@@ -108,7 +203,8 @@ def test_a_date_is_in_utc_wherever_the_portal_runs(
         "{{ 'abc' | split: ',' | uniq: 5 }}", "{{ 'a,b' | split: ',' | sum }}",
         "{{ '/w==' | base64_decode }}", "{{ 'a' | append }}", "{{ event.data.lines | concat: 5 }}",
         "{{ event.data.lines | compact: 5 }}", "{{ 5 | modulo: 0 }}", "{{ 'inf' | times: 2 }}",
-        "{{ 'nan' | round }}", "{{ 'a' | slice: 'b' }}",
+        "{{ 'nan' | round }}", "{{ 5.0 | modulo: 'x' }}", "{{ 1 | divided_by: 0.0 }}",
+        "{{ 'a' | slice: 'b' }}",
         "{% if event.data.total > 5 %}{% endif %}", "{{ " + "(" * 2_000 + " }}",
         "{% if " + "true and " * 5_000 + "true %}{% endif %}", "{% break %}", "{% cycle %}",
     ],

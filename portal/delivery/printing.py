@@ -6,12 +6,12 @@ lists, which it leaves to the language it is written in, are JSON here: a receiv
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 from typing import Any
 
 from liquid import Undefined
 
+from portal.delivery.arithmetic import MAX_DIGITS, digits
 from portal.strict_json import Number, dump
 
 
@@ -23,10 +23,10 @@ def printed(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Number) and _says_it_plainly(value.written):
-        return value.written
-    if isinstance(value, float | Decimal):
+    if isinstance(value, Decimal):
         return _plain(value)
+    if isinstance(value, float):
+        return _plain(Decimal(float.__repr__(value)))
     if isinstance(value, range):
         return f"{value.start}..{value.stop - 1}"
     if isinstance(value, dict | list | tuple):
@@ -53,21 +53,19 @@ def _is_nil(value: Any) -> bool:
     return value is None or bool(value == None)  # noqa: E711
 
 
-def _says_it_plainly(written: str) -> bool:
-    return "e" not in written and "E" not in written
-
-
-def _plain(number: float | Decimal) -> str:
-    """A number without an exponent, which not every reader of text takes."""
-    if not math.isfinite(number):
+def _plain(number: Decimal) -> str:
+    """A number without an exponent, which not every reader of text takes. Of the record's own it
+    is kept where there would be too many digits without it."""
+    if not number.is_finite():
         raise ValueError("a number is beyond what can be written")
-    exact = number if isinstance(number, Decimal) else Decimal(float.__repr__(number))
-    return format(exact, "f")
+    if isinstance(number, Number) and (
+        "e" not in number.written.lower() or digits(number) > MAX_DIGITS
+    ):
+        return number.written
+    return format(number, "f")
 
 
 def _jsonable(value: Any) -> Any:
     if _is_nil(value):
         return None
-    if isinstance(value, Decimal):
-        return float(value)
     return list(value) if isinstance(value, range) else str(value)

@@ -2,8 +2,8 @@
 
 python-liquid limits loops, nesting and output. What it leaves open is closed here: each filter's
 input and result are bounded, and so is the work of all filters of one rendering. What is printed,
-by the template or inside of a filter, is printed as portal.delivery.printing has it; times are in
-UTC.
+by the template or inside of a filter, is printed as portal.delivery.printing has it; numbers are
+decimals, and computed with by portal.delivery.arithmetic; times are in UTC.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import re
 import threading
 from collections.abc import Callable, Sized
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, TextIO
 
 from dateutil import parser
 from liquid import BoundTemplate, Environment, RenderContext, TokenStream
 from liquid.ast import Node
+from liquid.builtin.expressions.primitive import FloatLiteral
 from liquid.builtin.output import Output, OutputNode
 from liquid.builtin.tags.cycle_tag import CycleNode, CycleTag
 from liquid.builtin.tags.echo_tag import EchoTag
@@ -33,6 +35,7 @@ from liquid.exceptions import (
 from liquid.expression import Expression
 from liquid.output import LimitedStringIO
 
+from portal.delivery import arithmetic
 from portal.delivery.printing import as_json, as_text, printed
 
 MAX_OUTPUT = 1024 * 1024
@@ -40,7 +43,6 @@ MAX_OUTPUT = 1024 * 1024
 MAX_FILTER_WORK = 8 * 1024 * 1024
 """Characters that all filters of one rendering may make together."""
 MAX_ITEMS = 10_000
-MAX_NUMBER_BITS = 1_024
 
 _WHATEVER = (
     LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError,
@@ -100,9 +102,27 @@ def compile_template(text: str) -> BoundTemplate:
     Raises TemplateFailed with the place of the error.
     """
     try:
-        return _environment().from_string(text)
+        template = _environment().from_string(text)
+        _read_as_decimals(template)
+        return template
     except _WHATEVER as error:
         raise TemplateFailed(_sentence(error)) from None
+
+
+def _read_as_decimals(template: BoundTemplate) -> None:
+    """Make decimals of the fractions in a template: 0.1 as a double is not what a record's is."""
+    context = RenderContext(template)
+    nodes, expressions = [*template.nodes], list[Expression]()
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.children(context))
+        expressions.extend(node.expressions())
+    while expressions:
+        expression = expressions.pop()
+        expressions.extend(expression.children())
+        if isinstance(expression, FloatLiteral):
+            literal: Any = expression
+            literal.value = Decimal(expression.token.value)
 
 
 def render(text: str, event: dict[str, Any]) -> str:
@@ -180,6 +200,7 @@ def _environment() -> Environment:
         environment.tags.pop(name, None)
     for tag in (_Output, _Echo, _Cycle):
         environment.add_tag(tag)
+    environment.filters.update(arithmetic.FILTERS)
     environment.filters["json"] = as_json
     environment.filters["date"] = _date
     for name, function in environment.filters.items():
@@ -237,7 +258,9 @@ def _moment(value: Any) -> datetime | None:
     if isinstance(value, bool):
         return None
     try:
-        if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
+        if isinstance(value, int | float | Decimal) or (
+            isinstance(value, str) and value.isdecimal()
+        ):
             return datetime.fromtimestamp(float(value), UTC)
         if not isinstance(value, str) or len(value) > _LONGEST_DATE:
             return None
@@ -259,8 +282,8 @@ def _zone(_name: str | None, offset: int | None) -> timezone:
 def _spend(name: str, result: Any) -> None:
     if isinstance(result, bool):
         return
-    if isinstance(result, int):
-        if result.bit_length() > MAX_NUMBER_BITS:
+    if isinstance(result, int | Decimal):
+        if arithmetic.digits(result) > arithmetic.MAX_DIGITS and name in arithmetic.FILTERS:
             raise _too_much(f"{name} made a number that is too large")
         return
     size = len(result) if isinstance(result, Sized) else 1

@@ -94,7 +94,7 @@ def test_it_is_found_by_what_people_read_in_it(api: Caller, record: str, sought:
         ("{{ event.data.total }}", "99.50"), ("{{ event.data.total | json }}", "99.50"),
         ("{{ event.data.lines | json }}", "[1.10,2]"), ("{{ event.data.big }}", "1" * 30),
         ("{{ event.data.big | json }}", "1" * 30), ("{{ event.data.tiny }}", "0.00001"),
-        ("{{ event.data.total | plus: 1 }}", "100.5"),
+        ("{{ event.data.total | plus: 1 }}", "100.50"),
         ("{{ event.data.total | times: 2 | round: 1 }}", "199.0"),
         ("{% if event.data.total > 99 %}more{% endif %}", "more"),
         ("{{ event.data.total | prepend: 'EUR ' }}", "EUR 99.50"),

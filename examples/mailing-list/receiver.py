@@ -8,10 +8,10 @@ latest = {}
 def handle(event):
     """Add or remove someone, unless something newer is known of them: events may overtake."""
     email = event["data"]["email"]
-    moment, _ = latest.get(email, (0, ""))
-    if event["created"] < moment:
+    newest, _ = latest.get(email, (0, ""))
+    if event["sequence"] < newest:
         return f"{email} has decided anew since; nothing was changed."
-    latest[email] = (event["created"], event["type"])
+    latest[email] = (event["sequence"], event["type"])
     people = [email for email, (_, last) in latest.items() if last == "user.subscribed"]
     done = "is on" if email in people else "is off"
     return f"{email} {done} the list of {len(people)}."

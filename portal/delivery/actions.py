@@ -181,10 +181,11 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
     (event,) = rules.clean_events(merchant_id, [fields], batch=False)
-    event_id, moment = new_id("evt"), now()
-    row = ingest.payload_row(merchant_id, event_id, event, moment)
-    delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, moment)
+    event_id = new_id("evt")
     with writing() as session:
+        moment = ingest.next_moment(merchant_id, now())
+        row = ingest.payload_row(merchant_id, event_id, event, moment)
+        delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, moment)
         session.execute(
             sa.insert(table(Event)),
             [ingest.event_row(merchant_id, event_id, event, moment, 1, is_test=True)],

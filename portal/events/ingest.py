@@ -231,8 +231,21 @@ class _Rows:
             _SENDING, {"merchant_id": merchant_id, "latest": self._moment + LEAD}
         ).all()
         last = found[0].last if found else None
-        self._next[merchant_id] = max(self._moment, (last or 0) + 1)
+        self._next[merchant_id] = _after(last, self._moment)
         self._webhooks[merchant_id] = [row for row in found if row.id is not None]
+
+
+def next_moment(merchant_id: int, moment: int) -> int:
+    """When a merchant's next event comes in, as the log counts it, at a moment of the clock; for an
+    event that is stored in the running transaction and not by `ingest_events`. Unix µs."""
+    last = db.session.scalar(
+        sa.select(_last), {"merchant_id": merchant_id, "latest": moment + LEAD}
+    )
+    return _after(last, moment)
+
+
+def _after(last: int | None, moment: int) -> int:
+    return max(moment, (last or 0) + 1)
 
 
 def _reused(event_id: str, place: int, batch: bool) -> Conflict:

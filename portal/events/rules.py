@@ -67,7 +67,8 @@ class NewEvent(NamedTuple):
 
     def head(self, event_id: str, received_at: int) -> str:
         """The JSON text a target receives, without the object record. Its `sequence` is the moment
-        it came in, which rises from each of a merchant's events to the next."""
+        it came in, as the log counts it: one that was sent after another was answered has the
+        greater number."""
         occurred_at = received_at if self.occurred_at is None else self.occurred_at
         # Written out, because encoding a dict costs three times as much. What _ID, _NAME and the
         # catalogue's names are made of needs no escapes.

@@ -14,8 +14,8 @@ from portal.extensions import Base
 class Event(Base):
     """One event. Its ID is unique within its merchant, since the sender may choose it.
 
-    Pages walk `(merchant_id, received_at, id)`; `received_at` rises from each of a merchant's
-    events to the next, and is the `sequence` that its receivers compare.
+    Pages walk `(merchant_id, received_at, id)`; `received_at` is the `sequence` that receivers
+    compare: one that was sent after another was answered has the greater number.
     """
 
     __tablename__ = "event"

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import DAY, HOUR, SECOND, now
+from portal.delivery import actions
 from portal.events import ingest
 from portal.extensions import db
 from portal.models import Delivery, EventPayload, Merchant
@@ -116,3 +117,17 @@ def test_the_api_says_the_same_number_and_so_does_a_repeat(api: Caller, alice: M
     assert [shown["sequence"]] == sequences(alice.id, ["mine-1"])
     (listed,) = api.get("/events").json["data"]
     assert listed["sequence"] == shown["sequence"]
+
+
+@pytest.mark.parametrize("back", [0, HOUR])
+@on_both_databases
+def test_a_test_has_its_place_in_the_order(
+    merchant: Merchant, back: int, monkeypatch: pytest.MonkeyPatch
+):
+    webhook = make_webhook(merchant, url="http://127.0.0.1:1/")
+    before = send(merchant.id, *[ORDER] * 5)
+    for module in (ingest, actions):
+        monkeypatch.setattr(module, "now", lambda: now() - back)
+    tested = actions.send_test(webhook, "order.paid", "cli").event_id
+    after = send(merchant.id)
+    assert rises(sequences(merchant.id, [*before, tested, *after]))

@@ -6,6 +6,7 @@ and the order of names reach every receiver as their sender wrote them.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -104,6 +105,11 @@ def parse_events(raw: bytes) -> Any:
 def _decoded(raw: bytes) -> str:
     if not raw or raw.isspace():
         raise Malformed("The body is empty; send a JSON object.")
+    if raw.startswith(codecs.BOM_UTF8):
+        # Senders must not add one (RFC 8259, 8.1).
+        raise Malformed(
+            "The body begins with a byte order mark (EF BB BF), which JSON must not; leave it out."
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

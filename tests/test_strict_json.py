@@ -44,7 +44,7 @@ from portal.strict_json import (
         (b'{"a":"\xff"}', "UTF-8"),
         ('{"a":1}'.encode("utf-16"), "UTF-8"),
         (b'{"a":"line\nbreak"}', "control character"),
-        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
     ],
 )
 def test_bad_json_is_refused(raw: bytes, says: str):

@@ -25,7 +25,8 @@ FIELDS = (
 _FIELDS = frozenset(FIELDS)
 _EARLIEST = 0
 _FUTURE = DAY
-_LATE = 10**11 * SECOND
+_OLD = 10**8 * SECOND
+_UNITS = (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 _NUMBERS = (int, float, Decimal)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -247,11 +248,17 @@ class _Cleaner:
         else:
             if _EARLIEST <= moment <= self._moment + _FUTURE:
                 return moment
-            hint = " It looks like milliseconds; send seconds." if moment > _LATE else ""
+            hint = self._hint(moment) if type(value) in _NUMBERS else ""
             self._wrong(
                 "occurred_at", f"occurred_at is before 1970 or more than a day ahead.{hint}"
             )
         return None
+
+    def _hint(self, moment: int) -> str:
+        for unit, parts in _UNITS:
+            if moment // parts > _OLD and moment // parts <= self._moment + _FUTURE:
+                return f" It looks like {unit}; send seconds."
+        return ""
 
 
 def _moment(value: Any) -> int:

@@ -56,3 +56,24 @@ def test_no_microsecond_is_lost(api: Caller, alice: Merchant, written: str, stor
     head = json.loads(db.session.get_one(EventPayload, (alice.id, event.id)).head)
     assert head["timestamp"] == f"2025-11-23T20:33:20.{stored:06}Z"
     assert head["created"] == 1_763_930_000
+
+
+@pytest.mark.parametrize(
+    ("written", "unit"),
+    [
+        ("1763930000000", "milliseconds"), ("1763930000000000", "microseconds"),
+        ("1763930000000000000", "nanoseconds"), ("999999999999", "milliseconds"),
+        ("1e300", None), ("-1e300", None), ("-1763930000000", None), ("99999999999", None),
+        ('"9999-12-31T23:59:59Z"', None), ('"1969-12-31T23:59:59Z"', None),
+    ],
+)
+def test_a_moment_that_cannot_be_is_told_its_unit_where_that_explains_it(
+    api: Caller, alice: Merchant, written: str, unit: str | None
+):
+    body = f'{{"type":"order.created","occurred_at":{written}}}'.encode()
+    answer = api.post("/events", body)
+    hint = f" It looks like {unit}; send seconds." if unit else ""
+    assert answer.status_code == 422, answer.text
+    assert [error["detail"] for error in answer.json["errors"]] == [
+        f"occurred_at is before 1970 or more than a day ahead.{hint}"
+    ]

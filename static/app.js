@@ -68,7 +68,25 @@
     element.title = Object.values(clocks).map((pair) => pair.join(" ")).join("\n");
   }
 
+  // Who reads local times means them in a period too. One that is set without a zone stays UTC; how
+  // long ago something was is the same in all zones.
+  function fillZones(scope) {
+    const here = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const isFree = (input) => !input?.value || /^\d+ ?[mhd]$/.test(input.value.trim());
+    each(scope, "[data-zone]", (input) => {
+      const fields = input.form.elements;
+      if (clockName() !== "local") {
+        if (input.value === input.dataset.zone) input.value = "";
+        input.dataset.zone = "";
+      } else if (here && !input.value && isFree(fields.since) && isFree(fields.until)) {
+        input.value = input.dataset.zone = here;
+      }
+    });
+  }
+
   function showTimes(scope) {
+    root.dataset.times = clockName();
+    fillZones(scope);
     each(scope, "time[data-us]", showTime);
     each(scope, "[data-time-name]", (element) => {
       element.textContent = clockName();

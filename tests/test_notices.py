@@ -86,7 +86,7 @@ def test_owners_and_editors_are_told_that_a_webhook_is_held_and_until_when(
     assert message["Subject"] == "[alice's store] erp.example.com: deliveries are held"
     assert message["From"] == "Webhooks <hooks@example.com>"
     text = message.get_content()
-    assert "will be disabled on 1970-01-06T00:00:00Z" in text
+    assert "will be disabled on 1970-01-06 00:00:00 UTC" in text
     assert f"https://hooks.example.com/m/alice/webhooks/{webhook.id}" in text
     assert "https://hooks.example.com/account" in text
     assert "canary" not in message.as_string()

@@ -17,7 +17,7 @@ from flask import current_app
 from sqlalchemy.orm import scoped_session
 from sqlalchemy.orm.attributes import flag_modified
 
-from portal.clock import DAY, MINUTE, SECOND, iso
+from portal.clock import DAY, MINUTE, SECOND, readable
 from portal.config import Config
 from portal.delivery.outcome import Outcome
 from portal.extensions import writing
@@ -236,9 +236,9 @@ def _news(
         until = (after.failing_since or changed.moment) + config.disable_after_days * DAY
         return (
             "held",
-            f"The last {after.failures} attempts failed. Deliveries are held, and the receiver is "
-            f"probed now and then; they go out when it answers again. Unless one succeeds, the "
-            f"webhook will be disabled on {iso(until)}.",
+            f"The last {after.failures:,} attempts failed. Deliveries are held, and the receiver "
+            f"is probed now and then; they go out when it answers again. Unless one succeeds, the "
+            f"webhook will be disabled on {readable(until)}.",
         )
     if after.held_at is None and before.is_confirmed and after.failures:
         return notices.REFUSED, notices.refused(after.failures, after.failing_since, config)

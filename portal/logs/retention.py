@@ -22,7 +22,7 @@ from croniter import CroniterError, croniter
 from flask import current_app
 
 from portal import queues
-from portal.clock import HOUR, MINUTE, SECOND, iso, now
+from portal.clock import HOUR, MINUTE, SECOND, now, readable
 from portal.errors import Unavailable
 from portal.extensions import insert_into, reading, table, writing
 from portal.logs.expiry import EVENTS, FIRST, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
@@ -175,7 +175,7 @@ def _begin_missed(scheduled: int) -> int:
     if token is None:
         return 0
     _note(
-        f"The clean-up that was due at {iso(scheduled)} did not begin: nobody ran cron or the "
+        f"The clean-up that was due at {readable(scheduled)} did not begin: nobody ran cron or the "
         "maintenance worker then, or the clock was changed. It begins now."
     )
     queues.enqueue_purge(token)
@@ -195,8 +195,8 @@ def _warn(began_at: int) -> None:
         )
         if cast(sa.CursorResult[Any], warned).rowcount == 1:
             session.add(OperationsEntry(kind=KIND, message=(
-                f"The clean-up that began at {iso(began_at)} has not ended. It goes on; look "
-                "whether the maintenance worker runs, and whether the database answers."
+                f"The clean-up that began at {readable(began_at)} has not ended. It goes on; "
+                "look whether the maintenance worker runs, and whether the database answers."
             )))
 
 
@@ -325,8 +325,8 @@ def _finish(token: int, periods: Periods, started: float) -> None:
         message = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
         session.add(OperationsEntry(kind=KIND, message=(
             f"Removed {message} in {clean_up.work_us / SECOND:.1f} s of work since "
-            f"{iso(clean_up.began_at)}. Events before {iso(periods.default(EVENTS))} and payloads "
-            f"before {iso(periods.default(PAYLOADS))} are past their days."
+            f"{readable(clean_up.began_at)}. Events before {readable(periods.default(EVENTS))} "
+            f"and payloads before {readable(periods.default(PAYLOADS))} are past their days."
         )))
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.clock import DAY, iso, now
+from portal.clock import DAY, now, readable
 from portal.config import Config
 from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from portal.extensions import db, writing
@@ -175,6 +175,6 @@ def _mail_text(merchant: Merchant, role: str, actor: str, link: str, expires_at:
     article = "an" if role[0] in "eo" else "a"
     return (
         f"{inviter} invites you to Webhook Portal, as {article} {role} of {merchant.name}.\n\n"
-        f"To join, open this link until {iso(expires_at)}. It works once:\n{link}\n\n"
+        f"To join, open this link until {readable(expires_at)}. It works once:\n{link}\n\n"
         "If you do not expect this, ignore it: nothing happens."
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal.clock import DAY, MINUTE, iso, now
+from portal.clock import DAY, MINUTE, now, readable
 from portal.config import Config
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
@@ -57,9 +57,9 @@ def refused(failures: int, failing_since: int | None, config: Config) -> str:
     """What is told of a webhook whose receiver answers and takes nothing."""
     until = (failing_since or now()) + config.disable_after_days * DAY
     return (
-        f"The last {failures} attempts failed, though somebody answers there. Deliveries go on by "
-        f"their retry schedules and fail for good at their end; look at what is answered. Unless "
-        f"one succeeds, the webhook will be disabled from {iso(until)} on."
+        f"The last {failures:,} attempts failed, though somebody answers there. Deliveries go on "
+        f"by their retry schedules and fail for good at their end; look at what is answered. "
+        f"Unless one succeeds, the webhook will be disabled from {readable(until)} on."
     )
 
 
@@ -176,9 +176,9 @@ def warn_of_ends(moment: int | None = None) -> int:
             since = failing_since or moment
             tell(
                 session, merchant_id, webhook_id, "ending",
-                f"Every attempt since {iso(since)} has failed. Unless one succeeds, the webhook "
-                f"will be disabled on {iso(since + lasts)}; events that come from then on are not "
-                "sent to it, then or later.", moment, config,
+                f"Every attempt since {readable(since)} has failed. Unless one succeeds, the "
+                f"webhook will be disabled on {readable(since + lasts)}; events that come from "
+                "then on are not sent to it, then or later.", moment, config,
             )
     return len(found)
 
@@ -217,7 +217,7 @@ def warn_of_certificates(moment: int | None = None) -> int:
                 tell(
                     session, merchant_id, webhook_id, kind,
                     f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
-                    f"{iso(end)}. Without a new one its deliveries fail.", moment, config,
+                    f"{readable(end)}. Without a new one its deliveries fail.", moment, config,
                 )
         told += len(found)
     return told

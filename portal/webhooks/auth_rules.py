@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from portal.clock import iso, now
+from portal.clock import now, readable
 from portal.delivery.transfer import ends_at
 from portal.errors import FieldError
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
@@ -267,7 +267,7 @@ def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
         raise ValueError(f"The RSA key has {key.key_size} bits; TLS needs {MIN_RSA_BITS}.")
     is_new = stored is None or stored["certificate"] != auth["certificate"]
     if is_new and (end := ends_at(auth["certificate"])) <= now():
-        raise ValueError(f"The certificate ended on {iso(end)}; get a new one.")
+        raise ValueError(f"The certificate ended on {readable(end)}; get a new one.")
 
 
 _CLEANERS: dict[str, dict[str, Callable[[Any, Means], str]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from portal.clock import iso, now
+from portal.clock import now, readable
 from portal.delivery.signing import MAX_OLD_SECRETS
 from portal.errors import FieldError, Invalid
 from portal.models import Webhook
@@ -32,6 +32,6 @@ def refuse_many(webhook: Webhook, hours: int) -> None:
         first = min(old["until"] for old in signing_still)
         raise Invalid([FieldError(
             _POINTER, f"{len(signing_still)} replaced secrets still sign; the first of them ends "
-            f"at {iso(first)}. Rotate after that, or with an overlap of 0 hours, which ends all "
-            "of them.",
+            f"at {readable(first)}. Rotate after that, or with an overlap of 0 hours, which ends "
+            "all of them.",
         )])

@@ -159,6 +159,11 @@ def text_of(record: Mapping[str, Any]) -> str:
     return record.text if isinstance(record, Record) else dump(record)
 
 
+def as_written(record: Mapping[str, Any]) -> orjson.Fragment:
+    """An object for `dump`, which writes it as it came."""
+    return orjson.Fragment(text_of(record))
+
+
 def _wide(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _wide(one) for name, one in value.items()}

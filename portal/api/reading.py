@@ -118,6 +118,11 @@ def body() -> dict[str, Any]:
     return _as_object(strict_json.parse(raw_body()))
 
 
+def body_with_texts() -> dict[str, Any]:
+    """The same; the objects in it keep the text that they came as (strict_json.Record)."""
+    return _as_object(strict_json.parse_events(raw_body()))
+
+
 def optional_body(*names: str) -> dict[str, Any]:
     """The JSON object in the body, {} where there is no body; only with the fields `names`."""
     raw = _read(MAX_BODY)

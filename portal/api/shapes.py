@@ -56,7 +56,7 @@ def event_type(found: EventType) -> dict[str, Any]:
         "group": found.group,
         "own": found.own,
         "schema": found.schema,
-        "example": found.example,
+        "example": _record(found.example_text),
     }
 
 

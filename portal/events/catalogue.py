@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from portal.events.matching import pattern_matches
 from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
 from portal.people.audit import note
-from portal.strict_json import dump, text_of
+from portal.strict_json import Record, as_written, dump, loads, parse_record, text_of
 
 MAX_NAME = 255
 MAX_DESCRIPTION = 500
@@ -44,12 +44,13 @@ _MAX_SCHEMA_WORK = 30_000_000
 
 @dataclass(frozen=True)
 class EventType:
-    """A kind of event. `example` is its whole record; `previous` what an update changed."""
+    """A kind of event. `example_text` is a whole record as JSON text, as it was written; `previous`
+    what an update changed."""
 
     name: str
     description: str
     schema: dict[str, Any] | None
-    example: dict[str, Any] | None
+    example_text: str | None
     group: str
     own: bool = False
     previous: dict[str, Any] | None = None
@@ -57,6 +58,11 @@ class EventType:
     source_user_type: str = "storefront"
     fires_with: tuple[str, ...] = ()
     """Types that come with it for one action, so that who takes both hears of it twice."""
+
+    @cached_property
+    def example(self) -> Record | None:
+        """The whole record; read when it is asked for."""
+        return None if self.example_text is None else parse_record(self.example_text.encode())
 
     @property
     def object_type(self) -> str:
@@ -76,13 +82,13 @@ def built_in() -> dict[str, EventType]:
     together = _together()
     folder = Path(__file__).parent / "types"
     for title in _GROUPS:
-        group = json.loads((folder / f"{title}.json").read_text())
+        group = loads((folder / f"{title}.json").read_text())
         for name, entry in group["types"].items():
             types[name] = EventType(
                 name=name,
                 description=entry["description"],
                 schema=group["schema"],
-                example=group["record"] | entry.get("data", {}),
+                example_text=dump(group["record"] | entry.get("data", {})),
                 previous=entry.get("previous"),
                 group=group["title"],
                 object_id=group["object_id"],
@@ -169,11 +175,12 @@ def example_event(event_type: EventType, object_id: str | None = None) -> dict[s
     With an `object_id` it is about that object: what names the example's in its record (its `id`,
     a `number` such as SO-1042) names that one.
     """
-    example = event_type.example
+    example: dict[str, Any] | None = event_type.example
     if object_id is None:
         object_id = event_type.object_id
     elif example is not None:
-        example = _renamed(example, event_type.object_id, object_id)
+        renamed = _renamed(loads(text_of(example)), event_type.object_id, object_id)
+        example = parse_record(dump(renamed).encode())
     event: dict[str, Any] = {
         "type": event_type.name,
         "object_type": event_type.object_type,
@@ -187,6 +194,12 @@ def example_event(event_type: EventType, object_id: str | None = None) -> dict[s
     if event_type.previous is not None:
         event["previous"] = event_type.previous
     return event
+
+
+def example_text(event_type: EventType) -> str:
+    """What `example_event` gives, as JSON text; the record as it was written."""
+    event = example_event(event_type)
+    return dump(event | {"data": as_written(event["data"])})
 
 
 def _renamed(record: dict[str, Any], old: str, new: str) -> dict[str, Any]:
@@ -234,7 +247,7 @@ def schema_error(event_type: EventType, data: dict[str, Any] | None) -> str | No
 
 def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventType:
     """Add a type of the merchant's own: `name`, and where wanted `description`, `schema` (JSON
-    Schema 2020-12) and `example`.
+    Schema 2020-12) and `example`, whose text is kept where it is a Record.
 
     Raises Invalid naming each wrong field, Conflict when the name is taken.
     """
@@ -308,7 +321,7 @@ def _clean(fields: dict[str, Any]) -> dict[str, Any]:
     for field, value in (("schema", schema), ("example", example)):
         if value is not None and not isinstance(value, dict):
             wrong(field, f"{field} is a JSON object, or left out.")
-        elif value is not None and len(dump(value).encode()) > MAX_SCHEMA_BYTES:
+        elif value is not None and len(text_of(value).encode()) > MAX_SCHEMA_BYTES:
             wrong(field, f"{field} is at most {MAX_SCHEMA_BYTES // 1024} KiB of JSON.")
     if isinstance(schema, dict) and not errors:
         message = _schema_problem(schema)
@@ -316,7 +329,8 @@ def _clean(fields: dict[str, Any]) -> dict[str, Any]:
             wrong("schema", message)
     if errors:
         raise Invalid(errors)
-    return {"name": name, "description": description, "schema": schema, "example": example}
+    text = None if example is None else text_of(example)
+    return {"name": name, "description": description, "schema": schema, "example": text}
 
 
 def _schema_problem(schema: dict[str, Any]) -> str | None:

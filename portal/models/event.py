@@ -88,5 +88,6 @@ class OwnEventType(Base):
     name: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
     description: Mapped[str] = mapped_column(sa.Text, default="")
     schema: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
-    example: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    example: Mapped[str | None] = mapped_column(sa.Text)
+    """A record as JSON text, as it was written."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)

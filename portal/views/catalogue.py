@@ -16,7 +16,7 @@ from portal.events import catalogue, matching, schema_table
 from portal.extensions import db
 from portal.models import Webhook
 from portal.people.audit import actor_of
-from portal.strict_json import parse
+from portal.strict_json import parse_record
 from portal.webhooks import previews
 
 bp = Blueprint("catalogue", __name__, url_prefix="/m/<slug>/event-types")
@@ -66,7 +66,7 @@ def show(slug: str, name: str) -> ResponseReturnValue:
         "catalogue/show.html", event_type=event_type, webhooks=triggered,
         properties=schema_table.properties(event_type.schema),
         sent=previews.example_body(g.merchant.id, name),
-        example=json.dumps(catalogue.example_event(event_type), ensure_ascii=False),
+        example=catalogue.example_text(event_type),
         schema=json.dumps(event_type.schema, ensure_ascii=False) if event_type.schema else None,
     )
 
@@ -95,7 +95,7 @@ def _fields(typed: dict[str, str]) -> dict[str, Any]:
     for field in ("schema", "example"):
         if typed[field].strip():
             try:
-                fields[field] = parse(typed[field].encode("utf-8", "replace"))
+                fields[field] = parse_record(typed[field].encode("utf-8", "replace"))
             except Malformed as error:
                 message = error.detail.replace("The body", field)
                 raise Invalid([FieldError(f"/{field}", message)]) from None

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
+from portal.events import catalogue
+from portal.models import Merchant
+from portal.strict_json import text_of
+from portal.webhooks import previews
 from tests.api.caller import Caller, problem
+from tests.conftest import on_both_databases
+from tests.factories import make_webhook
+from tests.receiver import Receiver
 
 OWN: dict[str, Any] = {
     "name": "loyalty.points_added", "description": "A customer earned points.",
@@ -71,3 +78,28 @@ def test_a_name_that_is_taken_is_a_conflict(api: Caller, name: str) -> None:
 @pytest.mark.usefixtures("nothing_stored")
 def test_a_wrong_field_is_named(api: Caller, fields: dict[str, Any], pointer: str) -> None:
     problem(api.post("/event-types", OWN | fields), 422, pointer)
+
+
+EXAMPLE = (
+    '{ "points" : 99.50,\n  "rate": 1.0e-5, "big": 123456789012345678.91, "name": "Zo\\u00eb" }'
+)
+
+
+@on_both_databases
+def test_an_example_stays_as_it_was_written(
+    api: Caller, alice: Merchant, receiver: Receiver
+) -> None:
+    body = f'{{"name": "loyalty.written", "schema": {{"type": "object"}}, "example": {EXAMPLE}}}'
+    made = api.post("/event-types", body.encode())
+    assert made.status_code == 201, made.text
+    assert f'"example":{EXAMPLE}' in made.text
+    assert f'"example":{EXAMPLE}' in api.get("/event-types").text
+    webhook = make_webhook(alice, receiver.url(), events=["loyalty.written"])
+    tested = api.post(f"/webhooks/{webhook.id}/test", {"type": "loyalty.written"})
+    assert tested.json["status"] == 200, tested.text
+    assert f',"data":{EXAMPLE}}}'.encode() in receiver.ledger[0].body
+    known = catalogue.find(alice.id, "loyalty.written")
+    assert known
+    assert EXAMPLE in previews.example_body(alice.id, "loyalty.written")
+    assert EXAMPLE in catalogue.example_text(known)
+    assert '"points":99.50' in text_of(catalogue.example_event(known, "7")["data"])

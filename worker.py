@@ -47,6 +47,7 @@ from portal.config import Config, SettingError, load_config
 from portal.database_errors import is_temporary, reason
 from portal.delivery import lanes
 from portal.errors import Unavailable
+from portal.known_jobs import KnownJob, KnownQueue
 from portal.processes import has_started, has_stepped, show_life
 from portal.seldom import Seldom
 
@@ -85,7 +86,7 @@ class PortalWorker(SimpleWorker):
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
             [queues.name_of(queue)], connection=connection, serializer=JSONSerializer,
-            worker_ttl=WORKER_TTL,
+            job_class=KnownJob, queue_class=KnownQueue, worker_ttl=WORKER_TTL,
         )
         self._delivers = queue == queues.DELIVERIES
         jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)

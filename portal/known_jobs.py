@@ -1,0 +1,127 @@
+"""What a worker takes from Redis: the portal's own jobs, and nothing else.
+
+RQ imports what a job names and calls it with what the job holds, so whoever can write into Redis
+could have a worker run anything. A job is therefore looked at before RQ does so: its function is
+one of queues.JOB_PATHS, its arguments are of that function's types, and it asks for nothing that
+the portal does not use, such as callbacks (which RQ imports and calls as well), requests to
+addresses, or an object to call the function on. What is not like that is dropped, and the log says
+so.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from redis import Redis
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from portal import queues
+from portal.seldom import Seldom
+
+NOT_OURS = (
+    b"success_callback_name", b"failure_callback_name", b"stopped_callback_name", b"webhooks",
+    b"dependency_id", b"dependency_ids", b"retries_left", b"repeats_left", b"group_id",
+    b"rate_limit_key", b"meta", b"result",
+)
+"""What RQ's jobs can have and the portal's never do."""
+_UNREADABLE = "unreadable"
+
+_seldom = Seldom(logging.getLogger(__name__), 60)
+
+
+class KnownJob(Job):
+    """A job of the portal. Restoring any other deletes it and raises NoSuchJobError, which RQ
+    passes over in silence."""
+
+    def __init__(
+        self, id: str | None = None, connection: Redis | None = None, _serializer: Any = None,
+        **_serializers: Any,
+    ):
+        # Whatever is asked for: RQ's own default would load a pickle.
+        super().__init__(id, connection, JSONSerializer)
+
+    @classmethod
+    def fetch(
+        cls, id: str, connection: Redis | None = None, serializer: Any = None
+    ) -> Job:
+        """RQ's. Raises NoSuchJobError also for what no job can be called."""
+        try:
+            return super().fetch(id, connection, serializer)
+        except ValueError as error:
+            raise NoSuchJobError(str(error)) from error
+
+    def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
+        """RQ's; raises NoSuchJobError for all that is not a job of the portal."""
+        if asked := [name.decode() for name in NOT_OURS if raw_data.get(name)]:
+            fault = f"it has {', '.join(asked)}"
+        else:
+            try:
+                super().restore(raw_data)
+                fault = _fault_of(self)
+            except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
+                fault = f"it cannot be read ({type(error).__name__})"
+        if not fault:
+            return
+        _seldom.warn(
+            "dropped",
+            f"A job that is none of the portal's was found in Redis, and dropped: {fault[:200]!a}. "
+            "Somebody else writes into it.",
+        )
+        self.connection.delete(self.key)
+        raise NoSuchJobError(fault)
+
+
+class KnownQueue(Queue):
+    """A queue that passes over what is no job's ID."""
+
+    @classmethod
+    def lmove(
+        cls, connection: Redis, queue_key: str, timeout: int | None
+    ) -> tuple[str, bytes | str] | None:
+        """RQ's; what cannot be an ID is taken out, and a name that no job has stands for it."""
+        found = super().lmove(connection, queue_key, timeout)
+        if found is None:
+            return None
+        name: Any = found[1]
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            IntermediateQueue(queue_key, connection).remove(name)
+            return queue_key, _UNREADABLE
+        return found
+
+
+def _fault_of(job: Job) -> str:
+    """What keeps a job from being done; empty when nothing does."""
+    if job.func_name not in queues.JOB_PATHS:
+        return f"it would call {job.func_name}"
+    if job.instance is not None or job.kwargs:
+        return f"it would call {job.func_name} in another way"
+    signature, types = _takes(job.func_name)
+    try:
+        given = signature.bind(*job.args).arguments
+    except TypeError:
+        return f"{job.func_name} takes other arguments"
+    # Exactly these types: to Python, True is a number.
+    if any(type(value) not in types[name] for name, value in given.items()):
+        return f"{job.func_name} takes arguments of other types"
+    return ""
+
+
+@cache
+def _takes(path: str) -> tuple[inspect.Signature, dict[str, tuple[type, ...]]]:
+    module, _, name = path.rpartition(".")
+    function = getattr(import_module(module), name)
+    types = {
+        argument: get_args(hint) or (hint,) for argument, hint in get_type_hints(function).items()
+    }
+    return inspect.signature(function), types

@@ -1,0 +1,108 @@
+"""Whoever can write into Redis has no worker run anything but the portal's own jobs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from redis import Redis
+from rq import Callback, Queue, Repeat
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from portal import queues
+from portal.known_jobs import KnownJob
+from portal.logs import retention
+
+pytestmark = pytest.mark.engine
+
+Start = Callable[..., Any]
+Wait = Callable[..., None]
+
+
+class Opened:
+    """What a pickle can do when it is loaded."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def maintenance(app: Flask, valkey: str) -> Queue:
+    """The queue of maintenance, for whoever can write into Redis."""
+    return Queue(
+        queues.name_of(queues.MAINTENANCE), connection=Redis.from_url(valkey),
+        serializer=JSONSerializer,
+    )
+
+
+def hostile(queue: Queue, trace: Path) -> Iterator[Job]:
+    """Jobs of every kind that would leave a trace, and some that could end a worker."""
+    touch = f"touch {trace}"
+    yield queue.enqueue("os.system", touch)
+    yield queue.enqueue("subprocess.getoutput", touch)
+    yield queue.enqueue("portal.jobs.draining.subprocess.getoutput", touch)
+    yield queue.enqueue("portal.jobs.sweep", on_success=Callback("os.system"))
+    yield queue.enqueue("portal.jobs.drain", touch, on_failure=Callback("os.system"))
+    yield queue.enqueue("portal.jobs.sweep", repeat=Repeat(times=3))
+    yield queue.enqueue("portal.jobs.sweep", kwargs={"x": 1})
+    yield queue.enqueue("portal.jobs.sweep", 1)
+    yield queue.enqueue("portal.jobs.recover", "rec_x")
+    for arguments in (["0"], [0.5], [True], [None], [[0]], [{"lane": 0}]):
+        yield queue.enqueue("portal.jobs.drain", *arguments)
+    redis = queue.connection
+    for number, fields in enumerate((
+        {"data": pickle.dumps(Opened(trace))},
+        {"data": zlib.compress(json.dumps(["os.system", None, [touch], {}]).encode())},
+        {"data": zlib.compress(json.dumps(["sweep", "portal.jobs", [], {}]).encode())},
+        {"data": b"[]"}, {"data": b"{"}, {"data": b"\xff\xfe"}, {}, {"created_at": "never"},
+        {"data": b'["portal.jobs.sweep",null,[],{}]', "created_at": "never"},
+        {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": "x", "status": "no status"},
+        {"data": b'["portal.jobs.sweep",null,[],{}]', "meta": pickle.dumps(Opened(trace)),
+         "webhooks": b'[{"url":"http://127.0.0.1:9/"}]'},
+    )):
+        if fields:
+            redis.hset(f"rq:job:odd-{number}", mapping=fields)
+        redis.rpush(queue.key, f"odd-{number}")
+    for name in (b"\xff\xfe", b"", b"a b:c/../d", b"x" * 100_000):
+        redis.rpush(queue.key, name)
+
+
+def test_all_else_is_dropped_and_said_and_the_portals_own_are_done(
+    maintenance: Queue, processes: Start, wait_for: Wait, tmp_path: Path
+):
+    trace = tmp_path / "trace"
+    jobs = list(hostile(maintenance, trace))
+    own = maintenance.enqueue(queues.PURGE, job_timeout=60)
+    worker = processes("worker.py", "--part", "maintenance")
+    wait_for(lambda: retention.latest() is not None and retention.latest().finished_at)
+    wait_for(lambda: not maintenance.get_job_ids())
+    assert worker.poll() is None
+    assert not trace.exists()
+    assert own.get_status() == "finished"
+    assert not any(Job.exists(job.id, maintenance.connection) for job in jobs)
+
+
+def test_the_log_names_what_was_dropped(
+    maintenance: Queue, caplog: pytest.LogCaptureFixture
+):
+    job = maintenance.enqueue("os.system", "true")
+    with pytest.raises(Exception, match=r"it would call os\.system"):
+        KnownJob.fetch(job.id, maintenance.connection)
+    assert "it would call os.system" in caplog.text
+
+
+@pytest.mark.parametrize("path", queues.JOB_PATHS)
+def test_each_of_the_portals_jobs_is_known(maintenance: Queue, path: str):
+    arguments = {queues.DRAIN: [3], queues.RECOVER: ["rec_1", 2]}.get(path, [])
+    job = maintenance.enqueue(path, *arguments)
+    assert KnownJob.fetch(job.id, maintenance.connection).args == arguments

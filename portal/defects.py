@@ -8,6 +8,7 @@ from types import TracebackType
 
 from flask import Flask, request
 
+from portal.http_methods import PortalRequest
 from portal.seldom import Seldom
 
 TOLD_SECONDS = 60.0
@@ -19,6 +20,8 @@ _tracebacks = Seldom(_log, TOLD_SECONDS)
 
 class Portal(Flask):
     """A Flask application whose log holds no address: share links and inspectors are keys."""
+
+    request_class = PortalRequest
 
     def log_exception(
         self,

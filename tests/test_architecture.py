@@ -42,8 +42,8 @@ LEVELS = (
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
      "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
      "portal.secret_key", "portal.setting_values", "portal.snapshots",
-     "portal.database_errors", "portal.defects", "portal.seldom", "portal.log_lines",
-     "portal.request_ids", "portal.security_log"),
+     "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
+     "portal.log_lines", "portal.request_ids", "portal.security_log"),
 )
 
 

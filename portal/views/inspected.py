@@ -32,7 +32,8 @@ def receive(token: str) -> ResponseReturnValue:
     request.max_content_length = inspector.MAX_BODY
     query = request.query_string.decode("latin-1")
     answer = inspector.receive(token, Received(
-        request.method, request.path + (f"?{query}" if query else ""), list(request.headers),
+        request.environ["REQUEST_METHOD"], request.path + (f"?{query}" if query else ""),
+        list(request.headers),
         request.get_data(cache=False),
     ))
     headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}

@@ -27,7 +27,7 @@ from portal.ids import new_id
 from portal.logs import inspector, saved, shares
 from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
-from portal.people import accounts, invitations, sessions
+from portal.people import accounts, invitations, resets, sessions
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import PASSWORD
@@ -237,6 +237,39 @@ def plain(answer: TestResponse, *names: str) -> str:
         # Numbers are no part of what an error says; replacing them would hit anything.
         text = text if name.isdigit() else text.replace(name, "NAME")
     return text
+
+
+class TestHead:
+    """It is not protected and not limited as forms are, so it must not do what they do."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"SMTP_URL": "smtp://127.0.0.1:9", "MAIL_FROM": "hooks@example.com"}
+
+    @pytest.mark.parametrize("person", ["anonymous", "owner", "operator"])
+    def test_it_changes_nothing_whatever_it_brings(self, world: World, person: str):
+        owner = db.session.get_one(User, world.users["owner"])
+        form = {
+            "email": owner.email, "password": PASSWORD, "repeated": PASSWORD, "code": "000000",
+            "name": "x", "role": "owner", "confirm": "alice", "url": "https://shop.example/x",
+        }
+        link = resets.make_link(owner, "test")
+        world.arguments["alice"] |= {
+            "token": link.rpartition("/")[2], "filename": "app.css", "object": "x",
+        }
+        client, tried, before = world.clients[person], set(), tables()
+        for rule in world.app.url_map.iter_rules():
+            # What an inspector takes is kept, whatever the method.
+            if rule.endpoint.startswith("api.") or rule.endpoint == "inspected.receive":
+                continue
+            answer = client.head(world.path(rule, "alice"), data=form)
+            assert answer.data == b"", rule.endpoint
+            with client.session_transaction() as session:
+                assert ("_user_id" in session) == (person != "anonymous"), rule.endpoint
+            tried.add(rule.endpoint)
+        assert {"auth.sign_in", "passwords.forgot", "passwords.choose"} < tried
+        assert len(tried) > 70
+        assert tables() == before
 
 
 @pytest.mark.parametrize("htmx", [{}, {"HX-Request": "true"}], ids=["page", "htmx"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -37,9 +36,9 @@ from portal.setting_values import (
     redis_url,
     schedule,
     smtp_url,
+    without_passwords,
 )
 
-_PASSWORD_IN_URL = re.compile(r"//.*@|(?<=password=)[^&]*")
 _SHOWN = 200
 _SQLITE = b"SQLite format 3\0"
 _NOT_YET = "A new portal is made by bin/run, or by bin/portal migrate."
@@ -285,13 +284,10 @@ def _read(setting: Setting, given: Mapping[str, str]) -> Any:
     try:
         return setting.read(check_text(text) or setting.default)
     except ValueError as error:
-        shown = "" if setting.name == "SECRET_KEY" else f"={_shown(text)!r}"
-        why = _shown(str(error))
+        given_text = without_passwords(text, text)[:_SHOWN]
+        shown = "" if setting.name == "SECRET_KEY" else f"={given_text!r}"
+        why = without_passwords(str(error), text)[:_SHOWN]
         raise SettingError(f"PORTAL_{setting.name}{shown} cannot be used: {why}.") from None
-
-
-def _shown(text: str) -> str:
-    return _PASSWORD_IN_URL.sub("…", text)[:_SHOWN]
 
 
 def _check_together(values: Mapping[str, Any], is_secure: bool) -> None:

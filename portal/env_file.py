@@ -48,6 +48,10 @@ def read(path: Path) -> dict[str, str]:
             f"{NAME}={str(path)[:200]!r} cannot be read ({error.strerror}): give a file "
             "that this user may read."
         ) from None
+    if text.startswith("\N{BOM}"):
+        raise WrongFile(
+            f"{path} begins with a byte order mark, which editors do not show: save it without one."
+        )
     found: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()

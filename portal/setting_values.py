@@ -25,6 +25,7 @@ LONGEST = 8_192
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_PASSWORD_IN_URL = re.compile(r"//.*@|(?<=password=)[^&]+")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _FLAGS = {
@@ -44,6 +45,13 @@ def check_text(text: str) -> str:
         raise ValueError("it holds a line break, a control character or bytes that are not UTF-8")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         raise ValueError("leave out the quotes around it")
+    return text
+
+
+def without_passwords(text: str, given: str) -> str:
+    """A text without the passwords of the addresses in what was `given`; examples stay whole."""
+    for password in _PASSWORD_IN_URL.findall(given):
+        text = text.replace(password, "…")
     return text
 
 

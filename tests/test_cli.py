@@ -125,8 +125,10 @@ def test_a_wrong_setting_is_one_sentence(portal: Call, environment: dict[str, st
 
 
 def test_the_settings_are_shown_without_secrets(portal: Call, environment: dict[str, str]):
+    environment["PORTAL_HOSTS"] = "portal.internal, hooks.internal"
     shown = json.loads(portal("settings", "--json").stdout)
     assert shown["PORTAL_EGRESS_ALLOW"] == "127.0.0.1/32"
+    assert shown["PORTAL_HOSTS"] == "hooks.internal portal.internal"
     assert environment["PORTAL_SECRET_KEY"] not in json.dumps(shown)
 
 

@@ -170,6 +170,18 @@ def test_a_password_of_a_database_is_not_in_the_sentence(tmp_path: Path, address
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "example"), [
+    ("DATABASE_URL", "sqlite:////whole/path or postgresql://user:password@host/name address"),
+    ("SMTP_URL", "smtp://user:password@host:587 or smtps://user:password@host:465"),
+])
+def test_the_example_of_an_address_is_whole(tmp_path: Path, name: str, example: str):
+    for wrong in ("ftp://u:hidden@h/p", "mysql://h/p"):
+        with pytest.raises(SettingError) as caught:
+            load(tmp_path, **{name: wrong})
+        assert example in str(caught.value)
+        assert "hidden" not in str(caught.value)
+
+
 def test_a_secret_key_is_never_shown(tmp_path: Path):
     with pytest.raises(SettingError) as caught:
         load(tmp_path, SECRET_KEY="'hidden hidden hidden hidden hidden'")

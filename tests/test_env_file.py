@@ -63,6 +63,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         load_config({"PORTAL_ENV_FILE": str(path)})
 
 
+
+def test_a_byte_order_mark_is_named(tmp_path: Path):
+    with pytest.raises(env_file.WrongFile, match="byte order mark"):
+        env_file.read(written(tmp_path, "\N{BOM}PORTAL_PORT=8001\n"))
+
+
 def test_the_environment_goes_before_the_file(tmp_path: Path):
     path = written(tmp_path, f"PORTAL_PORT=8001\nPORTAL_WORKERS=3\nPORTAL_DATA_DIR={tmp_path}\n")
     environ = {"PORTAL_ENV_FILE": str(path), "PORTAL_PORT": "8002"}

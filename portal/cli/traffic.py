@@ -199,6 +199,8 @@ def settings(as_json: bool) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
+    if isinstance(value, frozenset):
+        return " ".join(sorted(value))
     if isinstance(value, bool):
         return str(int(value))
     # A password in an address of a database or of Redis, in either of its places.

@@ -172,8 +172,8 @@ class PortalWorker(SimpleWorker):
         if isinstance(error, Unavailable):
             _seldom.warn(error.trouble, f"Jobs must wait. {refusals.in_words(error)}")
         elif isinstance(error, InvalidJobOperation | NoSuchJobError):
-            # Its work was done; RQ found nothing left to write its end to.
-            _seldom.warn("wiped", "A job ended that Redis does not have any more: it was wiped.")
+            # Its work was done. Redis was wiped, or a sweep had the lane's job made anew.
+            _log.debug("The job %s ended, and Redis does not know it any more.", job.id)
         else:
             _defects.warn((job.origin, type(error)), f"The job {job.id} failed.", exc_info=exc_info)
 

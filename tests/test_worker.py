@@ -197,8 +197,7 @@ def test_a_job_that_was_wiped_while_it_ran_is_no_failure(
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
     queues.replace_drain(0)
     PortalWorker(queues.DELIVERIES, queues.blocking_client()).work(burst=True)
-    assert "it was wiped" in caplog.text
-    assert "Traceback" not in caplog.text
+    assert not [line for line in caplog.messages if "failed" in line]
 
 
 @pytest.mark.parametrize("started", [

@@ -20,7 +20,7 @@ from rq.job import Job
 
 from benchmarks import history
 from portal import jobs, queues
-from portal.clock import DAY, HOUR, MINUTE, SECOND, now
+from portal.clock import DAY, HOUR, MINUTE, SECOND, from_iso, iso, now
 from portal.delivery import actions
 from portal.errors import Unavailable
 from portal.extensions import db, writing
@@ -206,6 +206,24 @@ def test_after_the_clock_was_set_back_one_is_due(merchant: Merchant) -> None:
     assert retention.sweep() == 1
     assert retention.sweep() == 0
     assert row().is_running
+
+
+def test_a_time_that_a_night_leaves_out_is_not_missed_before_it_comes(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In Helsinki the clocks went from 03:00 to 04:00 at 01:00 UTC; cron takes 03:17 as 01:17 UTC.
+    object.__setattr__(app.config["PORTAL"], "retention_cron", "17 3 * * *")
+    monkeypatch.setenv("TZ", "Europe/Helsinki")
+    time.tzset()
+    try:
+        found = [
+            iso(retention._scheduled_before(from_iso(f"2026-03-29T01:{minute}:00Z")) or 0)
+            for minute in ("01", "16", "18")
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == ["2026-03-28T01:17:00Z", "2026-03-28T01:17:00Z", "2026-03-29T01:17:00Z"]
 
 
 def test_a_weekly_one_is_not_run_each_day(merchant: Merchant, app: Flask) -> None:

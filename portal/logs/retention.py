@@ -146,11 +146,15 @@ def _scheduled_before(moment: int) -> int | None:
     """When PORTAL_RETENTION_CRON last had its time before a moment (Unix µs); None if never."""
     line: str = current_app.config["PORTAL"].retention_cron
     # As RQ reads it: in the machine's local time.
-    local = datetime.fromtimestamp(moment // SECOND)
+    times = croniter(line, datetime.fromtimestamp(moment // SECOND))
+    scheduled = None
     try:
-        return int(croniter(line, local).get_prev(datetime).timestamp()) * SECOND
+        # In the night in which clocks go forward, a time that they leave out is only to come.
+        while scheduled is None or scheduled > moment:
+            scheduled = int(times.get_prev(datetime).timestamp()) * SECOND
     except CroniterError:
         return None
+    return scheduled
 
 
 def _begin(moment: int) -> int:

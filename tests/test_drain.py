@@ -412,7 +412,7 @@ def test_a_redis_that_dies_ends_no_drain(
 
         assert run._wakes._pubsub is not None
         monkeypatch.setattr(run._wakes._pubsub.connection, "_connect", refused)
-    assert Redis.from_url(valkey).client_kill_filter(_type="pubsub") == 1
+    assert Redis.from_url(valkey).client_kill_filter(_type="pubsub")
     send(merchant)
     run.loop(lambda: False, lambda: None)
     assert run.attempts == 1

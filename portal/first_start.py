@@ -12,8 +12,13 @@ from sqlalchemy.exc import DBAPIError
 
 from portal import queues, schema, sealed_word, secret_key
 from portal.config import Config, SettingError
-from portal.database_errors import is_temporary
+from portal.database_errors import DAMAGED, FULL, is_temporary, trouble_of
 from portal.errors import Unavailable
+
+_REMEDIES = {
+    DAMAGED.name: "restore it from a backup, as docs/operators.md says",
+    FULL.name: "make room on its disk",
+}
 
 
 def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
@@ -82,10 +87,12 @@ def unusable(error: Exception) -> str:
     """A sentence for a database that cannot be used, which shows no password of its address."""
     cause = error if isinstance(error, DBAPIError) else error.__cause__
     first_line = str(getattr(cause, "orig", error)).strip().partition("\n")[0]
-    return (
-        f"The database cannot be used ({first_line}): look at that server or file, or change "
-        "PORTAL_DATABASE_URL."
+    trouble = trouble_of(cause) if isinstance(cause, DBAPIError) else None
+    remedy = _REMEDIES.get(
+        trouble.name if trouble else "",
+        "look at that server or file, or change PORTAL_DATABASE_URL",
     )
+    return f"The database cannot be used ({first_line}): {remedy}."
 
 
 def _refuse_own_key(config: Config) -> None:

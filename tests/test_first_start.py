@@ -295,7 +295,8 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "database is a directory": ("portal.db", as_directory, "cannot be used"),
     "database is text": ("portal.db", lambda path: path.write_text("text " * 99), "is not an SQLi"),
     "database is damaged": (
-        "portal.db", lambda path: path.write_bytes(SQLITE + b"\xff" * 9000), "cannot be used"
+        "portal.db", lambda path: path.write_bytes(SQLITE + b"\xff" * 9000),
+        "restore it from a backup",
     ),
 }
 

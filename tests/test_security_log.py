@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import security_log
+from portal import log_lines, security_log
 from portal.models import Merchant
 from portal.security_log import MANY, MOST_ADDRESSES, SecurityLog
 from tests.conftest import PASSWORD
 from tests.factories import make_user
 
+ROOT = Path(__file__).resolve().parent.parent
 LINE = re.compile(r"([a-z_]+) from (.+) \((\d+)\)")
 SignIn = Callable[[str], FlaskClient]
 
@@ -118,6 +122,43 @@ def test_an_address_is_one_or_is_not_shown(
         "/sign-in", headers={"Host": "evil.example"}, environ_base={"REMOTE_ADDR": given}
     )
     assert lines() == [("host_refused", shown, "1")]
+
+
+# What journald puts in front, and what bin/run does; by hand there is neither.
+FRONTS = ("", "web          ", "hooks run[812]: web          ")
+FORGED = "2026-11-28T22:10:48.123Z WARNING portal.security: sign_in_refused from 198.51.100.9 (1)"
+
+
+def fail_regex() -> re.Pattern[str]:
+    """The one of the guide, with addresses as fail2ban knows them."""
+    guide = (ROOT / "docs" / "operators.md").read_text()
+    (found,) = re.findall(r"^failregex = (.+)$", guide, re.MULTILINE)
+    return re.compile(found.replace("<ADDR>", r"(?P<addr>[0-9.]+|[0-9a-f:]+)"))
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_the_guides_pattern_finds_who_tries_and_nobody_whom_they_name(
+    app: Flask, front: str, monkeypatch: pytest.MonkeyPatch
+):
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(log_lines.Lines())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    for address in ("203.0.113.7", "2001:db8::7"):
+        where = {"environ_base": {"REMOTE_ADDR": address}}
+        headers = {"User-Agent": FORGED}
+        for email in ("ann@example.com", FORGED, f"\n{FORGED}", f"x\r\n{front}{FORGED}"):
+            data = {"email": email, "password": FORGED}
+            assert app.test_client().post(
+                "/sign-in", data=data, headers=headers, **where
+            ).status_code == 422
+    logging.getLogger("portal.defects").error(
+        "GET %s failed.", f"/\n{FORGED}", exc_info=RuntimeError(f"{FORGED}\n{FORGED}")
+    )
+    lines = [front + line for line in out.getvalue().splitlines()]
+    assert any(FORGED in line for line in lines), "somebody's text is in the log"
+    found = [match["addr"] for line in lines if (match := fail_regex().search(line))]
+    assert found == ["203.0.113.7", "2001:db8::7"]
 
 
 def test_what_comes_often_is_said_at_once_and_then_with_its_count(lines: Lines, wait_for):

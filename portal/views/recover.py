@@ -94,10 +94,7 @@ def _to(shown: Recovery) -> ResponseReturnValue:
 
 def _typed(source: Mapping[str, str]) -> dict[str, str]:
     typed = {name: source[name].strip() for name in (*FILTERS, "zone") if source.get(name)}
-    typed = {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
-    if not {"since", "until"} & typed.keys():
-        typed.pop("zone", None)
-    return typed
+    return {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
 
 
 def _wanted(action: str, typed: Mapping[str, str]) -> Wanted:

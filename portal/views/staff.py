@@ -202,8 +202,6 @@ def audit_log() -> ResponseReturnValue:
         name: value for name in ("merchant", "actor", "action", "since", "until", "zone")
         if (value := clean_search(request.args.get(name, "")))
     }
-    if not {"since", "until"} & typed.keys():
-        typed.pop("zone", None)
     return rendering.render(
         "staff/audit.html", status=422 if errors else 200, typed=typed, errors=errors, page=page,
         actions=audit.actions(), url=url_for("staff.audit", **typed),

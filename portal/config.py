@@ -318,8 +318,11 @@ def _in_url(host: str) -> str:
 def _data_directory(text: str) -> Path:
     try:
         return Path(text or ROOT / "var").expanduser().absolute()
-    except RuntimeError as error:
-        raise SettingError(f"PORTAL_DATA_DIR={text!r} cannot be used: {error}") from None
+    except RuntimeError:
+        raise SettingError(
+            f"PORTAL_DATA_DIR={text!r} cannot be used: ~ stands for no directory here. Give the "
+            "whole path."
+        ) from None
 
 
 def _make_directory(path: Path) -> None:

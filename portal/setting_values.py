@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import sqlalchemy as sa
 from croniter import croniter
+from redis import ConnectionPool
 
 from portal.addresses import Lookalike, clean_email, email_fault, wire_name
 
@@ -166,8 +167,10 @@ def names(text: str) -> frozenset[str]:
 
 
 def cron_line(text: str) -> str:
-    """A cron line that comes round."""
+    """A cron line that comes round; croniter would read a sixth field as seconds."""
     try:
+        if len(text.split()) == 6:
+            raise ValueError
         croniter(text).get_next(datetime)
     except (ValueError, KeyError, OverflowError):
         raise ValueError("give a cron line such as '17 3 * * *'") from None
@@ -204,6 +207,8 @@ def database_url(text: str) -> str:
         raise ValueError(wrong) from None
     if address.get_backend_name() == "sqlite" and not (address.database or "").startswith("/"):
         raise ValueError("give the whole path of the file, as in sqlite:////var/lib/portal.db")
+    if address.get_backend_name() == "sqlite" and address.query:
+        raise ValueError("leave out what begins with ?: the portal opens the file in its own way")
     if not address.database:
         raise ValueError("name the database, as in postgresql://user:password@host/portal")
     return text
@@ -219,6 +224,15 @@ def redis_url(text: str) -> str:
             raise ValueError(wrong)
     elif text and not text.startswith("unix:///") and not text.startswith("unix://:"):
         raise ValueError(wrong)
+    try:
+        pool = ConnectionPool.from_url(text or "redis://")
+        # Nothing is connected; what is not understood in the address is refused here.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "what stands behind ? is not understood; leave it out, or write it as in "
+            "?socket_timeout=5"
+        ) from None
     return text
 
 

@@ -154,7 +154,11 @@ def test_cookies_are_as_secure_as_the_address_of_people(tmp_path: Path):
     ("DATABASE_URL", "sqlite://"), ("DATABASE_URL", "postgresql://u@h:x/p"),
     ("DATABASE_URL", "postgresql://u@h"), ("REDIS_URL", "redis://h/queue"),
     ("REDIS_URL", "redis://h:99999/0"), ("REDIS_URL", "redis://"), ("REDIS_URL", "unix://"),
-    ("RETENTION_CRON", "0 0 31 2 *"), ("RETRY_SCHEDULE", "1 ٣"), ("HOST", "0.0.0.0:8000"),
+    ("RETENTION_CRON", "0 0 31 2 *"), ("RETENTION_CRON", "* * * * * *"),
+    ("DATABASE_URL", "sqlite:////tmp/portal.db?mode=ro"), ("DATA_DIR", "~nobody-of-this-name/x"),
+    ("REDIS_URL", "redis://127.0.0.1/0?socket_timeout=abc"),
+    ("REDIS_URL", "redis://127.0.0.1?db=x"), ("REDIS_URL", "redis://127.0.0.1?foo=bar"),
+    ("RETRY_SCHEDULE", "1 ٣"), ("HOST", "0.0.0.0:8000"),
 ])
 def test_what_would_fail_later_is_refused_at_the_start(tmp_path: Path, name: str, value: str):
     with pytest.raises(SettingError, match=f"PORTAL_{name}"):

@@ -27,7 +27,8 @@ SignIn = Callable[[str], FlaskClient]
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What another test was told of is to be told again."""
+    """What another test was told of is to be told again, and what it was not told of is not."""
+    security_log._security_log._said.clear()
     log = SecurityLog()
     monkeypatch.setattr(security_log, "_security_log", log)
     yield

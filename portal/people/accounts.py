@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from portal import security_log
 from portal.errors import Conflict, FieldError, NotFound
 from portal.extensions import db, writing
 from portal.listing import Page, clean_search, newest_first
 from portal.models import ApiKey, Membership, Merchant, User
 from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
+from portal.people import tries
 from portal.people.account_notices import note_and_tell
 from portal.people.audit import actor_of, note
 from portal.people.rules import (
@@ -239,7 +239,7 @@ def change_own_password(user: User, current: str, password: str, repeated: str) 
     """The same by the user, who knows the current one. Raises Invalid."""
     errors = new_password_errors(password, repeated)
     if len(current) > MAX_PASSWORD or not user.check_password(current):
-        security_log.note("password_refused")
+        tries.note_refused("password_refused", user.email)
         errors.append(FieldError("/current", "This is not your current password."))
     refuse(errors)
     change_password(user, password, actor_of(user))

@@ -12,13 +12,14 @@ from urllib.parse import quote, urlencode
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
-from portal import security_log, vault
+from portal import vault
 from portal.clock import SECOND, now
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import RecoveryCode, User
 from portal.models.user import MAX_PASSWORD
+from portal.people import tries
 from portal.people.account_notices import note_and_tell
 from portal.people.accounts import lock_user
 from portal.people.audit import actor_of, note
@@ -162,7 +163,7 @@ def _clean(code: str) -> str:
 def password_errors(user: User, password: str) -> list[FieldError]:
     """What is wrong with a password that must be the user's own."""
     if len(password) > MAX_PASSWORD or not user.check_password(password):
-        security_log.note("password_refused")
+        tries.note_refused("password_refused", user.email)
         return [FieldError("/password", "This is not your current password.")]
     return []
 

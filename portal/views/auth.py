@@ -25,14 +25,14 @@ from flask_limiter.util import get_remote_address
 from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import DBAPIError
 
-from portal import security_log, vault
+from portal import vault
 from portal.clock import MINUTE, now
 from portal.errors import Unavailable
 from portal.extensions import db, limiter, login
 from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
-from portal.people import accounts, passkeys, second_factor, sessions
+from portal.people import accounts, passkeys, second_factor, sessions, tries
 from portal.people.rules import clean_email
 
 bp = Blueprint("auth", __name__)
@@ -160,7 +160,7 @@ def sign_in() -> ResponseReturnValue:
         return _form(f"A password has at most {MAX_PASSWORD} characters.", 422)
     user = accounts.user_with_password(request.form.get("email", ""), password)
     if user is None:
-        security_log.note("sign_in_refused")
+        tries.note_refused("sign_in_refused", clean_email(request.form.get("email", "")))
         return _form(WRONG, 422)
     if not user.has_second_factor:
         return _let_in(user, target)
@@ -232,12 +232,15 @@ def second_step() -> ResponseReturnValue:
     if answer := request.form.get("passkey", ""):
         challenge = passkeys.Challenge.read(session.pop("challenge", None))
         if not passkeys.check(user, answer, challenge):
-            security_log.note("second_factor_refused")
-            return _code_form(passkeys.WRONG_PASSKEY, 422)
+            return _refuse_code(user, passkeys.WRONG_PASSKEY)
     elif not second_factor.check(user, request.form.get("code", "")):
-        security_log.note("second_factor_refused")
-        return _code_form(second_factor.WRONG_CODE, 422)
+        return _refuse_code(user, second_factor.WRONG_CODE)
     return _let_in(user, target)
+
+
+def _refuse_code(user: User, error: str) -> Response:
+    tries.note_refused("second_factor_refused", user.email)
+    return _code_form(error, 422)
 
 
 @bp.post("/sign-out")

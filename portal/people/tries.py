@@ -1,0 +1,46 @@
+"""Tries to get into an account that were refused: where they came from for the operator's log
+(portal.security_log), and which account was tried for the audit log.
+
+Only accounts that exist have entries, and each at most one of a kind in EVERY, so that who tries
+many passwords fills nothing, and learns by no delay who has an account.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import sqlalchemy as sa
+
+from portal import security_log
+from portal.clock import MINUTE, now
+from portal.errors import Unavailable
+from portal.extensions import db, reading, writing
+from portal.models import AuditEntry, User
+from portal.people.audit import note
+
+Kind = Literal["sign_in_refused", "second_factor_refused", "password_refused"]
+EVERY = 15 * MINUTE
+PATIENCE_SECONDS = 0.5
+"""How long the answer may wait for the entry: it is a refusal also where nothing can be written."""
+
+
+def note_refused(kind: Kind, email: str) -> None:
+    """Note for the operator that somebody was refused (portal.security_log), and for staff that
+    it was who tried to be the user with an address, unless that was noted a moment ago."""
+    security_log.note(kind)
+    action = f"user.{kind}"
+    try:
+        with reading() as session:
+            known = session.scalar(sa.select(User.id).where(User.email == email))
+            noted = session.scalar(
+                sa.select(AuditEntry.id).where(
+                    AuditEntry.action == action, AuditEntry.at > now() - EVERY,
+                    AuditEntry.target == email,
+                ).limit(1)
+            )
+        if known is not None and noted is None:
+            with writing(PATIENCE_SECONDS) as session:
+                note(session, "portal", action, email)
+    except Unavailable:
+        # Said by whoever must write.
+        db.session.rollback()

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from flask import Flask, current_app, request
 from sqlalchemy.exc import DBAPIError
 
-from portal import queues, schema, sealed_word, secret_key
+from portal import private_files, queues, schema, sealed_word, secret_key
 from portal.config import Config, SettingError
 from portal.database_errors import DAMAGED, FULL, is_temporary, trouble_of
 from portal.errors import Unavailable
+from portal.extensions import db
 
 _REMEDIES = {
     DAMAGED.name: "restore it from a backup, as docs/operators.md says",
@@ -22,10 +24,11 @@ _REMEDIES = {
 
 
 def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
-    """Keep a new key, migrate the database, see that the two belong together, and name the
-    installation; `tell` gets a line about what was done. Raises SettingError, and Unavailable when
-    the database is away."""
+    """Close to others what an earlier version left open, keep a new key, migrate the database, see
+    that the two belong together, and name the installation; `tell` gets a line about what was done.
+    Raises SettingError, and Unavailable when the database is away."""
     config: Config = current_app.config["PORTAL"]
+    private_files.close(config.data_dir, _sqlite_file())
     if config.key_is_new:
         sealed_word.refuse_new_key()
         _keep(config)
@@ -93,6 +96,12 @@ def unusable(error: Exception) -> str:
         "look at that server or file, or change PORTAL_DATABASE_URL",
     )
     return f"The database cannot be used ({first_line}): {remedy}."
+
+
+def _sqlite_file() -> Path | None:
+    address = db.engine.url
+    is_file = address.get_backend_name() == "sqlite" and address.database
+    return Path(str(address.database)) if is_file else None
 
 
 def _refuse_own_key(config: Config) -> None:

@@ -41,7 +41,7 @@ LEVELS = (
     ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
     ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
      "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
-     "portal.secret_key", "portal.setting_values", "portal.snapshots",
+     "portal.secret_key", "portal.setting_values", "portal.snapshots", "portal.private_files",
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
      "portal.log_lines", "portal.request_ids", "portal.security_log"),
 )

@@ -25,7 +25,8 @@ class Receiver:
     """Answers 200 `ok` unless `answers` holds something else for the next requests.
 
     An answer is a status, or (status, headers, body). `broken` holds the answers of paths that
-    always give theirs, `by_type` those for types of events. `delay` is in seconds.
+    always give theirs, `by_type` those for types of events, `by_id` those for single events.
+    `delay` is in seconds.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -35,6 +36,7 @@ class Receiver:
         self.always: int | tuple[int, dict[str, str], bytes] = 200
         self.broken: dict[str, int | tuple[int, dict[str, str], bytes]] = {}
         self.by_type: dict[str, int] = {}
+        self.by_id: dict[str, int] = {}
         self.delay = 0.0
         receiver = self
 
@@ -51,6 +53,7 @@ class Receiver:
                 said = receiver.broken.get(self.path, said)
                 if receiver.by_type:
                     said = receiver.by_type.get(json.loads(body)["type"], said)
+                said = receiver.by_id.get(self.headers.get("webhook-id") or "", said)
                 status, headers, text = said if isinstance(said, tuple) else (said, {}, b"ok")
                 self.send_response(status)
                 for name, value in headers.items():

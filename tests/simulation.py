@@ -22,7 +22,7 @@ from portal import clock
 from portal.clock import DAY, MINUTE, SECOND
 from portal.delivery import drain, lanes, lines, outcome, sharing, wakes
 from portal.delivery.compose import Certificate, Outgoing
-from portal.delivery.health import LONGEST_ASKED_PAUSE, LONGEST_PAUSE
+from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from portal.delivery.recorder import Batch, Recorder, Written
 from portal.delivery.transfer import Answer
 from portal.events import ingest
@@ -38,26 +38,36 @@ TAKES = dict.fromkeys(TYPES, 200)
 START = 1_800_000_000 * SECOND
 TIMEOUT_SECONDS = 15
 LOOP_SECONDS = 0.2
+ASKING = SECOND // 10
+"""What a probe that is answered at once takes, beside recording it (µs)."""
 QUIET_RUNS = 4
 """After so many looks at nothing the time may jump: every interval of the loop has passed."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """How a receiver is for so many seconds: what it says to everything, or to each type."""
+    """How a receiver is for so many seconds: what it says to everything, or to each type. Of each
+    type it takes one of every `takes_each`, that at `takes_from`, whatever it says to the others.
+    """
 
     seconds: int
     says: Said | dict[str, Said]
     retry_after: int = 0
+    takes_each: int = 0
+    takes_from: int = 0
 
     @property
     def is_up(self) -> bool:
         """Whether it tells types apart."""
         return isinstance(self.says, dict)
 
-    def answer(self, kind: str) -> Said:
-        """What comes back to a type of event."""
-        return self.says[kind] if isinstance(self.says, dict) else self.says
+    def answer(self, kind: str, number: int) -> Said:
+        """What comes back to an event, the so-manieth of its type."""
+        if not isinstance(self.says, dict):
+            return self.says
+        if self.takes_each and number % self.takes_each == self.takes_from % self.takes_each:
+            return 200
+        return self.says[kind]
 
 
 @dataclass(frozen=True)
@@ -203,7 +213,9 @@ class ScriptedTransport:
             _, _, tag, answer = heapq.heappop(self._under_way)
             self._world.quiet = 0
             if isinstance(tag, tuple):
-                self._world.came(tag[0], tag[1].event_id, answer)
+                self._world.came(tag[0], tag[1].event_id, answer, tag[4])
+            elif answer.error is not None:
+                self._world.found_nobody(tag, self._world.clock.moment)
             found.append((tag, answer))
         return found
 
@@ -233,6 +245,8 @@ class World:
     """How often each event was sent."""
     kinds: dict[str, str] = field(default_factory=dict)
     """The type of each event."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """How many of its type came before each event."""
     arrived: dict[str, int] = field(default_factory=dict)
     """When each event was taken first."""
     last: dict[str, outcome.Outcome] = field(default_factory=dict)
@@ -251,6 +265,7 @@ class World:
         self._arrivals = sorted(self.story.arrivals, key=lambda one: one.second)
         self._promises: list[Promise] = []
         self._seen = -1
+        self._rests_until = 0
         self.ends_at = self._changes[-1] + self._patience()
         self.recorder: SlowRecorder
         self.transport = ScriptedTransport(self)
@@ -273,12 +288,14 @@ class World:
         alone = not self.transport.in_flight and not self.recorder.holds_results
         if line.health.held_at is not None and not alone:
             self.broken.append("a probe went out beside something else")
+        if line.health.held_at is not None and self.clock.moment < self._rests_until:
+            self.broken.append("one that is away was asked again at once")
         if event_id is not None:
             self.sent[event_id] += 1
 
     def answer(self, event_id: str, timeout_seconds: float) -> Answer:
         """What the receiver gives to an event now."""
-        said = self.period.answer(self.kinds[event_id])
+        said = self._answer(event_id)
         if said == NOBODY:
             return Answer(error="connection_refused", duration_us=1_000)
         if said == SILENCE:
@@ -288,9 +305,16 @@ class World:
             headers = [("Retry-After", str(self.period.retry_after))]
         return Answer(status=cast(int, said), headers=headers, sends=1, duration_us=20_000)
 
-    def came(self, line: Any, event_id: str, answer: Answer) -> None:
-        """Note what came back."""
+    def found_nobody(self, line: Any, started_at: int) -> None:
+        """Note that one that was held when it was asked gave no answer: it is left alone then."""
+        if line.health.held_at is not None and line.health.held_at < started_at:
+            self._rests_until = self.clock.moment + FIRST_PAUSE
+
+    def came(self, line: Any, event_id: str, answer: Answer, started_at: int) -> None:
+        """Note what came back of what was sent at a moment."""
         found = outcome.of(answer.status, answer.error)
+        if found in (outcome.Outcome.SILENT, outcome.Outcome.BUSY, outcome.Outcome.UNREACHABLE):
+            self.found_nobody(line, started_at)
         self.last[event_id] = found
         self.outcomes[event_id].append(found)
         reached = sum(one is not outcome.Outcome.UNREACHABLE for one in self.outcomes[event_id])
@@ -374,8 +398,10 @@ class World:
              for number in range(arrival.count)],
             batch=True,
         )
-        for one in answers:
+        before = Counter(self.kinds.values())[arrival.kind]
+        for number, one in enumerate(answers, before):
             self.kinds[one.id] = arrival.kind
+            self.numbers[one.id] = number
         return {one.id for one in answers}
 
     # -- promises -----------------------------------------------------------------------------
@@ -390,27 +416,45 @@ class World:
             return
         is_found = webhook.held_at is None or self._will_find(webhook, owed, moment)
         all_take = {self._says(one) for one in owed} <= {200}
+        # Of a type it takes some and breaks on others: what was never sent is asked with, all of
+        # it one at a time; what was sent before waits for its turn or its own time.
+        is_mixed = self.period.takes_each > 0
         for one in owed:
             if (
                 self._says(one) != 200 or one.event_id in busy
                 or (fresh is not None and one.event_id not in fresh)
             ):
                 continue
-            is_due = (one.next_attempt_at or 0) <= moment
+            # The events of a batch have consecutive moments.
+            is_due = (one.next_attempt_at or 0) < moment + SECOND
             waits_for_it = (
                 webhook.held_at is not None and one.hurries < 2
                 and self.last.get(one.event_id) is not None and self.last[one.event_id].is_away
             )
             is_kept = one.step > 0 and self._is_last(one) and not all_take
-            if is_found and (is_due or waits_for_it) and not is_kept:
+            if is_mixed:
+                is_owed_soon = is_due and one.step == 0
+            else:
+                is_owed_soon = is_found and (is_due or waits_for_it) and not is_kept
+            if is_owed_soon:
                 by = max(moment, self.asked_until) + MINUTE
+                if is_mixed:
+                    by += self._all_one_at_a_time()
                 if len(self.story.schedule) == 1:
                     # Probes spend deliveries, and pause longer between.
                     by += LONGEST_ASKED_PAUSE
                 self._promises.append(Promise(one.event_id, moment, by, self.lost))
 
+    def _all_one_at_a_time(self) -> int:
+        """How long it takes to ask with all of the story's events, beside the pauses (µs)."""
+        count = sum(arrival.count for arrival in self.story.arrivals)
+        return count * (self.story.recording_ms * 1_000 + ASKING)
+
+    def _answer(self, event_id: str) -> Said:
+        return self.period.answer(self.kinds[event_id], self.numbers[event_id])
+
     def _says(self, one: Delivery) -> Said:
-        return self.period.answer(self.kinds[one.event_id])
+        return self._answer(one.event_id)
 
     def _is_last(self, one: Delivery) -> bool:
         return one.step + 1 >= len(self.story.schedule)

@@ -6,7 +6,7 @@ PORTAL_TEST_STORIES is how many are told; the same ones each time.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 import sqlalchemy as sa
@@ -44,6 +44,7 @@ _periods = st.lists(
     st.builds(
         Period, seconds=st.sampled_from((1, 7, 40, 120, 300, 900)), says=_says,
         retry_after=st.sampled_from((0, 0, 0, 20, 600)),
+        takes_each=st.sampled_from((0, 0, 0, 2, 20)), takes_from=st.integers(0, 19),
     ),
     min_size=1, max_size=5,
 )
@@ -56,6 +57,15 @@ stories = st.builds(
 )
 
 
+def needle(place: int) -> Story:
+    """One event that is taken among 450 of its type that are not."""
+    says: dict[str, Said] = dict.fromkeys(TYPES, 500)
+    return Story(
+        [Period(60, 500), Period(900, says, takes_each=451, takes_from=place)],
+        [Arrival(0, TYPES[1], 10), Arrival(65, TYPES[0], 451)], [0, 1_800, 1_800],
+    )
+
+
 def judge(world: World) -> None:
     """Every property at once: a story is told but once."""
     assert world.broken == []
@@ -63,6 +73,12 @@ def judge(world: World) -> None:
     schedule = world.story.schedule
     logged = Counter(db.session.scalars(sa.select(Attempt.event_id)))
     assert logged == world.sent, "nothing is sent that the log does not show"
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for attempt in db.session.scalars(sa.select(Attempt)):
+        numbers[attempt.event_id].append(attempt.number)
+    assert all(
+        sorted(found) == list(range(1, len(found) + 1)) for found in numbers.values()
+    ), "each sending has a number of its own"
     for one in db.session.scalars(sa.select(Delivery)):
         outcomes = world.outcomes[one.event_id]
         assert one.attempts == len(outcomes)
@@ -79,6 +95,10 @@ def judge(world: World) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(story=stories)
+# One that is taken among hundreds of its type that are not: the oldest, one between, the newest.
+@example(story=needle(0))
+@example(story=needle(200))
+@example(story=needle(450))
 # A single event, and a port that nobody listens on until its schedule is at its end.
 @example(story=Story([Period(120, NOBODY)], [Arrival(0, TYPES[0], 1)], [0]))
 @example(story=Story([Period(900, NOBODY)], [Arrival(3, TYPES[1], 4)], [0, 5, 60]))

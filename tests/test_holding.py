@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from portal.clock import DAY, HOUR, MINUTE, now
-from portal.delivery import drain, health, lanes
+from portal.delivery import drain, health, lanes, probing
 from portal.delivery.recorder import Recorder
 from portal.events import ingest
 from portal.extensions import db
@@ -103,6 +103,85 @@ def test_the_other_types_arrive_also_when_all_came_at_once(merchant: Merchant, r
     drain.drain(0)
     drain.drain(0)
     assert states()["succeeded"] == 25
+
+
+def drain_until(receiver: Receiver, wanted: set[str], seconds: float) -> None:
+    started = time.monotonic()
+    while not wanted <= set(receiver.ids()):
+        drain.drain(0)
+        assert time.monotonic() - started < seconds
+
+
+class TestAReceiverThatBreaksOnSomeOfAType:
+    @on_both_databases
+    def test_gets_a_good_one_that_comes_behind_many_bad_ones(
+        self, merchant: Merchant, receiver: Receiver
+    ):
+        make_webhook(merchant, receiver.url(), retry_schedule=[0, 3600, 3600])
+        receiver.always = 500
+        send(merchant, "order.created", 120)
+        drain.drain(0)
+        assert the_webhook().held_at is not None
+        good = send(merchant, "order.created", 1)
+        receiver.by_id = dict.fromkeys(good, 200)
+        drain_until(receiver, set(good), 12)
+        assert the_webhook().state != "disabled"
+        assert max(Counter(receiver.ids()).values()) <= 2, "one wait was cut short at most"
+
+    @pytest.mark.parametrize("place", [0, 120, 240])
+    def test_gets_the_one_good_among_hundreds_wherever_it_stands(
+        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, place: int
+    ):
+        monkeypatch.setattr(probing, "ALL_ASKED", 5 * SECOND)
+        make_webhook(
+            merchant, receiver.url(), retry_schedule=[0, 3600, 3600], failures=30, away=30,
+            failing_since=now(), held_at=now(), next_probe_at=now(),
+        )
+        receiver.always = 500
+        good = send(merchant, "order.created", 241)[place]
+        receiver.by_id = {good: 200}
+        drain_until(receiver, {good}, 45)
+
+    def test_is_asked_one_thing_at_a_time_however_much_is_new(
+        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(probing, "ALL_ASKED", SECOND)
+        make_webhook(merchant, receiver.url(), retry_schedule=[0, 3600, 3600])
+        receiver.always = 500
+        send(merchant, "order.created", 60)
+        drain.drain(0)
+        assert the_webhook().held_at is not None
+        asked = len(receiver.ledger)
+        receiver.delay = 0.05
+        more = send(merchant, "order.created", 30)
+        drain_until(receiver, set(more), 60)
+        starts = [request.at for request in receiver.ledger[asked:]]
+        assert len(starts) >= 30
+        assert min(later - sooner for sooner, later in pairwise(starts)) > 0.05
+
+    def test_is_asked_sparingly_with_what_was_sent_before(
+        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Or nothing would be left to find out with that it is back."""
+        monkeypatch.setattr(probing, "ALL_ASKED", SECOND)
+        webhook = make_webhook(
+            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
+            next_probe_at=now(), retry_schedule=[0, 3600, 3600, 3600],
+        )
+        waiting = []
+        for _ in range(30):
+            row = make_delivery(
+                make_event(merchant), webhook, step=2, attempts=2, is_retry=True,
+                next_attempt_at=now() + HOUR,
+            )
+            make_attempt(row, 500, attempted_at=now() - MINUTE)
+            waiting.append(row.event_id)
+        receiver.always = 500
+        fresh = send(merchant, "order.created", 30)
+        started = time.monotonic()
+        drain_until(receiver, set(fresh), 30)
+        regular_rounds = (time.monotonic() - started) / 1.0 + 1
+        assert len(set(waiting) & set(receiver.ids())) <= regular_rounds
 
 
 @pytest.mark.parametrize("settings", [{"LANES": "1", "HOLD_AFTER_FAILURES": "3"}])

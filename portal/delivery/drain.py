@@ -19,11 +19,10 @@ from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
-from portal.delivery import access_tokens, health, lanes, recording
+from portal.delivery import access_tokens, health, holding, lanes, recording
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import ComposeError, Outgoing, Payload
 from portal.delivery.due import Due
-from portal.delivery.holding import Holding
 from portal.delivery.lines import Line, Lines
 from portal.delivery.outcome import PAYLOAD_EXPIRED
 from portal.delivery.recorder import Batch, Recorder
@@ -50,9 +49,6 @@ LINGER_SECONDS = 8.0
 """How long an idle worker keeps its lanes, listening for more."""
 KEEP_ALIVE_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 60.0
-
-PROBE_SECONDS = 0.1
-"""How often held webhooks are looked after."""
 
 _Request = tuple[Line, Due, Outgoing | Client, str, int] | Line
 """What is in flight: a delivery's request, or that for the access token which it needs, with the
@@ -105,7 +101,7 @@ class _Drain:
         """Whether results may be under way to the database; renewing leases does not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = recorder or Recorder(app, self._config)
-        self._holding = Holding(
+        self._holding = holding.Holding(
             self._lines, self._transport, self._recorder, self._tokens, self._config
         )
         self._transport.watch(self._recorder.bell)
@@ -147,7 +143,7 @@ class _Drain:
                     )
                     time.sleep(0.2)
                 self._submit()
-                if self._every("probe", PROBE_SECONDS):
+                if self._every("probe", holding.SECONDS):
                     self._holding.look_after(self._sharing.leaving)
             for tag, answer in self._transport.run(self._pause()):
                 if isinstance(tag, Line):
@@ -207,12 +203,15 @@ class _Drain:
     def _pause(self) -> float:
         wait = ADOPT_SECONDS
         if self._done and not self._recorder.is_busy:
-            wait = max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic())
+            wait = min(wait, max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic()))
             if not self._transport.in_flight:
                 return 0.0
+        moment = now()
         for line in self._lines:
             if line.buffer and line.rate:
                 wait = min(wait, max(0.0, line.next_start - time.monotonic()))
+            elif line.health.held_at is not None:
+                wait = min(wait, self._holding.seconds_to(line, moment))
         return wait
 
     def _sendable(self) -> bool:

@@ -6,7 +6,7 @@ committed, so what is read may be known already.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,10 +16,18 @@ from portal.delivery.compose import Payload
 from portal.delivery.outcome import NOT_NOW, OWN_ERRORS
 from portal.extensions import db, table
 from portal.models import Attempt, Delivery, Event, EventPayload
-from portal.models.delivery import MANUAL, PENDING_LITERAL
+from portal.models.delivery import MANUAL, PENDING, PENDING_LITERAL, STATES
 
 ENDS = 500
-"""Deliveries at the beginning and at the end of what is due that a probe is chosen among."""
+"""Deliveries that a probe is chosen among: so many at the beginning of what is due, at its end, and
+anywhere between."""
+LOOKED = 1_000
+"""Rows that a read looks at, however few of them are what it looks for: the thread that sends reads
+them."""
+
+Place = tuple[int, str]
+"""How far was read: a moment (Unix µs) and an ID."""
+START: Place = (0, "")
 
 _delivery, _payload = table(Delivery), table(EventPayload)
 _attempt, _event = table(Attempt), table(Event)
@@ -53,6 +61,7 @@ class Candidate:
     step: int
     trigger: str
     type: str
+    is_retry: bool = False
     hurried: bool = False
 
     def is_last(self, schedule: Sequence[int]) -> bool:
@@ -62,37 +71,39 @@ class Candidate:
 
 
 def read(
-    webhook_id: str, *, is_retry: bool, moment: int, after: tuple[int, str], count: int,
-    ordered: bool,
-) -> list[tuple[Due, int]]:
-    """First attempts or retries that are due at `moment` (Unix µs), `after` a moment and an ID:
-    each with the moment from which it is due."""
-    return _dues(_DUE[ordered], {
-        "webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "count": count,
-        "after": after[0], "after_id": after[1],
-    })
+    webhook_id: str, *, is_retry: bool, moment: int, after: Place, count: int, ordered: bool,
+) -> tuple[list[tuple[Due, int]], Place | None]:
+    """First attempts or retries that are due at `moment` (Unix µs), `after` a place: each with the
+    moment from which it is due. And where to read on; None at the end."""
+    values = {
+        "webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "after": after[0],
+        "after_id": after[1],
+    }
+    if ordered:
+        return _fitting(_DUE_IN_ORDER, values, count)
+    rows = _dues(_DUE, {**values, "count": count})
+    return rows, _end_of(rows) if len(rows) == count else None
 
 
 def waiting(
-    webhook_id: str, *, moment: int, tried_before: int, after: tuple[int, str], count: int,
-    ordered: bool,
-) -> list[tuple[Due, int]]:
+    webhook_id: str, *, moment: int, tried_before: int, after: Place, count: int, ordered: bool,
+) -> tuple[list[tuple[Due, int]], Place | None]:
     """Retries that wait for their time after `moment` though what they wait for may be over: the
     receiver was away at their last attempt, `tried_before` a moment (all Unix µs). None whose
     last two waits were cut short: so a receiver that comes and goes, or that dislikes a delivery by
-    5xx, uses up no schedule in no time."""
-    rows = _dues(_WAITING[ordered], {
-        "webhook_id": webhook_id, "moment": moment, "tried_before": tried_before, "count": count,
+    5xx, uses up no schedule in no time. And where to read on; None at the end."""
+    rows, place = _fitting(_WAITING[ordered], {
+        "webhook_id": webhook_id, "moment": moment, "tried_before": tried_before,
         "after": after[0], "after_id": after[1], "hurries": 2,
-    })
+    }, count)
     for due, _ in rows:
         due.hurried = True
-    return rows
+    return rows, place
 
 
 def find(candidate: Candidate) -> Due | None:
     """The delivery of a candidate, unless it was finished meanwhile."""
-    rows = _dues(_ONE, {"id": candidate.id})
+    rows = _dues(_THESE, {"ids": [candidate.id]})
     if not rows:
         return None
     due = rows[0][0]
@@ -100,29 +111,56 @@ def find(candidate: Candidate) -> Due | None:
     return due
 
 
-def candidates(webhook_id: str, moment: int, *, ordered: bool) -> list[Candidate]:
-    """What is due and may be a probe: first attempts before retries, the oldest ENDS of each and,
-    for they may be of other types, the newest first attempts."""
-    found: dict[str, Candidate] = {}
-    for is_retry, newest in ((False, False), (False, True), (True, False)):
-        rows = db.session.execute(_TYPES[ordered, newest], {
-            "webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "count": ENDS,
-        })
-        for row in rows:
-            found.setdefault(row.id, Candidate(*row))
-    return list(found.values())
+def candidates(webhook_id: str, moment: int, *, ordered: bool, dice: float) -> list[Candidate]:
+    """What is due and may be a probe, first attempts before retries and each in the order of its
+    time: the oldest, the newest, and where there are more some from between, as the `dice` in
+    [0, 1) says."""
+    found: list[Candidate] = []
+    for is_retry in (False, True):
+        rows = _oldest_and_newest(
+            {"webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "looked": ENDS},
+            ordered=ordered, dice=dice,
+        )
+        found += [
+            Candidate(row.id, row.step, row.trigger, row.type, is_retry) for row in rows if row.fits
+        ]
+    return found
+
+
+def _oldest_and_newest(
+    values: dict[str, Any], *, ordered: bool, dice: float
+) -> list[sa.Row[Any]]:
+    oldest = _types(ordered, values, START)
+    if len(oldest) < ENDS:
+        return oldest
+    newest = db.session.execute(_NEWEST[ordered], values).all()[::-1]
+    first, last = oldest[-1].next_attempt_at, newest[0].next_attempt_at
+    between = _types(ordered, values, (first + int(dice * max(0, last - first)), ""))
+    rows = {row.id: row for row in (*oldest, *between, *newest)}
+    return sorted(rows.values(), key=lambda row: (row.next_attempt_at, row.id))
+
+
+def _types(ordered: bool, values: dict[str, Any], after: Place) -> list[sa.Row[Any]]:
+    return list(db.session.execute(
+        _OLDEST[ordered], {**values, "after": after[0], "after_id": after[1]}
+    ))
 
 
 def waiting_candidates(
-    webhook_id: str, moment: int, *, ordered: bool, whatever: bool
-) -> list[Candidate]:
+    webhook_id: str, moment: int, *, after: Place, ordered: bool, whatever: bool
+) -> tuple[list[Candidate], Place | None]:
     """What waits for its time and may be a probe before it, the next first: what was not tried
-    before its time the last time, or `whatever` waits."""
+    before its time the last time, or `whatever` waits; `after` a place. And where to read on; None
+    at the end."""
     rows = db.session.execute(_WAITING_TYPES[ordered], {
-        "webhook_id": webhook_id, "moment": moment, "tried_before": moment, "count": ENDS,
-        "after": 0, "after_id": "", "whatever": whatever, "hurries": 1,
-    })
-    return [Candidate(row.id, row.step, row.trigger, row.type, hurried=True) for row in rows]
+        "webhook_id": webhook_id, "moment": moment, "tried_before": moment, "looked": LOOKED,
+        "after": after[0], "after_id": after[1], "whatever": whatever, "hurries": 1,
+    }).all()
+    found = [
+        Candidate(row.id, row.step, row.trigger, row.type, is_retry=True, hurried=True)
+        for row in rows if row.fits
+    ]
+    return found, (rows[-1].next_attempt_at, rows[-1].id) if len(rows) == LOOKED else None
 
 
 _Fields = tuple[str, int, str, str, int, int, str]
@@ -135,6 +173,31 @@ def _dues(statement: sa.Select[Any], values: dict[str, Any]) -> list[tuple[Due, 
         payload = None if head is None else Payload(head, data, previous)
         found.append((Due(*cast(_Fields, fields), payload, hurries, delivered_at), due_at))
     return found
+
+
+def _end_of(rows: Sequence[tuple[Due, int]]) -> Place:
+    last, due_at = rows[-1]
+    return due_at, last.id
+
+
+def _fitting(
+    statement: sa.Select[Any], values: dict[str, Any], count: int
+) -> tuple[list[tuple[Due, int]], Place | None]:
+    """Up to `count` deliveries of which a statement says that they fit, among those that it looks
+    at; and where to read on, None at the end."""
+    looked = db.session.execute(statement, {**values, "looked": LOOKED}).all()
+    place: Place | None = None
+    ids: list[str] = []
+    for row in looked:
+        if len(ids) == count:
+            break
+        place = row.next_attempt_at, row.id
+        if row.fits:
+            ids.append(row.id)
+    if len(ids) < count and len(looked) < LOOKED:
+        place = None
+    rows = {due.id: (due, due_at) for due, due_at in _dues(_THESE, {"ids": ids})} if ids else {}
+    return [rows[one] for one in ids if one in rows], place
 
 
 _place = sa.tuple_(_delivery.c.next_attempt_at, _delivery.c.id)
@@ -152,38 +215,46 @@ _is_due = sa.and_(
 _waits = sa.and_(
     _pending, _delivery.c.is_retry.is_(True), _delivery.c.next_attempt_at > sa.bindparam("moment")
 )
-_last = _attempt.alias("last_try")
-_newer = _attempt.alias("newer_try")
-_may_hurry = sa.and_(
-    _delivery.c.hurries < sa.bindparam("hurries"),
-    sa.exists().where(
-        _last.c.id
-        == sa.select(sa.func.max(_newer.c.id))
-        .where(_newer.c.delivery_id == _delivery.c.id)
-        .correlate(_delivery)
-        .scalar_subquery(),
-        _last.c.attempted_at < sa.bindparam("tried_before"),
-        # As outcome.of() tells who is away.
-        sa.or_(
-            _last.c.status.between(500, 599), _last.c.status.in_(sorted(NOT_NOW)),
-            sa.and_(_last.c.error.is_not(None), _last.c.error.not_in(sorted(OWN_ERRORS))),
+
+
+def _may_hurry(row: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a delivery may go out before its time."""
+    last, newer = _attempt.alias("last_try"), _attempt.alias("newer_try")
+    return sa.and_(
+        row.c.hurries < sa.bindparam("hurries"),
+        sa.exists().where(
+            last.c.id
+            == sa.select(sa.func.max(newer.c.id))
+            .where(newer.c.delivery_id == row.c.id)
+            .correlate(row)
+            .scalar_subquery(),
+            last.c.attempted_at < sa.bindparam("tried_before"),
+            # As outcome.of() tells who is away.
+            sa.or_(
+                last.c.status.between(500, 599), last.c.status.in_(sorted(NOT_NOW)),
+                sa.and_(last.c.error.is_not(None), last.c.error.not_in(sorted(OWN_ERRORS))),
+            ),
         ),
-    ),
-)
-_earlier = _delivery.alias("earlier")
-_is_its_turn = sa.or_(
-    _delivery.c.object_key.is_(None),
-    ~sa.exists().where(
-        _earlier.c.webhook_id == _delivery.c.webhook_id,
-        _earlier.c.object_key == _delivery.c.object_key,
-        _earlier.c.state == PENDING_LITERAL,
-        # One that was delivered, and is sent again, holds up nobody.
-        _earlier.c.finished_at.is_(None),
-        sa.tuple_(_earlier.c.created_at, _earlier.c.id)
-        < sa.tuple_(_delivery.c.created_at, _delivery.c.id),
-    ),
-)
-"""Of each record only the first that is owed: the next is due when that one is finished."""
+    )
+
+
+def _is_its_turn(row: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a delivery is the first of its record that is owed: the next is due when that one is
+    finished."""
+    earlier = _delivery.alias("earlier")
+    return sa.or_(
+        row.c.object_key.is_(None),
+        ~sa.exists().where(
+            earlier.c.webhook_id == row.c.webhook_id,
+            earlier.c.object_key == row.c.object_key,
+            earlier.c.state == PENDING_LITERAL,
+            # One that was delivered, and is sent again, holds up nobody.
+            earlier.c.finished_at.is_(None),
+            sa.tuple_(earlier.c.created_at, earlier.c.id)
+            < sa.tuple_(row.c.created_at, row.c.id),
+        ),
+    )
+
 
 _owed = (
     sa.select(
@@ -203,45 +274,65 @@ _owed = (
         )
     )
 )
-_typed = sa.select(
-    # In the order of Candidate's fields.
-    _delivery.c.id, _delivery.c.step, _delivery.c.trigger, _event.c.type,
-).select_from(
-    _delivery.join(
-        _event,
-        sa.and_(
-            _event.c.merchant_id == _delivery.c.merchant_id, _event.c.id == _delivery.c.event_id
-        ),
-    )
-)
 
 
 def _walk(
-    query: sa.Select[Any], *conditions: sa.ColumnElement[bool], ordered: bool, newest: bool = False
+    *conditions: sa.ColumnElement[bool],
+    fits: Callable[[sa.FromClause], sa.ColumnElement[bool]] | None = None,
+    ordered: bool, typed: bool, newest: bool = False,
 ) -> sa.Select[Any]:
+    """So many rows of an index as are `looked` at, in its order, and of each whether it `fits`.
+
+    The bound is on the rows, within, and not on those that fit: else one that fits behind a
+    hundred thousand that do not would be looked for without an end.
+    """
     keys: Sequence[sa.ColumnElement[Any]] = (_delivery.c.next_attempt_at, _delivery.c.id)
-    if ordered:
-        conditions = (*conditions, _is_its_turn)
-    return (
-        query.where(*conditions)
+    row = (
+        sa.select(_delivery)
+        .where(*conditions)
         .order_by(*(key.desc() if newest else key for key in keys))
-        .limit(sa.bindparam("count"))
+        .limit(sa.bindparam("looked"))
+        .subquery("looked")
     )
+    wanted = [make(row) for make in ((fits, _is_its_turn) if ordered else (fits,)) if make]
+    query = sa.select(
+        row.c.id, row.c.next_attempt_at, row.c.step, row.c.trigger,
+        sa.and_(sa.true(), *wanted).label("fits"),
+    )
+    if typed:
+        query = query.add_columns(_event.c.type).join(
+            _event,
+            sa.and_(_event.c.merchant_id == row.c.merchant_id, _event.c.id == row.c.event_id),
+        )
+    outer = (row.c.next_attempt_at, row.c.id)
+    return query.order_by(*(key.desc() if newest else key for key in outer))
 
 
-_ONE = _owed.where(_delivery.c.id == sa.bindparam("id"), _delivery.c.state == PENDING_LITERAL)
-_DUE = {ordered: _walk(_owed, _is_due, _after, ordered=ordered) for ordered in (False, True)}
+def _may_hurry_or_whatever(row: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.or_(sa.bindparam("whatever", type_=sa.Boolean), _may_hurry(row))
+
+
+_EACH = (False, True)
+_THESE = _owed.where(
+    _delivery.c.id.in_(sa.bindparam("ids", expanding=True)),
+    # So said, for of what is pending there is an index, which a planner might go through.
+    _delivery.c.state.not_in(sorted(set(STATES) - {PENDING})),
+)
+_DUE = (
+    _owed.where(_is_due, _after)
+    .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
+    .limit(sa.bindparam("count"))
+)
+_DUE_IN_ORDER = _walk(_is_due, _after, ordered=True, typed=False)
 _WAITING = {
-    ordered: _walk(_owed, _waits, _after, _may_hurry, ordered=ordered) for ordered in (False, True)
+    ordered: _walk(_waits, _after, fits=_may_hurry, ordered=ordered, typed=False)
+    for ordered in _EACH
 }
-_TYPES = {
-    (ordered, newest): _walk(_typed, _is_due, ordered=ordered, newest=newest)
-    for ordered in (False, True) for newest in (False, True)
+_OLDEST = {ordered: _walk(_is_due, _after, ordered=ordered, typed=True) for ordered in _EACH}
+_NEWEST = {
+    ordered: _walk(_is_due, ordered=ordered, typed=True, newest=True) for ordered in _EACH
 }
 _WAITING_TYPES = {
-    ordered: _walk(
-        _typed, _waits, _after,
-        sa.or_(sa.bindparam("whatever", type_=sa.Boolean), _may_hurry), ordered=ordered,
-    )
-    for ordered in (False, True)
+    ordered: _walk(_waits, _after, fits=_may_hurry_or_whatever, ordered=ordered, typed=True)
+    for ordered in _EACH
 }

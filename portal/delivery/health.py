@@ -110,16 +110,22 @@ def after_attempt(
     return _paused(health, moment, asked, LONGEST_ASKED_PAUSE if was_last else LONGEST_PAUSE)
 
 
-def after_round(health: Health, moment: int, config: Config) -> Health:
+def after_round(health: Health, moment: int, config: Config, longest_pause: int) -> Health:
     """The health of a held webhook after a round of probes that ended without a last one, since
-    nobody listens or nothing is left to try. Pure."""
+    nobody listens or nothing is left to try; the pause takes `longest_pause` µs at most. Pure."""
     health = _disabled_in_time(health, moment, config)
-    return health if health.disabled_reason else _paused(health, moment, 0, LONGEST_PAUSE)
+    return health if health.disabled_reason else _paused(health, moment, 0, longest_pause)
+
+
+def pause_between(health: Health, moment: int, longest: int) -> int:
+    """The pause after a round of probes at `moment`: as long as the webhook has been held, and at
+    most `longest` (all in µs)."""
+    held_for = moment - (health.held_at or moment)
+    return min(max(held_for, FIRST_PAUSE), longest)
 
 
 def _paused(health: Health, moment: int, asked: int, longest: int) -> Health:
-    held_for = moment - (health.held_at or moment)
-    pause = max(asked, min(max(held_for, FIRST_PAUSE), longest))
+    pause = max(asked, pause_between(health, moment, longest))
     return replace(health, next_probe_at=moment + pause)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 
-from portal.clock import now
+from portal.clock import SECOND, now
 from portal.config import Config
 from portal.delivery import health
 from portal.delivery.health import Changed, Health
@@ -14,6 +15,8 @@ from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
 
+SECONDS = 0.1
+"""How often held webhooks are looked after."""
 LOOK_SECONDS = 10.0
 """How long a target may take to take a connection."""
 
@@ -47,6 +50,17 @@ class Holding:
             elif line.probing.is_over:
                 self._end_round(line, moment)
 
+    def seconds_to(self, line: Line, moment: int) -> float:
+        """How long a drain may wait at `moment` (Unix µs) before it goes on with a held webhook: a
+        pause may be much shorter than what passes between two looks for what is due."""
+        if line.is_busy or not line.is_readable:
+            return inf
+        if line.probing.is_over:
+            return SECONDS / 2
+        if not line.may_have_more:
+            return inf
+        return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND)
+
     def take_look(self, line: Line, answer: Answer) -> None:
         """Go on with a round where somebody listens; where nobody does it is over."""
         line.probing.is_looking = False
@@ -74,7 +88,10 @@ class Holding:
             line.may_have_more = after.disabled_reason is None
 
     def _end_round(self, line: Line, moment: int) -> None:
-        self._change(line, health.after_round(line.health, moment, self._config), moment)
+        pause = health.LONGEST_PAUSE if line.wants_look else line.probing.longest_pause
+        self._change(line, health.after_round(line.health, moment, self._config, pause), moment)
+        # The pause may be shorter than until the next look for what is due.
+        line.start_over()
 
     def _change(self, line: Line, after: Health, moment: int) -> None:
         """Record another health that no attempt has brought."""

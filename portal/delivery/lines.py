@@ -17,7 +17,7 @@ from portal.clock import now
 from portal.delivery import access_tokens, due, health, lanes, probing
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import Certificate, Composer, Target
-from portal.delivery.due import Due
+from portal.delivery.due import START, Due, Place
 from portal.delivery.health import Health
 from portal.delivery.probing import Probing
 from portal.extensions import db, reading
@@ -27,6 +27,8 @@ BUFFER = 200
 """Deliveries read ahead for one webhook."""
 BUFFER_BYTES = 32 * 1024 * 1024
 """Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
+LATELY_SECONDS = 600.0
+"""How long one that has taken something counts as one that takes some of what it is sent."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
 
@@ -54,11 +56,15 @@ class Line:
         self.known: set[str] = set()
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
         self._kinds: Sequence[bool] = BOTH
-        self._places: dict[bool, tuple[int, str]] = {}
+        self._places: dict[bool, Place] = {}
         """How far first attempts and retries were read."""
-        self._caught_up_to: tuple[int, str] | None = (0, "")
+        self._reached: dict[bool, Place] = {}
+        """How far they were looked through for what fits, before it had to start over."""
+        self._caught_up_to: Place | None = START
         """How far what waits was read, while catching up; None at its end."""
         self.probing = Probing()
+        self._answered_at = -LATELY_SECONDS
+        """When its receiver last took or refused anything (this process's clock)."""
         self.in_flight = 0
         self.waits_for_token = False
         """Whether one of those in flight asks for an access token, which the others need too."""
@@ -188,6 +194,8 @@ class Line:
     def take_health(self, after: Health) -> None:
         """Go on with another after. What a receiver missed while it was held comes slowly at
         first, so that it is not knocked over again."""
+        if not after.away:
+            self._answered_at = time.monotonic()
         if self.health.held_at is not None and after.held_at is None:
             self.cap = 1.0
         if after.held_at != self.health.held_at:
@@ -195,7 +203,7 @@ class Line:
         elif after.next_probe_at != self.health.next_probe_at:
             self.probing.end_round()
         if after.catch_up_from != self.health.catch_up_from:
-            self._caught_up_to = (0, "")
+            self._caught_up_to = START
         self.health = after
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
@@ -213,7 +221,7 @@ class Line:
             dropped += size(one)
         self.buffer.clear()
         self._places.clear()
-        self._caught_up_to = (0, "")
+        self._caught_up_to = START
         return dropped
 
     def fill(self, want: int, moment: int) -> int:
@@ -235,20 +243,21 @@ class Line:
         return sum(map(size, found))
 
     def _probe(self, moment: int) -> list[Due]:
+        self.probing.takes_some = time.monotonic() - self._answered_at < LATELY_SECONDS
         found = probing.find(
             self.probing, self.webhook_id, self.health, self.schedule, moment,
             ordered=self.ordered,
         )
-        self.probing.is_over = found is None
+        self.may_have_more = found is None and not self.probing.is_over
         return [] if found is None else [found]
 
     def _due(self, want: int, moment: int) -> list[Due]:
         found: list[Due] = []
         for is_retry in self._kinds:
             # From the start, rows that are known come again: they are due until recorded.
-            place = self._places.get(is_retry, (0, ""))
+            place = self._places.get(is_retry, START)
             limit = want - len(found) + (0 if place[0] else len(self.known))
-            rows = due.read(
+            rows, reached = due.read(
                 self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
                 ordered=self.ordered,
             )
@@ -258,23 +267,27 @@ class Line:
                 self._places[is_retry] = (due_at, one.id)
                 if one.id not in self.known:
                     found.append(one)
-            if len(found) == want or len(rows) == limit:
+            if len(found) == want:
                 self.may_have_more = True
                 break
+            if reached is None:
+                self._reached.pop(is_retry, None)
+                continue
+            # What was looked through before it had to start over need not be so again.
+            place = max(reached, self._reached.get(is_retry, reached))
+            self._places[is_retry] = self._reached[is_retry] = place
+            self.may_have_more = True
+            break
         return found
 
     def _waiting(self, want: int, moment: int, tried_before: int) -> list[Due]:
         if self._caught_up_to is None:
             return []
-        rows = due.waiting(
+        rows, self._caught_up_to = due.waiting(
             self.webhook_id, moment=moment, tried_before=tried_before, after=self._caught_up_to,
             count=want, ordered=self.ordered,
         )
-        self._caught_up_to = None
-        if len(rows) == want:
-            last, waits_until = rows[-1]
-            self._caught_up_to = (waits_until, last.id)
-            self.may_have_more = True
+        self.may_have_more |= self._caught_up_to is not None
         return [one for one, _ in rows if one.id not in self.known]
 
 

@@ -41,7 +41,7 @@ def test_receivers_can_check_with_either_secret_while_it_rotates(
     verify(new, receiver.ledger[-1])
 
     page.get_by_text("Rotate the secret").first.click()
-    page.get_by_label("Hours in which both secrets sign").fill("0")
+    page.get_by_label("Hours in which the old secret signs too").fill("0")
     page.get_by_role("button", name="Rotate the secret").click()
     expect(page.get_by_role("status").first).to_contain_text("new signing secret")
     newest = reveal(page)

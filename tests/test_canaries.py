@@ -27,7 +27,7 @@ from tests.certificates import Authority
 from tests.ports import free_port
 from tests.receiver import Receiver
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("canaries")]
+pytestmark = [pytest.mark.engine, pytest.mark.whole, pytest.mark.xdist_group("canaries")]
 
 SECRET_KEY = "canary-secret-key-0123456789-abcdefghijklm"
 SMTP_PASSWORD = "canary-smtp-password"

@@ -15,7 +15,7 @@ from portal import children, processes
 from portal.children import Supervisor
 from portal.config import SettingError
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
 Begin = Callable[[Callable[[], object]], Supervisor]
 

@@ -24,6 +24,8 @@ from portal.models import IdempotencyKey, Mail, Merchant, SealedWord
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parent.parent
 SQLITE = b"SQLite format 3\0"
 PARTS = {

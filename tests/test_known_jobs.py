@@ -88,7 +88,7 @@ def test_all_else_is_dropped_and_said_and_the_portals_own_are_done(
     wait_for(lambda: not maintenance.get_job_ids())
     assert worker.poll() is None
     assert not trace.exists()
-    assert own.get_status() == "finished"
+    wait_for(lambda: own.get_status() == "finished")
     assert not any(Job.exists(job.id, maintenance.connection) for job in jobs)
 
 

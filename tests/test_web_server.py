@@ -14,7 +14,7 @@ import pytest
 
 from tests.ports import free_port
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
 ROOT = Path(__file__).resolve().parent.parent
 MOMENTS = (0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)

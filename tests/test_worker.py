@@ -26,7 +26,7 @@ from tests.factories import make_event, make_webhook
 from tests.receiver import Receiver
 from worker import PortalWorker
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
 ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -18,6 +18,8 @@ from tests.mailbox import Mailbox
 from tests.receiver import Receiver
 
 HERE = Path(__file__).parent
+ALWAYS = ("test_order.py", "test_setup.py", "test_sign_in.py")
+"""Of every `bin/test`; the others take minutes, and are run by `bin/test --whole`."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,7 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE not in item.path.parents:
             continue
-        item.add_marker(pytest.mark.browser)
+        if item.path.name not in ALWAYS:
+            item.add_marker(pytest.mark.browser)
         item.add_marker(pytest.mark.xdist_group("browser"))
         if chromium() is None:
             item.add_marker(pytest.mark.skip(reason="There is no chromium on this machine."))

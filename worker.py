@@ -1,10 +1,10 @@
 """Worker processes: `python worker.py` starts all parts; `--part` and `--processes` choose.
 
 deliver      drains lanes (RQ, queue `deliveries`)
-maintenance  sweeps, counts, sends mail, looks at certificates, cleans up (RQ, queue
+maintenance  sweeps, counts, measures, sends mail, looks at certificates, cleans up (RQ, queue
              `maintenance`)
-cron         enqueues them: sweep and mail every few seconds, counting each minute, certificates
-             now and then, clean-up each night
+cron         enqueues them: sweep, measuring and mail every few seconds, counting each minute,
+             certificates now and then, clean-up each night
 """
 
 from __future__ import annotations
@@ -50,12 +50,15 @@ from portal.errors import Unavailable
 from portal.known_jobs import KnownJob, KnownQueue
 from portal.processes import has_started, has_stepped, show_life
 from portal.seldom import Seldom
+from portal.strange_keys import make_way
 
 PARTS = ("deliver", "maintenance", "cron")
 NOTIFY_SECONDS = 20
 """How often mail that is due is sent."""
 CERTIFICATE_SECONDS = 900
 """How often it is asked for certificates that were not looked at for long."""
+MEASURE_SECONDS = 10
+"""How often it is measured what merchants have stored, beyond which events are refused."""
 COUNT_SECONDS = 60
 """How often the logs are counted; pages look through what is not counted yet themselves."""
 WAIT_SECONDS, ANSWER_SECONDS = 2, 1
@@ -74,6 +77,19 @@ class NotServed(StopRequested):
     """Redis is away, hangs, or is full; RQ's loop ends as quietly as when it is told to stop."""
 
 
+class ImpatientQueue(KnownQueue):
+    """One that is waited for once: while Redis hangs, RQ would rest, connect and wait again, and
+    nobody deliver meanwhile."""
+
+    @classmethod
+    def dequeue_any(cls, *args: Any, **kwargs: Any) -> Any:
+        """RQ's. Raises NotServed where Redis does not answer."""
+        try:
+            return super().dequeue_any(*args, **kwargs)
+        except RedisError as error:
+            raise NotServed(str(error)) from error
+
+
 class PortalWorker(SimpleWorker):
     """An RQ worker that runs jobs in its own process, so that connections stay open from one
     drain to the next; that ends a long drain in order when it is told to stop; and that outlives
@@ -86,7 +102,7 @@ class PortalWorker(SimpleWorker):
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
             [queues.name_of(queue)], connection=connection, serializer=JSONSerializer,
-            job_class=KnownJob, queue_class=KnownQueue, worker_ttl=WORKER_TTL,
+            job_class=KnownJob, queue_class=ImpatientQueue, worker_ttl=WORKER_TTL,
         )
         self._delivers = queue == queues.DELIVERIES
         jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
@@ -106,17 +122,26 @@ class PortalWorker(SimpleWorker):
             # A name for each round: a worker whose end Redis was not told of lives on in there.
             self.name = uuid.uuid4().hex
             self._has_stepped()
-            with contextlib.suppress(RedisError, StopRequested, Unavailable):
-                if queues.answers():
-                    if self._delivers:
-                        # What came due while nobody looked, and what a queue that was lost held.
-                        lanes.sweep()
-                    self.work(logging_level="WARNING")
+            try:
+                self._work_with_redis()
+            except (RedisError, StopRequested, Unavailable):
+                pass
+            except Exception as error:  # noqa: BLE001 - Redis may hold what anybody wrote into it
+                _defects.warn(type(error), "A worker's round ended by a defect.", exc_info=error)
             if self.told_to_stop:
                 return
             if time.monotonic() - started > WORKER_TTL:
                 _log.warning("Redis does not serve; work is looked for in the database.")
             self._work_without_redis()
+
+    def _work_with_redis(self) -> None:
+        if not queues.answers():
+            return
+        make_way(self.queues[0])
+        if self._delivers:
+            # What came due while nobody looked, and what a queue that was lost held.
+            lanes.sweep()
+        self.work(logging_level="WARNING")
 
     def _work_without_redis(self) -> None:
         # Whoever tells it to stop now finds it busy, and lets it end what is in flight.
@@ -275,8 +300,8 @@ def run_worker(queue: str, config: Config | None = None) -> None:
 
 
 def run_cron(config: Config) -> None:
-    """Enqueue the sweep, the mail, the counting, the look at certificates and the nightly clean-up
-    until told to stop."""
+    """Enqueue the sweep, the measuring, the mail, the counting, the look at certificates and the
+    nightly clean-up until told to stop."""
     app = create_app(config)
     with app.app_context():
         wait_for_database(first_start.check_current)
@@ -293,6 +318,10 @@ def run_cron(config: Config) -> None:
                 PortalCronJob(
                     maintenance, func=jobs.summarize, interval=COUNT_SECONDS,
                     ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
+                ),
+                PortalCronJob(
+                    maintenance, func=jobs.measure, interval=MEASURE_SECONDS,
+                    ttl=MEASURE_SECONDS, result_ttl=0, failure_ttl=3_600,
                 ),
                 PortalCronJob(
                     maintenance, func=jobs.notify, interval=NOTIFY_SECONDS,

@@ -1,4 +1,5 @@
-"""Web process: `flask --app wsgi run`, `granian --interface wsgi wsgi:app`, any WSGI server."""
+"""Web process: `front` on Granian (`granian --interface rsgi --http 1 wsgi:front`), as bin/run has
+it; or `app` on any WSGI server, such as `flask --app wsgi run`."""
 
 import multiprocessing
 import os
@@ -16,8 +17,9 @@ if granian:
     if getattr(getattr(inherited, "__self__", None), "interrupt_signal", False):
         sys.exit(0)
 
-from portal import create_app, first_start, log_lines, processes  # noqa: E402
+from portal import create_app, first_start, gate, log_lines, processes  # noqa: E402
 from portal.config import SettingError, load_config  # noqa: E402
+from portal.front.application import Front  # noqa: E402
 
 if granian:
     if granian.pid and processes.SUPERVISED in os.environ:
@@ -33,6 +35,9 @@ try:
     log_lines.set_up(config.log_level)
     app = create_app(config)
     first_start.guard(app)
+    # It has its own threads, and no more than those.
+    front = Front(app.wsgi_app, config)
+    app.wsgi_app = gate.add_to(app.wsgi_app, config.web_threads)  # type: ignore[method-assign, assignment]
 except SettingError as error:
     sys.exit(str(error))
 processes.has_started()

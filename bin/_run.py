@@ -1,4 +1,4 @@
-"""What bin/run starts."""
+"""What bin/run starts, and a service without it: what is installed, of which nothing is written."""
 
 import signal
 import sys

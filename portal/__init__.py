@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
+if TYPE_CHECKING:
+    from flask import Flask
 
-from portal import access, hosts, request_ids, security_log
-from portal.config import Config, load_config
-from portal.defects import Portal
-from portal.extensions import (
-    csrf,
-    db,
-    engine_settings,
-    limiter,
-    limiter_settings,
-    login,
-    migrate,
-    prepare_engine,
-)
+    from portal.config import Config
 
 MIGRATIONS = str(Path(__file__).resolve().parent.parent / "migrations")
 
@@ -30,45 +18,7 @@ def create_app(config: Config | None = None) -> Flask:
 
     Raises portal.config.SettingError when a setting cannot be used.
     """
-    config = config or load_config()
-    app = Portal(__name__, static_folder="../static")
-    app.config.update(
-        PORTAL=config,
-        SECRET_KEY=config.secret_keys[0],
-        SECRET_KEY_FALLBACKS=list(config.secret_keys[1:]),
-        SQLALCHEMY_DATABASE_URI=config.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url, config.web_threads),
-        MAX_CONTENT_LENGTH=16 * 1024 * 1024,
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
-        SESSION_COOKIE_NAME="portal_session",
-        # A fragment that answers late must not bring back the session from before a save: what
-        # the save had to say would be lost. A sign-in ends by its age, whatever is asked.
-        SESSION_REFRESH_EACH_REQUEST=False,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=config.secure_cookies,
-        WTF_CSRF_TIME_LIMIT=None,
-        **limiter_settings(config.redis_url, config.secret_keys[0]),
-    )
-    if config.proxies:
-        # Limits on tries count by address; without this it would be the proxy's for everyone.
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=config.proxies, x_proto=config.proxies
-        )
-    app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
-    app.before_request(hosts.check_host)
-    app.after_request(security_log.note_answer)
-    db.init_app(app)
-    migrate.init_app(app, db, directory=MIGRATIONS)
-    csrf.init_app(app)
-    login.init_app(app)
-    limiter.init_app(app)
-    with app.app_context():
-        prepare_engine(db.engine)
+    # A cell (portal.delivery.cells) starts in a fraction of the time that this takes.
+    from portal.application import make
 
-    from portal import api, views
-
-    views.init_app(app)
-    api.init_app(app)
-    app.before_request(access.check_access)
-    app.context_processor(access.template_context)
-    return app
+    return make(config)

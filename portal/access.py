@@ -6,18 +6,21 @@ object answers exactly as one that does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
-from flask import abort, current_app, g, redirect, request, url_for
+from flask import abort, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import security_log
+from portal import courtesy, security_log
 from portal.errors import Forbidden, Unauthorized
-from portal.extensions import db, table
+from portal.extensions import db, one_statement, table
 from portal.models import ApiKey, Merchant
+from portal.people import sessions
 
 PUBLIC = frozenset({"public"})
 SIGNED_IN = frozenset({"user"})
@@ -112,6 +115,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "catalogue.delete": EDIT,
     "settings.index": VIEW,
     "settings.change_periods": OWN,
+    "settings.change_storage": OPERATOR,
     "settings.create_key": OWN,
     "settings.revoke_key": OWN,
     "settings.invite": OWN,
@@ -178,6 +182,11 @@ def check_access() -> ResponseReturnValue | None:
     allowed = ACCESS.get(request.endpoint)
     if allowed is None:
         abort(403)
+    if request.blueprint not in BY_HASH and any(
+        "\0" in str(value) for value in (request.view_args or {}).values()
+    ):
+        # Nothing is called so, and PostgreSQL would refuse to look.
+        abort(404)
     if allowed is PUBLIC:
         return None
     if request.blueprint == "api":
@@ -186,11 +195,30 @@ def check_access() -> ResponseReturnValue | None:
     if not current_user.is_authenticated:
         return to_sign_in() if request.method == "GET" else abort(401)
     g.roles = _roles()
+    is_members = g.merchant is not None and not current_user.staff_role
+    courtesy.is_for(f"merchant {g.merchant.id}" if is_members else f"user {current_user.id}")
     if allowed & g.roles:
         return None
     slug = (request.view_args or {}).get("slug")
     # Another merchant's page answers as one that does not exist.
     return abort(404 if slug is not None and not VIEW & g.roles else 403)
+
+
+def for_long() -> Callable[[], bool]:
+    """Whether who made this request may go on to see what they asked for: to be asked now and then
+    by an answer that takes long, in an application context."""
+    token, allowed = session.get("token", ""), ACCESS.get(request.endpoint or "", frozenset())
+    merchant_id = g.merchant.id if g.merchant else None
+
+    def may_go_on() -> bool:
+        found = sessions.find(token)
+        if found is None:
+            return False
+        user = found[1]
+        role = user.role_at(merchant_id) if merchant_id is not None else None
+        return bool(allowed & {"user", user.staff_role, role})
+
+    return may_go_on
 
 
 def to_sign_in() -> ResponseReturnValue:
@@ -203,11 +231,15 @@ def to_sign_in() -> ResponseReturnValue:
 
 def page_of_reader() -> str | None:
     """The page that the request is for; of a form and a part, the page that holds it."""
-    address = urlsplit(request.url)
-    if request.method != "GET" or request.headers.get("HX-Request"):
-        address = urlsplit(request.headers.get("HX-Current-URL") or request.referrer or "")
-        if address.netloc != request.host:
-            return None
+    is_part = request.method != "GET" or bool(request.headers.get("HX-Request"))
+    holder = request.headers.get("HX-Current-URL") or request.referrer or ""
+    try:
+        address = urlsplit(holder if is_part else request.url)
+    except ValueError:
+        # Anybody may send what is no address.
+        return None
+    if is_part and address.netloc != request.host:
+        return None
     if address.path.startswith("//"):
         # A browser takes it for another site.
         return None
@@ -243,13 +275,54 @@ _KEY = sa.select(
 ).where(_key.digest == sa.bindparam("digest"), _key.revoked_at.is_(None))
 
 
-def _check_key(allowed: frozenset[str]) -> None:
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not text:
-        raise Unauthorized("Send the header Authorization: Bearer whp_….")
+BY_HASH = frozenset(("invitations", "shared", "passwords"))
+"""Blueprints that look for what an address names by its hash, and tell no link from another."""
+HANDED = "portal.handed"
+"""Where a request's environment has what was found of it before Flask came to it."""
+
+
+@dataclass
+class Handed:
+    """What was found on the way in of an event (portal.api.door): its key, the limit of its
+    requests with how many are left, and why it is refused."""
+
+    key: sa.Row[*tuple[Any, ...]] | None = None
+    counted: tuple[int, int] | None = None
+    error: Exception | None = None
+
+
+def handed() -> Handed:
+    """What was found of this request before Flask came to it; nothing as a rule."""
+    found: Handed = request.environ.get(HANDED) or Handed()
+    return found
+
+
+def key_of(authorization: str) -> sa.Row[*tuple[Any, ...]] | None:
+    """The key in an Authorization header; None for one that is unknown, revoked or not there."""
+    text = _key_in(authorization)
+    if not text:
+        return None
     # A connection for a moment: events wait for their turn without one (portal.events.ingest).
-    with db.engine.connect() as connection:
-        found = connection.execute(_KEY, {"digest": ApiKey.digest_of(text.strip())}).first()
+    with one_statement() as connection:
+        found = connection.execute(_KEY, {"digest": ApiKey.digest_of(text)}).first()
+    if found is not None:
+        courtesy.is_for(f"merchant {found.merchant_id}")
+    return found
+
+
+def _key_in(authorization: str) -> str:
+    scheme, _, text = authorization.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else ""
+
+
+def _check_key(allowed: frozenset[str]) -> None:
+    before = handed()
+    if before.key is None and before.error is not None:
+        raise before.error
+    authorization = request.headers.get("Authorization", "")
+    found = before.key or key_of(authorization)
+    if found is None and not _key_in(authorization):
+        raise Unauthorized("Send the header Authorization: Bearer whp_….")
     if found is None:
         security_log.note("api_key_refused")
         raise Unauthorized("This API key is unknown or revoked.")

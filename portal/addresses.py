@@ -1,4 +1,5 @@
-"""Names of hosts and e-mail addresses as people type them, and as they go over the wire. Pure.
+"""Names of hosts and e-mail addresses as people type them, and as they go over the wire; the
+networks that requests come from. Pure.
 
 Letters with marks (`müller.example`) become punycode; other scripts hold letters that look like
 a–z, so such a name is refused with its punycode in the message: who means it can give that, and
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 
 import idna
 
@@ -20,6 +23,8 @@ _EMAIL = re.compile(
     r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
     r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
 )
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?")
 
 
 class Lookalike(ValueError):
@@ -45,6 +50,24 @@ def wire_name(host: str) -> str:
     return punycode
 
 
+@lru_cache(maxsize=1_024)
+def network_of(address: str) -> str:
+    """Whom a limit counts for that counts by IP addresses: an IPv4 address alone, the /64 of an
+    IPv6 one (a host has 2^64 of them, RFC 6177); what is no address, such as "", as it is. A port
+    that a proxy writes behind it, as gateways of Azure do, is another one for each connection."""
+    with_port = _WITH_PORT.fullmatch(address)
+    host = with_port[1] or with_port[2] if with_port else address
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
+
+
 def clean_email(email: str) -> str:
     """The form in which addresses are kept, compared and sent to: lower case, the domain as it goes
     over the wire. What has no such form stays as it is, and `email_fault` says why."""
@@ -58,7 +81,8 @@ def clean_email(email: str) -> str:
 def email_fault(email: str) -> str | None:
     """What is wrong with an address that `clean_email` gave, as a sentence with the remedy; None
     when it is one. It may be one without a dot (root@localhost)."""
-    if len(email) <= MAX_EMAIL and _EMAIL.fullmatch(email):
+    # What mail programs take for an encoded word (RFC 2047) would be another address to them.
+    if len(email) <= MAX_EMAIL and _EMAIL.fullmatch(email) and "=?" not in email:
         return None
     local, at, domain = email.rpartition("@")
     if at and local and len(email) <= MAX_EMAIL:

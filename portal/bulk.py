@@ -24,18 +24,17 @@ an insert of many rows as many statements passes it to and fro."""
 
 
 def insert(
-    session: scoped_session[Any],
+    connection: sa.Connection,
     table: sa.Table,
     columns: tuple[str, ...],
     rows: Sequence[tuple[Any, ...]],
 ) -> None:
-    """Insert rows, each with the values of `columns`, in the running transaction.
+    """Insert rows, each with the values of `columns`, in the connection's transaction.
 
     Raises SQLAlchemy's errors, such as IntegrityError.
     """
     if not rows:
         return
-    connection = session.connection()
     if connection.dialect.name == "sqlite":
         whole = len(rows) - len(rows) % TOGETHER
         for start in range(0, whole, TOGETHER):

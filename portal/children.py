@@ -76,6 +76,7 @@ class _Part:
     process: subprocess.Popen[bytes] | BaseProcess | None = None
     started_at: float = 0.0
     deaths: int = 0
+    came_up: bool = False
     restart_at: float | None = None
     partial: bytes = b""
     kept: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
@@ -252,14 +253,14 @@ class Supervisor:
             if moment >= part.restart_at and not self._stopping:
                 self._spawn(part)
             return
-        code = part.code
-        if code is None:
+        if (code := part.code) is None:
             return
         lived = moment - part.started_at
+        part.came_up = part.came_up or lived >= SHORT_LIFE_SECONDS
         part.deaths = part.deaths + 1 if lived < SHORT_LIFE_SECONDS else 1
         self._pass_on_output(0)
         self._show_kept(part)
-        if part.deaths > MAX_EARLY_DEATHS and lived < SHORT_LIFE_SECONDS:
+        if part.deaths > MAX_EARLY_DEATHS and not part.came_up:
             _log.error("%s ended %d times in a row; see its lines above.", part.name, part.deaths)
             self.failed = True
             return
@@ -295,8 +296,7 @@ class Supervisor:
                 self._end_stuck(pid)
 
     def _end_stuck(self, pid: int) -> None:
-        part = self._part_of(pid)
-        if part is not None:
+        if (part := self._part_of(pid)) is not None:
             _log.warning(
                 "%s has shown no sign of life for %g s (process %d); it is ended and started again",
                 part.name, STUCK_SECONDS, pid,

@@ -7,7 +7,6 @@ stops the start with a sentence (`SettingError`).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import env_file, secret_key
+from portal import env_file, secret_key, surroundings
 from portal.processes import ROOT
 from portal.setting_values import (
     Network,
@@ -38,14 +37,9 @@ from portal.setting_values import (
     smtp_url,
     without_passwords,
 )
+from portal.surroundings import SettingError as SettingError
 
 _SHOWN = 200
-_SQLITE = b"SQLite format 3\0"
-_NOT_YET = "A new portal is made by bin/run, or by bin/portal migrate."
-
-
-class SettingError(Exception):
-    """A setting cannot be used; the message is a sentence for the operator."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +146,26 @@ SETTINGS: tuple[Setting, ...] = (
         "API_WRONG_KEYS", "30", integer(0, 1_000_000), "Wrong API keys a minute that each web "
         "process looks up for one address; 0: any number."
     ),
+    Setting(
+        "API_EVENTS", "10000", integer(0, 1_000_000), "Events a second that each web process takes "
+        "for one merchant, where each 4 KiB of a body count as one; 0: any number."
+    ),
+    Setting(
+        "API_DELIVERIES", "5000", integer(0, 10_000_000), "Deliveries a second that the events of "
+        "one merchant may owe in each web process; 0: any number."
+    ),
+    Setting(
+        "DISK_FREE_MB", "100", integer(0, 1_000_000_000), "Events are refused while less than so "
+        "many MB are free on the disk of the SQLite database; 0: never."
+    ),
+    Setting(
+        "MERCHANT_MB", "10000", integer(0, 2_000_000_000), "MB that the logs of one merchant may "
+        "hold; then its events are refused until there is room again; 0: any number."
+    ),
+    Setting(
+        "PAGE_REQUESTS", "30", integer(0, 1_000_000), "Pages a second that each web process makes "
+        "for the members of one merchant, and for one user; 0: any number."
+    ),
     Setting("SESSION_HOURS", "12", integer(1, 720), "Hours after which a sign-in ends."),
     Setting("LOG_LEVEL", "INFO", level, "DEBUG, INFO, WARNING or ERROR."),
     Setting(
@@ -202,6 +216,11 @@ class Config:
     mail_from: str
     api_requests: int
     api_wrong_keys: int
+    api_events: int
+    api_deliveries: int
+    disk_free_mb: int
+    merchant_mb: int
+    page_requests: int
     session_hours: int
     log_level: str
     secure_cookies: bool
@@ -220,18 +239,20 @@ class Config:
 
 
 def load_config(
-    environ: Mapping[str, str] | None = None, *, first_start: bool = False
+    environ: Mapping[str, str] | None = None, *, first_start: bool = False,
+    makes_directory: bool = True,
 ) -> Config:
     """Read every setting from `environ` and from the file that its PORTAL_ENV_FILE names.
 
     Without `environ` it is the process environment, to which what the file sets is added, for this
-    process's children too. On a `first_start` the data directory is made, and a missing secret key
-    is drawn but not kept yet (`key_is_new`; portal.first_start keeps it); else what is missing
-    is said, and how to make it. Raises SettingError, whose message names the variable and the
-    remedy.
+    process's children too. On a `first_start` the data directory is made, where `makes_directory`,
+    and a missing secret key is drawn but not kept yet (`key_is_new`; portal.first_start keeps it);
+    else what is missing is said, and how to make it. Raises SettingError, whose message names the
+    variable and the remedy.
     """
     given: MutableMapping[str, str] = os.environ if environ is None else dict(environ)
     _add_file(given, environ is None)
+    surroundings.check_zone(given.get("TZ", ""), given.get("TZDIR", ""))
     known = {f"PORTAL_{setting.name}" for setting in SETTINGS}
     for name in sorted(given):
         if name.startswith("PORTAL_") and name not in known:
@@ -245,16 +266,21 @@ def load_config(
         values["secure_cookies"] = is_secure
     _check_together(values, is_secure)
     data_dir = _data_directory(values.pop("data_dir"))
-    if first_start:
+    if first_start and makes_directory:
         _make_directory(data_dir)
     database = values.pop("database_url") or f"sqlite:///{data_dir / 'portal.db'}"
-    _check_database(database, first_start)
+    surroundings.check_database(database, first_start)
     keys, key_is_new = _secret_keys(values.pop("secret_key"), data_dir, first_start)
+    if not key_is_new:
+        surroundings.refuse_lost(database)
     redis = values.pop("redis_url")
+    socket = surroundings.embedded_redis_socket(data_dir)
+    if not redis and socket.parent != data_dir:
+        surroundings.refuse_others(socket.parent)
     return Config(
         data_dir=data_dir,
         database_url=database,
-        redis_url=redis or f"unix://{embedded_redis_socket(data_dir)}",
+        redis_url=redis or f"unix://{socket}",
         redis_is_embedded=not redis,
         secret_keys=keys,
         key_is_new=key_is_new,
@@ -316,13 +342,13 @@ def _in_url(host: str) -> str:
 
 
 def _data_directory(text: str) -> Path:
-    try:
-        return Path(text or ROOT / "var").expanduser().absolute()
-    except RuntimeError:
+    if text.startswith("~"):
+        # Another directory for each user, and so another database.
         raise SettingError(
-            f"PORTAL_DATA_DIR={text!r} cannot be used: ~ stands for no directory here. Give the "
-            "whole path."
-        ) from None
+            f"PORTAL_DATA_DIR={text!r} cannot be used: ~ stands for nothing here. Give the whole "
+            "path."
+        )
+    return Path(text or ROOT / "var").absolute()
 
 
 def _make_directory(path: Path) -> None:
@@ -336,31 +362,6 @@ def _make_directory(path: Path) -> None:
             f"PORTAL_DATA_DIR={str(path)[:_SHOWN]!r} cannot be written ({error.strerror}): "
             "give a directory that this user may write."
         ) from None
-
-
-def _check_database(url: str, first_start: bool) -> None:
-    """That the file of an SQLite database is one, and that this user may use it."""
-    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
-    if not url.startswith("sqlite:") or (first_start and not path.exists()):
-        return
-    try:
-        with path.open("r+b") as file:
-            start = file.read(len(_SQLITE))
-    except FileNotFoundError:
-        raise SettingError(
-            f"There is no database at {path}. {_NOT_YET} If it is elsewhere, name it by "
-            "PORTAL_DATABASE_URL, or its directory by PORTAL_DATA_DIR."
-        ) from None
-    except OSError as error:
-        raise SettingError(
-            f"The database {path} cannot be used ({error.strerror}): let this user read and write "
-            "it, or change PORTAL_DATABASE_URL."
-        ) from None
-    if start not in (b"", _SQLITE):
-        raise SettingError(
-            f"{path} is not an SQLite database: change PORTAL_DATABASE_URL, or put the database "
-            "back from your backup."
-        )
 
 
 def _secret_keys(
@@ -382,18 +383,6 @@ def _secret_keys(
     if not first_start:
         raise SettingError(
             f"There is no secret key: {path} is missing. Put it back from your backup, or give the "
-            f"key as PORTAL_SECRET_KEY. {_NOT_YET}"
+            f"key as PORTAL_SECRET_KEY. {surroundings.NOT_YET}"
         )
     return (secret_key.new(),), True
-
-
-def embedded_redis_socket(data_dir: Path) -> Path:
-    """Where the server that bin/run starts listens; the same for every process of a data_dir.
-
-    A Unix socket path holds at most 107 bytes, so a deep directory gets one elsewhere.
-    """
-    path = data_dir / "valkey.sock"
-    if len(os.fsencode(path)) <= 100:
-        return path
-    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return Path(f"/tmp/webhook-portal-{os.getuid()}/{digest}.sock")

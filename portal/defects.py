@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from flask import Flask, request
 
@@ -22,6 +24,11 @@ class Portal(Flask):
     """A Flask application whose log holds no address: share links and inspectors are keys."""
 
     request_class = PortalRequest
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Flask's, which asks of some twenty functions in every request whether one is a coroutine:
+        none is here."""
+        return func
 
     def log_exception(
         self,

@@ -76,13 +76,15 @@ def _variable(line: str) -> tuple[str, str]:
     name, value = matched[1], matched[2].strip()
     if name == NAME:
         raise ValueError(f"{NAME} names this file, and is not set in it")
-    if name == "PORTAL_DATA_DIR" and value.strip("'\"")[:1] not in ("", "/", "~"):
+    if name == "PORTAL_DATA_DIR" and value.strip("'\"")[:1] not in ("", "/"):
         raise ValueError("give the whole path in PORTAL_DATA_DIR; a file has no current directory")
     return name, _value(value)
 
 
 def _value(text: str) -> str:
     """Without the quotes around it. Raises ValueError, which does not show what may be secret."""
+    if "\0" in text:
+        raise ValueError("there is a NUL character in the value; take it out")
     if "\\" in text:
         raise ValueError("a backslash means different things to others; in a URL write %5C for it")
     if text[:1] in ("'", '"'):

@@ -31,6 +31,8 @@ class PortalError(Exception):
 
     status = 400
     title = "The request cannot be used"
+    kind = ""
+    """What the API calls it where that is not the name of its status."""
 
     def __init__(self, detail: str, errors: list[FieldError] | None = None):
         super().__init__(detail)
@@ -122,6 +124,13 @@ class TooManyRequests(PortalError):
     def __init__(self, detail: str, retry_after: int):
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class StorageFull(TooManyRequests):
+    """What the merchant may store is used up (429), however much room there is for others."""
+
+    title = "The store's storage is full"
+    kind = "storage-full"
 
 
 class Unavailable(PortalError):

@@ -18,7 +18,6 @@ import psycopg.errors
 import sqlalchemy as sa
 from flask import request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_login import LoginManager
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -31,6 +30,7 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
+from portal.addresses import network_of
 from portal.database_errors import (
     LOCKED,
     MISSING,
@@ -42,7 +42,8 @@ from portal.errors import Unavailable
 from portal.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
 
 LOCK_WAIT_MS = 5_000
-"""How long a SQLite writer waits for another before the request answers 503."""
+"""How long a statement waits for another program's or process's lock before the request answers
+503; the portal's own writers too, on SQLite."""
 HOPELESS_WAIT_SECONDS, HOPELESS_SECONDS, NEVER = 0.25, 2.0, float("-inf")
 """How long it waits when another has just waited in vain, and how long ago that is then."""
 BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
@@ -50,7 +51,6 @@ UNUSABLE = "The portal's database cannot be used until somebody has mended it; n
 GONE_SECONDS = 6
 """How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
 then a request waits for its 503, and a dead worker's locks hold its lanes."""
-CONNECT_SECONDS = 3
 STOPPED_SECONDS = 30
 """How long a process that was stopped in the middle of a transaction keeps its locks."""
 
@@ -88,8 +88,15 @@ db = SQLAlchemy(model_class=Base)
 migrate = Migrate(render_as_batch=True)
 csrf = CSRFProtect()
 login = LoginManager()
+
+
+def sender_network() -> str:
+    """Whom limits count a request for that nobody has signed in for (addresses.network_of)."""
+    return network_of(request.remote_addr or "")
+
+
 limiter = Limiter(
-    get_remote_address, in_memory_fallback_enabled=True, swallow_errors=True
+    sender_network, in_memory_fallback_enabled=True, swallow_errors=True
 )
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis; in the process's memory while that is away."""
@@ -119,19 +126,23 @@ def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def writing(patience_seconds: float | None = None) -> Iterator[scoped_session[Any]]:
+def writing(
+    patience_seconds: float | None = None, *, is_large: bool = False
+) -> Iterator[scoped_session[Any]]:
     """One write transaction: everything in it is committed at its end, or nothing is.
 
     On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads
     first and writes later would fail at once, whatever the timeout, when another process wrote
-    in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`.
+    in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`. One
+    that `is_large` stands in line with its like first, so that who writes little never waits for
+    more than one or two of them.
     Objects loaded before it are read again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
     session = db.session
     try:
         session.rollback()
-        with turn_to_write(db.engine, patience_seconds) as options:
+        with turn_to_write(db.engine, patience_seconds, is_large=is_large) as options:
             try:
                 session.connection(execution_options=options)
                 yield session
@@ -161,6 +172,21 @@ def reading() -> Iterator[scoped_session[Any]]:
             session.rollback()
 
 
+def one_statement() -> Connection:
+    """A connection for one statement that reads, as a `with`: without a transaction around it,
+    which would cost as much as the statement does."""
+    engine = db.engine
+    bare = _bare.get(engine)
+    if bare is None:
+        # PostgreSQL's driver begins one of its own unless it is told; SQLite's is (begin, below).
+        how = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        bare = _bare[engine] = engine.execution_options(is_bare=True, **how)
+    return bare.connect()
+
+
+_bare: weakref.WeakKeyDictionary[Engine, Engine] = weakref.WeakKeyDictionary()
+
+
 def written_at() -> float:
     """When this process has last written, in seconds of its monotonic clock; what was written with
     less than the usual patience, to see whether it can be, does not count."""
@@ -172,11 +198,12 @@ _written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionar
 
 @contextmanager
 def turn_to_write(
-    engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False
+    engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False,
+    is_large: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
-    and what else does not write by writing(). A long turn is noted in the log, unless it
-    `may_be_long`. Raises Unavailable when the turn does not come in time."""
+    and what else does not write by writing(), where `is_large` is explained. A long turn is noted
+    in the log, unless it `may_be_long`. Raises Unavailable when the turn does not come in time."""
     writers = _writers.get(engine)
     if writers is None:
         # PostgreSQL has a queue of its own for each row.
@@ -184,6 +211,13 @@ def turn_to_write(
         return
     patience = writers.patience_seconds() if patience_seconds is None else patience_seconds
     until = time.monotonic() + patience
+    if is_large:
+        with _in_line(writers.large, patience):
+            with turn_to_write(
+                engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
+            ) as options:
+                yield options
+        return
     try:
         try:
             writers.turns.take(patience)
@@ -208,6 +242,20 @@ def turn_to_write(
         raise
 
 
+@contextmanager
+def _in_line(large: Turns, patience: float) -> Iterator[None]:
+    try:
+        large.take(patience)
+    except CannotTakeTurns as error:
+        raise Unavailable(BUSY, trouble_of_file(error.number)) from error
+    except NoTurn as error:
+        raise Unavailable(BUSY, LOCKED) from error
+    try:
+        yield
+    finally:
+        large.give_back()
+
+
 def _is_locked(error: Unavailable | DBAPIError) -> bool:
     trouble = error.trouble if isinstance(error, Unavailable) else trouble_of(error)
     return trouble is LOCKED
@@ -221,9 +269,11 @@ def write_turns() -> Record | None:
 
 @dataclass
 class _Writers:
-    """What the writers of this process share: their turns, and when one waited in vain."""
+    """What the writers of this process share: their turns, the line of those that write much, and
+    when one waited in vain."""
 
     turns: Turns
+    large: Turns
     refused_at: float = NEVER
 
     def patience_seconds(self) -> float:
@@ -255,38 +305,6 @@ def unavailable_when_away() -> Iterator[None]:
         raise
 
 
-def engine_settings(database_url: str, threads: int) -> dict[str, Any]:
-    """SQLAlchemy's settings for a PORTAL_DATABASE_URL, in a process of so many threads; what the
-    URL says itself is left as it is."""
-    # What a statement was given is the record of an event, or a secret; errors go into the log.
-    settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
-    address = sa.make_url(database_url)
-    if address.database not in (None, "", ":memory:"):
-        # A request has one connection, and for a moment a second one for its key.
-        settings |= {
-            "pool_size": threads, "max_overflow": threads, "pool_timeout": LOCK_WAIT_MS / 1_000
-        }
-    if address.get_backend_name() == "postgresql":
-        wanted: dict[str, Any] = {
-            "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": GONE_SECONDS * 1_000,
-            "keepalives_idle": GONE_SECONDS // 3, "keepalives_interval": GONE_SECONDS // 3,
-            "keepalives_count": 2,
-        }
-        if _has_several_hosts(address):
-            # Of several servers only the primary is of use. Of one alone pages can still be read.
-            wanted["target_session_attrs"] = "read-write"
-        settings["connect_args"] = {
-            name: value for name, value in wanted.items() if name not in address.query
-        }
-    return settings
-
-
-def _has_several_hosts(address: sa.URL) -> bool:
-    named = address.query.get("host", ())
-    hosts = [named] if isinstance(named, str) else [*named]
-    return len(hosts) > 1 or any("," in host for host in [*hosts, address.host or ""])
-
-
 def prepare_engine(engine: Engine) -> None:
     """Make the database fit for many processes that may end or vanish at any moment, and SQLite
     durable."""
@@ -314,7 +332,10 @@ def prepare_engine(engine: Engine) -> None:
             f"SET tcp_keepalives_idle = {GONE_SECONDS // 3};"
             f"SET tcp_keepalives_interval = {GONE_SECONDS // 3};"
             "SET tcp_keepalives_count = 2;"
-            f"SET idle_in_transaction_session_timeout = {STOPPED_SECONDS * 1_000}"
+            f"SET idle_in_transaction_session_timeout = {STOPPED_SECONDS * 1_000};"
+            # Unless the URL, the role or the database has one.
+            f"SELECT set_config('lock_timeout', '{LOCK_WAIT_MS}', false)"
+            " WHERE current_setting('lock_timeout') = '0'"
         )
         connection.commit()
 
@@ -322,7 +343,8 @@ def prepare_engine(engine: Engine) -> None:
 def _prepare_sqlite(engine: Engine) -> None:
     file = engine.url.database
     if file and file != ":memory:" and not file.startswith("file:"):
-        _writers[engine] = _Writers(Turns(Path(file).absolute()))
+        path = Path(file).absolute()
+        _writers[engine] = _Writers(Turns(path), Turns(path, "large"))
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -338,6 +360,8 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         options = connection.get_execution_options()
+        if "is_bare" in options:
+            return
         if "immediate" not in options:
             connection.exec_driver_sql("BEGIN")
             return

@@ -12,6 +12,7 @@ from flask import Flask, current_app, request
 from sqlalchemy.exc import DBAPIError
 
 from portal import private_files, queues, schema, sealed_word, secret_key
+from portal.api import door
 from portal.config import Config, SettingError
 from portal.database_errors import DAMAGED, FULL, is_temporary, trouble_of
 from portal.errors import Unavailable
@@ -23,14 +24,19 @@ _REMEDIES = {
 }
 
 
+class KeyIsThere(Exception):
+    """Another start has kept its new key in the data directory since this one read its settings:
+    read them again, and begin anew with that key."""
+
+
 def prepare(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:
     """Close to others what an earlier version left open, keep a new key, migrate the database, see
     that the two belong together, and name the installation; `tell` gets a line about what was done.
-    Raises SettingError, and Unavailable when the database is away."""
+    Raises KeyIsThere, SettingError, and Unavailable when the database is away."""
     config: Config = current_app.config["PORTAL"]
     private_files.close(config.data_dir, _sqlite_file())
     if config.key_is_new:
-        sealed_word.refuse_new_key()
+        _refuse_new_key(config)
         _keep(config)
     schema.upgrade(tell, with_copy=with_copy)
     try:
@@ -70,18 +76,17 @@ def guard(app: Flask) -> None:
     except DBAPIError as error:
         if not is_temporary(error):
             raise SettingError(unusable(error)) from None
-    is_checked = False
+    app.extensions[door.CLOSED] = True
 
     def check_first() -> None:
-        nonlocal is_checked
-        if is_checked or request.blueprint == "health":
+        if door.CLOSED not in app.extensions or request.blueprint == "health":
             return
         try:
             check()
         except SettingError as error:
             app.logger.error("%s", error)
             raise Unavailable("The portal is not set up rightly; its log says how.") from None
-        is_checked = True
+        app.extensions.pop(door.CLOSED, None)
 
     app.before_request(check_first)
 
@@ -116,14 +121,22 @@ def _refuse_own_key(config: Config) -> None:
     ) from None
 
 
+def _refuse_new_key(config: Config) -> None:
+    try:
+        sealed_word.refuse_new_key()
+    except SettingError:
+        # What is sealed may be another start's, which was quicker.
+        if secret_key.path_in(config.data_dir).exists():
+            raise KeyIsThere from None
+        raise
+
+
 def _keep(config: Config) -> None:
     path = secret_key.path_in(config.data_dir)
     try:
         secret_key.keep(config.secret_keys[0], path)
     except FileExistsError:
-        raise SettingError(
-            f"Another process has made the secret key {path} at this moment: start again."
-        ) from None
+        raise KeyIsThere from None
     except OSError as error:
         raise SettingError(
             f"The secret key {path} cannot be written ({error.strerror}): give a PORTAL_DATA_DIR "

@@ -8,12 +8,25 @@ import secrets
 
 import uuid_utils
 
+from portal.clock import MILLISECOND
+
 TOKEN_BYTES = 32
 
 
 def new_id(prefix: str) -> str:
     """A fresh time-ordered ID such as `req_019…` (32 hex digits after the prefix)."""
     return f"{prefix}_{uuid_utils.uuid7().hex}"
+
+
+def request_id_at(moment: int) -> str:
+    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
+    starts with its Unix milliseconds (RFC 9562, 5.7)."""
+    return f"req_{max(0, moment) // MILLISECOND:012x}"
+
+
+def moment_of_request_id(request_id: str) -> int:
+    """When a Request ID was made, in Unix µs to the millisecond."""
+    return int(request_id[4:16], 16) * MILLISECOND
 
 
 def new_token() -> str:

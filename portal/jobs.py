@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from portal.delivery import certificates, lanes, recovery
 from portal.delivery import drain as draining
-from portal.logs import counting, retention
+from portal.logs import counting, measuring, retention
 from portal.people import notices
 
 
@@ -42,6 +42,11 @@ def purge(token: int | None = None) -> int:
 def summarize() -> int:
     """Count for some seconds what the logs have got, by the hour (portal.logs.counting)."""
     return counting.run()
+
+
+def measure() -> bool:
+    """Measure for a second what the logs hold of each merchant (portal.logs.measuring)."""
+    return measuring.run()
 
 
 def notify() -> int:

@@ -7,8 +7,9 @@ refused, and none says anything of rows that are not the reader's.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from flask import current_app
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy.orm import InstrumentedAttribute
 
+from portal.courtesy import breathe
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, reading
 from portal.listing import BadCursor, Page
@@ -29,6 +31,12 @@ NEWS_CAP = 100
 """New rows are counted up to here; pages show `100+`."""
 LOOKED_THROUGH = 50_000
 """Rows that one page looks through for what no index can find; the next page goes on there."""
+SIFTED_BYTES, SIFTED_SECONDS = 16_777_216, 1.0
+"""What one page looks through at most by a sieve, in bytes of text and in time."""
+BREATH_SECONDS = 0.01
+"""How long it looks before it lets others go first."""
+AT_ONCE = 16
+"""Rows with their texts that are in memory at the same time."""
 BATCH = 500
 """Rows that are read at once when a whole log is wanted."""
 _OLDER, _NEWER, _NEWS, _VIEW = "older", "newer", "news", "view"
@@ -49,19 +57,31 @@ class Walk(Generic[Row]):
 
 
 @dataclass(frozen=True)
+class Sieve:
+    """A condition on long texts, which is looked at here and not in the database: there no operator
+    promises to end in time. `column` gives the text of a row, or NULL; `holds` tells whether it is
+    wanted, in a time that grows with the text alone."""
+
+    column: sa.ColumnElement[str | None]
+    holds: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
 class Wanted(Generic[Row]):
     """Rows that are wanted. `base`, where there is one, selects them and others by an index, among
     which they must be looked for; None says that an index finds just them. `cost` says how many
-    usual rows one of them counts for in LOOKED_THROUGH."""
+    usual rows one of them counts for in LOOKED_THROUGH. Of what `query` selects, `sieve` lets
+    through what is wanted; where there is one, so is `base`."""
 
     query: sa.Select[Row]
     base: sa.Select[Any] | None = None
     cost: int = 1
+    sieve: Sieve | None = None
 
     def narrowed(self, condition: sa.ColumnElement[bool]) -> Wanted[Row]:
         """Of these rows those that an index finds by `condition` too."""
         base = None if self.base is None else self.base.where(condition)
-        return Wanted(self.query.where(condition), base, self.cost)
+        return replace(self, query=self.query.where(condition), base=base)
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,8 @@ class LogPage(Page[Row]):
     """A page of a log; `mark` is what `news` takes, `view` what `in_view` takes.
 
     `looked_back_to` (Unix µs) says that the page ends there for having looked through
-    LOOKED_THROUGH rows; `next_cursor` goes on from there, and `rows` may be few or none.
+    LOOKED_THROUGH rows, or as much text as SIFTED_BYTES and SIFTED_SECONDS allow; `next_cursor`
+    goes on from there, and `rows` may be few or none.
     """
 
     mark: str | None = None
@@ -102,12 +123,12 @@ def page(
     edge = _edge(wanted, walk, onward, order)
     if edge is not None:
         query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))
-    found = list(db.session.scalars(query.order_by(*order).limit(limit + 1)))
+    found, reached = _find(wanted, query.order_by(*order), walk, limit + 1)
     more = len(found) > limit
-    rows = found[:limit]
+    rows = list(found[:limit])
     if backwards:
         rows.reverse()
-    stopped = None if more else edge
+    stopped = None if more else reached or edge
     older = walk.key(rows[-1]) if rows and (backwards or more) else None
     newer = walk.key(rows[0]) if rows and (more if backwards else place is not None) else None
     if backwards:
@@ -125,27 +146,28 @@ def page(
     )
 
 
-def news(query: sa.Select[Any], walk: Walk[Any], mark: str) -> int:
+def news(wanted: Wanted[Any], walk: Walk[Any], mark: str) -> int:
     """How many rows have come since a first page was made, up to NEWS_CAP. One query of the
-    newest few rows. `query` selects what it likes. Raises BadCursor."""
+    newest few rows. Raises BadCursor."""
     _, (start, seen) = _unseal(walk, mark, _NEWS)
-    part = (
-        query.with_only_columns(sa.literal(1))
-        .where(sa.tuple_(*walk.columns) >= tuple(start))
-        .limit(seen + NEWS_CAP)
-        .subquery()
-    )
+    query = wanted.query.where(sa.tuple_(*walk.columns) >= tuple(start))
+    most = seen + NEWS_CAP
+    if wanted.sieve is not None:
+        newest = query.order_by(*(column.desc() for column in walk.columns))
+        keys, reached = _sift(newest, wanted.sieve, walk, most)
+        # What the page showed lies behind everything that is new.
+        return len(keys) if reached else max(0, len(keys) - seen)
+    part = query.with_only_columns(sa.literal(1)).limit(most).subquery()
     count = db.session.scalar(sa.select(sa.func.count()).select_from(part)) or 0
     return max(0, count - seen)
 
 
-def in_view(query: sa.Select[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
+def in_view(wanted: Wanted[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     """The rows that a page shows, as they are now. Raises BadCursor."""
     _, (newest, oldest) = _unseal(walk, view, _VIEW)
     key = sa.tuple_(*walk.columns)
-    return db.session.scalars(
-        query.where(key <= tuple(newest), key >= tuple(oldest)).limit(MAX_LIMIT)
-    ).all()
+    query = wanted.query.where(key <= tuple(newest), key >= tuple(oldest))
+    return _find(wanted, query, walk, MAX_LIMIT)[0]
 
 
 def every(
@@ -163,23 +185,76 @@ def every(
         return query if place is None else query.where(key < tuple(place))
 
     while True:
-        with reading() as session:
+        with reading():
             if edge is None:
                 edge = _edge(wanted, walk, onward, order)
             part = onward(wanted.query)
             if edge is not None:
                 part = part.where(key >= tuple(edge))
-            rows = session.scalars(part.order_by(*order).limit(BATCH)).all()
+            started = time.monotonic()
+            rows, reached = _find(wanted, part.order_by(*order), walk, BATCH)
             shaped = shape(rows)
-            is_full = len(rows) == BATCH
-            if is_full:
-                place = walk.key(rows[-1])
+            if len(rows) == BATCH:
+                reached = walk.key(rows[-1])
             del rows
+        # It would have the interpreter for as long as the log is: others have it as long.
+        breathe(time.monotonic() - started)
         yield shaped
-        if not is_full:
-            if edge is None:
-                return
+        if reached is not None:
+            place = reached
+        elif edge is None:
+            return
+        else:
             place, edge = edge, None
+
+
+def _find(
+    wanted: Wanted[Row], query: sa.Select[Row], walk: Walk[Row], most: int
+) -> tuple[Sequence[Row], list[Any] | None]:
+    """The first `most` of the wanted rows in the order of `query`, which is one of theirs; and the
+    key up to which was looked, where the sieve could not look at all of them."""
+    if wanted.sieve is None:
+        return db.session.scalars(query.limit(most)).all(), None
+    keys, reached = _sift(query, wanted.sieve, walk, most)
+    if not keys:
+        return [], reached
+    # By the last part of the key, which an index finds; a list of whole keys is no look into one on
+    # SQLite. And between the ends of what was looked at, where no index begins with it.
+    key = sa.tuple_(*walk.columns)
+    these = query.where(
+        walk.columns[-1].in_([parts[-1] for parts in keys]),
+        key >= tuple(min(keys)), key <= tuple(max(keys)),
+    )
+    wanted_keys = set(map(tuple, keys))
+    found = [row for row in db.session.scalars(these) if tuple(walk.key(row)) in wanted_keys]
+    return found, reached
+
+
+def _sift(
+    query: sa.Select[Any], sieve: Sieve, walk: Walk[Any], most: int
+) -> tuple[list[list[Any]], list[Any] | None]:
+    """The keys of the first `most` rows that the sieve lets through; and the key of the last one
+    that it looked at, where its time or SIFTED_BYTES were over before the rows were."""
+    now = time.monotonic()
+    end, breath_at, looked_at = now + SIFTED_SECONDS, now + BREATH_SECONDS, 0
+    keys: list[list[Any]] = []
+    # No rows of the log itself: nearly all are looked at only to be left.
+    texts = query.with_only_columns(*walk.columns, sieve.column)
+    with db.session.execute(texts, execution_options={"yield_per": AT_ONCE}) as found:
+        for *key, text in found:
+            if text is not None:
+                looked_at += len(text)
+                if sieve.holds(text):
+                    keys.append(key)
+                    if len(keys) == most:
+                        break
+            now = time.monotonic()
+            if looked_at >= SIFTED_BYTES or now >= end:
+                return keys, key
+            if now >= breath_at:
+                rested = breathe()
+                end, breath_at = end + rested, now + rested + BREATH_SECONDS
+    return keys, None
 
 
 def _edge(

@@ -34,6 +34,7 @@ NOT_OURS = (
 )
 """What RQ's jobs can have and the portal's never do."""
 _UNREADABLE = "unreadable"
+_LARGEST = 2**63 - 1
 
 _seldom = Seldom(logging.getLogger(__name__), 60)
 
@@ -114,6 +115,9 @@ def _fault_of(job: Job) -> str:
     # Exactly these types: to Python, True is a number.
     if any(type(value) not in types[name] for name, value in given.items()):
         return f"{job.func_name} takes arguments of other types"
+    # The databases have no larger numbers.
+    if any(isinstance(value, int) and not -_LARGEST <= value <= _LARGEST for value in job.args):
+        return f"{job.func_name} takes no number of more than 64 bits"
     return ""
 
 

@@ -67,5 +67,9 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     for name in GRANIAN["loggers"]:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # RQ's own lines about each job say nothing that the attempt log does not.
-    logging.getLogger("rq").setLevel(logging.WARNING)
+    # RQ's own lines about each job say nothing that the attempt log does not, and Alembic's tell of
+    # its plugins at each start. Those of forms without a token and of limits would stand there once
+    # for each request, so that strangers could fill the disk with them, and name what a limit is
+    # counted for, which may be an inspector's address: portal.security_log says the same, seldom.
+    for name in ("rq", "alembic.runtime.plugins", "flask_wtf.csrf", "flask-limiter"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -14,6 +14,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from portal import secret_key
+
 _NAMES = frozenset({
     "secret_key", "portal.lock", "valkey.sock", "redis",
     # What earlier versions' Redis left.
@@ -39,7 +41,7 @@ def close(data_dir: Path, database: Path | None) -> None:
         inside = sorted(data_dir.iterdir())
     except OSError:
         return
-    files = [path for path in inside if path.name in _NAMES]
+    files = [path for path in inside if path.name in _NAMES or secret_key.is_draft(path)]
     closed = [path for path in files if _close(path)]
     for one in sorted(databases):
         closed += [one] if _close(one) else []

@@ -12,9 +12,12 @@ import os
 import resource
 import select
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISED = "WEBHOOK_PORTAL_SUPERVISED"
@@ -26,6 +29,9 @@ BEAT_SECONDS = 5.0
 LOOP_SECONDS = 300.0
 """How long a loop may take to come round: it waits for the database meanwhile, which may be long at
 one statement. A lane of such a process has been taken over long before."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread has the interpreter while others want it. A request gives it away and asks for
+it a dozen times, at each query and at each answer; Python's own 5 ms are as much each time."""
 LIVES, READY = "lives", "ready"
 
 _PR_SET_PDEATHSIG = 1
@@ -54,6 +60,28 @@ def notice_signals() -> None:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
 
+class Loop(Protocol):
+    """An event loop, as far as signals go (asyncio)."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> Any: ...
+
+
+def notice_signals_of(loop: Loop) -> None:
+    """Let `is_stopping` see signals that an event loop handles; called by the main thread."""
+    global _signals
+    seen, write = os.pipe()
+    os.set_blocking(write, False)
+    to_loop = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def pass_on() -> None:
+        numbers = os.read(seen, 4_096)
+        os.write(noticed, numbers)
+        os.write(to_loop, numbers)
+
+    _signals, noticed = os.pipe()
+    loop.add_reader(seen, pass_on)
+
+
 def is_stopping() -> bool:
     """Whether a process that called `notice_signals` was asked to end; for any thread."""
     if _signals is None:
@@ -79,6 +107,7 @@ def has_started() -> None:
     some 70 ms, each time."""
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
     _send(READY)
 
 

@@ -7,7 +7,6 @@ no database numbers, and even a database of it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import secrets
@@ -15,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -23,17 +23,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import DuplicateJobError, NoSuchJobError
-from rq.job import Job
+from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
-from rq.utils import as_text, decode_redis_hash, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from sqlalchemy.exc import SQLAlchemyError
 
-from portal.clock import SECOND
 from portal.errors import Unavailable
 from portal.extensions import db, insert_into, table, unavailable_when_away, writing
 from portal.models import Installation
+from portal.strange_keys import forget_job, is_queued, moment_of, readable
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
@@ -42,8 +40,11 @@ PURGE = "portal.jobs.purge"
 SUMMARIZE = "portal.jobs.summarize"
 RECOVER = "portal.jobs.recover"
 NOTIFY = "portal.jobs.notify"
+MEASURE = "portal.jobs.measure"
 LOOK_AT_CERTIFICATES = "portal.jobs.look_at_certificates"
-JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, RECOVER, NOTIFY, LOOK_AT_CERTIFICATES)
+JOB_PATHS = (
+    DRAIN, SWEEP, PURGE, SUMMARIZE, MEASURE, RECOVER, NOTIFY, LOOK_AT_CERTIFICATES,
+)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""
@@ -202,12 +203,9 @@ def replace_drain(lane: int) -> None:
     A killed worker leaves its job marked as started, which would keep a new one out for many
     minutes.
     """
-    redis = client()
-    queue = queue_of(DELIVERIES)
     job_id = drain_job_id(lane)
-    if job_id not in queue.get_job_ids():
-        with contextlib.suppress(NoSuchJobError):
-            Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
+    if not is_queued(queue_of(DELIVERIES), job_id):
+        forget_job(client(), job_id)
         enqueue_drain(lane)
 
 
@@ -237,7 +235,7 @@ def is_lane_asked_for() -> bool:
         name = client().getdel(key("idle-worker"))
     except RedisError:
         return False
-    return name is not None and as_text(name) != this_process()
+    return name is not None and name != this_process().encode()
 
 
 def drain_job_id(lane: int) -> str:
@@ -264,7 +262,7 @@ def enqueue_next(path: str) -> None:
     try:
         queue = queue_of(MAINTENANCE)
         first = f"next-{path.rpartition('.')[2]}-{installation()}-"
-        if not any(job_id.startswith(first) for job_id in queue.get_job_ids()):
+        if not is_queued(queue, first, is_start=True):
             # A name of its own: that of the run which queues it is taken until that has ended.
             queue.enqueue(
                 path, job_id=f"{first}{time.time_ns()}", result_ttl=0, failure_ttl=3_600,
@@ -288,8 +286,7 @@ def enqueue_purge(token: int) -> None:
 
 def waits_for_purge(token: int) -> bool:
     """Whether a run of the clean-up waits for its turn in the queue."""
-    queue = queue_of(MAINTENANCE)
-    return purge_job_id(token) in queue.get_job_ids()
+    return is_queued(queue_of(MAINTENANCE), purge_job_id(token))
 
 
 def purge_job_id(token: int) -> str:
@@ -299,8 +296,7 @@ def purge_job_id(token: int) -> str:
 
 def waits_for_recovery(recovery_id: str, token: int) -> bool:
     """Whether a run of a recovery waits for its turn in the queue."""
-    queue = queue_of(MAINTENANCE)
-    return recovery_job_id(recovery_id, token) in queue.get_job_ids()
+    return is_queued(queue_of(MAINTENANCE), recovery_job_id(recovery_id, token))
 
 
 def recovery_job_id(recovery_id: str, token: int) -> str:
@@ -351,7 +347,9 @@ def delivering_since(moment: int) -> int:
     pipeline = redis.pipeline(transaction=False)
     for worker in redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(DELIVERIES)):
         pipeline.hget(worker, "last_heartbeat")
-    said = [_moment_of(as_text(text)) for text in pipeline.execute() if text]
+    # What is none of RQ's gives an error or a text without a moment, and counts as nobody.
+    said = [moment_of(text) for text in pipeline.execute(raise_on_error=False)
+            if isinstance(text, bytes)]
     return sum(seen_at is not None and seen_at >= moment for seen_at in said)
 
 
@@ -360,29 +358,27 @@ def workers_now() -> list[WorkerNow]:
     when Redis does not answer."""
     # Not RQ's own objects: making one raises the time-out of the connection to minutes.
     redis = client()
-    found: set[str] = set()
+    found: set[Any] = set()
     for queue in (DELIVERIES, MAINTENANCE):
-        found |= set(map(as_text, redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(queue))))
+        found |= redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(queue))
     keys = sorted(found)[:WORKERS_SHOWN]
     pipeline = redis.pipeline(transaction=False)
     for worker in keys:
         pipeline.hgetall(worker)
     workers = [
-        decode_redis_hash(fields, decode_values=True) for fields in pipeline.execute()
+        readable(fields) if isinstance(fields, dict) else {}
+        for fields in pipeline.execute(raise_on_error=False)
     ]
     # One that ended without a word stays in the list for a while, and says nothing.
     living = [
         WorkerNow(
-            worker.rpartition(":")[2][:8],
+            worker.decode(errors="replace").rpartition(":")[2][:8],
             f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
             fields.get("queues", "").removesuffix(f"-{installation()}"),
             fields.get("state", "?"), fields.get("current_job", ""),
-            _moment_of(fields.get("last_heartbeat")),
+            moment_of(fields.get("last_heartbeat")),
         )
         for worker, fields in zip(keys, workers, strict=True) if fields
     ]
     return sorted(living, key=lambda worker: (worker.queue, worker.place))
 
-
-def _moment_of(text: str | None) -> int | None:
-    return int(utcparse(text).timestamp() * SECOND) if text else None

@@ -57,8 +57,8 @@ def in_words(refused: Unavailable) -> str:
     return f"{sentence} ({reason(refused.__cause__)})" if refused.__cause__ else sentence
 
 
-def latest() -> Trouble | None:
-    """Why this process has just refused something, unless it has written since."""
+def latest(seconds: float = REMEMBERED_SECONDS) -> Trouble | None:
+    """Why this process has refused something in so many seconds, unless it has written since."""
     trouble, at = current_app.extensions.get("portal_refused", (None, 0.0))
-    is_recent = time.monotonic() - at < REMEMBERED_SECONDS and at > written_at()
+    is_recent = time.monotonic() - at < seconds and at > written_at()
     return trouble if is_recent else None

@@ -5,7 +5,9 @@ The portal makes it, and takes none from outside: what a stranger chose would st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import uuid_utils
@@ -22,7 +24,7 @@ def add_to(application: WSGIApplication) -> WSGIApplication:
     """The same application, whose every answer carries an ID, whatever made the answer."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[_KEY] = request_id = uuid_utils.uuid7().hex
+        environ[_KEY] = request_id = new()
 
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -35,7 +37,24 @@ def add_to(application: WSGIApplication) -> WSGIApplication:
     return answer
 
 
+def new() -> str:
+    """An ID: 32 hex digits, in order of time (UUIDv7, RFC 9562)."""
+    return uuid_utils.uuid7().hex
+
+
+@contextlib.contextmanager
+def of(environ: WSGIEnvironment) -> Iterator[None]:
+    """The time in which the request with this environment is answered without Flask's context."""
+    token = _without_context.set(environ.get(_KEY))
+    try:
+        yield
+    finally:
+        _without_context.reset(token)
+
+
+_without_context: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
 def current() -> str | None:
-    """The ID of the request that is being answered: 32 hex digits, in order of time (UUIDv7,
-    RFC 9562); None outside of a request."""
-    return request.environ.get(_KEY) if has_request_context() else None
+    """The ID of the request that is being answered; None outside of a request."""
+    return request.environ.get(_KEY) if has_request_context() else _without_context.get()

@@ -79,7 +79,9 @@ def _revisions(directory: str) -> tuple[str | None, frozenset[str]]:
 
 
 def refuse_newer() -> None:
-    """Raises SettingError when the schema is one of a newer version of the portal."""
+    """Raises SettingError when the schema is one of a newer version of the portal, and for a
+    database that cannot hold every text."""
+    _refuse_narrow()
     found = _found()
     if found is None:
         return
@@ -89,6 +91,19 @@ def refuse_newer() -> None:
         known = None
     if known is None:
         raise SettingError(NEWER.format(found=found, head=_directory().get_current_head()))
+
+
+def _refuse_narrow() -> None:
+    if db.engine.dialect.name != "postgresql":
+        return
+    with db.engine.connect() as connection:
+        encoding = str(connection.scalar(sa.text("SHOW server_encoding")))
+    if encoding != "UTF8":
+        raise SettingError(
+            f"The database keeps text as {encoding}, which not every text fits: make one with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in "
+            "PORTAL_DATABASE_URL."
+        )
 
 
 def upgrade(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = True) -> None:

@@ -7,6 +7,9 @@ import secrets
 from pathlib import Path
 
 SHORTEST = 32
+_NAME = "secret_key"
+_DRAFT = f"{_NAME}."
+"""What a draft's name begins with, before the number of the process that writes it."""
 
 
 def new() -> str:
@@ -16,7 +19,12 @@ def new() -> str:
 
 def path_in(data_dir: Path) -> Path:
     """Where the key is kept that was not given as a setting."""
-    return data_dir / "secret_key"
+    return data_dir / _NAME
+
+
+def is_draft(path: Path) -> bool:
+    """Whether `keep` writes a key into such a file first; one that is killed leaves it behind."""
+    return path.name.startswith(_DRAFT) and path.name.removeprefix(_DRAFT).isdecimal()
 
 
 def read_all(text: str) -> tuple[str, ...]:
@@ -32,6 +40,11 @@ def read_file(path: Path) -> tuple[str, ...] | None:
     try:
         return read_all(path.read_bytes().decode().strip())
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ValueError(
+                f"The secret key {path} is a link to {path.readlink()}, where there is none: put "
+                "the key back there, or delete the link."
+            ) from None
         return None
     except OSError as error:
         raise ValueError(
@@ -47,7 +60,7 @@ def read_file(path: Path) -> tuple[str, ...] | None:
 def keep(key: str, path: Path) -> None:
     """Keep a new key, for its owner alone. Raises FileExistsError when another process has made
     one meanwhile, and other OSErrors."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = path.with_name(f"{_DRAFT}{os.getpid()}")
     draft.touch(mode=0o600)
     try:
         with draft.open("w") as file:

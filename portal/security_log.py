@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_network
 from typing import Literal, get_args
 
 from flask import Response, has_request_context, request
@@ -104,7 +104,12 @@ _security_log = SecurityLog()
 def note(kind: Kind) -> None:
     """Count one of this kind from the address of the request; nothing outside of one."""
     if has_request_context():
-        _security_log.note(kind, _address())
+        note_of(kind, request.remote_addr or "")
+
+
+def note_of(kind: Kind, address: str) -> None:
+    """Count one of this kind from an address or a network, before there is a request."""
+    _security_log.note(kind, _readable(address))
 
 
 def note_answer(response: Response) -> Response:
@@ -116,9 +121,10 @@ def note_answer(response: Response) -> Response:
     return response
 
 
-def _address() -> str:
+def _readable(address: str) -> str:
     try:
-        return ip_address((request.remote_addr or "").partition("%")[0]).compressed
+        network = ip_network(address.partition("%")[0])
     except ValueError:
         # What a proxy that is not there is said to have passed on may be any text.
         return "an unreadable address"
+    return str(network.network_address if network.num_addresses == 1 else network)

@@ -13,6 +13,8 @@ from typing import Any
 @dataclass
 class _Said:
     at: float
+    message: str
+    """As it came last: one key may have several causes."""
     more: int = 0
 
 
@@ -34,20 +36,21 @@ class Seldom:
             # A fork leaves the timer behind that would have ended it.
             if said is not None and time.monotonic() - said.at < 2 * self._seconds:
                 said.more += 1
+                said.message = message
                 return False
-            self._said[key] = _Said(time.monotonic())
+            self._said[key] = _Said(time.monotonic(), message)
         self._log.log(logging.ERROR if exc_info else logging.WARNING, message, exc_info=exc_info)
-        self._later(lambda: self._tell_more(key, message))
+        self._later(lambda: self._tell_more(key))
         return True
 
-    def _tell_more(self, key: object, message: str) -> None:
+    def _tell_more(self, key: object) -> None:
         with self._mutex:
             said = self._said.pop(key, None)
             if said is None or not said.more:
                 return
-            self._said[key] = _Said(time.monotonic())
-        self._log.warning("%d more in the last %g s: %s", said.more, self._seconds, message)
-        self._later(lambda: self._tell_more(key, message))
+            self._said[key] = _Said(time.monotonic(), said.message)
+        self._log.warning("%d more in the last %g s: %s", said.more, self._seconds, said.message)
+        self._later(lambda: self._tell_more(key))
 
     def _later(self, then: Callable[[], None]) -> None:
         timer = threading.Timer(self._seconds, then)

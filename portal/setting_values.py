@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr, getaddresses, parseaddr
 from urllib.parse import SplitResult, urlsplit
 
 import sqlalchemy as sa
@@ -258,6 +258,8 @@ def smtp_url(text: str) -> str:
 
 def mail_from(text: str) -> str:
     """The sender of mail."""
+    if len(getaddresses([text])) > 1:
+        raise ValueError("give one address; mail has one sender")
     name, address = parseaddr(text)
     address = clean_email(address)
     if text and not address:

@@ -24,9 +24,9 @@ from typing import IO
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from portal import env_file, log_lines
+from portal import env_file, log_lines, processes, surroundings
 from portal.children import STARTING_SECONDS, Supervisor
-from portal.config import Config, SettingError, embedded_redis_socket, load_config
+from portal.config import Config, SettingError, load_config
 from portal.processes import ROOT, STOP_SECONDS, say
 
 REDIS_SECONDS = 20.0
@@ -71,6 +71,8 @@ def _run(config: Config) -> int:
         _await_redis(config, supervisor)
         if not supervisor.stopping:
             key = supervisor.perform(lambda: _prepare(config))
+            # The secret key may be the one that another start has made meanwhile.
+            config = load_config()
             _start_parts(config, supervisor)
             if _wait_for_parts(config, supervisor):
                 _announce(config, key)
@@ -95,17 +97,26 @@ def _start_parts(config: Config, supervisor: Supervisor) -> None:
     supervisor.start("cron", lambda: worker.run_part("cron", config))
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config, target: str = "wsgi:front") -> None:
     """The web server, whose own processes are forks too."""
-    from granian.constants import Interfaces
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
     from granian.log import LogLevels
     from granian.server import Server as Granian
 
+    from portal.front import application as front
+
     # From Python 3.14 on it would start them anew, by default.
     multiprocessing.set_start_method("fork", force=True)
+    connections = processes.open_files(front.CONNECTIONS + front.OTHER_FILES) - front.OTHER_FILES
     Granian(
-        "wsgi:app", address=config.host, port=config.port, interface=Interfaces.WSGI,
-        workers=config.web_processes, blocking_threads=config.web_threads, websockets=False,
+        target, address=config.host, port=config.port, interface=Interfaces.RSGI,
+        # Before it knows the version of HTTP, Granian has no deadline.
+        http=HTTPModes.http1, websockets=False, workers=config.web_processes,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=front.HEAD_SECONDS * 1_000, max_buffer_size=front.MAX_HEAD
+        ),
+        backpressure=max(1, min(front.CONNECTIONS, connections)),
         respawn_failed_workers=True, workers_kill_timeout=int(STOP_SECONDS / 2),
         log_level=LogLevels.warning, log_dictconfig=copy.deepcopy(log_lines.GRANIAN),
         working_dir=ROOT,
@@ -147,7 +158,7 @@ def _is_taken(family: int, config: Config) -> bool:
 
 @contextlib.contextmanager
 def _lock(data_dir: Path) -> Iterator[IO[str]]:
-    with (data_dir / "portal.lock").open("w") as file:
+    with (data_dir / "portal.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,8 +171,11 @@ def _lock(data_dir: Path) -> Iterator[IO[str]]:
 
 def _start_redis(config: Config, supervisor: Supervisor) -> None:
     if config.redis_is_embedded:
-        path = embedded_redis_socket(config.data_dir)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = surroundings.embedded_redis_socket(config.data_dir)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
+        if path.parent != config.data_dir:
+            surroundings.refuse_others(path.parent)
         program = config.redis_server or _default_server()
         supervisor.start("redis", _redis_command(program, config.data_dir, path), is_quiet=True)
 
@@ -245,6 +259,8 @@ def _prepare(config: Config) -> str:
             first_start.prepare(say)
             lanes.prepare_lanes()
             first = accounts.first_start("portal")
+        except first_start.KeyIsThere:
+            return _prepare(load_config(first_start=True))
         except (DatabaseError, Unavailable) as error:
             raise SettingError(first_start.unusable(error)) from None
         db.session.remove()

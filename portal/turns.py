@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import stat
 import struct
@@ -59,11 +60,12 @@ class Record:
 
 
 class Turns:
-    """The turns to write into one database file, of all processes on this machine."""
+    """The turns to write into one database file, of all processes on this machine. Another `name`
+    is another queue, for those who are to stand in one before they stand in this one."""
 
-    def __init__(self, database: Path):
+    def __init__(self, database: Path, name: str = "turn"):
         self._database = database
-        self.path = database.with_name(f"{database.name}-turn")
+        self.path = database.with_name(f"{database.name}-{name}")
         self._forget()
         _known.add(self)
 
@@ -82,7 +84,7 @@ class Turns:
         self._record = Record()
 
     def take(self, seconds: float) -> None:
-        """Wait for the turn, so long at most. Raises NoTurn."""
+        """Wait for the turn, for this many seconds at most. Raises NoTurn."""
         started = time.monotonic()
         if not self._line.acquire(timeout=seconds):
             raise NoTurn(self._whose())
@@ -118,7 +120,7 @@ class Turns:
     def record(self) -> Record:
         """What the file says now; `process` is 0 when nobody has the turn."""
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return Record()
         try:
@@ -190,7 +192,8 @@ class Turns:
     def _open(self) -> int:
         if self._file is None:
             try:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                # Where others may write into the directory, a link of theirs leads to any file.
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
                 is_new, mode = not self.path.exists(), self._mode()
                 self._file = os.open(self.path, flags, mode)
                 if is_new:
@@ -236,7 +239,12 @@ class Turns:
 
 def _read(file: int) -> Record:
     content = os.pread(file, _RECORD.size, 0)
-    return Record(*_RECORD.unpack(content)) if len(content) == _RECORD.size else Record()
+    if len(content) != _RECORD.size:
+        return Record()
+    values = _RECORD.unpack(content)
+    # What is no number would stay one however much is added to it.
+    is_sound = all(math.isfinite(value) and value >= 0 for value in values)
+    return Record(*values) if is_sound else Record()
 
 
 _known: weakref.WeakSet[Turns] = weakref.WeakSet()

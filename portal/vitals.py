@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from portal import queues
 from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
@@ -37,9 +37,14 @@ NEARLY_FULL = 0.95
 """The part of its maxmemory from which Redis counts as full."""
 
 def redis_state() -> str:
-    """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep."""
+    """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep. Found out by
+    writing: a replica, and one whose disk is full, can be read."""
     try:
         memory = queues.client().info("memory")
+        # Not a name of this installation's: that may have to be asked of the database.
+        queues.client().set("portal:ready", "", px=1_000)
+    except OutOfMemoryError:
+        return "full"
     except RedisError:
         return "unavailable"
     limit = memory.get("maxmemory", 0)

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from portal.clock import SECOND
 
+_OF_THIS_MACHINE = frozenset({"localtime", "Factory"})
+"""Names in the zone files that say what this machine is set to, or that it is set to nothing."""
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
 
 
@@ -30,7 +32,7 @@ def named(name: str) -> tzinfo:
         distance = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(distance if sign == "+" else -distance)
     # Asked first: ZoneInfo would open whatever file the name leads to.
-    if len(name) > 64 or name not in available_timezones():
+    if len(name) > 64 or name not in available_timezones() - _OF_THIS_MACHINE:
         raise ValueError(
             "Give a time zone such as Europe/Berlin, an offset such as +02:00, or UTC."
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import math
+import secrets
 import ssl
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _NO_PASSPHRASE = serialization.NoEncryption()
 
 
@@ -26,10 +29,12 @@ class Authority:
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
         self._directory = directory
 
-    def issue(self, name: str, days: float = 30, *, host: str = "") -> tuple[str, str]:
+    def issue(
+        self, name: str, days: float = 30, *, host: str = "", key: PrivateKey | None = None
+    ) -> tuple[str, str]:
         """A certificate and its private key, in PEM; it ends in `days`. It holds for 127.0.0.1, and
         for the name of a `host`."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(_named(name), key, days, host=host)
         return (
             certificate.public_bytes(serialization.Encoding.PEM).decode(),
@@ -50,7 +55,7 @@ class Authority:
         return context
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, *,
+        self, subject: x509.Name, key: PrivateKey, days: float, *,
         is_authority: bool = False, host: str = "",
     ) -> x509.Certificate:
         today = datetime.datetime.now(datetime.UTC)
@@ -68,6 +73,23 @@ class Authority:
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    """An RSA key of any size at once: of numbers that are odd and of no use to anybody."""
+    e = 65_537
+    while True:
+        p, q = (
+            secrets.randbits(bits // 2) | 1 | (3 << (bits // 2 - 2)) for _ in range(2)
+        )
+        if math.gcd(e, (p - 1) * (q - 1)) == 1:
+            break
+    d = pow(e, -1, (p - 1) * (q - 1))
+    iqmp = pow(q, -1, p) if math.gcd(p, q) == 1 else 1
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), iqmp, rsa.RSAPublicNumbers(e, p * q)
+    )
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
 
 
 def _named(name: str) -> x509.Name:

@@ -36,6 +36,7 @@ from portal.delivery import lanes
 from portal.extensions import db, limiter
 from portal.models import ApiKey, Merchant, User
 from portal.models import user as user_module
+from portal.views import page_limits
 from tests import factories
 from tests.receiver import Receiver
 
@@ -165,6 +166,8 @@ def environment(
         "PORTAL_DATABASE_URL": database,
         "PORTAL_REDIS_URL": valkey,
         "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+        # Tests look at pages faster than people do.
+        "PORTAL_PAGE_REQUESTS": "0",
         "PORTAL_SECRET_KEY": "a secret key for tests that is long enough",
     } | {f"PORTAL_{name}": value for name, value in settings.items()}
 
@@ -194,6 +197,7 @@ def app(environment: dict[str, str], valkey: str, empty_sqlite: Path) -> Iterato
             stamp(db.engine)
         lanes.prepare_lanes()
         api_limits.forget()
+        page_limits.forget()
         with contextlib.suppress(RedisError):
             limiter.reset()
         yield app

@@ -143,18 +143,19 @@ def make_deliveries(
     ids = [new_id("evt") for _ in range(count)]
     with writing() as session:
         bulk.insert(
-            session, table(Event),
+            session.connection(), table(Event),
             ("merchant_id", "id", "type", "object_type", "occurred_at", "received_at",
              "deliveries", "is_test"),
             [(merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
              for number, one in enumerate(ids)],
         )
         bulk.insert(
-            session, table(EventPayload), ("merchant_id", "event_id", "head", "received_at"),
+            session.connection(), table(EventPayload),
+            ("merchant_id", "event_id", "head", "received_at"),
             [(merchant.id, one, f'{{"id":"{one}"}}', moment) for one in ids],
         )
         bulk.insert(
-            session, table(Delivery),
+            session.connection(), table(Delivery),
             ("id", "merchant_id", "event_id", "webhook_id", "state", "attempts", "step",
              "is_retry", "trigger", "created_at", "finished_at", "next_attempt_at"),
             [(new_id("dlv"), merchant.id, one, webhook.id, state, 1, 9, False, "scheduled",

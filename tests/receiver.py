@@ -26,7 +26,7 @@ class Receiver:
 
     An answer is a status, or (status, headers, body). `broken` holds the answers of paths that
     always give theirs, `by_type` those for types of events, `by_id` those for single events.
-    `delay` is in seconds.
+    `delay` is in seconds; events of the types in `hanging` get no answer before it is closed.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -38,6 +38,8 @@ class Receiver:
         self.by_type: dict[str, int] = {}
         self.by_id: dict[str, int] = {}
         self.delay = 0.0
+        self.hanging: set[str] = set()
+        self._closed = threading.Event()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +51,8 @@ class Receiver:
                     Received(self.command, self.path, dict(self.headers.items()), body)
                 )
                 time.sleep(receiver.delay)
+                if receiver.hanging and json.loads(body)["type"] in receiver.hanging:
+                    receiver._closed.wait()
                 said = receiver.answers.pop(0) if receiver.answers else receiver.always
                 said = receiver.broken.get(self.path, said)
                 if receiver.by_type:
@@ -96,5 +100,6 @@ class Receiver:
 
     def close(self) -> None:
         """Stop listening."""
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()

@@ -20,10 +20,11 @@ from flask import Flask, current_app
 
 from portal import clock
 from portal.clock import DAY, MINUTE, SECOND
-from portal.delivery import drain, lanes, lines, outcome, sharing, wakes
+from portal.delivery import attempts, drain, lanes, line, outcome, sharing, wakes
 from portal.delivery.compose import Certificate, Outgoing
 from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from portal.delivery.recorder import Batch, Recorder, Written
+from portal.delivery.silence import PATIENCE_SECONDS
 from portal.delivery.transfer import Answer
 from portal.events import ingest
 from portal.extensions import db
@@ -103,7 +104,7 @@ class Promise:
     since: int
     by: int
     lost_before: int
-    """What hanging requests and pauses after them had cost before."""
+    """What had been lost before (World.lost)."""
 
 
 @dataclass
@@ -188,7 +189,7 @@ class ScriptedTransport:
 
     def submit(self, _outgoing: Outgoing, timeout_seconds: float, tag: Any) -> None:
         """As Transport's."""
-        line, due, *_ = tag
+        line, due = tag[0].line, tag[0].due
         self._world.sends(line, due.event_id)
         self._start(self._world.answer(due.event_id, timeout_seconds), tag)
 
@@ -213,15 +214,19 @@ class ScriptedTransport:
             _, _, tag, answer = heapq.heappop(self._under_way)
             self._world.quiet = 0
             if isinstance(tag, tuple):
-                self._world.came(tag[0], tag[1].event_id, answer, tag[4])
+                trying, _ = tag
+                self._world.came(trying.line, trying.due.event_id, answer, trying.moment)
             elif answer.error is not None:
                 self._world.found_nobody(tag, self._world.clock.moment)
             found.append((tag, answer))
         return found
 
-    def under_way(self) -> set[str]:
-        """The events of its requests."""
-        return {tag[1].event_id for _, _, tag, _ in self._under_way if isinstance(tag, tuple)}
+    def started(self) -> dict[str, int]:
+        """The events of its requests, each with the moment at which it was sent."""
+        return {
+            tag[0].due.event_id: tag[0].moment for _, _, tag, _ in self._under_way
+            if isinstance(tag, tuple)
+        }
 
     def watch(self, fd: int) -> None:
         """As Transport's; nothing is waited for."""
@@ -255,7 +260,10 @@ class World:
     broken: list[str] = field(default_factory=list)
     """What should never have happened, in words."""
     lost: int = 0
-    """What requests that hang, and pauses that are asked for, have cost so far (µs)."""
+    """What pauses after 408 and 429 have cost so far (µs); and where the webhook takes one request
+    at a time, those that hang."""
+    lost_by_type: Counter[str] = field(default_factory=Counter)
+    """What requests that hang have cost others of their own type."""
     asked_until: int = 0
 
     def __post_init__(self) -> None:
@@ -285,13 +293,24 @@ class World:
     def sends(self, line: Any, event_id: str | None) -> None:
         """Note that something goes out; a held webhook is asked one thing at a time."""
         self.quiet = 0
-        alone = not self.transport.in_flight and not self.recorder.holds_results
-        if line.health.held_at is not None and not alone:
-            self.broken.append("a probe went out beside something else")
-        if line.health.held_at is not None and self.clock.moment < self._rests_until:
-            self.broken.append("one that is away was asked again at once")
+        if line.health.held_at is not None:
+            self._judge_probe(event_id)
         if event_id is not None:
             self.sent[event_id] += 1
+
+    def _judge_probe(self, event_id: str | None) -> None:
+        """A held webhook is asked one thing at a time: beside a probe, only while that one hangs,
+        with another type and within the webhook's limit."""
+        moment, under_way = self.clock.moment, self.transport.started()
+        kinds = {self.kinds[other] for other in under_way}
+        hang = all(began <= moment - PATIENCE_SECONDS * SECOND for began in under_way.values())
+        has_room = len(under_way) < self.story.max_in_flight
+        if not hang or not has_room or self.recorder.holds_results:
+            self.broken.append("a probe went out beside something else")
+        if event_id is not None and self.kinds[event_id] in kinds:
+            self.broken.append("a type was asked with while another of it hangs")
+        if moment < self._rests_until:
+            self.broken.append("one that is away was asked again at once")
 
     def answer(self, event_id: str, timeout_seconds: float) -> Answer:
         """What the receiver gives to an event now."""
@@ -313,7 +332,7 @@ class World:
     def came(self, line: Any, event_id: str, answer: Answer, started_at: int) -> None:
         """Note what came back of what was sent at a moment."""
         found = outcome.of(answer.status, answer.error)
-        if found in (outcome.Outcome.SILENT, outcome.Outcome.BUSY, outcome.Outcome.UNREACHABLE):
+        if found in (outcome.Outcome.BUSY, outcome.Outcome.UNREACHABLE):
             self.found_nobody(line, started_at)
         self.last[event_id] = found
         self.outcomes[event_id].append(found)
@@ -322,10 +341,12 @@ class World:
             self.broken.append("a delivery was sent more often than its schedule says")
         if found is outcome.Outcome.DELIVERED:
             self.arrived.setdefault(event_id, self.clock.moment)
-        elif found in (outcome.Outcome.SILENT, outcome.Outcome.BUSY):
-            self.lost += answer.duration_us
-            if line.health.held_at is not None:
-                self.lost += LONGEST_PAUSE
+        elif found is outcome.Outcome.BUSY and line.health.held_at is not None:
+            self.lost += LONGEST_PAUSE
+        elif found is outcome.Outcome.SILENT:
+            self.lost_by_type[self.kinds[event_id]] += answer.duration_us + LONGEST_PAUSE
+            if self.story.max_in_flight == 1:
+                self.lost += answer.duration_us
         if answer.headers:
             asked = min(self.period.retry_after * SECOND, LONGEST_ASKED_PAUSE)
             self.asked_until = max(self.asked_until, self.clock.moment + asked)
@@ -411,7 +432,7 @@ class World:
         db.session.rollback()
         webhook = db.session.scalars(sa.select(Webhook)).one()
         owed = db.session.scalars(sa.select(Delivery).where(Delivery.state == "pending")).all()
-        busy = self.transport.under_way()
+        busy = self.transport.started()
         if not webhook.enabled or self.recorder.holds_results:
             return
         is_found = webhook.held_at is None or self._will_find(webhook, owed, moment)
@@ -443,7 +464,11 @@ class World:
                 if len(self.story.schedule) == 1:
                     # Probes spend deliveries, and pause longer between.
                     by += LONGEST_ASKED_PAUSE
-                self._promises.append(Promise(one.event_id, moment, by, self.lost))
+                self._promises.append(Promise(one.event_id, moment, by, self._lost(one.event_id)))
+
+    def _lost(self, event_id: str) -> int:
+        """What an event may have been kept back by so far, beside what is promised."""
+        return self.lost + self.lost_by_type[self.kinds[event_id]]
 
     def _all_one_at_a_time(self) -> int:
         """How long it takes to ask with all of the story's events, beside the pauses (µs)."""
@@ -481,7 +506,7 @@ class World:
         moment = self.clock.moment
         for one in self._promises:
             arrived = self.arrived.get(one.event_id)
-            by = one.by + self.lost - one.lost_before
+            by = one.by + self._lost(one.event_id) - one.lost_before
             if (arrived is None and by < moment) or (arrived is not None and arrived > by):
                 took = "never" if arrived is None else f"{(arrived - one.since) / SECOND:.0f} s"
                 self.broken.append(
@@ -515,7 +540,7 @@ class World:
 @contextmanager
 def _in_time_of(clock_of_story: Clock) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (clock, drain, lines, sharing, wakes):
+        for module in (attempts, clock, drain, line, sharing, wakes):
             patch.setattr(module, "time", clock_of_story)
         # One drain for the whole story: its lease outlasts every jump.
         patch.setattr(drain, "LINGER_SECONDS", 1e9)

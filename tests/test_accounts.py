@@ -19,7 +19,7 @@ from portal.extensions import db, writing
 from portal.listing import BadCursor
 from portal.models import ApiKey, AuditEntry, Membership, Merchant, User, UserSession
 from portal.models import user as user_models
-from portal.people import accounts, audit, members, sessions
+from portal.people import accounts, audit, invitations, members, sessions
 from tests.conftest import on_both_databases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -257,6 +257,18 @@ def test_another_password_ends_all_sessions() -> None:
 
 
 @on_both_databases
+def test_who_signs_in_again_and_again_has_a_hundred_sign_ins(app: Flask) -> None:
+    created = accounts.create_user("ann@example.com", PASSWORD, "cli")
+    other = sessions.begin(accounts.create_user("bob@example.com", PASSWORD, "cli"))
+    tokens = [sessions.begin(created) for _ in range(sessions.MAX_SESSIONS + 5)]
+    assert [sessions.find(token) is not None for token in tokens] == (
+        [False] * 5 + [True] * sessions.MAX_SESSIONS
+    )
+    assert len(sessions.sessions(created)) == sessions.MAX_SESSIONS
+    assert sessions.find(other) is not None
+
+
+@on_both_databases
 def test_signing_out_ends_one_session_and_disabling_ends_all() -> None:
     created = user("ann@example.com")
     first, second, third = (sessions.begin(created) for _ in range(3))
@@ -380,31 +392,28 @@ def test_a_generated_password_is_fit_and_never_the_same() -> None:
 
 @on_both_databases
 def test_a_new_address_gets_an_account_with_a_generated_password(shop: Merchant) -> None:
-    added = members.add_member(shop, "Ann@example.com", "editor", "cli", "Ann")
-    assert added.password
-    ann = accounts.user_with_password("ann@example.com", added.password)
+    password = members.add_member(shop, "Ann@example.com", "editor", "cli", "Ann")
+    ann = accounts.user_with_password("ann@example.com", password)
     assert ann
     assert (ann.role_at(shop.id), ann.name) == ("editor", "Ann")
-
-
-def test_an_existing_account_keeps_its_password(shop: Merchant) -> None:
-    user("ann@example.com")
-    assert members.add_member(shop, "ann@example.com", "viewer", "cli").password is None
-    assert accounts.user_with_password("ann@example.com", PASSWORD)
     with pytest.raises(Invalid, match="member already"):
         members.add_member(shop, "ann@example.com", "owner", "cli")
 
 
-def test_a_disabled_account_is_not_added(shop: Merchant) -> None:
-    accounts.disable_user(user("ann@example.com"), "cli")
-    with pytest.raises(Invalid, match="disabled"):
+@pytest.mark.parametrize("disabled", [False, True])
+def test_an_account_that_is_there_is_invited_and_not_added(shop: Merchant, disabled: bool) -> None:
+    ann = user("ann@example.com")
+    if disabled:
+        accounts.disable_user(ann, "cli")
+    with pytest.raises(Invalid, match=r"has an account already.*Invite"):
         members.add_member(shop, "ann@example.com", "viewer", "cli")
+    assert ann.role_at(shop.id) is None
 
 
 def test_nobody_gives_themselves_a_role(shop: Merchant) -> None:
     user("olga@example.com", staff_role="operator")
     with pytest.raises(Forbidden, match="Nobody"):
-        members.add_member(shop, "Olga@example.com", "owner", "user:olga@example.com")
+        invitations.invite(shop, "Olga@example.com", "owner", "user:olga@example.com")
     ann = user("ann@example.com", merchant=shop, role="viewer")
     with pytest.raises(Forbidden, match="Nobody"):
         members.change_member(shop, ann.id, "owner", "user:ann@example.com")

@@ -43,6 +43,7 @@ def test_every_spelling_of_a_domain_is_one_address(typed: str):
     ("ann@exa mple.com", "Give an e-mail address such as ann@example.com."),
     ("@müller.example", "Give an e-mail address such as ann@example.com."),
     ("", "Give an e-mail address such as ann@example.com."),
+    ("=?utf-8?q?a=2cbob?=@example.com", "Give an e-mail address such as ann@example.com."),
     ("a" * 300 + "@müller.example", "Give an e-mail address such as ann@example.com."),
 ])
 def test_what_is_refused_says_what_to_write(typed: str, said: str):
@@ -120,3 +121,14 @@ def test_a_sender_that_no_mail_can_have_stops_the_start(tmp_path: Path, text: st
             "PORTAL_MAIL_FROM": text,
         })
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("address", "network"), [
+    ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"),
+    ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+    ("fe80::1%eth0", "fe80::/64"), ("::1", "::/64"), ("", ""), ("unix:", "unix:"),
+    ("192.0.2.7:50000", "192.0.2.7"), ("[2001:db8:1:2::9]:50000", "2001:db8:1:2::/64"),
+    ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
+])
+def test_limits_count_for_what_one_host_may_have_of_addresses(address: str, network: str) -> None:
+    assert addresses.network_of(address) == network

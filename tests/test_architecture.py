@@ -26,8 +26,9 @@ PURE = (
 # From top to bottom; a module imports from its own level or from below.
 LEVELS = (
     ("wsgi", "portal.supervisor"),
+    ("portal.front",),
     ("worker",),
-    ("portal", "portal.cli", "portal.first_start"),
+    ("portal", "portal.application", "portal.cli", "portal.first_start"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.known_jobs", "portal.rendering",
      "portal.vitals", "portal.readiness"),
@@ -37,13 +38,16 @@ LEVELS = (
     ("portal.people",),
     ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
      "portal.models", "portal.resealing", "portal.sealed_word", "portal.slices",
-     "portal.refusals"),
-    ("portal.vault", "portal.strict_json", "portal.snippets", "portal.zones", *PURE),
-    ("portal.extensions", "portal.config", "portal.children", "portal.processes", "portal.clock",
-     "portal.ids", "portal.errors", "portal.addresses", "portal.turns", "portal.env_file",
-     "portal.secret_key", "portal.setting_values", "portal.snapshots", "portal.private_files",
+     "portal.refusals", "portal.stored"),
+    ("portal.vault", "portal.strict_json", "portal.strange_keys", "portal.snippets",
+     "portal.zones", *PURE),
+    ("portal.extensions", "portal.engine_settings", "portal.config", "portal.children",
+     "portal.processes", "portal.clock", "portal.ids", "portal.errors", "portal.addresses",
+     "portal.turns", "portal.env_file", "portal.secret_key", "portal.setting_values",
+     "portal.snapshots", "portal.private_files",
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
-     "portal.log_lines", "portal.request_ids", "portal.security_log"),
+     "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
+     "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy"),
 )
 
 
@@ -139,9 +143,16 @@ MAY = {
     "portal.delivery.transport": "many of these at once",
     "portal.delivery.compose": "asks requests to encode a request, and sends none",
     "portal.people.mail": "the operator's own mail server",
+    "portal.people.mail_servers": "the same, for mail",
+    "portal.delivery.cells": "starts processes that fill templates",
     "portal.children": "starts the portal's own processes",
     "portal.supervisor": "its own web process, and whether a port is free",
     "portal.queues": "the name of this machine", "portal.hosts": "the name of this machine",
+    "portal.front.application": "a task for each request, instead of a thread",
+    "portal.front.bodies": "the deadline of a body",
+    "portal.front.pages": "the turns of pages",
+    "portal.front.accounts": "tasks that wait for their turn; no socket",
+    "portal.front.sockets": "looks at the connections that the server accepted",
     "portal.webhooks.resolver": "looks names up, to warn of them at save",
 }
 

@@ -149,6 +149,7 @@ def test_what_was_noted_before_there_was_a_chain_is_chained_by_the_migration(
         db.engine.dispose()
 
 
+@pytest.mark.whole
 def test_an_operator_verifies_the_log(migrated: Call):
     assert migrated("merchant", "create", "acme", "--name", "Acme").returncode == 0
     done = migrated("audit", "verify")

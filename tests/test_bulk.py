@@ -26,7 +26,7 @@ ROWS = [
 @on_both_databases
 def test_every_value_comes_back_as_it_was(app: Flask):
     with writing() as session:
-        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+        bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, ROWS)
     stored = table(AttemptPayload)
     rows = db.session.execute(
         sa.select(*[stored.c[name] for name in COLUMNS]).order_by("attempt_id")
@@ -37,7 +37,7 @@ def test_every_value_comes_back_as_it_was(app: Flask):
 @on_both_databases
 def test_a_key_that_is_there_twice_is_an_integrity_error_and_nothing_is_stored(app: Flask):
     with pytest.raises(IntegrityError), writing() as session:
-        bulk.insert(session, table(AttemptPayload), COLUMNS, [*ROWS, ROWS[0]])
+        bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, [*ROWS, ROWS[0]])
     assert db.session.scalar(sa.select(sa.func.count()).select_from(AttemptPayload)) == 0
 
 
@@ -46,7 +46,7 @@ def _insert_after_the_server_ended_the_connection() -> None:
         own = session.scalar(sa.text("SELECT pg_backend_pid()"))
         with db.engine.connect() as other:
             other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
-        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+        bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, ROWS)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -54,13 +54,13 @@ def test_a_server_that_ends_the_connection_is_unavailable(app: Flask):
     with pytest.raises(Unavailable):
         _insert_after_the_server_ended_the_connection()
     with writing() as session:
-        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+        bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, ROWS)
 
 
 @on_both_databases
 def test_a_condition_on_many_values_finds_just_those(app: Flask):
     with writing() as session:
-        bulk.insert(session, table(AttemptPayload), COLUMNS, ROWS)
+        bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, ROWS)
     stored = table(AttemptPayload)
     found = db.session.scalars(
         sa.select(stored.c.attempt_id).where(

@@ -16,9 +16,8 @@ import requests
 import sqlalchemy as sa
 from redis import Redis
 
-from portal import vault
+from portal import surroundings, vault
 from portal.clock import SECOND, now
-from portal.config import embedded_redis_socket
 from portal.extensions import Base, db
 from portal.people import accounts, second_factor
 from tests.browser import demo
@@ -256,7 +255,7 @@ def stored(live: LivePortal) -> Iterator[tuple[str, str]]:
     for path in live.data.rglob("*"):
         if path.is_file():
             yield f"file {path.name}", path.read_bytes().decode("latin-1")
-    redis = Redis(unix_socket_path=str(embedded_redis_socket(live.data)))
+    redis = Redis(unix_socket_path=str(surroundings.embedded_redis_socket(live.data)))
     held = []
     for key in redis.scan_iter(count=1_000):
         read = {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from portal.errors import Conflict, Invalid, NotFound
-from portal.events import catalogue, schema_table
-from portal.models import Merchant
+from portal.events import catalogue, rules, schema_table
+from portal.extensions import db
+from portal.models import Merchant, OwnEventType
 from tests.factories import make_merchant, make_webhook
 
 TYPES = catalogue.built_in()
@@ -89,6 +91,13 @@ def test_a_taken_name_is_refused(merchant: Merchant):
         catalogue.add_type(merchant, {"name": "order.created"}, "cli")
 
 
+def _that_looks_again_and_again(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"properties": {"a": True}}
+    for _ in range(depth):
+        schema = {"allOf": [schema], "unevaluatedProperties": False}
+    return schema
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -101,6 +110,7 @@ def test_a_taken_name_is_refused(merchant: Merchant):
         {"name": "a.b", "schema": {"patternProperties": {"(a+)+$": {}}}},
         {"name": "a.b", "schema": {"$ref": "http://example.com/schema"}},
         {"name": "a.b", "schema": {"description": "x" * 70_000}},
+        {"name": "a.b", "schema": _that_looks_again_and_again(5)},
         {"name": "a.b", "colour": "red"},
     ],
 )
@@ -124,6 +134,52 @@ def test_a_schema_made_to_take_long_does_not(merchant: Merchant):
     started = time.monotonic()
     catalogue.schema_error(added, {str(number): {} for number in range(50_000)})
     assert time.monotonic() - started < 2
+
+
+def test_a_stored_schema_that_takes_too_long_is_not_checked(merchant: Merchant):
+    db.session.add(OwnEventType(
+        merchant_id=merchant.id, name="slow.schema", schema=_that_looks_again_and_again(40)
+    ))
+    db.session.commit()
+    stored = catalogue.find(merchant.id, "slow.schema")
+    assert stored is not None
+    error = catalogue.schema_error(stored, {"a": 1})
+    assert error is not None
+    assert "not checked" in error
+
+
+def test_the_schemas_of_one_request_take_a_bounded_time_together(merchant: Merchant):
+    schema = {"description": "x" * 3_000, "properties": {"a": {"type": "string"}}}
+    catalogue.add_type(merchant, {"name": "heavy.schema", "schema": schema}, "cli")
+    event = {"type": "heavy.schema", "object_id": "1", "data": {"a": 1, "b": "x" * 9_000}}
+    made = rules.clean_events(merchant.id, [event] * 100, batch=True)
+    told = [one.schema_error or "" for one in made]
+    assert "not checked" not in told[0]
+    assert "/a" in told[0]
+    assert "not checked" in told[-1], "it is taken all the same"
+
+
+def test_schemas_and_examples_of_all_own_types_are_bounded_together(merchant: Merchant):
+    big = {"description": "x" * 60_000}
+    for number in range(34):
+        catalogue.add_type(
+            merchant, {"name": f"big.type_{number}", "schema": big, "example": big}, "cli"
+        )
+    with pytest.raises(Conflict, match="4 MiB together"):
+        catalogue.add_type(merchant, {"name": "big.last", "schema": big, "example": big}, "cli")
+    catalogue.add_type(merchant, {"name": "small.one"}, "cli")
+
+
+def test_names_are_compared_quickly_however_long_they_are(merchant: Merchant):
+    names = [f"{'a' * 120}.{'b' * 120}_{number:03}" for number in range(500)]
+    db.session.add_all(OwnEventType(merchant_id=merchant.id, name=name) for name in names)
+    db.session.commit()
+    started = time.process_time()
+    for number in range(20):
+        found = catalogue.nearest(merchant.id, f"{'a' * 119}.{'b' * 121}_{number:03}")
+        assert len(found) == 3
+    # One took eleven seconds.
+    assert time.process_time() - started < 5
 
 
 def test_a_type_in_use_cannot_be_deleted(merchant: Merchant):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -198,3 +199,30 @@ def test_what_is_done_once_gives_its_answer_or_its_sentence(begin: Begin):
 
     with pytest.raises(SettingError, match="killed by SIGKILL"):
         supervisor.perform(dies)
+
+
+def test_one_that_came_up_once_is_started_again_however_often_it_dies_then(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(children, "SHORT_LIFE_SECONDS", 0.5)
+    monkeypatch.setattr(children, "LONGEST_BACKOFF_SECONDS", 0.1)
+    starts = tmp_path / "starts"
+
+    def dies() -> None:
+        is_first = not starts.exists()
+        with starts.open("a") as file:
+            file.write("x")
+        time.sleep(0.7 if is_first else 0)
+        raise SystemExit(1)
+
+    supervisor = begin(dies)
+    supervisor.run(20, until=lambda: starts.exists() and starts.stat().st_size > 8)
+    assert starts.stat().st_size > 8
+    assert not supervisor.failed
+
+
+def test_one_that_never_comes_up_ends_all(begin: Begin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(children, "LONGEST_BACKOFF_SECONDS", 0.1)
+    supervisor = begin(lambda: sys.exit(1))
+    supervisor.run(20)
+    assert supervisor.failed

@@ -299,6 +299,46 @@ def test_a_database_that_goes_away_at_the_last_question_keeps_the_job_from_faili
     assert jobs.purge() == 0
 
 
+class Clock:
+    """Time in which each batch takes as long as a test says."""
+
+    def __init__(self, took: float):
+        self.rests: list[float] = []
+        self._took, self._at = took, 0.0
+
+    def monotonic(self) -> float:
+        """So much later with each look."""
+        self._at += self._took
+        return self._at
+
+    def sleep(self, seconds: float) -> None:
+        """Note it, and go on."""
+        self.rests.append(seconds)
+
+
+def test_batches_that_are_quick_grow_to_a_bound_and_rest_all_the_same(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_events(merchant, 3_000)
+    # Deliveries and attempts are other batches.
+    for name in ("delivery", "attempt"):
+        db.session.execute(sa.text(f"DELETE FROM {name}"))
+    db.session.commit()
+    removed: list[int] = []
+    remove = expiry.Walk.remove
+
+    def noted(*arguments: Any) -> int:
+        removed.append(remove(*arguments))
+        return removed[-1]
+
+    clock = Clock(0.001)
+    monkeypatch.setattr(expiry.Walk, "remove", noted)
+    monkeypatch.setattr(retention, "time", clock)
+    retention.purge_expired()
+    assert removed == [100, 200, 400, 800, 1_000, 500]
+    assert clock.rests == pytest.approx([retention.REST_SECONDS] * len(removed))
+
+
 def test_the_staff_page_says_when_it_last_ran_and_that_it_is_late(
     merchant: Merchant, signed_in: SignIn
 ) -> None:

@@ -71,6 +71,7 @@ def test_every_command_explains_itself(words: tuple[str, ...]):
     assert len(explained) > 15
 
 
+@pytest.mark.whole
 def test_a_store_is_set_up_from_a_script(migrated: Call):
     assert migrated("merchant", "create", "alice", "--active").stdout == "alice\n"
     key = migrated("api-key", "create", "--merchant", "alice", "--scope", "write").stdout
@@ -96,6 +97,7 @@ def test_a_store_is_set_up_from_a_script(migrated: Call):
     assert set(removed.values()) == {0}
 
 
+@pytest.mark.whole
 def test_what_is_refused_is_one_sentence_on_standard_error(migrated: Call):
     assert "no merchant with the slug nobody" in refusal(migrated("merchant", "activate", "nobody"))
     assert "slug" in refusal(migrated("merchant", "create", "Not A Slug"))
@@ -132,6 +134,7 @@ def test_the_settings_are_shown_without_secrets(portal: Call, environment: dict[
     assert environment["PORTAL_SECRET_KEY"] not in json.dumps(shown)
 
 
+@pytest.mark.whole
 def test_an_example_is_sent_about_the_object_that_is_named(
     migrated: Call, environment: dict[str, str]
 ):

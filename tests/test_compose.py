@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -162,3 +163,28 @@ def test_a_copied_curl_line_is_quoted_for_the_shell():
     assert shlex.split(line.replace("\\\n", ""))[4:] == [
         "--cert", "client.pem", "--key", "client.key",
     ]
+
+
+@pytest.mark.parametrize(("field", "name", "room"), [
+    ("query_params", "a", 16 * 1024 - len("https://shop.example/hook?a=")),
+    ("headers", "X-A", 64 * 1024 - len("X-A: ")),
+])
+def test_a_url_and_headers_have_bounds(field: str, name: str, room: int):
+    composed = Composer(target(**{field: [pair(name, "1" * room)]})).compose("evt_1", PAYLOAD, NOW)
+    assert "1" * room in composed.url + str(composed.headers)
+    with pytest.raises(ComposeError, match="at most") as caught:
+        Composer(target(**{field: [pair(name, "1" * (room + 1))]})).compose("evt_1", PAYLOAD, NOW)
+    assert caught.value.code == "request_too_large"
+
+
+@pytest.mark.parametrize("field", ["query_params", "headers"])
+def test_a_long_text_in_many_places_is_refused_before_anything_is_made_of_it(field: str):
+    # The thread that makes requests sends everybody's: encoded, these are seconds of it.
+    places = [pair(f"X-{number}", "{{ event.data.text }}") for number in range(50)]
+    composer = Composer(target(**{field: places}))
+    long = "\n".join(["ü" * 10] * 30_000)
+    began = time.thread_time()
+    with pytest.raises(ComposeError, match="would have at least") as caught:
+        composer.compose("evt_1", PAYLOAD, NOW, [long])
+    assert caught.value.code == "request_too_large"
+    assert time.thread_time() - began < 1

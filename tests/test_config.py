@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from portal import surroundings
 from portal.config import SETTINGS, Config, SettingError, load_config
 
 
@@ -39,6 +40,7 @@ def test_defaults_need_nothing(tmp_path: Path):
         ("SMTP_URL", "smtp://"), ("SMTP_URL", "smtp://mail.example.com:99999"),
         ("SMTP_URL", "smtp://:secret@mail.example.com"), ("MAIL_FROM", "nobody"),
         ("MAIL_FROM", "a@example.com\nBcc: b@example.com"),
+        ("MAIL_FROM", "a@example.com, b@example.com"),
         ("TIMEOUT_SECONDS", "-1"), ("NO_SUCH_SETTING", "1"),
     ],
 )
@@ -58,6 +60,33 @@ def test_a_deep_directory_gets_a_socket_that_is_short_enough(tmp_path: Path):
     config = load(deep)
     assert len(os.fsencode(config.redis_url.removeprefix("unix://"))) <= 107
     assert load(deep).redis_url == config.redis_url
+
+
+@pytest.mark.parametrize("kind", ["of another user", "open to others", "a link", "a file"])
+def test_its_socket_is_not_where_others_could_have_put_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setattr(surroundings, "_TEMPORARY", tmp_path)
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    place = tmp_path / f"webhook-portal-{os.getuid()}"
+    place.mkdir(0o700)
+    load(deep)
+    if kind == "of another user":
+        if os.getuid():
+            pytest.skip("only root makes a directory for another user")
+        os.chown(place, 65_534, -1)
+    elif kind == "open to others":
+        place.chmod(0o755)
+    else:
+        place.rename(tmp_path / "elsewhere")
+        if kind == "a link":
+            place.symlink_to(tmp_path / "elsewhere")
+        else:
+            place.touch(0o600)
+    with pytest.raises(SettingError, match=r"not a directory that is this user's alone.*shorter"):
+        load(deep)
+    # A server of one's own needs no directory.
+    load(deep, REDIS_URL="redis://127.0.0.1:1")
 
 
 def test_mail_needs_a_sender(tmp_path: Path):
@@ -156,6 +185,7 @@ def test_cookies_are_as_secure_as_the_address_of_people(tmp_path: Path):
     ("REDIS_URL", "redis://h:99999/0"), ("REDIS_URL", "redis://"), ("REDIS_URL", "unix://"),
     ("RETENTION_CRON", "0 0 31 2 *"), ("RETENTION_CRON", "* * * * * *"),
     ("DATABASE_URL", "sqlite:////tmp/portal.db?mode=ro"), ("DATA_DIR", "~nobody-of-this-name/x"),
+    ("DATA_DIR", "~/portal"),
     ("REDIS_URL", "redis://127.0.0.1/0?socket_timeout=abc"),
     ("REDIS_URL", "redis://127.0.0.1?db=x"), ("REDIS_URL", "redis://127.0.0.1?foo=bar"),
     ("RETRY_SCHEDULE", "1 ٣"), ("HOST", "0.0.0.0:8000"),
@@ -190,3 +220,19 @@ def test_a_secret_key_is_never_shown(tmp_path: Path):
     with pytest.raises(SettingError) as caught:
         load(tmp_path, SECRET_KEY="'hidden hidden hidden hidden hidden'")
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("zone", "is_known"), [
+    ("Europe/Berlin", True), (":Europe/Berlin", True), ("UTC", True), ("", True), ("EST5EDT", True),
+    ("CET-1CEST,M3.5.0,M10.5.0/3", True), ("<+03>-3", True), ("Europe/Belin", False),
+    ("Berlin", False), ("/nowhere", False), ("+02:00", False),
+])
+def test_a_zone_that_the_clock_would_take_for_utc_is_refused(
+    tmp_path: Path, zone: str, is_known: bool
+):
+    given = {"PORTAL_DATA_DIR": str(tmp_path), "TZ": zone}
+    if is_known:
+        load_config(given, first_start=True)
+    else:
+        with pytest.raises(SettingError, match="TZ="):
+            load_config(given, first_start=True)

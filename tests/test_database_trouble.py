@@ -8,9 +8,11 @@ import logging
 import os
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,16 @@ import worker
 from portal import create_app, database_errors, extensions, jobs, queues, readiness, schema
 from portal.config import SettingError, load_config
 from portal.delivery import lanes
+from portal.engine_settings import engine_settings
 from portal.errors import Unavailable
-from portal.extensions import db, engine_settings
+from portal.extensions import db
 from portal.logs import shares
 from portal.seldom import Seldom
 from tests.conftest import on_both_databases
+from tests.factories import make_merchant, make_webhook
 from tests.faults import disk
 
+ROOT = Path(__file__).resolve().parent.parent
 EVENT = {"type": "order.created", "data": {"total": "99.50", "name": "canary-of-a-record"}}
 Send = Callable[[], Any]
 
@@ -182,6 +187,158 @@ def test_a_lock_is_trouble_once_it_has_outlasted_the_patience_of_events(
     assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("table", ["event", "webhook", "alembic_version"])
+def test_a_table_that_another_session_has_locked_is_a_503_in_time(
+    app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, table: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 700)
+    monkeypatch.setattr(readiness, "LOCK_WAIT_MS", 700)
+    db.engine.dispose()
+    with sa.create_engine(db.engine.url).connect() as other:
+        other.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        began = time.monotonic()
+        if table == "alembic_version":
+            assert send().status_code == 202
+            client.get("/readyz")
+            time.sleep(1)
+            assert client.get("/readyz").json["cause"] == "locked"
+        else:
+            answer = send()
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+            assert client.get("/readyz").json["cause"] == "locked"
+            assert "holds the database's lock. (canceling statement due to lock" in caplog.text
+        assert time.monotonic() - began < 4
+    accepted(send, client)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("lacking", [
+    "INSERT ON event", "SELECT ON webhook", "INSERT ON delivery", "ALL ON alembic_version",
+])
+def test_a_user_who_lacks_a_right_is_said_to(
+    app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, lacking: str
+):
+    with db.engine.begin() as owner:
+        owner.execute(sa.text("DROP ROLE IF EXISTS clerk"))
+        owner.execute(sa.text("CREATE ROLE clerk"))
+        owner.execute(sa.text("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk"))
+        owner.execute(sa.text("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO clerk"))
+    owner_engine = sa.create_engine(db.engine.url)
+
+    @sa.event.listens_for(db.engine, "connect")
+    def be_a_clerk(connection: Any, _record: Any) -> None:
+        connection.execute("SET ROLE clerk")
+        connection.commit()
+
+    db.session.remove()
+    db.engine.dispose()
+    try:
+        accepted(send, client)
+        with owner_engine.begin() as owner:
+            owner.execute(sa.text(f"REVOKE {lacking} FROM clerk"))
+        if lacking in ("INSERT ON delivery", "ALL ON alembic_version"):
+            # An event that nobody hears needs neither.
+            assert client.get("/readyz").json["cause"] == "forbidden"
+        else:
+            refused(send, client, caplog, "forbidden")
+    finally:
+        sa.event.remove(db.engine, "connect", be_a_clerk)
+        db.session.remove()
+        db.engine.dispose()
+        with owner_engine.begin() as owner:
+            owner.execute(sa.text("DROP OWNED BY clerk"))
+            owner.execute(sa.text("DROP ROLE clerk"))
+        owner_engine.dispose()
+    accepted(send, client)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_not_every_text_fits_is_refused(
+    app: Flask, environment: dict[str, str], encoding: str
+):
+    server = sa.create_engine(db.engine.url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE IF EXISTS narrow"))
+        connection.execute(sa.text(
+            f"CREATE DATABASE narrow ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' "
+            "TEMPLATE template0"
+        ))
+    narrow = db.engine.url.set(database="narrow").render_as_string(hide_password=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | environment | {"PORTAL_DATABASE_URL": narrow},
+    )
+    server.dispose()
+    assert done.returncode == 1
+    assert f"keeps text as {encoding}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_says_why_a_database_takes_nobody_in(
+    environment: dict[str, str], tmp_path: Path
+):
+    done = subprocess.run(
+        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | environment | {
+            "PORTAL_DATABASE_URL": f"postgresql://nobody@/none?host={tmp_path}"
+        },
+    )
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_statement_that_somebody_cancels_is_not_called_locked(
+    app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture
+):
+    @sa.event.listens_for(db.engine, "connect")
+    def impatient(connection: Any, _record: Any) -> None:
+        connection.execute("SET statement_timeout = 300")
+        connection.commit()
+
+    db.engine.dispose()
+    with sa.create_engine(db.engine.url).connect() as other:
+        other.execute(sa.text("LOCK TABLE event IN EXCLUSIVE MODE"))
+        assert send().status_code == 503
+        assert client.get("/readyz").json["cause"] == "cancelled"
+        assert "statement timeout" in caplog.text
+    accepted(send, client)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_patience_with_locks_is_the_portals_unless_the_address_has_its_own(
+    app: Flask, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    def patience(options: dict[str, str]) -> str:
+        url = sa.make_url(environment["PORTAL_DATABASE_URL"]).update_query_dict(options)
+        address = {"PORTAL_DATABASE_URL": url.render_as_string(hide_password=False)}
+        with create_app(load_config(environment | address)).app_context():
+            return str(db.session.scalar(sa.text("SHOW lock_timeout")))
+
+    assert patience({}) == "5s"
+    assert patience({"options": "-c work_mem=8MB"}) == "5s"
+    assert patience({"options": "-c lock_timeout=1234"}) == "1234ms"
+    # A migration waits for another one that has begun, however long that takes.
+    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 200)
+    db.session.remove()
+    db.engine.dispose()
+    waits = threading.Event()
+
+    def migrate() -> None:
+        with app.app_context(), schema.one_at_a_time():
+            waits.set()
+
+    with schema.one_at_a_time():
+        second = threading.Thread(target=migrate)
+        second.start()
+        assert not waits.wait(1)
+    second.join(10)
+    assert waits.is_set()
+
+
 @contextlib.contextmanager
 def read_only(directory: Path) -> Iterator[None]:
     subprocess.run(["mount", "--bind", directory, directory], check=True)
@@ -242,6 +399,11 @@ class TestOnASmallDisk:
         """On that disk."""
         return small_database
 
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        """The disk is smaller than what should be free of it."""
+        return {"DISK_FREE_MB": "0"}
+
     def test_a_full_disk(
         self, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture,
         on_a_small_disk: Path,
@@ -255,6 +417,28 @@ class TestOnASmallDisk:
             del EVENT["data"]["filler"]  # type: ignore[attr-defined]
         assert "no room on the disk" in text
         (on_a_small_disk / "filler").unlink()
+        accepted(send, client)
+
+
+class TestLittleRoom:
+    """A disk of which less is free than PORTAL_DISK_FREE_MB."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"DISK_FREE_MB": "1000000000"}
+
+    def test_events_are_refused_and_all_else_is_still_written(
+        self, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, app: Flask,
+    ):
+        text = refused(send, client, caplog, "full")
+        assert "less room than PORTAL_DISK_FREE_MB asks for" in text
+        assert "The portal's disk is nearly full; nothing was stored" in send().json["detail"]
+        make_webhook(make_merchant("bob"))
+        app.config["PORTAL"] = replace(app.config["PORTAL"], disk_free_mb=1)
+        accepted(send, client)
+
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_of_a_servers_disk_nothing_is_known_here(self, send: Send, client: FlaskClient):
         accepted(send, client)
 
 
@@ -296,7 +480,7 @@ def test_a_server_that_became_a_standby_is_left_for_the_next_without_a_restart(
         (psycopg.errors.IdleInTransactionSessionTimeout, "away"),
         (psycopg.errors.TooManyConnections, "connections"),
         (psycopg.errors.DiskFull, "full"), (psycopg.errors.OutOfMemory, "memory"),
-        (psycopg.errors.LockNotAvailable, "locked"), (psycopg.errors.QueryCanceled, "locked"),
+        (psycopg.errors.LockNotAvailable, "locked"), (psycopg.errors.QueryCanceled, "cancelled"),
         (psycopg.errors.ReadOnlySqlTransaction, "read-only"),
         (psycopg.errors.SerializationFailure, "collided"),
         (psycopg.errors.DeadlockDetected, "collided"), (psycopg.errors.IoError, "unreadable"),

@@ -289,9 +289,9 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
     db.session.commit()
     token = lanes.lease(0, "another")
     assert token is not None
-    while not late._done:
-        for tag, answer in late._transport.run(0.5):
-            late._take(*tag, answer)
+    while not late._attempts.results:
+        for asked, answer in late._transport.run(0.5):
+            late._attempts.answered(asked, answer)
     late._record()
     late._take_written(5.0)
     late.close()
@@ -480,8 +480,10 @@ def test_a_result_that_the_database_refuses_gives_the_lanes_back_and_says_so(
 
 @on_both_databases
 def test_a_database_that_fails_while_settings_are_read_ends_no_drain(
-    merchant: Merchant, receiver: Receiver
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
+    # It waits a moment after each failure.
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 3.0)
     make_webhook(merchant, receiver.url())
     send(merchant)
     engine = db.engine
@@ -520,3 +522,14 @@ def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(
     assert [(check.scheme, check.made_with_current) for check in checks] == [
         (signatures.STANDARD, True), (signatures.ED25519, True), (signatures.EVOX, True),
     ]
+
+
+def test_many_results_are_written_by_turns_and_what_they_mean_comes_last():
+    tried: list[Any] = [(0, number, {}) for number in range(700)]
+    healths: list[Any] = ["held"]
+    pieces = recorder.Batch({0: 1}, tried, healths).pieces()
+    assert [len(piece.tried) for piece in pieces] == [300, 300, 100]
+    assert [one for piece in pieces for one in piece.tried] == tried
+    assert [piece.healths for piece in pieces] == [[], [], healths]
+    assert len(recorder.Batch({0: 1}, healths=healths).pieces()) == 1
+    assert len(recorder.Batch({0: 1}).pieces()) == 1, "leases are renewed"

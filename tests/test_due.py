@@ -6,10 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import HOUR, MINUTE, SECOND, now
-from portal.delivery import drain, due, health
+from portal.delivery import drain, due, health, outcome
 from portal.delivery.due import START
+from portal.delivery.outcome import OWN_ERRORS
 from portal.extensions import db
-from portal.models import Delivery, Merchant, Webhook
+from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
@@ -63,6 +64,34 @@ def test_one_that_may_hurry_is_found_in_steps_behind_many_that_may_not(merchant:
     assert sizes == [0, 0, 0, 0, 1]
 
 
+ERRORS = sorted(OWN_ERRORS | outcome._NO_CONNECTION | {
+    "timeout", "connection_lost", "tls_failed", "response_too_large", outcome.TOKEN_AWAY, "new_one",
+})
+
+
+def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
+    webhook, event = make_webhook(merchant), make_event(merchant)
+    expected = set()
+    cases = [(status, None) for status in (200, 204, 301, 308, *range(400, 600))]
+    for number, (status, error) in enumerate([*cases, *((None, error) for error in ERRORS)]):
+        row = make_delivery(
+            event, webhook, step=2, attempts=2, is_retry=True,
+            next_attempt_at=now() + HOUR + number,
+        )
+        make_attempt(row, status, error=error, attempted_at=now() - MINUTE)
+        if outcome.of(status, error).is_away:
+            expected.add(row.id)
+    place: due.Place | None = START
+    found: set[str] = set()
+    while place is not None:
+        rows, place = due.waiting(
+            webhook.id, moment=now(), tried_before=now(), after=place, count=500, ordered=False
+        )
+        found |= {one.id for one, _ in rows}
+    assert found == expected
+    assert len(found) > 100
+
+
 def test_it_goes_out_when_a_hold_ends(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, receiver.url(), catch_up_from=now())
     wanted = behind_many(webhook, merchant)
@@ -100,6 +129,20 @@ def test_in_order_what_waits_for_its_record_is_passed_in_steps(
     assert db.session.get_one(Delivery, blocked.id).state == "pending"
 
 
+def many_events(merchant: Merchant) -> None:
+    """So many with their records that no planner would rather read all than look some up."""
+    moment = now()
+    ids = [f"evt_{number:032x}" for number in range(5_000)]
+    db.session.execute(sa.insert(Event), [
+        {"merchant_id": merchant.id, "id": one, "type": "order.created", "object_type": "order",
+         "object_id": "1", "occurred_at": moment, "received_at": moment} for one in ids
+    ])
+    db.session.execute(sa.insert(EventPayload), [
+        {"merchant_id": merchant.id, "event_id": one, "head": "{}", "received_at": moment}
+        for one in ids
+    ])
+
+
 @pytest.mark.usefixtures("prefer_indexes")
 @pytest.mark.parametrize("ordered", [False, True])
 def test_every_read_is_by_an_index_and_bounded(merchant: Merchant, ordered: bool):
@@ -107,6 +150,7 @@ def test_every_read_is_by_an_index_and_bounded(merchant: Merchant, ordered: bool
     behind_many(webhook, merchant)
     for _ in range(30):
         make_delivery(make_event(merchant), webhook, object_key="order:1")
+    many_events(merchant)
     # Else PostgreSQL plans for what was in the tables when it last looked.
     db.session.execute(sa.text("ANALYZE"))
     db.session.commit()

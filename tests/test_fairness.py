@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import now
-from portal.delivery import drain
+from portal.delivery import drain, lines
 from portal.events import ingest
 from portal.extensions import db
 from portal.models import Delivery, Merchant, Webhook
@@ -169,6 +169,43 @@ def test_no_merchant_starves_another(app: Flask, merchant: Merchant, receiver: R
     assert before < len(flood) / 4, "fifty of the small ones do not wait for the flood to end"
 
 
+def test_who_is_owed_little_goes_before_who_is_owed_much(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    # One is read and one is sent, and then others are looked after.
+    monkeypatch.setattr(lines, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(drain, "SLICE_SECONDS", 0.0)
+    for number in range(10):
+        make_webhook(merchant, receiver.url(f"/much/{number}"))
+    other = make_merchant("other")
+    make_webhook(other, receiver.url("/little"))
+    send(merchant, *[{}] * 20)
+    send(other, {})
+    drain.drain(0)
+    paths = [request.path for request in receiver.ledger]
+    assert len(paths) == 201
+    assert paths.index("/little") < 20
+
+
+def test_one_merchants_receivers_that_hang_leave_requests_to_another(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 10)
+    receiver.delay = 2.0
+    for _ in range(3):
+        make_webhook(merchant, receiver.url("/slow"), max_in_flight=20)
+    send(merchant, *[{}] * 20)
+    other = make_merchant("other")
+    make_webhook(other, receiver.url("/other"))
+    send(other, {})
+    began = time.monotonic()
+    drain.drain(0, should_stop=lambda: any(
+        request.path == "/other" for request in receiver.ledger
+    ) or time.monotonic() - began > 30)
+    paths = [request.path for request in receiver.ledger]
+    assert paths.index("/other") <= 9
+
+
 def test_a_receiver_that_comes_back_is_not_knocked_over_again(
     merchant: Merchant, receiver: Receiver
 ):
@@ -211,3 +248,54 @@ def test_what_a_person_changed_holds_from_the_next_look_on(merchant: Merchant, r
     assert db.session.get_one(Webhook, webhook.id).max_in_flight == 10
     states = set(db.session.scalars(sa.select(Delivery.state)))
     assert states == {"succeeded"}
+
+
+@on_both_databases
+def test_a_merchant_whose_receivers_hang_leaves_places_to_others(
+    app: Flask, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 40)
+    hanging = Receiver()
+    hanging.delay = 8.0
+    try:
+        for number in range(3):
+            make_webhook(merchant, hanging.url(f"/{number}"), max_in_flight=500)
+        send(merchant, *[{}] * 30)
+        other = make_merchant("other")
+        late = make_delivery(
+            make_event(other), make_webhook(other, receiver.url()),
+            next_attempt_at=now() + 2_000_000,
+        )
+        drain.drain(0)
+        (arrived,) = receiver.ledger
+        assert receiver.ids() == [late.event_id]
+        assert arrived.at < hanging.ledger[0].at + 6, "while all that could hang did"
+        assert len(hanging.ledger) == 90
+        assert most_at_once(hanging) in range(28, 33), "and no more than three quarters of all"
+    finally:
+        hanging.close()
+
+
+@on_both_databases
+def test_large_records_take_more_places(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 40)
+    receiver.delay = 0.5
+    make_webhook(merchant, receiver.url(), max_in_flight=500)
+    send(merchant, *[{"data": {"text": "x" * 200_000}}] * 12)
+    drain.drain(0)
+    assert len(receiver.ledger) == 12
+    assert most_at_once(receiver) == 8, "four places each, of thirty and what one more takes"
+
+
+def test_a_rate_does_not_keep_a_worker_busy_while_its_receiver_takes_its_time(
+    merchant: Merchant, receiver: Receiver
+):
+    receiver.delay = 3.0
+    make_webhook(merchant, receiver.url(), rate_per_second=1_000, max_in_flight=1)
+    send(merchant, {}, {})
+    began = time.thread_time()
+    drain.drain(0)
+    assert len(receiver.ledger) == 2
+    assert time.thread_time() - began < 2, "of the six seconds that it waited"

@@ -289,11 +289,17 @@ def as_directory(path: Path) -> None:
     path.mkdir()
 
 
+def as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.parent / "not_mounted")
+
+
 WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "key is a directory": ("secret_key", as_directory, "cannot be read"),
     "key is empty": ("secret_key", lambda path: path.write_text(""), "holds no secret key"),
     "key is short": ("secret_key", lambda path: path.write_text("short"), "holds no secret key"),
     "key is binary": ("secret_key", lambda path: path.write_bytes(b"\xff" * 50), "holds no secret"),
+    "key is a link to nothing": ("secret_key", as_link, "is a link to"),
     "database is a directory": ("portal.db", as_directory, "cannot be used"),
     "database is text": ("portal.db", lambda path: path.write_text("text " * 99), "is not an SQLi"),
     "database is damaged": (
@@ -306,7 +312,8 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(
     ("wrong", "part"),
     [*((wrong, "cli") for wrong in WRONG), *(("database is damaged", part) for part in PARTS),
-     ("database is damaged", "run"), ("key is a directory", "run")],
+     ("database is damaged", "run"), ("key is a directory", "run"),
+     ("key is a link to nothing", "run")],
 )
 def test_files_that_are_not_what_they_should_be_are_named_in_a_sentence(
     made: Path, wrong: str, part: str
@@ -357,7 +364,7 @@ def _start_at_once(starts: list[tuple[Path, dict[str, str]]]) -> list[tuple[int,
 
 @on_both_databases
 @pytest.mark.parametrize("kept", ["one key", "keys of their own", "one directory"])
-def test_of_two_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_databases(
+def test_of_three_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_databases(
     environment: dict[str, str], tmp_path: Path, kept: str
 ):
     app = create_app(load_config(environment, first_start=True))
@@ -366,9 +373,9 @@ def test_of_two_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_dat
         with app.app_context():
             db.drop_all()
             _drop_everything()
-        directories = [tmp_path / f"{number}-{of}" for of in "ab"]
+        directories = [tmp_path / f"{number}-{of}" for of in "abc"]
         if kept == "one directory":
-            directories[1] = directories[0]
+            directories = directories[:1] * 3
         settings = {"DATABASE_URL": address}
         if kept == "one key":
             settings["SECRET_KEY"] = "one key for all of them " * 2
@@ -381,8 +388,11 @@ def test_of_two_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_dat
             assert refused == []
             continue
         assert len(keys) == 1, done
+        if kept == "one directory":
+            assert refused == [], done
+            assert not list(directories[0].glob("secret_key.*"))
         for said in refused:
-            assert "opy" in said or "start again" in said
+            assert "opy" in said
         for directory in directories:
             if _key_of(directory).exists():
                 again = start(directory, "-m", "portal.cli", "merchant", "list", **settings)
@@ -518,3 +528,51 @@ def test_a_full_disk_keeps_the_schema_as_it_is(
         assert schema.is_current()
         db.engine.dispose()
     assert list(tmp_path.glob("portal.db.before-*")) == []
+
+
+@pytest.mark.parametrize("part", [*PARTS, "migrate"])
+def test_an_empty_file_beside_a_key_is_a_database_that_was_lost(made: Path, part: str):
+    for path in made.glob("portal.db*"):
+        path.unlink()
+    (made / "portal.db").touch()
+    line = sentence(start(made, *(PARTS | {"migrate": ["-m", "portal.cli", "migrate"]})[part]))
+    assert str(made / "portal.db") in line
+    assert "backup" in line
+    assert (made / "portal.db").stat().st_size == 0
+    (made / "portal.db").unlink()
+    assert start(made, "-m", "portal.cli", "migrate").returncode == 0
+
+
+def test_a_first_start_that_was_killed_leaves_nothing_that_keeps_the_next_from_starting(
+    tmp_path: Path,
+):
+    """Whatever it has made by then: only a file that is empty, or one with a key beside it."""
+    (tmp_path / "portal.db").touch(0o600)
+    assert start(tmp_path, "-m", "portal.cli", "migrate").returncode == 0
+    other = tmp_path / "other"
+    killed = (
+        "import os; from portal import cli, schema; "
+        "schema.upgrade = lambda *_, **__: os._exit(9); cli.cli(['migrate'])"
+    )
+    assert start(other, "-c", killed).returncode == 9
+    assert (other / "secret_key").exists()
+    assert start(other, "-m", "portal.cli", "migrate").returncode == 0
+
+
+def test_asking_for_the_settings_makes_nothing(tmp_path: Path):
+    done = start(tmp_path / "data", "-m", "portal.cli", "settings")
+    assert done.returncode == 0, done.stderr
+    assert "PORTAL_PORT=8000" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_key_that_is_lost_for_good_is_followed_by_a_portal_of_its_own(made: Path):
+    """The steps of the guide."""
+    (made / "secret_key").unlink()
+    (made / "lost").mkdir()
+    for path in made.glob("portal.db*"):
+        path.rename(made / "lost" / path.name)
+    assert start(made, "-m", "portal.cli", "migrate").returncode == 0
+    assert start(made, "-m", "portal.cli", "merchant", "list").returncode == 0
+    with sqlite3.connect(made / "lost" / "portal.db") as old:
+        assert old.execute("SELECT count(*) FROM event").fetchone() == (0,)

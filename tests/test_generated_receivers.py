@@ -1,5 +1,13 @@
 """What holds for every receiver, whatever it does: properties over generated stories.
 
+- While it takes any delivery that is owed to it, that one arrives within a minute of its coming
+  up, also where it hangs on all other types. Time is added where docs/design.md says so: for pauses
+  that it asks for (408, 429, `Retry-After`), for others of a delivery's own type that hang, for
+  those that hang where one request at a time is allowed, and for many of a type that it takes some
+  of.
+- One that is held is asked one thing at a time, or with another type while the first hangs.
+- Nothing is sent more often than its schedule says, or without a place in the log.
+
 PORTAL_TEST_STORIES is how many are told; the same ones each time.
 """
 
@@ -66,6 +74,17 @@ def needle(place: int) -> Story:
     )
 
 
+def hanging(away_seconds: int, max_in_flight: int) -> Story:
+    """One type of event that is taken, behind many of four others that hang."""
+    says: dict[str, Said] = dict.fromkeys(TYPES, SILENCE) | {TYPES[4]: 200}
+    came = [Arrival(2 + place, kind, 30) for place, kind in enumerate(TYPES)]
+    return Story(
+        [Period(1 + away_seconds, SILENCE), Period(900, says)],
+        [*came, Arrival(away_seconds + 100, TYPES[4], 20)], [0, 5, 60, 300, 1_800, 1_800, 1_800],
+        max_in_flight,
+    )
+
+
 def judge(world: World) -> None:
     """Every property at once: a story is told but once."""
     assert world.broken == []
@@ -102,6 +121,10 @@ def judge(world: World) -> None:
 # A single event, and a port that nobody listens on until its schedule is at its end.
 @example(story=Story([Period(120, NOBODY)], [Arrival(0, TYPES[0], 1)], [0]))
 @example(story=Story([Period(900, NOBODY)], [Arrival(3, TYPES[1], 4)], [0, 5, 60]))
+# One type is taken, and all others hang: from the start, and after it was away altogether.
+@example(story=hanging(0, 10))
+@example(story=hanging(600, 10))
+@example(story=hanging(600, 3))
 def test_whatever_a_receiver_does_what_it_takes_arrives_and_nothing_is_lost_or_sent_too_often(
     app: Flask, merchant: Merchant, story: Story
 ) -> None:

@@ -14,7 +14,7 @@ from flask import Flask
 
 from portal.errors import Conflict, Unavailable
 from portal.events import ingest
-from portal.events.group_commit import GroupCommit
+from portal.events.group_commit import GroupCommit, _Waiting
 from portal.extensions import db
 from portal.models import Event, Merchant
 from tests.conftest import on_both_databases
@@ -74,6 +74,18 @@ def test_a_group_has_a_most():
     gathered = Gathered(lambda tasks: tasks, most=2)
     assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [1, 2, 3, 4]
     assert gathered.sizes == [1, 2, 1]
+
+
+def test_what_is_raised_after_one_group_keeps_no_other_waiting():
+    def then(_results: list[int]) -> None:
+        raise ValueError("the queue")
+
+    turns = GroupCommit[int, int](lambda tasks: [task * 2 for task in tasks], then, lambda _: 1, 1)
+    others = [_Waiting[int, int](task) for task in (1, 2)]
+    turns._waiting.extend(others)
+    with pytest.raises(ValueError, match="the queue"):
+        turns.take(3)
+    assert [other.future.result(1) for other in others] == [2, 4]
 
 
 def test_an_exception_of_one_is_its_own_and_what_is_raised_ends_all_and_nobody_later():
@@ -152,3 +164,22 @@ def test_what_the_database_refuses_of_one_does_not_refuse_the_others(
     assert answers[2].id == "there"
     assert groups == 3
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 3
+
+
+@on_both_databases
+def test_a_defect_that_one_event_meets_fails_it_alone(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    add = ingest._Rows.add
+
+    def stumble(rows: Any, request: Any) -> Any:
+        if request.events[0].type == "order.paid":
+            raise UnicodeEncodeError("latin-1", "€", 0, 1, "as a driver may")
+        return add(rows, request)
+
+    monkeypatch.setattr(ingest._Rows, "add", stumble)
+    types = ["order.created", "order.deleted", "order.paid", "order.updated"]
+    answers, _ = events_at_once(app, [(merchant.id, {"type": name}) for name in types])
+    assert [type(answer).__name__ for answer in answers] == [
+        "Accepted", "Accepted", "UnicodeEncodeError", "Accepted",
+    ]

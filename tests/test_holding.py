@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from itertools import pairwise
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from portal.clock import DAY, HOUR, MINUTE, now
-from portal.delivery import drain, health, lanes, probing
+from portal.delivery import actions, drain, due, health, lanes, probing, silence
 from portal.delivery.recorder import Recorder
 from portal.events import ingest
 from portal.extensions import db
@@ -128,7 +129,9 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         assert the_webhook().state != "disabled"
         assert max(Counter(receiver.ids()).values()) <= 2, "one wait was cut short at most"
 
-    @pytest.mark.parametrize("place", [0, 120, 240])
+    @pytest.mark.parametrize("place", [
+        pytest.param(0, marks=pytest.mark.whole), 120, pytest.param(240, marks=pytest.mark.whole),
+    ])
     def test_gets_the_one_good_among_hundreds_wherever_it_stands(
         self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, place: int
     ):
@@ -182,6 +185,79 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         drain_until(receiver, set(fresh), 30)
         regular_rounds = (time.monotonic() - started) / 1.0 + 1
         assert len(set(waiting) & set(receiver.ids())) <= regular_rounds
+
+
+class TestAReceiverThatHangsOnATypeOfEvent:
+    TIMEOUT_SECONDS = 8
+
+    @pytest.fixture(autouse=True)
+    def _sooner(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(silence, "PATIENCE_SECONDS", 0.5)
+
+    def arrive_in(self, receiver: Receiver, wanted: list[str]) -> float:
+        """After how many seconds of a drain all that is wanted has come."""
+        started = time.time()
+        drain.drain(0, should_stop=lambda: (
+            set(wanted) <= set(receiver.ids()) or time.time() - started > 20
+        ))
+        came = {request.headers["webhook-id"]: request.at for request in receiver.ledger}
+        return max(came[event_id] for event_id in wanted) - started
+
+    @on_both_databases
+    def test_gets_others_while_it_is_held(self, merchant: Merchant, receiver: Receiver):
+        make_webhook(
+            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
+            next_probe_at=now(), timeout_seconds=self.TIMEOUT_SECONDS,
+        )
+        receiver.hanging = {"customer.created", "customer.updated", "order.updated"}
+        for kind in sorted(receiver.hanging):
+            send(merchant, kind, 6)
+        good = send(merchant, "order.created", 6)
+        assert self.arrive_in(receiver, good) < self.TIMEOUT_SECONDS
+        assert the_webhook().held_at is None
+
+    @on_both_databases
+    def test_gets_others_behind_many_of_it(self, merchant: Merchant, receiver: Receiver):
+        make_webhook(
+            merchant, receiver.url(), timeout_seconds=self.TIMEOUT_SECONDS, max_in_flight=4,
+        )
+        receiver.hanging = {"customer.created"}
+        send(merchant, "customer.created", 40)
+        good = send(merchant, "order.created", 6)
+        assert self.arrive_in(receiver, good) < 2 * self.TIMEOUT_SECONDS
+
+    def test_is_asked_with_one_of_it_at_a_time_and_gets_all_of_it_once_it_answers(
+        self, merchant: Merchant, receiver: Receiver
+    ):
+        make_webhook(
+            merchant, receiver.url(), timeout_seconds=2, max_in_flight=8,
+            retry_schedule=[0, 3600, 3600],
+        )
+        receiver.hanging = {"customer.created"}
+        owed = send(merchant, "customer.created", 16)
+        end = time.monotonic() + 5
+        drain.drain(0, should_stop=lambda: time.monotonic() > end)
+        assert 8 < len(receiver.ledger) <= 11, "as many as its limit at once, then one at a time"
+        receiver.hanging = set()
+        drain.drain(0)
+        assert set(owed) == set(receiver.ids())
+
+    def test_that_is_away_is_asked_with_one_of_each_type_at_a_time(
+        self, merchant: Merchant, receiver: Receiver
+    ):
+        make_webhook(
+            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
+            next_probe_at=now(), timeout_seconds=4,
+        )
+        receiver.hanging = {"customer.created", "order.created"}
+        for kind in sorted(receiver.hanging):
+            send(merchant, kind, 20)
+        end = time.monotonic() + 3
+        drain.drain(0, should_stop=lambda: time.monotonic() > end)
+        kinds = [json.loads(request.body)["type"] for request in receiver.ledger]
+        assert sorted(kinds) == sorted(receiver.hanging)
+        first, second = (request.at for request in receiver.ledger)
+        assert second - first > 0.45, "not before the first has hung for a while"
 
 
 @pytest.mark.parametrize("settings", [{"LANES": "1", "HOLD_AFTER_FAILURES": "3"}])
@@ -320,9 +396,9 @@ class TestAReceiverThatIsAway:
         run._submit()
         webhook.description = "Edited"
         db.session.commit()
-        while not run._done:
-            for tag, answer in run._transport.run(0.5):
-                run._take(*tag, answer)  # type: ignore[misc]
+        while not run._attempts.results:
+            for asked, answer in run._transport.run(0.5):
+                run._attempts.answered(asked, answer)  # type: ignore[arg-type]
         run._record()
         run.close()
         assert the_webhook().held_at is not None, "the person's change was first"
@@ -487,3 +563,26 @@ def test_what_cannot_be_composed_says_nothing_of_the_receiver(
     webhook = the_webhook()
     assert receiver.ledger == []
     assert (webhook.held_at, webhook.away, webhook.state) == (None, 0, "failing")
+
+
+@on_both_databases
+def test_a_quick_round_begins_with_what_a_person_sends_again_and_has_nothing_of_a_recovery(
+    merchant: Merchant
+):
+    webhook = make_webhook(merchant, retry_schedule=[0, 3600, 3600])
+    for _ in range(3):
+        make_delivery(make_event(merchant), webhook)
+    # As a recovery leaves them.
+    recovered = make_delivery(make_event(merchant), webhook, is_retry=True, trigger="manual")
+    failed = make_delivery(make_event(merchant), webhook, "failed", step=3)
+    actions.resend(merchant.id, failed.id, "ann@example.com")
+    fit = due.candidates(webhook.id, now(), ordered=False, dice=0.5)
+    assert {failed.id, recovered.id} < {one.id for one in fit}
+    quick = probing.Probing(is_quick=True)
+    chosen = quick.choose(fit, [0, 3600, 3600])
+    assert chosen is not None
+    assert chosen.id == failed.id
+    of_recovery = [one for one in fit if one.id == recovered.id]
+    assert quick.choose(of_recovery, [0, 3600, 3600]) is None
+    quick.takes_some = True
+    assert quick.choose(of_recovery, [0, 3600, 3600]) == of_recovery[0]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from portal import create_app
 from portal.config import SettingError, load_config
+from portal.models import Merchant
+from portal.people import accounts
 
 OURS = (
     "localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "10.1.2.3",
@@ -18,7 +22,9 @@ OURS = (
 FOREIGN = (
     "evil.example", "hooks.example.com.evil.example", "evil.hooks.example.com", "2130706433x",
     "localhost.evil.example", "hooks.example.com@evil.example:80", "[::1", "a b",
-    "127.0.0.1.nip.io",
+    "127.0.0.1.nip.io", "a" * 64, "1" * 300, ".", "..", "localhost..", "a..b@127.0.0.1",
+    "127.0.0.1/evil.example", "evil.example@127.0.0.1", "localhost?x", "localhost#x",
+    "a-" * 200,
 )
 
 
@@ -40,6 +46,26 @@ def test_another_name_is_refused_with_a_sentence(client: FlaskClient, host: str,
     assert "PORTAL_HOSTS" in answer.text
     if address.startswith("/api/"):
         assert answer.content_type == "application/problem+json"
+
+
+def test_an_event_for_another_name_is_refused(client: FlaskClient, merchant: Merchant):
+    key = accounts.create_key(merchant, "write", "", "test")
+    for host, status in ((OURS[0], 202), (FOREIGN[0], 421), ("a" * 64, 421)):
+        answer = client.post(
+            "/api/v1/events", json={"type": "order.created"},
+            headers={"Host": host, "Authorization": f"Bearer {key}"},
+        )
+        assert answer.status_code == status
+
+
+def test_what_cannot_be_a_name_is_refused_where_any_is_taken(tmp_path: Path, valkey: str):
+    app = create_app(load_config({
+        "PORTAL_DATA_DIR": str(tmp_path), "PORTAL_SECRET_KEY": "k" * 40, "PORTAL_HOSTS": "*",
+        "PORTAL_REDIS_URL": valkey,
+    }, first_start=True))
+    for host, status in (("any.example", 200), ("a" * 64, 421), ("a..b", 421), (".", 421)):
+        answer = app.test_client().get("/healthz", headers={"Host": host})
+        assert answer.status_code == status, host
 
 
 def test_another_name_is_shown_nothing_of_who_is_signed_in(

@@ -6,18 +6,21 @@ import contextvars
 import json
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal.errors import Conflict, Invalid
+from portal import courtesy, places
+from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
 from portal.events import ingest
 from portal.events.rules import NewEvent
 from portal.extensions import db, writing
 from portal.models import Delivery, Event, EventPayload, Merchant
 from portal.strict_json import dump
+from tests.breathing import Breathing
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
 
@@ -120,6 +123,7 @@ def test_fifty_at_once_with_one_id_make_one_event(app: Flask, merchant: Merchant
     for thread in threads:
         thread.join()
     assert answers == [ingest.Accepted("mine-1", 1)] * 50
+    assert sum(one.added for one in answers) == 1
     assert (count(Event), count(Delivery)) == (1, 1)
 
 
@@ -250,3 +254,128 @@ def test_the_head_is_json_whatever_its_texts_hold(text: str):
         "created": 1_763_930_000, "sequence": 5, "object_type": "order", "object_id": text,
         "source_user_type": text, "source_user_id": None, "correlation_id": text,
     }
+
+
+class TestLargeBatches:
+    """A batch that would keep everybody else from writing for long is stored in parts."""
+
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ingest, "PART_DELIVERIES", 12)
+
+    @pytest.fixture
+    def parts(self, merchant: Merchant) -> Iterator[list[int]]:
+        """How many deliveries each transaction has stored."""
+        found: list[int] = []
+        seen = 0
+        assert merchant.id
+
+        def note(_connection: sa.Connection) -> None:
+            nonlocal seen
+            # The connection that commits sees them already.
+            stored = _connection.exec_driver_sql("SELECT count(*) FROM delivery").scalar() or 0
+            if stored != seen:
+                found.append(stored - seen)
+                seen = stored
+
+        sa.event.listen(db.engine, "commit", note)
+        yield found
+        sa.event.remove(db.engine, "commit", note)
+
+    @on_both_databases
+    def test_others_write_between_its_parts_and_its_order_is_kept(
+        self, merchant: Merchant, parts: list[int]
+    ):
+        for _ in range(5):
+            make_webhook(merchant)
+        make_webhook(merchant, events=["order.created"])
+        kinds = ["order.created" if number % 2 else "order.paid" for number in range(20)]
+        answers = send(merchant, *({"type": kind} for kind in kinds), batch=True)
+        assert [answer.deliveries for answer in answers] == [
+            6 if kind == "order.created" else 5 for kind in kinds
+        ]
+        assert sum(parts) == 110
+        assert max(parts) <= 12
+        rows = db.session.execute(sa.select(Event.id).order_by(Event.received_at)).scalars()
+        assert list(rows) == [answer.id for answer in answers]
+
+    def test_others_go_first_between_them(self, merchant: Merchant, parts: list[int]):
+        for _ in range(6):
+            make_webhook(merchant)
+        stored: list[int] = []
+        courtesy.do(Breathing(lambda: stored.append(sum(parts))))
+        try:
+            send(merchant, *[ORDER] * 6, batch=True)
+        finally:
+            courtesy.do(None)
+        assert stored == [12, 24, 36]
+
+    def test_one_event_is_stored_whole_whatever_it_owes(
+        self, merchant: Merchant, parts: list[int]
+    ):
+        for _ in range(15):
+            make_webhook(merchant)
+        answers = send(merchant, ORDER, ORDER, batch=True)
+        assert [answer.deliveries for answer in answers] == [15, 15]
+        assert parts == [15, 15]
+
+    def test_long_records_are_stored_in_parts_too(
+        self, merchant: Merchant, parts: list[int], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(ingest, "PART_CHARACTERS", 2_500)
+        make_webhook(merchant)
+        event = {"type": "order.created", "data": {"text": "x" * 1_000}}
+        assert len(send(merchant, *[event] * 7, batch=True)) == 7
+        assert sum(parts) == 7
+        assert max(parts) == 2
+
+    @on_both_databases
+    def test_a_conflict_refuses_all_of_it(self, merchant: Merchant):
+        for _ in range(5):
+            make_webhook(merchant)
+        send(merchant, {"type": "order.created", "id": "used"})
+        events: list[dict[str, Any]] = [{"type": "order.created"} for _ in range(19)]
+        with pytest.raises(Conflict) as caught:
+            send(merchant, *events, {"type": "order.paid", "id": "used"}, batch=True)
+        assert caught.value.errors[0].pointer == "/events/19/id"
+        assert count(Event) == 1
+
+    @on_both_databases
+    def test_what_ends_early_says_how_much_is_stored_and_is_sent_again_without_doubles(
+        self, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+    ):
+        for _ in range(5):
+            make_webhook(merchant)
+        events = [{"type": "order.created", "id": f"e{number}"} for number in range(10)]
+        store, calls = ingest._store, 0
+
+        def away(requests: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            # The first finds out that it is too much for one transaction.
+            if calls == 4:
+                raise Unavailable("The database is away.")
+            return store(requests)
+
+        monkeypatch.setattr(ingest, "_store", away)
+        with pytest.raises(Unavailable, match="The first 4 of the 10 events are stored") as caught:
+            send(merchant, *events, batch=True)
+        assert "not stored twice" in caught.value.detail
+        assert count(Event) == 4
+        answers = send(merchant, *events, batch=True)
+        assert [(answer.id, answer.deliveries) for answer in answers] == [
+            (f"e{number}", 5) for number in range(10)
+        ]
+        assert (count(Event), count(Delivery)) == (10, 50)
+
+    def test_few_of_them_are_stored_at_once(self, merchant: Merchant):
+        for _ in range(5):
+            make_webhook(merchant)
+        batch = [{"type": "order.created"}] * 10
+        with (
+            places.held(places.BATCH, merchant.id),
+            pytest.raises(TooManyRequests, match="large batches of events are being stored"),
+        ):
+            send(merchant, *batch, batch=True)
+        assert count(Event) == 0
+        assert len(send(merchant, *batch, batch=True)) == 10

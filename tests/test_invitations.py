@@ -252,3 +252,13 @@ def test_two_owners_who_demote_each_other_at_once_leave_one(
     db.session.rollback()
     owners = sa.select(sa.func.count()).select_from(Membership).where(Membership.role == "owner")
     assert db.session.scalar(owners) == 1
+
+
+@on_both_databases
+def test_an_account_made_in_anothers_name_gets_nowhere_else(merchant: Merchant, ann: User) -> None:
+    accept(invite(merchant, "boss@example.com"))
+    other = make_merchant("other")
+    with pytest.raises(Invalid, match="has an account already"):
+        members.add_member(other, "boss@example.com", "owner", "cli")
+    invitations.invite(other, "boss@example.com", "owner", "cli")
+    assert accounts.get_user("boss@example.com").role_at(other.id) is None

@@ -57,6 +57,9 @@ def hostile(queue: Queue, trace: Path) -> Iterator[Job]:
     yield queue.enqueue("portal.jobs.sweep", kwargs={"x": 1})
     yield queue.enqueue("portal.jobs.sweep", 1)
     yield queue.enqueue("portal.jobs.recover", "rec_x")
+    yield queue.enqueue("portal.jobs.recover", "rec_x", 2**63)
+    yield queue.enqueue("portal.jobs.purge", 10**30)
+    yield queue.enqueue("portal.jobs.purge", -(10**30))
     for arguments in (["0"], [0.5], [True], [None], [[0]], [{"lane": 0}]):
         yield queue.enqueue("portal.jobs.drain", *arguments)
     redis = queue.connection

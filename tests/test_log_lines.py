@@ -109,3 +109,29 @@ def test_granian_has_no_format_of_its_own():
     assert all(map(LINE.fullmatch, lines))
 
 
+
+
+def test_what_strangers_bring_about_at_will_has_no_line_for_each_time(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", """
+import sys
+from portal import create_app, log_lines
+from portal.config import load_config
+from portal.extensions import db
+log_lines.set_up("INFO")
+app = create_app(load_config({
+    "PORTAL_DATA_DIR": sys.argv[1], "PORTAL_SECRET_KEY": "k" * 40,
+    "PORTAL_REDIS_URL": "redis://127.0.0.1:1",
+}, first_start=True))
+with app.app_context():
+    db.create_all()
+client = app.test_client()
+for _ in range(150):
+    client.post("/sign-in", data={"email": "a"})
+    client.get("/inspect/a-secret-token")
+""", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("20")]
+    assert any("portal.security" in line for line in lines)
+    assert len(lines) < 20
+    assert "a-secret-token" not in done.stdout + done.stderr

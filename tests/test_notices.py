@@ -315,6 +315,59 @@ def test_a_server_that_answers_byte_by_byte_is_left_in_time(
     assert [row.attempts for row in waiting()] == [1]
 
 
+class _Flooding(threading.Thread):
+    """An SMTP server whose reply to EHLO has no end; `sent` is how many bytes of it went out."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.sent = 0
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"220 hello\r\n")
+            connection.recv(1_000)
+            while True:
+                self.sent += connection.send(b"250-x\r\n" * 1_000)
+
+
+def test_a_server_whose_reply_has_no_end_is_left_before_it_fills_the_memory(
+    merchant: Merchant, mailbox: Mailbox, app: Flask, monkeypatch: pytest.MonkeyPatch
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    make_all_due()
+    server = _Flooding()
+    server.start()
+    url = f"smtp://127.0.0.1:{server.port}"
+    monkeypatch.setitem(
+        app.config, "PORTAL", dataclasses.replace(app.config["PORTAL"], smtp_url=url)
+    )
+    monkeypatch.setattr(mail, "TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(mail, "RUN_SECONDS", 0)
+    assert mail.send_due() == 0
+    server.join(5)
+    # What lies in the buffers of both sockets is the kernel's.
+    assert server.sent < 10_000_000
+    (row,) = waiting()
+    assert row.attempts == 1
+    assert "more than 65,536 bytes" in (row.last_error or "")
+
+
+def test_a_server_that_refuses_the_greeting_is_sent_nothing(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    mailbox.answers["EHLO"] = "421 not now"
+    make_all_due()
+    assert mail.send_due() == 0
+    assert len(mailbox.commands) == 1
+    assert [row.last_error for row in waiting()] == ["421 not now"]
+
+
 def test_a_server_that_takes_long_to_greet_gets_one_message_a_run(
     merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ):
@@ -346,6 +399,29 @@ def test_a_notice_that_cannot_be_read_or_composed_takes_no_other_with_it(
     told = [entry.message for entry in db.session.scalars(sa.select(OperationsEntry)).all()]
     assert sum("no secret key of the portal can read it" in message for message in told) == 1
     assert len(told) == 2 - ("Hook 2" in text), "one that a newer Python composes is sent"
+
+
+@pytest.mark.parametrize("description", [
+    "=?utf-8?q?=0D=0AReply-To:_mallory=40evil.example?= and on",
+    "=?utf-8?q?=0D=0ABcc:_mallory=40evil.example=0D=0A=0D=0APay_here?=",
+    "=?utf-8?b?DQpCY2M6IG1hbGxvcnlAZXZpbC5leGFtcGxl?=", "=?utf-7?q?+2AA-?=", "=?", "\ud800?",
+    "Größe " * 60, "plain " * 60,
+])
+def test_what_others_wrote_is_a_subject_letter_for_letter_and_no_header(
+    merchant: Merchant, mailbox: Mailbox, description: str
+):
+    owner = make_user("owner", merchant, email="ann@example.com")
+    with writing() as session:
+        session.add(Mail.make(owner.email, description, "Hello", merchant.id))
+    assert send() == 1
+    (message,) = mailbox.messages
+    written = description.encode(errors="replace").decode().replace("??", "?")
+    assert str(message["Subject"]).strip() == written[:300].strip()
+    assert sorted(message.keys()) == [
+        "Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From",
+        "MIME-Version", "Message-ID", "Subject", "To",
+    ]
+    assert message.get_content().startswith("Hello")
 
 
 def test_a_worker_killed_while_sending_delays_a_mail_and_loses_none(
@@ -401,3 +477,22 @@ def test_the_running_workers_hold_a_failing_webhook_and_mail_its_owner(
     processes("worker.py", "--part", "cron")
     wait_for(lambda: mailbox.messages)
     assert "Warehouse: deliveries are held" in mailbox.messages[0]["Subject"]
+
+
+@on_both_databases
+def test_many_notices_of_one_merchant_delay_no_other_mail(
+    merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mail, "BATCH", 6)
+    other = make_merchant("bob")
+    with writing() as session:
+        for number in range(30):
+            session.add(Mail.make(f"{number}@alice.example", "Held", "…", merchant.id))
+        session.add(Mail.make("owner@bob.example", "Held", "…", other.id))
+        session.add(Mail.make("ann@example.com", "Choose another password", "…"))
+    assert mail.send_due() == 6
+    assert mailbox.recipients[0] in ("ann@example.com", "0@alice.example")
+    assert {"owner@bob.example", "ann@example.com"} < set(mailbox.recipients)
+    for _ in range(5):
+        mail.send_due()
+    assert len(set(mailbox.recipients)) == 32

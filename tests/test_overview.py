@@ -8,8 +8,8 @@ from flask import Flask
 from portal.clock import DAY, HOUR, MINUTE, now
 from portal.errors import NotFound
 from portal.extensions import db
+from portal.ids import request_id_at
 from portal.logs import attention, counting, overview, statistics
-from portal.logs.conditions import request_id_at
 from portal.logs.statistics import SPANS, Tally
 from portal.models import AttemptCount, CountedUntil, EventCount, Merchant, Notice
 from tests import factories

@@ -39,6 +39,14 @@ def old(tmp_path: Path) -> Path:
     return directory
 
 
+def test_a_key_that_a_killed_start_had_not_kept_yet_leaves_the_directory_closed(old: Path):
+    (old / "secret_key.4711").touch(mode=0o644)
+    private_files.close(old, old / "portal.db")
+    assert mode(old / "secret_key.4711") == 0o600
+    assert mode(old) == 0o700
+
+
+@pytest.mark.whole
 def test_an_old_portal_is_closed_by_its_next_start_which_says_so_once(tmp_path: Path):
     directory = tmp_path / "data"
     migrate = ("-m", "portal.cli", "migrate")

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from portal.models import Merchant
 from tests.certificates import Authority
 from tests.conftest import PASSWORD
 from tests.factories import make_user
+from tests.front_server import BODY_SECONDS, HEAD_SECONDS, SHARE
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.parametrize("kind", ["nginx", "caddy"])]
@@ -66,6 +68,10 @@ class Proxy:
     def _nginx(self, directory: Path, portal: int, certificate: Path, key: Path) -> list[str]:
         server = replaced(block("nginx"), **{
             "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+            "listen [::]:443 ssl": f"listen [::1]:{self.port} ssl",
+            "client_body_timeout 10s": f"client_body_timeout {BODY_SECONDS:.0f}s",
+            "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS:.0f}s",
+            "limit_conn portal 256": f"limit_conn portal {SHARE}",
             "127.0.0.1:8000": f"127.0.0.1:{portal}",
             f"/etc/letsencrypt/live/{HOST}/fullchain.pem": str(certificate),
             f"/etc/letsencrypt/live/{HOST}/privkey.pem": str(key),
@@ -84,7 +90,9 @@ class Proxy:
 
     def _caddy(self, directory: Path, portal: int, certificate: Path, key: Path) -> list[str]:
         site = replaced(block("caddy"), **{
-            HOST + " {": f"https://{HOST}:{self.port} {{\nbind 127.0.0.1\ntls {certificate} {key}",
+            HOST + " {": (
+                f"https://{HOST}:{self.port} {{\nbind 127.0.0.1 ::1\ntls {certificate} {key}"
+            ),
             "127.0.0.1:8000": f"127.0.0.1:{portal}",
         })
         path = directory / "Caddyfile"
@@ -97,10 +105,19 @@ class Proxy:
     def client(self, address: str = "127.0.0.1") -> Client:
         """Someone at an address of loopback."""
         return Client(urllib3.HTTPSConnectionPool(
-            "127.0.0.1", self.port, server_hostname=HOST, assert_hostname=HOST,
+            "::1" if ":" in address else "127.0.0.1", self.port,
+            server_hostname=HOST, assert_hostname=HOST,
             ca_certs=str(self._authority.path), source_address=(address, 0), retries=False,
             timeout=urllib3.Timeout(20),
         ), f"{HOST}:{self.port}")
+
+    def connect(self, address: str) -> ssl.SSLSocket:
+        """A connection on which anything can be sent."""
+        context = ssl.create_default_context(cafile=str(self._authority.path))
+        return context.wrap_socket(
+            socket.create_connection(("127.0.0.1", self.port), 20, (address, 0)),
+            server_hostname=HOST,
+        )
 
 
 class Client:
@@ -150,16 +167,16 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture
 def proxy(
-    kind: str, app: Flask, tmp_path: Path, processes: Callable[..., Any],
-    wait_for: Callable[..., None],
+    kind: str, app: Flask, tmp_path: Path, environment: dict[str, str],
+    processes: Callable[..., Any], wait_for: Callable[..., None],
 ) -> Iterator[Proxy]:
     """The proxy, with a portal behind it."""
     program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
     if program is None:
         pytest.skip(f"the proxy of docs/operators.md needs {kind}, which is not installed")
     portal = free_port()
-    processes("-m", "granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "8",
-              "--port", str(portal), "wsgi:app")
+    environment |= {"PORTAL_PORT": str(portal), "PORTAL_WEB_PROCESSES": "1"}
+    processes("-m", "tests.front_server", "wsgi:front")
     directory = tmp_path / kind
     directory.mkdir()
     proxy = Proxy(kind, directory, portal, program)
@@ -228,12 +245,38 @@ def pieces_of(tail: urllib3.BaseHTTPResponse) -> Iterator[str]:
         yield piece.decode()
 
 
-def test_limits_count_the_people_before_it(proxy: Proxy):
-    curious = proxy.client("127.0.0.2")
+@pytest.mark.parametrize(
+    ("address", "name"), [
+        ("127.0.0.2", "X-Forwarded-For"), ("127.0.0.2", "X_Forwarded_For"),
+        ("127.0.0.2", "Forwarded"), ("::1", "X-Forwarded-For"),
+    ],
+)
+def test_limits_count_the_people_before_it(proxy: Proxy, address: str, name: str):
+    curious = proxy.client(address)
     statuses = [
         # Nobody chooses an address by naming one.
-        curious.ask("GET", "/shared/nothing", headers={"X-Forwarded-For": f"192.0.2.{look}"}).status
+        curious.ask("GET", "/shared/nothing", headers={name: f"192.0.2.{look}"}).status
         for look in range(61)
     ]
     assert (statuses[0], statuses[-1]) == (404, 429)
     assert proxy.client("127.0.0.3").ask("GET", "/shared/nothing").status == 404
+
+
+def test_slow_clients_before_it_keep_nobody_from_an_answer(
+    proxy: Proxy, wait_for: Callable[..., None]
+):
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(proxy.connect("127.0.0.2")) for _ in range(SHARE + 10)]
+        for number, one in enumerate(slow):
+            one.sendall(
+                f"POST /sign-in HTTP/1.1\r\nHost: {HOST}:{proxy.port}\r\nContent-Length: 200\r\n"
+                f"X-Forwarded-For: 192.0.2.{number}\r\n\r\nx".encode()
+            )
+        time.sleep(0.2)
+        # The limit is the client's, whatever it says of itself; and it ends with the deadline.
+        assert proxy.client("127.0.0.2").ask("GET", "/sign-in").status in (429, 503)
+        for _ in range(3):
+            asked = time.monotonic()
+            assert proxy.client("127.0.0.3").ask("GET", "/sign-in").status == 200
+            assert time.monotonic() - asked < 0.5
+        wait_for(lambda: proxy.client("127.0.0.2").ask("GET", "/sign-in").status == 200, 5)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,23 @@ def test_a_name_that_changes_its_answer_never_gets_inside(
     for inside in (came[1:4], came[5:8]):
         assert inside == [(None, *REFUSED)] * 3
     assert not receiver.ledger
+
+
+def test_an_address_inside_beside_the_receivers_own_is_not_blamed_for_what_the_receiver_does(
+    name_server: NameServer, tmp_path: Path
+):
+    name_server.turns = [["127.0.0.1", OUTSIDE]]
+    with socket.create_server((OUTSIDE, 0)) as listening:
+
+        def take_and_close() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+
+        threading.Thread(target=take_and_close, daemon=True).start()
+        url = f"http://shop.example.com:{listening.getsockname()[1]}/"
+        ((_, error, _),) = send(name_server, tmp_path, url, 1, f"{OUTSIDE}/32")
+    assert error == "empty_answer"
 
 
 def test_the_same_name_arrives_where_its_network_is_admitted(

@@ -306,6 +306,7 @@ def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, val
     assert queues.waits_for_recovery(row.id, row.token)
 
 
+@pytest.mark.whole
 def test_a_worker_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
     app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
     monkeypatch: pytest.MonkeyPatch,

@@ -109,6 +109,7 @@ def test_every_column_that_holds_a_token_is_found():
             assert column.name.endswith("_token") == isinstance(column.type, vault.Token), column
 
 
+@pytest.mark.whole
 def test_an_operator_changes_the_key_with_two_commands(migrated: Call, environment: dict[str, str]):
     fresh = migrated("secrets", "new-key").stdout.strip()
     assert len(fresh) >= 32

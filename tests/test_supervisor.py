@@ -61,7 +61,7 @@ def name_of(pid: int) -> str:
 class Run:
     """One start of everything, with what it printed."""
 
-    program = ("bin/_run.py",)
+    command = (sys.executable, "bin/_run.py")
 
     def __init__(self, directory: Path, **settings: str):
         directory.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ class Run:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.program], cwd=ROOT, env=self.environment,
+                [*self.command], cwd=ROOT, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
         self.seen: set[int] = set()
@@ -158,6 +158,24 @@ def signed_in_to(run: Run) -> requests.Session:
         "email": shown["sign-in"], "password": shown["password"], "csrf_token": token[1],
     })
     return browser
+
+
+def test_the_unit_of_the_guide_starts_what_is_installed_and_writes_nothing_beside_it(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    guide = (ROOT / "docs" / "operators.md").read_text()
+    (command,) = re.findall(r"^ExecStart=(.+)$", guide, re.MULTILINE)
+    settings = tmp_path / "settings.env"
+    settings.write_text("PORTAL_CONTACT=of the unit\n")
+    words = command.replace("/opt/webhook-portal", str(ROOT)).split()
+    words = [str(settings) if word == "/etc/webhook-portal.env" else word for word in words]
+    # As ProtectSystem=strict has it.
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", read_only, str(ROOT))
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace")
+    monkeypatch.setattr(Run, "command", (*prefix, *words))
+    assert "Shown once" in start().printed
 
 
 def test_the_first_start_prints_a_sign_in_a_key_and_a_curl_that_works(start: Start):
@@ -274,7 +292,8 @@ def test_a_dead_part_is_started_again(start: Start, wait_for: Wait):
 def test_a_part_that_stands_still_is_noticed_and_started_again(
     start: Start, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Run, "program", (
+    monkeypatch.setattr(Run, "command", (
+        sys.executable,
         "-c", "import sys; from portal import children, processes, supervisor; "
         "children.STUCK_SECONDS = 6; processes.BEAT_SECONDS = 0.5; sys.exit(supervisor.main())",
     ))

@@ -26,7 +26,7 @@ from portal.extensions import db
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant
 from portal.models.webhook import MASK
 from portal.webhooks import previews, setup
-from tests.certificates import Authority
+from tests.certificates import Authority, rsa_key
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 from tests.raw_receiver import OK, RawReceiver
@@ -160,6 +160,31 @@ def test_a_token_that_ends_is_asked_for_anew(
     send(merchant)
     drain.drain(0)
     assert authorizations(receiver) == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_token_that_ends_at_once_is_used_and_not_asked_for_without_an_end(
+    merchant: Merchant, receiver: Receiver, endpoint: Receiver
+):
+    # So that a portal which would go on asking fails this test, and does not hang in it.
+    endpoint.answers = [gives("token-1", expires_in=0.000001)] * 20 + [500]
+    make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
+    send(merchant)
+    drain.drain(0)
+    assert authorizations(receiver) == ["Bearer token-1"]
+    assert len(endpoint.ledger) == 1
+
+
+def test_where_many_tokens_are_kept_another_one_is_used_too(
+    merchant: Merchant, receiver: Receiver, endpoint: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(access_tokens, "KEPT", 2)
+    endpoint.answers = [gives(f"token-{number}") for number in range(4)] + [500] * 20
+    for number in range(4):
+        make_webhook(merchant, receiver.url(), auth=oauth2(endpoint, client_id=f"shop:{number}"))
+    send(merchant)
+    drain.drain(0)
+    assert sorted(authorizations(receiver)) == [f"Bearer token-{number}" for number in range(4)]
+    assert len(access_tokens._kept) == 2
 
 
 @on_both_databases
@@ -334,6 +359,12 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
     assert "https://" in refused("http://8.8.8.8/", certificate=chain, key=key)["/auth/type"]
     old, old_key = authority.issue("old", days=-1)
     assert "ended on" in refused(certificate=old, key=old_key)["/auth/key"]
+    for bits in (1_024, 8_192, 16_384):
+        large, large_key = authority.issue("large", key=rsa_key(bits))
+        started = time.process_time()
+        assert f"{bits:,} bits" in refused(certificate=large, key=large_key)["/auth/key"]
+        # To search 16,384 bits for whether they are made of primes takes half a minute.
+        assert time.process_time() - started < 5
 
     fields = {"url": "https://8.8.8.8/", "events": ["*"]}
     auth = {"type": "certificate", "certificate": chain, "key": key}

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.clock import DAY
 from portal.extensions import db
 from portal.models import AuditEntry, Merchant
 from portal.people import tries
@@ -35,7 +36,8 @@ def test_who_tries_passwords_has_one_entry_and_tells_nothing_of_who_is_unknown(
     client: FlaskClient, merchant: Merchant
 ):
     user = make_user("owner", merchant, password=PASSWORD)
-    for email in (user.email, user.email.upper(), "nobody@example.com", user.email, "no address"):
+    for email in (user.email, user.email.upper(), "nobody@example.com", user.email, "no address",
+                  "a\0b@example.com"):
         client.post("/sign-in", data={"email": email, "password": "hunter2"}, **FROM)
     assert entries() == [("user.sign_in_refused", user.email, "203.0.113.7")]
 
@@ -45,6 +47,17 @@ def test_there_is_another_entry_after_a_while(
 ):
     user = make_user("owner", merchant, password=PASSWORD)
     for pause in (0, tries.EVERY - 60_000_000, tries.EVERY + 60_000_000):
+        moment = time.time_ns() // 1_000 + pause
+        monkeypatch.setattr(tries, "now", lambda moment=moment: moment)
+        client.post("/sign-in", data={"email": user.email, "password": "hunter2"}, **FROM)
+    assert len(entries()) == 2
+
+
+def test_a_clock_that_was_set_back_hides_no_try(
+    client: FlaskClient, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    user = make_user("owner", merchant, password=PASSWORD)
+    for pause in (0, -DAY):
         moment = time.time_ns() // 1_000 + pause
         monkeypatch.setattr(tries, "now", lambda moment=moment: moment)
         client.post("/sign-in", data={"email": user.email, "password": "hunter2"}, **FROM)

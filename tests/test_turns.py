@@ -6,9 +6,12 @@ import contextlib
 import errno
 import fcntl
 import logging
+import math
 import os
 import signal
 import sqlite3
+import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -81,7 +84,8 @@ def test_the_next_one_is_woken_and_does_not_look_again_and_again(path: Path):
     for process in others:
         assert process.wait(20) == 0
     assert sorted(waits)[50] < 0.05
-    assert max(waits) < 1
+    # Not the longest: a machine that stands still for a second keeps one of them, whoever waits.
+    assert sorted(waits)[94] < 0.3
     assert turns.record().turns > 200
 
 
@@ -169,6 +173,22 @@ def test_a_forked_process_has_not_its_parents_turn(path: Path):
     turns.give_back()
 
 
+@pytest.mark.parametrize("wrong", [
+    {"kept_seconds": math.nan}, {"waited_seconds": math.inf}, {"since": -1.0}, {"turns": -1},
+])
+def test_a_garbled_record_is_begun_anew(path: Path, wrong: dict[str, float]):
+    turns = Turns(path)
+    values = vars(Record(1, 1.0, 7, 7, 7.0, 7.0)) | wrong
+    turns.path.write_bytes(struct.pack("<qdqqdd", *values.values()))
+    assert turns.record() == Record()
+    turns.take(1)
+    turns.give_back()
+    record = turns.record()
+    assert (record.turns, record.long) == (1, 0)
+    assert 0 <= record.kept_seconds < 1
+    assert 0 <= record.waited_seconds < 1
+
+
 def test_the_file_may_be_read_by_whoever_may_read_the_database(path: Path):
     turns = Turns(path)
     turns.take(1)
@@ -190,6 +210,17 @@ def test_a_file_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path):
     (tmp_path / "portal.db-turn").mkdir()
     with pytest.raises(NoTurn, match=r"portal\.db-turn, the file by which writers"):
         Turns(tmp_path / "portal.db").take(1)
+
+
+def test_a_link_in_its_place_is_not_followed(path: Path):
+    other = path.with_name("another's")
+    other.write_bytes(b"something of theirs")
+    path.with_name("portal.db-turn").symlink_to(other)
+    turns = Turns(path)
+    with pytest.raises(NoTurn, match=r"portal\.db-turn, the file by which writers"):
+        turns.take(1)
+    assert turns.record() == Record()
+    assert other.read_bytes() == b"something of theirs"
 
 
 @pytest.fixture
@@ -352,9 +383,43 @@ def test_a_migration_waits_for_its_turn(environment: dict[str, str], tmp_path: P
         [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, env=os.environ | environment
     )
     time.sleep(4)
-    with sqlite3.connect(tmp_path / "portal.db") as connection:
-        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchall()
+    # Looked at only where it is: SQLite would make an empty one.
+    if (tmp_path / "portal.db").exists():
+        with sqlite3.connect(tmp_path / "portal.db") as connection:
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'event'"
+            assert not connection.execute(tables).fetchall()
     holder.communicate("\n", timeout=10)
     assert migration.wait(60) == 0
     with sqlite3.connect(tmp_path / "portal.db") as connection:
         assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
+def test_who_writes_little_waits_for_one_that_writes_much_and_not_for_all_of_them(app: Flask):
+    """Four that write much, again and again, and one that writes little."""
+    ends, first = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def much() -> None:
+        with app.app_context():
+            while not ends.is_set():
+                with extensions.writing(is_large=True):
+                    order.append("much")
+                    first.set()
+                    time.sleep(0.03)
+
+    threads = [threading.Thread(target=much) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert first.wait(5)
+    between = []
+    for _ in range(10):
+        before = len(order)
+        with extensions.writing():
+            between.append(len(order) - before)
+        time.sleep(0.01)
+    ends.set()
+    for thread in threads:
+        thread.join(10)
+    # Four where all of them stand in one line. A thread that must wait for the processor before it
+    # stands in its own counts a few more, now and then.
+    assert statistics.median(between) <= 1

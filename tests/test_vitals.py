@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from redis import Redis
 
 from portal import queues, readiness, vitals
@@ -66,6 +69,16 @@ def test_a_redis_at_its_memory_limit_is_full(app: Flask, valkey: str) -> None:
         server.config_set("maxmemory", 0)
 
 
+def test_a_redis_that_can_only_be_read_is_said_to_be(app: Flask, valkey: str) -> None:
+    server = Redis.from_url(valkey)
+    server.replicaof("127.0.0.1", "1")
+    try:
+        assert vitals.redis_state() == "unavailable"
+    finally:
+        server.replicaof("NO", "ONE")
+    assert vitals.redis_state() == "ok"
+
+
 def test_a_redis_that_is_away_is_said_to_be(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,3 +100,20 @@ def _cannot_connect(connect):  # type: ignore[no-untyped-def]
         return connect("/no/such/directory/portal.db")
 
     return fail
+
+
+def test_what_somebody_wrote_in_place_of_a_worker_is_no_worker(
+    app: Flask, valkey: str, signed_in: Callable[[str], FlaskClient], client: FlaskClient
+) -> None:
+    redis = Redis.from_url(valkey)
+    for queue in (queues.DELIVERIES, queues.MAINTENANCE):
+        names = f"rq:workers:{queues.name_of(queue)}"
+        redis.hset("rq:worker:odd", mapping={
+            "last_heartbeat": "never", "hostname": b"\xff", "pid": "<b>", "state": b"\xff",
+        })
+        redis.hset(b"\xff\xfe", mapping={"last_heartbeat": b"\xff"})
+        redis.set("rq:worker:text", "x")
+        redis.sadd(names, "rq:worker:odd", b"\xff\xfe", "rq:worker:text")
+    assert vitals.workers_state() == "none"
+    assert client.get("/readyz").status_code == 200
+    assert signed_in("operator").get("/staff/operations").status_code == 200

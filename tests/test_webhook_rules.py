@@ -128,6 +128,15 @@ def test_fifty_headers_are_taken_and_one_more_is_not() -> None:
     assert len(cleaned(headers=headers, query_params=headers)["headers"]) == 50
 
 
+@pytest.mark.parametrize(("field", "most"), [("query_params", 2), ("headers", 8)])
+def test_what_could_only_make_too_long_a_request_is_refused(field: str, most: int) -> None:
+    long = {f"X-{number}": "v" * (8 * 1024 - 3) for number in range(most)}
+    assert len(cleaned(**{field: long})[field]) == most
+    said = wrong(**{field: long | {"X": ""}})
+    assert set(said) == {f"/{field}"}
+    assert "at most" in said[f"/{field}"]
+
+
 def test_a_header_stands_once_whatever_its_case() -> None:
     assert "/headers/x-a" in wrong(headers={"X-A": "1", "x-a": "2"})
     pairs = cleaned(query_params={"A": "1", "a": "2"})["query_params"]

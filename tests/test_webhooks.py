@@ -15,7 +15,7 @@ from portal import queues, vault
 from portal.clock import DAY, HOUR, now
 from portal.delivery import signing
 from portal.delivery.compose import Composer, Payload, Target
-from portal.delivery.lines import Line
+from portal.delivery.line import Line
 from portal.delivery.signing import EVOX_HEADERS, MAX_OLD_SECRETS
 from portal.errors import Conflict, Invalid, NotFound
 from portal.extensions import db

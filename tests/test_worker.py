@@ -150,6 +150,76 @@ def test_a_pickle_planted_in_redis_never_runs(
     assert not victim.exists()
 
 
+JUNK: dict[str, Callable[[Redis, str], object]] = {
+    "text": lambda redis, name: redis.set(name, "x"),
+    "bytes": lambda redis, name: redis.hset(name, mapping={
+        "created_at": "2026-01-01T00:00:00.000000Z", "origin": b"\xff", "status": b"\xff\xfe",
+    }),
+    "no time": lambda redis, name: redis.hset(name, mapping={"created_at": "never", "data": "x"}),
+    "no number": lambda redis, name: redis.hset(name, mapping={
+        "created_at": "2026-01-01T00:00:00.000000Z", "data": "{}", "status": "started",
+        "timeout": "soon",
+    }),
+    "a list": lambda redis, name: redis.rpush(name, "x"),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_what_somebody_wrote_in_place_of_a_lanes_job_delays_it_by_one_sweep(
+    kind: str, app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    valkey: str,
+):
+    make_webhook(merchant, receiver.url())
+    redis = Redis.from_url(valkey)
+    for lane in range(2):
+        JUNK[kind](redis, f"rq:job:{queues.drain_job_id(lane)}")
+    redis.set(queues.key("idle-worker"), b"\xff")
+    send(merchant)
+    # As the worker finds it at its start; and once it waits for a job.
+    worker = processes("worker.py", "--part", "deliver")
+    wait_for(lambda: states() == {"succeeded": 1}, 20)
+    wait_for(lambda: redis.pubsub_numsub(*map(queues.wake_channel, range(2)))[0][1] == 0, 30)
+    for lane in range(2):
+        redis.delete(f"rq:job:{queues.drain_job_id(lane)}")
+        JUNK[kind](redis, f"rq:job:{queues.drain_job_id(lane)}")
+    redis.rpush(queues.queue_of(queues.MAINTENANCE).key, b"\xff\xfe")
+    send(merchant)
+    jobs.sweep()
+    wait_for(lambda: states() == {"succeeded": 2}, 20)
+    assert worker.poll() is None
+
+
+def test_keys_of_other_types_in_place_of_queues_and_lists_are_taken_away(
+    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    valkey: str,
+):
+    make_webhook(merchant, receiver.url())
+    redis = Redis.from_url(valkey)
+    queue = queues.queue_of(queues.MAINTENANCE)
+    names = [
+        queue.key, "rq:workers", "rq:queues", f"rq:workers:{queue.name}",
+        queue.started_job_registry.key, queue.failed_job_registry.key,
+    ]
+    for name in names:
+        redis.set(name, "x")
+    processes("worker.py", "--part", "maintenance")
+    wait_for(lambda: all(redis.type(name) != b"string" for name in names), 20)
+    for part in ("cron", "deliver"):
+        processes("worker.py", "--part", part)
+    send(merchant)
+    redis.flushall()
+    for name in names:
+        redis.set(name, "x")
+    make_event(merchant, received_at=now() - HOUR)
+
+    def counted() -> bool:
+        db.session.rollback()
+        return db.session.scalar(sa.select(sa.func.count()).select_from(EventCount)) > 0
+
+    wait_for(counted)
+    wait_for(lambda: states() == {"succeeded": 1}, 20)
+
+
 def test_the_sweep_finds_work_whose_wake_up_call_was_lost(
     app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
     valkey: str,

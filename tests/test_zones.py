@@ -13,8 +13,8 @@ from portal import zones
 from portal.clock import HOUR, MINUTE, SECOND
 from portal.errors import Invalid
 from portal.extensions import db
+from portal.ids import request_id_at
 from portal.logs import filters
-from portal.logs.conditions import request_id_at
 from portal.models import AuditEntry, Merchant
 from tests import factories
 from tests.conftest import on_both_databases
@@ -175,3 +175,20 @@ def test_a_recovery_takes_the_whole_local_day(signed_in: SignIn, merchant: Merch
         "/m/alice/recover?state=failed&since=2026-10-25&until=2026-10-25&zone=Europe/Berlin"
     ).text
     assert "2 failed deliveries" in page
+
+
+@pytest.mark.parametrize(("since", "until"), [
+    ("2011-12-30", "2011-12-30"), ("2011-12-31", "2011-12-30"),
+])
+def test_a_day_that_the_calendar_skipped_is_named(since: str, until: str):
+    with pytest.raises(Invalid) as caught:
+        filters.clean(("since", "until"), {"since": since, "until": until}, "Pacific/Apia")
+    assert caught.value.by_field() == {"until": [
+        "The clocks of Pacific/Apia skipped the day 2011-12-30; give another one in To."
+    ]}
+
+
+@pytest.mark.parametrize("name", ["localtime", "Factory"])
+def test_a_name_for_what_the_server_is_set_to_is_no_zone(name: str):
+    with pytest.raises(ValueError, match="Give a time zone"):
+        zones.named(name)

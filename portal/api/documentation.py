@@ -10,7 +10,7 @@ from portal.api.blueprint import PREFIX, bp
 from portal.api.openapi import document
 from portal.api.openapi_schemas import SCHEMAS
 from portal.api.operations import OPERATIONS
-from portal.api.problems import KINDS
+from portal.api.problems import KINDS, SPECIAL
 from portal.api.queries import MEANINGS
 
 VERSION = "1.0"
@@ -28,7 +28,7 @@ def openapi() -> Response:
 def index() -> Response:
     """Every endpoint, object and kind of error on one page."""
     return rendering.render(
-        "api_docs/index.html", operations=OPERATIONS, schemas=SCHEMAS, kinds=KINDS,
+        "api_docs/index.html", operations=OPERATIONS, schemas=SCHEMAS, kinds=KINDS, special=SPECIAL,
         meanings=MEANINGS,
         server=current_app.config["PORTAL"].public_url + PREFIX,
     )

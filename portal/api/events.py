@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Response, g
+from flask import Response, g, request
 
 from portal import strict_json
-from portal.api import idempotency, queries, reading, shapes
+from portal.api import idempotency, limits, queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
@@ -26,23 +27,49 @@ MAX_RELATED = 100
 @bp.post("/events")
 def create_events() -> Response:
     """Store one event or a batch of them; 202 means committed."""
-    raw = reading.raw_body(MAX_BATCH_BODY)
+    content = take(
+        g.merchant_id, request.content_length or 0, lambda: reading.raw_body(MAX_BATCH_BODY),
+        request.headers.get(idempotency.HEADER),
+    )
+    return answer(content, 202)
+
+
+def take(
+    merchant_id: int, declared: int, read: Callable[[], bytes], idempotency_key: str | None
+) -> dict[str, Any]:
+    """Store the event or the batch of a body, which `read` gives, and which was said to have so
+    many bytes, 0 where nothing was said; the content of the answer. Raises what refuses it."""
+    limits.admit_events(merchant_id, declared)
+    raw = read()
     value = strict_json.parse_events(raw)
     if isinstance(value, dict) and "events" in value:
-        answers = _ingest(_batch(value), batch=True)
-        return answer({"data": [_accepted(one) for one in answers]}, 202)
+        batch = _batch(value)
+        limits.count_events(merchant_id, max(0, len(batch) - declared / limits.EVENT_BYTES))
+        answers = _ingest(merchant_id, batch, idempotency_key, batch=True)
+        return {"data": [_accepted(one) for one in answers]}
     if len(raw) > MAX_BODY:
         raise reading.too_large_event()
-    (accepted,) = _ingest([value], batch=False)
-    return answer(_accepted(accepted), 202)
+    limits.count_events(merchant_id, max(0, 1 - declared / limits.EVENT_BYTES))
+    (accepted,) = _ingest(merchant_id, [value], idempotency_key, batch=False)
+    return _accepted(accepted)
 
 
-def _ingest(events: list[Any], *, batch: bool) -> list[Accepted]:
-    key = idempotency.key_given()
+def _ingest(
+    merchant_id: int, events: list[Any], idempotency_key: str | None, *, batch: bool
+) -> list[Accepted]:
+    answers = _stored(merchant_id, events, idempotency_key, batch=batch)
+    limits.count_deliveries(merchant_id, sum(one.added for one in answers))
+    return answers
+
+
+def _stored(
+    merchant_id: int, events: list[Any], idempotency_key: str | None, *, batch: bool
+) -> list[Accepted]:
+    key = idempotency.key_of(idempotency_key)
     if key is None:
-        return ingest_events(g.merchant_id, events, batch=batch)
+        return ingest_events(merchant_id, events, batch=batch)
     try:
-        return ingest_events(g.merchant_id, idempotency.with_ids(events, key), batch=batch)
+        return ingest_events(merchant_id, idempotency.with_ids(events, key), batch=batch)
     except Conflict as conflict:
         raise idempotency.reused(conflict) from conflict
 

@@ -40,7 +40,11 @@ def init_app(app: Flask) -> None:
 
 def key_given() -> str | None:
     """The request's key; None without the header. Raises PortalError (400) for what is no key."""
-    text = request.headers.get(HEADER)
+    return key_of(request.headers.get(HEADER))
+
+
+def key_of(text: str | None) -> str | None:
+    """The key in a header's text. Raises PortalError (400) for what is no key."""
     if text is None:
         return None
     found = _KEY.fullmatch(text.strip())

@@ -32,16 +32,20 @@ def note_use(response: Response) -> Response:
 
     Only after success: a database that refuses the request's own write is not asked again.
     """
-    if response.status_code >= 400 or "key_used" not in g:
-        return response
-    key_id, last_used_at = g.key_used
+    if response.status_code < 400 and "key_used" in g:
+        note(*g.key_used)
+    return response
+
+
+def note(key_id: str, last_used_at: int) -> None:
+    """Write that a key is in use, which was noted last at this moment (Unix µs)."""
     clock = time.monotonic()
     if clock - _written.get(key_id, -math.inf) < MINUTE / SECOND:
-        return response
+        return
     moment = now()
     _written[key_id] = clock
     if moment - last_used_at < MINUTE:
-        return response
+        return
     try:
         with writing() as session:
             session.execute(
@@ -49,4 +53,3 @@ def note_use(response: Response) -> Response:
             )
     except (DBAPIError, Unavailable) as error:
         current_app.logger.warning("last use of key %s not noted: %s", key_id, error)
-    return response

@@ -1,4 +1,5 @@
-"""How many requests a key may make, and how many wrong keys an address may try.
+"""How many requests a key may make, how many events and deliveries a merchant may bring about, and
+how many wrong keys an address may try.
 
 Counted in each web process by itself: a count in Redis would cost every event a round trip, and
 all of them their time while Redis hangs. So a limit holds for each process; where there are
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 import math
 import time
-from ipaddress import ip_address
 
 from flask import Response, current_app, g, request
 
+from portal.access import handed
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
+from portal.extensions import sender_network
 
 KEY_SECONDS = 1
+EVENT_BYTES = 4_096
+"""Of a body count as an event."""
 ADDRESS_SECONDS = 60
 MOST_NAMES = 10_000
 """Names that are counted in one window; with more, counting begins again: memory is bounded, and
@@ -63,8 +67,35 @@ class Window:
         return self._counts
 
 
+class Debts:
+    """What each merchant owes, and pays off by so much a second. Whoever owes nothing may run into
+    debt as far as they like, by one large batch; and then waits."""
+
+    def __init__(self) -> None:
+        self._owed: dict[int, tuple[float, float]] = {}
+        """The debt and the moment at which it was that, by merchant."""
+
+    def add(self, merchant_id: int, amount: float, per_second: int, clock: float) -> None:
+        """Owe more at `clock` (seconds)."""
+        if len(self._owed) > MOST_NAMES:
+            self._owed.clear()
+        # What was not used within the last second may be used now.
+        left = max(self.seconds(merchant_id, per_second, clock) * per_second, -float(per_second))
+        self._owed[merchant_id] = left + amount, clock
+
+    def seconds(self, merchant_id: int, per_second: int, clock: float) -> float:
+        """In how many seconds the debt is paid off; less than nothing for who has none."""
+        owed, then = self._owed.get(merchant_id, (-float(per_second), clock))
+        return owed / per_second - (clock - then)
+
+    def forget(self) -> None:
+        """Begin again."""
+        self._owed.clear()
+
+
 by_key = Window(KEY_SECONDS)
 wrong_keys = Window(ADDRESS_SECONDS)
+events, deliveries = Debts(), Debts()
 _proven: set[int] = set()
 """Hashes of Authorization headers that were right in this process: the keys of a sender go on
 working when someone behind the same address tries wrong ones."""
@@ -78,7 +109,7 @@ def refuse_guessing() -> None:
         return
     clock = time.monotonic()
     most = current_app.config["PORTAL"].api_wrong_keys
-    if not most or wrong_keys.count(_address(), clock) < most:
+    if not most or wrong_keys.count(sender_network(), clock) < most:
         return
     if hash(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
         raise TooManyRequests(
@@ -89,19 +120,61 @@ def refuse_guessing() -> None:
 
 @bp.before_request
 def count_request() -> None:
-    """Count a request of a key. Raises TooManyRequests."""
+    """Count a request of a key. Raises TooManyRequests, and what it was refused for before."""
+    key, before = g.get("key"), handed()
+    if before.error is not None:
+        g.counted = before.counted
+        raise before.error
+    if key is not None:
+        g.counted = count(key.id)
+        if g.counted and g.counted[1] < 0:
+            raise too_many()
+
+
+def count(key_id: str) -> tuple[int, int] | None:
+    """Count a request of a key: how many it may make, and how many of these are left, less than
+    none where this is one too many. None where it may make any number."""
+    most: int = current_app.config["PORTAL"].api_requests
+    return (most, most - by_key.add(key_id, time.monotonic())) if most else None
+
+
+def too_many() -> TooManyRequests:
+    """What a key's request is refused with that is one too many."""
     most = current_app.config["PORTAL"].api_requests
-    key = g.get("key")
-    if not most or key is None:
-        return
-    clock = time.monotonic()
-    left = most - by_key.add(key.id, clock)
-    g.counted = most, max(left, 0)
-    if left < 0:
-        raise TooManyRequests(
-            f"This key has made {most:,} requests within a second. Send events in batches of up "
-            "to 1,000, or more slowly.", by_key.left(clock),
-        )
+    return TooManyRequests(
+        f"This key has made {most:,} requests within a second. Send events in batches of up "
+        "to 1,000, or more slowly.", by_key.left(time.monotonic()),
+    )
+
+
+def admit_events(merchant_id: int, size: int) -> None:
+    """Before events of a merchant are read, and counted by the size of their body (bytes): so those
+    that come at the same moment have been counted too. Raises TooManyRequests where there were more
+    than the merchant's limits allow."""
+    config, clock = current_app.config["PORTAL"], time.monotonic()
+    for debts, most, what in (
+        (events, config.api_events, "events"),
+        (deliveries, config.api_deliveries, "deliveries that its events owe"),
+    ):
+        seconds = debts.seconds(merchant_id, most, clock) if most else 0
+        if seconds > 0:
+            raise TooManyRequests(
+                f"This store has sent more than {most:,} {what} a second. Try again when "
+                "Retry-After is over.", math.ceil(seconds),
+            )
+    count_events(merchant_id, size / EVENT_BYTES)
+
+
+def count_events(merchant_id: int, number: float) -> None:
+    """Count so many events of a merchant."""
+    if most := current_app.config["PORTAL"].api_events:
+        events.add(merchant_id, number, most, time.monotonic())
+
+
+def count_deliveries(merchant_id: int, number: int) -> None:
+    """Count so many deliveries that events of a merchant owe."""
+    if most := current_app.config["PORTAL"].api_deliveries:
+        deliveries.add(merchant_id, number, most, time.monotonic())
 
 
 @bp.after_request
@@ -109,33 +182,37 @@ def tell_limits(response: Response) -> Response:
     """Count a wrong key, remember a right one, and tell how many requests are left."""
     if "key" not in g:
         if response.status_code == 401:
-            wrong_keys.add(_address(), time.monotonic())
+            wrong_keys.add(sender_network(), time.monotonic())
         return response
-    proof = hash(request.environ.get("HTTP_AUTHORIZATION", ""))
+    prove(request.environ.get("HTTP_AUTHORIZATION", ""))
+    response.headers.update(headers_of(g.get("counted")))
+    return response
+
+
+def prove(authorization: str) -> None:
+    """Remember a header that was right."""
+    proof = hash(authorization)
     if proof not in _proven:
         if len(_proven) > MOST_NAMES:
             _proven.clear()
         _proven.add(proof)
-    most, left = g.get("counted", (0, 0))
-    if not most:
-        return response
-    response.headers["RateLimit-Policy"] = f'"key";q={most};w={KEY_SECONDS}'
-    response.headers["RateLimit"] = f'"key";r={left};t={KEY_SECONDS}'
-    return response
 
 
-def _address() -> str:
-    """Whom wrong keys are counted for: an IPv4 address, or the network of an IPv6 one (a host has
-    2^64 of them)."""
-    text = request.remote_addr or ""
-    if ":" not in text:
-        return text
-    address = ip_address(text.partition("%")[0])
-    return str(int(address) >> 64)
+def headers_of(counted: tuple[int, int] | None) -> list[tuple[str, str]]:
+    """What an answer tells of a key's limit (count)."""
+    if counted is None:
+        return []
+    most, left = counted
+    return [
+        ("RateLimit-Policy", f'"key";q={most};w={KEY_SECONDS}'),
+        ("RateLimit", f'"key";r={max(left, 0)};t={KEY_SECONDS}'),
+    ]
 
 
 def forget() -> None:
     """Begin again, as a new process would."""
     by_key.forget()
+    events.forget()
+    deliveries.forget()
     wrong_keys.forget()
     _proven.clear()

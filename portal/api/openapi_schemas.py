@@ -91,7 +91,8 @@ _ATTEMPT: Schema = {
 }
 _MESSAGE: Schema = {
     "type": ["object", "null"],
-    "description": "null once the payload log has expired.",
+    "description": "null once the payload log has expired, and where the storage of the store "
+    "was full at the time.",
     "properties": {
         "headers": {
             "type": ["object", "null"], "additionalProperties": TEXT,

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 
 from portal import refusals, request_ids
 from portal.api.blueprint import bp
-from portal.errors import FieldError, PortalError, TooManyRequests, Unavailable
+from portal.errors import FieldError, PortalError, StorageFull, TooManyRequests, Unavailable
 from portal.extensions import db
 from portal.strict_json import dump
 
@@ -51,6 +51,14 @@ KINDS: dict[int, tuple[str, str, str]] = {
     ),
 }
 """Status → the name of its kind, its title, and what it means in general."""
+SPECIAL: tuple[tuple[int, tuple[str, str, str]], ...] = (
+    (StorageFull.status, (
+        StorageFull.kind, StorageFull.title,
+        "The merchant has stored what it may. Nothing was stored; try again as Retry-After says, "
+        "and keep logs for fewer days or ask the operator for more room.",
+    )),
+)
+"""The same of kinds that share a status with others."""
 
 
 def problem(
@@ -61,12 +69,14 @@ def problem(
     title: str = "",
     headers: Mapping[str, str] | None = None,
     passes: bool = True,
+    name: str = "",
 ) -> Response:
     """The answer for a failure. What is not given is said in the words of its status. `passes` says
-    whether it is worth trying again in a few seconds, where the status does not say that."""
+    whether it is worth trying again in a few seconds, where the status does not say that; `name`
+    is of a kind beside that of its status (SPECIAL)."""
     kind, usual_title, usual_detail = KINDS.get(status, ("other", "", ""))
     content: dict[str, object] = {
-        "type": f"{current_app.config['PORTAL'].public_url}/api/docs#{kind}",
+        "type": f"{current_app.config['PORTAL'].public_url}/api/docs#{name or kind}",
         "title": title or usual_title,
         "status": status,
         "detail": detail or usual_detail,
@@ -110,7 +120,8 @@ def refused(error: PortalError) -> Response:
         refusals.note(error)
         passes = error.passes
     return problem(
-        error.status, error.detail, error.errors, title=error.title, headers=headers, passes=passes
+        error.status, error.detail, error.errors, title=error.title, headers=headers, passes=passes,
+        name=error.kind,
     )
 
 

@@ -75,7 +75,12 @@ def _read(limit: int) -> bytes:
     if len(raw) > limit:
         _drain()
         raise _too_large(limit)
-    if declared is not None and len(raw) < declared:
+    return raw if declared is None else whole(raw, declared)
+
+
+def whole(raw: bytes, declared: int) -> bytes:
+    """A body that was said to have so many bytes. Raises Malformed where it has fewer."""
+    if len(raw) < declared:
         # Granian ends the input where a sender goes away, without an error.
         raise Malformed(f"The body ended after {len(raw)} of {declared} bytes; send it again.")
     return raw
@@ -173,7 +178,9 @@ def parameters(*names: str) -> dict[str, str]:
     errors = []
     for name, given in request.args.lists():
         if len(given) > 1:
-            errors.append(FieldError(pointer(name), f"{name} is there {len(given)} times; once."))
+            errors.append(FieldError(
+                pointer(name), f"{name} is there {len(given)} times; give it once."
+            ))
         elif _CONTROL.search(given[0]) or len(given[0]) > MAX_PARAMETER:
             errors.append(FieldError(
                 pointer(name), f"{name} holds a control character or is over {MAX_PARAMETER} long."

@@ -11,9 +11,9 @@ from typing import Any, ParamSpec
 import click
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from portal import clock, create_app, first_start, log_lines
+from portal import clock, create_app, first_start, log_lines, refusals
 from portal.config import SettingError, load_config
-from portal.errors import PortalError
+from portal.errors import PortalError, Unavailable
 from portal.models.user import MEMBER_ROLES
 from portal.rendering import visible
 
@@ -51,8 +51,12 @@ def _inside(command: Callable[P, None], *, may_be_new: bool) -> Callable[P, None
             log_lines.set_up(config.log_level, sys.stderr)
             with create_app(config).app_context():
                 command(*args, **kwargs)
+        except first_start.KeyIsThere:
+            run(*args, **kwargs)
         except SettingError as error:
             raise click.ClickException(str(error)) from None
+        except Unavailable as error:
+            raise click.ClickException(refusals.in_words(error)) from None
         except PortalError as error:
             messages = [field_error.message for field_error in error.errors] or [error.detail]
             raise click.ClickException(" ".join(messages)) from None

@@ -18,14 +18,22 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, audit_chain, invitations, members, resets, second_factor
+from portal.people import (
+    accounts,
+    audit_chain,
+    invitations,
+    members,
+    resets,
+    second_factor,
+    storage,
+)
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
 
 @click.group()
 def merchant() -> None:
-    """Merchants: create, activate, deactivate, list."""
+    """Merchants: create, activate, deactivate, storage, list."""
 
 
 @merchant.command("create")
@@ -52,6 +60,19 @@ def merchant_activate(slug: str) -> None:
 def merchant_deactivate(slug: str) -> None:
     """Turn a merchant's feature off: events are logged, nothing new is sent."""
     accounts.deactivate(accounts.get_merchant(slug), ACTOR)
+
+
+@merchant.command("storage")
+@click.argument("slug")
+@click.argument("mb", required=False)
+@with_portal
+def merchant_storage(slug: str, mb: str | None) -> None:
+    """Print how much a merchant has stored. With MB let it store so many: 0 for any amount,
+    "default" for as many as PORTAL_MERCHANT_MB says."""
+    found = accounts.get_merchant(slug)
+    if mb is not None:
+        storage.change(found, "" if mb == "default" else mb or "-", ACTOR)
+    click.echo(storage.in_words(storage.of([found.id])[found.id]))
 
 
 @merchant.command("list")
@@ -172,14 +193,15 @@ def member() -> None:
 
 @member.command("add")
 @merchant_option
-@click.option("--email", required=True, help="Whom; an address without an account gets one.")
+@click.option("--email", required=True, help="Whom: an address that has no account yet.")
 @click.option("--role", type=click.Choice(MEMBER_ROLES), required=True, help="Role there.")
 @with_portal
 def member_add(slug: str, email: str, role: str) -> None:
-    """Make someone a member; prints the password of a new account once."""
-    added = members.add_member(accounts.get_merchant(slug), email, role, ACTOR)
-    click.echo(added.email)
-    _print_once(added.password or "", added.password is not None)
+    """Give an address an account as a member; prints its password once. An address that has an
+    account is invited instead."""
+    password = members.add_member(accounts.get_merchant(slug), email, role, ACTOR)
+    click.echo(accounts.get_user(email).email)
+    _print_once(password, is_new=True)
 
 
 @member.command("invite")

@@ -182,7 +182,7 @@ def settings(as_json: bool) -> None:
     """The settings in force, with secrets masked."""
     try:
         # One asks for them also where there is no database yet.
-        config = load_config(first_start=True)
+        config = load_config(first_start=True, makes_directory=False)
     except SettingError as error:
         raise click.ClickException(str(error)) from None
     values = {

@@ -26,7 +26,11 @@ LASTS_SECONDS = 300
 """How long a token is used whose end the endpoint does not tell."""
 MARGIN_SECONDS = 30
 """A token is not used in its last seconds: the request must arrive, too."""
+SHORTEST_SECONDS = 1
+"""How long a token is used at least, whatever its endpoint says: one that ends before the request
+could be made would be asked for without an end."""
 KEPT = 10_000
+"""Tokens that a process keeps; beyond them those go that were taken first."""
 TOKEN_FAILED = "token_failed"
 """The error of an attempt that got no access token."""
 
@@ -110,7 +114,8 @@ def take(client: Client, answer: Answer, moment: int) -> str:
     """The token in an endpoint's answer, kept for later. Raises TokenRefused."""
     if answer.error is not None:
         raise _refused(
-            f"did not answer ({answer.error}): {answer.error_detail}", client, is_away=True
+            f"did not answer ({answer.error}): {answer.error_detail}", client,
+            is_away=answer.error != outcome.INTERNAL_ERROR,
         )
     said = _json(answer.body)
     if answer.status != 200:
@@ -126,9 +131,12 @@ def take(client: Client, answer: Answer, moment: int) -> str:
     lasts = _seconds(said.get("expires_in"))
     for old in [one for one, token in list(_kept.items()) if token.ends_at <= moment]:
         _kept.pop(old, None)
-    if len(_kept) < KEPT:
-        ends_at = moment + int((lasts - min(MARGIN_SECONDS, lasts / 10)) * SECOND)
-        _kept[client] = _Token(value, moment, ends_at)
+    lasts = max(SHORTEST_SECONDS, lasts - min(MARGIN_SECONDS, lasts / 10))
+    # Out first, so that a client whose token is new stands at the end.
+    _kept.pop(client, None)
+    while len(_kept) >= KEPT:
+        _kept.pop(next(iter(_kept)), None)
+    _kept[client] = _Token(value, moment, moment + int(lasts * SECOND))
     return value
 
 

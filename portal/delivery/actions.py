@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal import queues, vault
+from portal import places, queues, vault
 from portal.clock import now
-from portal.delivery import access_tokens, recording
+from portal.delivery import access_tokens, defects, recording
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target
 from portal.delivery.recording import Due, Tried
@@ -19,11 +19,13 @@ from portal.delivery.retry import UNAUTHORIZED
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import send_now
 from portal.errors import Conflict, FieldError, Invalid, NotFound
-from portal.events import catalogue, ingest, rules
+from portal.events import catalogue, moments, rules
+from portal.events.rows import delivery_row, event_row, payload_row
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
 from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
+from portal.people import storage
 from portal.people.audit import note
 
 BATCH = 1_000
@@ -165,8 +167,9 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     """Send a type's example to a webhook now and wait for the answer; the logged attempt.
 
     It is an event of its own in the log, marked as a test, and is not retried. A disabled
-    webhook can be tried too. Raises Invalid for an unknown type, and vault.Unreadable when no key
-    opens the webhook's secrets.
+    webhook can be tried too. Raises Invalid for an unknown type, vault.Unreadable when no key
+    opens the webhook's secrets, TooManyRequests while too many tests wait for their receivers,
+    and StorageFull where the merchant has stored what it may.
     """
     merchant = db.session.get_one(Merchant, webhook.merchant_id)
     merchant_id, webhook_id = merchant.id, webhook.id
@@ -177,23 +180,31 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     example = catalogue.example_event(found)
     if webhook.unreadable(now()):
         raise vault.Unreadable
-    # A test happens now, and to nobody's order of work.
+    storage.ask(merchant_id)
+    with places.held(places.TEST, merchant_id):
+        return _test(merchant_id, webhook_id, event_type, example, actor)
+
+
+def _test(
+    merchant_id: int, webhook_id: str, event_type: str, example: dict[str, Any], actor: str
+) -> Attempt:
+    # It happens now, and to nobody's order of work.
     fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
     (event,) = rules.clean_events(merchant_id, [fields], batch=False)
     event_id = new_id("evt")
     with writing() as session:
-        moment = ingest.next_moment(merchant_id, now())
-        row = ingest.payload_row(merchant_id, event_id, event, moment)
-        delivery = ingest.delivery_row(merchant_id, event_id, webhook_id, moment, moment)
+        moment = moments.next_moment(merchant_id, now())
+        row = payload_row(merchant_id, event_id, event, moment)
+        delivery = delivery_row(merchant_id, event_id, webhook_id, moment, moment)
         session.execute(
             sa.insert(table(Event)),
-            [ingest.event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
+            [event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
         )
         session.execute(sa.insert(table(EventPayload)), [row])
         note(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
     due = Due(
-        delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test",
+        delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test", event_type,
         Payload(row["head"], row["data"], row["previous"]),
     )
     tried = _try(_webhook(merchant_id, webhook_id), due)
@@ -230,6 +241,8 @@ def _try(webhook: Webhook, due: Due) -> Tried:
         answer = Answer(error=error.code, error_detail=error.detail)
     except access_tokens.TokenRefused as error:
         answer = Answer(error=error.code, error_detail=str(error))
+    except Exception as error:  # noqa: BLE001 - a test tells what deliveries will meet
+        answer = defects.answer(error, "make the request")
     if client is not None and answer.status == UNAUTHORIZED:
         access_tokens.forget(client, moment)
     return Tried(request_id, due, method, url, outgoing, answer, moment, now())

@@ -82,7 +82,7 @@ def minus(value: Any, other: Any) -> int | Decimal:
     number, less = to_number(value), to_number(other)
     if isinstance(number, int) and isinstance(less, int):
         return number - less
-    return _EXACT.subtract(number, less)
+    return _unsigned(_EXACT.subtract(number, less))
 
 
 def times(value: Any, other: Any) -> int | Decimal:
@@ -90,7 +90,7 @@ def times(value: Any, other: Any) -> int | Decimal:
     number, factor = to_number(value), to_number(other)
     if isinstance(number, int) and isinstance(factor, int):
         return number * factor
-    return _EXACT.multiply(number, factor)
+    return _unsigned(_EXACT.multiply(number, factor))
 
 
 def divided_by(value: Any, other: Any) -> int | Decimal:
@@ -99,7 +99,8 @@ def divided_by(value: Any, other: Any) -> int | Decimal:
     if isinstance(number, int) and isinstance(divisor, int):
         return number // divisor
     precision = max(QUOTIENT_DIGITS, digits(number) + digits(divisor))
-    return Context(prec=precision, rounding=ROUND_HALF_UP).divide(number, divisor)
+    quotient = Context(prec=precision, rounding=ROUND_HALF_UP).divide(number, divisor)
+    return _unsigned(quotient)
 
 
 def modulo(value: Any, other: Any) -> int | Decimal:
@@ -108,7 +109,9 @@ def modulo(value: Any, other: Any) -> int | Decimal:
     if isinstance(number, int) and isinstance(divisor, int):
         return number % divisor
     rest = _EXACT.remainder(number, divisor)
-    return _EXACT.add(rest, divisor) if rest and (rest < 0) != (divisor < 0) else rest
+    if rest and (rest < 0) != (divisor < 0):
+        return _EXACT.add(rest, divisor)
+    return _unsigned(rest)
 
 
 def _divisor(name: str, value: Any) -> int | Decimal:
@@ -154,8 +157,12 @@ def rounded(value: Any, places: Any = 0) -> int | Decimal:
         return int(Decimal(number).quantize(_one_at(-kept), context=_EXACT))
     if isinstance(number, int) or digits(number) - max(number.adjusted(), 0) - 1 <= kept:
         return number
-    # A negative number that is rounded to nothing is 0.00, and not -0.00.
-    return _EXACT.add(number.quantize(_one_at(-kept), context=_EXACT), 0)
+    return _unsigned(number.quantize(_one_at(-kept), context=_EXACT))
+
+
+def _unsigned(result: Decimal) -> Decimal:
+    """A result as people read it: a zero has no sign, and 0.00 times -1 is 0.00."""
+    return result or result.copy_abs()
 
 
 def _one_at(exponent: int) -> Decimal:

@@ -9,27 +9,32 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import requests
 from requests.exceptions import InvalidHeader, RequestException
 
 from portal import vault
 from portal.clock import SECOND
-from portal.delivery import templating
+from portal.delivery.cell_limits import is_template
+from portal.delivery.cells import NotFilled, cells
 from portal.delivery.signing import Signer
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth, Pair, Webhook
-from portal.strict_json import dump, loads
+from portal.strict_json import dump
 
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"
 _MASK_IN_URL = "PORTALMASK"
-UNSENDABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-"""What a header's value cannot hold: controls (RFC 9110, 5.5), and all that somebody takes for the
-end of a line."""
+UNSENDABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What a header's value cannot hold: controls (RFC 9110, 5.5), all that somebody takes for the end
+of a line, and halves of characters."""
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What a header's name is (RFC 9110, 5.1)."""
+MAX_URL, MAX_HEADERS = 16 * 1024, 64 * 1024
+"""Bytes of a request's URL, and of its headers together: no receiver in wide use takes more unless
+it is set up for that, and both are logged with each attempt and answered in lists of them."""
 
 
 class ComposeError(Exception):
@@ -213,38 +218,75 @@ class Composer:
     def __init__(self, target: Target):
         self._target = target
         self._signer = Signer(target.signing_secrets, ed25519=target.sign_ed25519)
-        pairs = [*target.query_params, *target.headers]
-        self._has_templates = any(templating.is_template(pair["value"]) for pair in pairs)
-        self._fixed = None if self._has_templates else self._frame({})
+        in_frame = [
+            (pair["value"], f"the {kind} {UNSENDABLE.sub(' ', pair['name'][:80])}")
+            for kind, pairs in (
+                ("query parameter", target.query_params), ("header", target.headers)
+            )
+            for pair in pairs
+            if is_template(pair["value"])
+        ]
+        body = "" if target.method == "GET" else target.body_template or ""
+        in_body = [(body, "the body template")] if is_template(body) else []
+        self._places = dict(reversed(in_frame + in_body))
+        """Where each template stands first."""
+        self.templates = list(self._places)
+        """The templates that must be filled for each request."""
+        self._is_fixed = not in_frame
+        self._fixed: Frame | None = None
 
-    def compose(self, event_id: str, payload: Payload, moment: int) -> Outgoing:
-        """The signed request for an event at `moment` (Unix µs). Raises ComposeError."""
-        body, kind = self._body(payload)
-        frame = self._fixed or self._frame(self._event(payload))
+    def compose(
+        self, event_id: str, payload: Payload, moment: int, filled: Sequence[str] | None = None
+    ) -> Outgoing:
+        """The signed request for an event at `moment` (Unix µs). `filled` is what `templates` make
+        of `event(payload)`; without it they are filled now, which takes its time.
+
+        Raises ComposeError.
+        """
+        if self.templates and filled is None:
+            try:
+                filled = cells.fill(self.event(payload), self.templates)
+            except NotFilled as error:
+                raise self.failure(error) from None
+        texts = dict(zip(self.templates, filled or (), strict=True))
+        body, kind = self._body(payload, texts)
+        frame = self._fixed or self._frame(texts)
+        if self._is_fixed:
+            self._fixed = frame
         signature = self._signer.headers(event_id, moment // SECOND, body or b"")
         return Outgoing(frame, signature, body, kind)
 
-    def _event(self, payload: Payload) -> dict[str, Any]:
-        event: dict[str, Any] = loads(event_body(payload, self._target.include_object_record))
-        return event
+    def event(self, payload: Payload) -> str:
+        """The JSON text of an event as the templates see it."""
+        return event_body(payload, self._target.include_object_record)
 
-    def _body(self, payload: Payload) -> tuple[bytes | None, str]:
+    def failure(self, error: NotFilled) -> ComposeError:
+        """What it means for a request that its templates were not filled."""
+        place = self._places[self.templates[error.template]]
+        return ComposeError("template_error", f"In {place}, {error}.")
+
+    def _body(self, payload: Payload, texts: Mapping[str, str]) -> tuple[bytes | None, str]:
         target = self._target
         if target.method == "GET":
             return None, NONE
         if target.body_template:
-            text = _render(target.body_template, self._event(payload), "the body template")
-            return text.encode(), OWN
-        kind = RECORD if target.include_object_record else THIN
-        return event_body(payload, target.include_object_record).encode(), kind
+            return texts.get(target.body_template, target.body_template).encode(), OWN
+        return self.event(payload).encode(), RECORD if target.include_object_record else THIN
 
-    def _frame(self, event: dict[str, Any]) -> Frame:
+    def _frame(self, texts: Mapping[str, str]) -> Frame:
         target = self._target
-        params = list(_rendered(target.query_params, event, "query parameter"))
-        headers = [
-            (name, field_value(value), secret)
-            for name, value, secret in _rendered(target.headers, event, "header")
-        ]
+        params = list(_filled(target.query_params, texts))
+        # Before anything is made of them: one text may stand in fifty parameters, and to encode it
+        # fifty times would keep all other deliveries waiting.
+        size = len(target.url) + sum(len(name) + len(value) for name, value, _ in params)
+        _refuse_beyond(MAX_URL, size, "The URL", "parameters", "at least ")
+        headers = self._headers(texts)
+        for name, _, _ in headers:
+            if not TOKEN.fullmatch(name):
+                raise ComposeError(
+                    "invalid_header", f"The header name {name[:80]!r} cannot be sent: use letters, "
+                    "digits and hyphens.",
+                )
         if target.authorization is not None:
             headers.append(("Authorization", target.authorization, True))
         names = {name.lower() for name, _, _ in headers}
@@ -252,6 +294,9 @@ class Composer:
         if target.method != "GET" and "content-type" not in names:
             own.insert(0, ("Content-Type", "application/json"))
         prepared = self._prepare(params, headers)
+        _refuse_beyond(MAX_URL, len(str(prepared.url)), "The URL", "parameters")
+        size = sum(len(f"{name}: {value}".encode()) for name, value, _ in headers)
+        _refuse_beyond(MAX_HEADERS, size, "The headers together", "headers")
         shown = self._prepare(
             [(name, _MASK_IN_URL if secret else value, secret) for name, value, secret in params],
             [],
@@ -264,6 +309,16 @@ class Composer:
             own + [(name, MASK if secret else value) for name, value, secret in headers],
             target.certificate,
         )
+
+    def _headers(self, texts: Mapping[str, str]) -> list[tuple[str, str, bool]]:
+        trimmed = {text: text.strip() for text in texts.values()}
+        filled = [
+            (name, trimmed.get(value, value), secret)
+            for name, value, secret in _filled(self._target.headers, texts)
+        ]
+        size = sum(len(name) + len(value) for name, value, _ in filled)
+        _refuse_beyond(MAX_HEADERS, size, "The headers together", "headers", "at least ")
+        return [(name, field_value(value), secret) for name, value, secret in filled]
 
     def _prepare(
         self, params: list[tuple[str, str, bool]], headers: list[tuple[str, str, bool]]
@@ -280,28 +335,29 @@ class Composer:
                 "invalid_header", "A header holds what cannot be sent; correct its name or value."
             ) from None
         except (RequestException, ValueError) as error:
-            raise ComposeError("invalid_url", f"The URL cannot be requested: {error}") from None
+            why = str(error).rstrip(".")[:300]
+            raise ComposeError("invalid_url", f"The URL cannot be requested: {why}.") from None
 
 
-def _rendered(
-    pairs: Iterable[Pair], event: dict[str, Any], kind: str
+def _filled(
+    pairs: Iterable[Pair], texts: Mapping[str, str]
 ) -> Iterable[tuple[str, str, bool]]:
     for pair in pairs:
-        value = _render(pair["value"], event, f"the {kind} {pair['name']}")
-        yield pair["name"], value, pair["secret"]
+        yield pair["name"], texts.get(pair["value"], pair["value"]), pair["secret"]
+
+
+def _refuse_beyond(limit: int, size: int, what: str, field: str, how: str = "") -> None:
+    if size > limit:
+        raise ComposeError(
+            "request_too_large", f"{what} would have {how}{size:,} bytes; at most {limit:,} are "
+            f"sent. Let the templates in {field} make less.",
+        )
 
 
 def field_value(text: str) -> str:
     """A text as the value of a header, which is sent in UTF-8: without white space around it (RFC
     9110, 5.5), and with a space for what it cannot hold."""
     return UNSENDABLE.sub(" ", text).strip()
-
-
-def _render(text: str, event: dict[str, Any], place: str) -> str:
-    try:
-        return templating.render(text, event)
-    except templating.TemplateFailed as error:
-        raise ComposeError("template_error", f"In {place}, {error}.") from None
 
 
 def as_curl(

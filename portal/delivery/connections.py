@@ -6,6 +6,7 @@ at once, and what comes within that second would be sent into one after another 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 Address = tuple[str, int]
@@ -27,17 +28,25 @@ class Connections:
     def __init__(self, most: int):
         self._most = most
         self._kept: dict[Address, _Kept] = {}
+        self._sent: Counter[Address] = Counter()
+        self._seen: dict[Address, tuple[int, int]] = {}
+        self.flooded: set[Address] = set()
+        """Those that were ended for what they brought, until they are opened anew."""
         self.opened = 0
         """How many were opened so far: the number of the newest."""
 
     def open(self, own: Address, place: Address) -> None:
         """Note a new connection to a place."""
         self.opened += 1
+        self._forget(own)
+        self.flooded.discard(own)
         # Out first, so that a port that is used again stands at the end, with the newest.
         self._kept.pop(own, None)
         self._kept[own] = _Kept(place, self.opened)
         if len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._forget(oldest)
 
     def may_use(self, own: Address) -> bool:
         """Whether a connection is not known to have died."""
@@ -46,6 +55,24 @@ class Connections:
     def close(self, own: Address) -> None:
         """Note that the receiver has closed a connection."""
         self._kept.pop(own, None)
+        self._forget(own)
+
+    def sent(self, own: Address) -> None:
+        """Note that a request goes out over a connection."""
+        self._sent[own] += 1
+
+    def brought(self, own: Address, received: int) -> int:
+        """How many bytes a connection has brought since it was first looked at after the last
+        request went out over it; `received` are those of its whole life."""
+        sent, before = self._seen.get(own, (-1, 0))
+        if sent != self._sent[own]:
+            self._seen[own] = self._sent[own], received
+            return 0
+        return received - before
+
+    def _forget(self, own: Address) -> None:
+        self._sent.pop(own, None)
+        self._seen.pop(own, None)
 
     def leave(self, place: Address, opened: int) -> None:
         """Use no connection to a place again that was among the first `opened`: one of them died

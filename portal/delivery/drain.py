@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from flask import Flask, current_app
@@ -19,26 +19,25 @@ from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
-from portal.delivery import access_tokens, health, holding, lanes, recording
-from portal.delivery.access_tokens import Client
-from portal.delivery.compose import ComposeError, Outgoing, Payload
-from portal.delivery.due import Due
-from portal.delivery.lines import Line, Lines
-from portal.delivery.outcome import PAYLOAD_EXPIRED
+from portal.delivery import health, holding, lanes, recording
+from portal.delivery.attempts import Attempts, Request
+from portal.delivery.line import Line, places_of
+from portal.delivery.lines import SLICE_SECONDS, Lines
 from portal.delivery.recorder import Batch, Recorder
-from portal.delivery.recording import Tried
-from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
 from portal.delivery.sharing import Sharing
-from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
-from portal.ids import new_id
 from portal.processes import open_files
 from portal.seldom import Seldom
 
 MAX_IN_FLIGHT = 1_000
-"""Requests in flight of one worker, over all its webhooks."""
+"""Requests in flight of one worker, over all its webhooks; large ones count several times
+(portal.delivery.line.places_of)."""
+SHARE = 3
+"""How many times the places that are free a merchant may have: three quarters of all where nobody
+else has any, and less where others have. So whoever comes next finds some, however many receivers
+of others hang."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
 RECORD_COUNT, RECORD_SECONDS = 500, 0.05
@@ -48,12 +47,6 @@ ADOPT_SECONDS = 0.2
 LINGER_SECONDS = 8.0
 """How long an idle worker keeps its lanes, listening for more."""
 KEEP_ALIVE_SECONDS = 20.0
-LONGEST_PAUSE_SECONDS = 60.0
-
-_Request = tuple[Line, Due, Outgoing | Client, str, int] | Line
-"""What is in flight: a delivery's request, or that for the access token which it needs, with the
-attempt's request ID and its moment; or, as a held webhook's line alone, a look whether somebody
-listens there."""
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 10)
@@ -85,18 +78,19 @@ class _Drain:
     may be handed in, to see what it does with receivers that nobody could wait for."""
 
     def __init__(
-        self, lane: int, transport: Transport[_Request] | None = None,
+        self, lane: int, transport: Transport[Request] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self._config = current_app.config["PORTAL"]
         self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
         self._lines = Lines()
-        self._transport = transport or Transport[_Request](
+        self._transport = transport or Transport[Request](
             self._config.egress_allow, self._config.inspect_url
         )
-        self._done: list[tuple[Line, Tried]] = []
-        self._oldest_done = 0.0
+        self._attempts = Attempts(
+            self._transport, lambda line: self._lines.get(line.webhook_id) is line
+        )
         self._unrecorded = False
         """Whether results may be under way to the database; renewing leases does not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -107,8 +101,12 @@ class _Drain:
         self._transport.watch(self._recorder.bell)
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
+        self._kept_back: set[int] = set()
+        """The merchants that may start no more until some of what is under way has ended."""
         self._sharing = Sharing(lane)
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
+        self._is_cut = False
+        """Whether more would have been started, had there been time."""
         self._rest = 0
         """How long nobody takes its lanes once they are given back, in µs."""
         self.attempts = 0
@@ -127,7 +125,9 @@ class _Drain:
         look = True
         while self._tokens:
             stopping = should_stop()
-            if not stopping:
+            if stopping:
+                self._attempts.begin_no_more()
+            else:
                 called = self._wakes.called()
                 look |= called or self._every("poll", POLL_SECONDS)
                 try:
@@ -145,11 +145,12 @@ class _Drain:
                 self._submit()
                 if self._every("probe", holding.SECONDS):
                     self._holding.look_after(self._sharing.leaving)
+            self._attempts.go_on()
             for tag, answer in self._transport.run(self._pause()):
                 if isinstance(tag, Line):
                     self._holding.take_look(tag, answer)
                 else:
-                    self._take(*tag, answer)
+                    self._attempts.answered(tag, answer)
             self._take_written()
             if self._ready_to_record():
                 self._record()
@@ -157,7 +158,7 @@ class _Drain:
                 self._recorder.put(Batch(dict(self._tokens)))
             if self._every("keep_alive", KEEP_ALIVE_SECONDS):
                 keep_alive()
-            if self._transport.in_flight or self._done or self._unrecorded:
+            if self._attempts.in_flight or self._attempts.results or self._unrecorded:
                 idle_since = time.monotonic()
             elif stopping:
                 break
@@ -170,8 +171,8 @@ class _Drain:
         """Record what came back, give the lanes back, and pass on what is left in them: each of it
         whatever becomes of the others. Raises nothing."""
         for step in (
-            self._record_rest, self._recorder.close, self._take_written, self._wakes.close,
-            self._transport.abort, self._give_back,
+            self._record_rest, self._recorder.close, self._take_written, self._attempts.close,
+            self._wakes.close, self._transport.abort, self._give_back,
         ):
             try:
                 step()
@@ -180,7 +181,7 @@ class _Drain:
                 _log.exception("A part of a drain's end has failed.")
 
     def _record_rest(self) -> None:
-        if self._done:
+        if self._attempts.results:
             self._record()
 
     def _give_back(self) -> None:
@@ -201,15 +202,20 @@ class _Drain:
         return True
 
     def _pause(self) -> float:
+        if self._is_cut or self._lines.is_cut:
+            return 0.0
         wait = ADOPT_SECONDS
-        if self._done and not self._recorder.is_busy:
-            wait = min(wait, max(0.0, self._oldest_done + RECORD_SECONDS - time.monotonic()))
-            if not self._transport.in_flight:
+        if self._attempts.results and not self._recorder.is_busy:
+            wait = min(wait, max(0.0, RECORD_SECONDS - self._attempts.oldest_seconds))
+            if not self._attempts.in_flight:
                 return 0.0
-        moment = now()
+        moment, clock = now(), time.monotonic()
         for line in self._lines:
-            if line.buffer and line.rate:
-                wait = min(wait, max(0.0, line.next_start - time.monotonic()))
+            if line.buffer and line.rate and line.merchant_id not in self._kept_back:
+                if line.next_start > clock:
+                    wait = min(wait, line.next_start - clock)
+                elif line.room(moment):
+                    wait = 0.0
             elif line.health.held_at is not None:
                 wait = min(wait, self._holding.seconds_to(line, moment))
         return wait
@@ -220,113 +226,55 @@ class _Drain:
     # -- out and back -----------------------------------------------------------------------
 
     def _submit(self) -> None:
-        """Start requests until the caps are reached: merchants take turns, and so do the webhooks
-        of each."""
-        moment = now()
+        """Start requests until the caps are reached, or for SLICE_SECONDS: merchants take turns,
+        the one with the fewest first, and so do the webhooks of each."""
+        moment, end = now(), time.monotonic() + SLICE_SECONDS
         waiting: dict[int, deque[Line]] = {}
+        taken = Counter[int]()
         for line in self._lines:
+            taken[line.merchant_id] += line.places
             if line.buffer and line.room(moment) and line.lane != self._sharing.leaving:
                 waiting.setdefault(line.merchant_id, deque()).append(line)
-        turns = deque(waiting.values())
-        while turns and self._transport.in_flight < self._most:
-            turn = turns.popleft()
+        free = self._most - max(self._attempts.in_flight, taken.total())
+        turns = deque(sorted(waiting.items(), key=lambda turn: taken[turn[0]]))
+        self._kept_back.clear()
+        self._is_cut = False
+        while turns:
+            whose, turn = turns.popleft()
+            if self._attempts.in_flight >= self._most or taken[whose] > max(0, SHARE * free):
+                self._kept_back.add(whose)
+                continue
             line = turn.popleft()
-            self._send(line, self._lines.take(line))
+            due = self._lines.take(line)
+            taken[whose] += places_of(due)
+            free -= places_of(due)
+            self._attempts.begin(line, due)
             if line.buffer and line.room(moment):
                 turn.append(line)
             if turn:
-                turns.append(turn)
-
-    def _send(self, line: Line, due: Due) -> None:
-        moment = now()
-        request_id = new_id("req")
-        line.start()
-        if due.payload is None:
-            answer = Answer(
-                error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
-            )
-            self._take_answer(line, due, None, request_id, moment, answer)
-        else:
-            self._request(line, due, due.payload, request_id, moment)
-
-    def _request(
-        self, line: Line, due: Due, payload: Payload, request_id: str, moment: int
-    ) -> None:
-        """Start an attempt's request; where it needs an access token, start with that."""
-        client = line.client
-        if client is not None and line.lacks_token(moment):
-            line.waits_for_token = True
-            self._transport.submit(
-                access_tokens.request(client), access_tokens.SECONDS,
-                (line, due, client, request_id, moment),
-            )
-            return
-        try:
-            outgoing = line.composer.compose(due.event_id, payload, moment)
-        except ComposeError as error:
-            answer = Answer(error=error.code, error_detail=error.detail)
-            self._take_answer(line, due, None, request_id, moment, answer)
-            return
-        self._transport.submit(
-            outgoing, line.timeout_seconds, (line, due, outgoing, request_id, moment)
-        )
-
-    def _take(
-        self, line: Line, due: Due, asked: Outgoing | Client, request_id: str, moment: int,
-        answer: Answer,
-    ) -> None:
-        """Take the answer to a request; with an access token the attempt goes on."""
-        if isinstance(asked, Outgoing):
-            if answer.status == UNAUTHORIZED and line.client is not None:
-                access_tokens.forget(line.client, moment)
-            self._take_answer(line, due, asked, request_id, moment, answer)
-            return
-        line.waits_for_token = False
-        try:
-            access_tokens.take(asked, answer, now())
-        except access_tokens.TokenRefused as error:
-            failed = Answer(error=error.code, error_detail=str(error))
-            self._take_answer(line, due, None, request_id, moment, failed)
-            return
-        if self._lines.get(due.webhook_id) is line and due.payload is not None:
-            self._request(line, due, due.payload, request_id, now())
-
-    def _take_answer(
-        self, line: Line, due: Due, outgoing: Outgoing | None, request_id: str, moment: int,
-        answer: Answer,
-    ) -> None:
-        if self._lines.get(due.webhook_id) is not line:
-            # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
-            return
-        tried = Tried(request_id, due, line.method, line.url, outgoing, answer, moment, now())
-        line.end(
-            moment, tried.ok, answer.status in SLOW_DOWN or answer.error in IN_TROUBLE,
-            min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS),
-        )
-        if not self._done:
-            self._oldest_done = time.monotonic()
-        self._done.append((line, tried))
+                turns.append((whose, turn))
+            if turns and time.monotonic() >= end:
+                self._is_cut = True
+                return
 
     # -- the log ----------------------------------------------------------------------------
 
     def _ready_to_record(self) -> bool:
-        if not self._done or self._recorder.is_busy:
+        if not self._attempts.results or self._recorder.is_busy:
             return False
-        waited = time.monotonic() - self._oldest_done
         return (
-            len(self._done) >= RECORD_COUNT
-            or waited >= RECORD_SECONDS
-            or not self._transport.in_flight
+            self._attempts.results >= RECORD_COUNT
+            or self._attempts.oldest_seconds >= RECORD_SECONDS
+            or not self._attempts.in_flight
         )
 
     def _record(self) -> None:
-        """Decide what each result means, and hand all of it to the recorder."""
-        done, self._done = self._done, []
+        """Hand the results to the recorder, with what they mean for their receivers."""
+        done = self._attempts.take_results()
         moment = now()
         batch = Batch(dict(self._tokens))
-        before = {line.webhook_id: line.health for line, _ in done}
-        for line, tried in done:
-            change = recording.settle(tried, line.schedule)
+        before = {line.webhook_id: line.health for line, _, _ in done}
+        for line, tried, change in done:
             batch.tried.append((line.lane, tried, change))
             line.take_health(
                 health.after_attempt(
@@ -336,7 +284,7 @@ class _Drain:
                     asked_seconds=tried.retry_after() or 0,
                 )
             )
-        for line in {line.webhook_id: line for line, _ in done}.values():
+        for line in {line.webhook_id: line for line, _, _ in done}.values():
             self._holding.note(batch, line, before[line.webhook_id], moment)
         self._unrecorded = True
         self._recorder.put(batch)
@@ -360,8 +308,9 @@ class _Drain:
     def _leave(self, lost: set[int]) -> None:
         for lane in lost:
             self._tokens.pop(lane, None)
+            self._wakes.leave(lane)
         self._lines.drop(lost)
-        self._done = [(line, tried) for line, tried in self._done if line.lane not in lost]
+        self._attempts.forget(lost)
 
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
@@ -376,7 +325,7 @@ class _Drain:
                 if line.buffer and line.health.held_at is None
             }
             self._sharing.choose(
-                waiting, is_idle=not waiting and not self._transport.in_flight,
+                waiting, is_idle=not waiting and not self._attempts.in_flight,
                 somebody_idle=self._wakes.take_somebody_idle(),
                 waited_seconds=self._transport.waited_seconds,
             )
@@ -386,7 +335,7 @@ class _Drain:
         for line in lines:
             self._lines.drop_buffer(line)
             line.may_have_more = True
-        lane = self._sharing.ready(under_way=any(line.known for line in lines))
+        lane = self._sharing.ready(under_way=any(line.is_busy for line in lines))
         if lane is not None and lane in self._tokens:
             self._lines.drop([lane])
             self._wakes.leave(lane)

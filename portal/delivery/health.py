@@ -20,7 +20,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from portal.clock import DAY, MINUTE, SECOND, readable
 from portal.config import Config
 from portal.delivery.outcome import Outcome
-from portal.extensions import writing
+from portal.extensions import table, writing
 from portal.models import Notice, Webhook
 from portal.people import notices
 
@@ -48,8 +48,8 @@ class Health:
     disabled_reason: str | None = None
 
     @classmethod
-    def of(cls, webhook: Webhook) -> Health:
-        """The health of a stored webhook that is enabled."""
+    def of(cls, webhook: Webhook | sa.Row[*tuple[Any, ...]]) -> Health:
+        """The health of a stored webhook that is enabled, or of its row."""
         return cls(
             webhook.failures, webhook.failing_since, webhook.away, webhook.unreachable,
             webhook.held_at, webhook.next_probe_at, webhook.catch_up_from,
@@ -104,7 +104,7 @@ def after_attempt(
     if attempted_at <= health.held_at:
         # It was under way already, and no probe.
         return health
-    if outcome is Outcome.BROKEN and not was_last and not asked:
+    if outcome in (Outcome.BROKEN, Outcome.SILENT) and not was_last and not asked:
         # Perhaps this one alone is disliked: the round goes on with another.
         return health
     return _paused(health, moment, asked, LONGEST_ASKED_PAUSE if was_last else LONGEST_PAUSE)
@@ -216,6 +216,43 @@ def hold_unreadable(webhook_id: str, moment: int) -> Health:
             )
             _log.warning("%s is held: no secret key opens %s.", webhook_id, ", ".join(lost))
         return Health.of(webhook)
+
+
+def hold_unusable(webhook_id: str, moment: int) -> Health:
+    """The same for a webhook whose settings the portal cannot use as they are stored, or not even
+    read: nothing is read of it but its health.
+
+    Raises Unavailable.
+    """
+    hook = table(Webhook)
+    with writing() as session:
+        row = session.execute(
+            sa.select(
+                hook.c.merchant_id, hook.c.enabled, hook.c.failures, hook.c.failing_since,
+                hook.c.away, hook.c.unreachable, hook.c.held_at, hook.c.next_probe_at,
+                hook.c.catch_up_from,
+            ).where(hook.c.id == webhook_id).with_for_update()
+        ).one()
+        if not row.enabled:
+            return Health.of(row)
+        again_at = moment + UNREADABLE_PAUSE
+        session.execute(
+            sa.update(hook).where(hook.c.id == webhook_id).values(
+                held_at=sa.func.coalesce(hook.c.held_at, moment), next_probe_at=again_at,
+                updated_at=hook.c.updated_at,
+            )
+        )
+        if row.held_at is None:
+            notices.tell(
+                session, row.merchant_id, webhook_id, "held",
+                "The portal cannot use the settings of this webhook as they are stored. Ask the "
+                "portal's operator: its log says what is wrong. Deliveries are held, and go out "
+                "when they can be used.",
+                moment, current_app.config["PORTAL"],
+            )
+        return replace(
+            Health.of(row), held_at=row.held_at or moment, next_probe_at=again_at
+        )
 
 
 def unreadable_sentence(lost: Sequence[str]) -> str:

@@ -10,7 +10,9 @@ from portal.clock import SECOND, now
 from portal.config import Config
 from portal.delivery import health
 from portal.delivery.health import Changed, Health
-from portal.delivery.lines import Line, Lines
+from portal.delivery.line import Line
+from portal.delivery.lines import Lines
+from portal.delivery.outcome import INTERNAL_ERROR
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
@@ -66,7 +68,8 @@ class Holding:
         line.probing.is_looking = False
         if self._lines.get(line.webhook_id) is not line or line.health.held_at is None:
             return
-        if answer.error is None:
+        if answer.error in (None, INTERNAL_ERROR):
+            # Where a look fails by the portal's own fault, a probe finds out.
             line.probing.has_heard = True
             line.start_over()
         else:

@@ -10,6 +10,9 @@ from enum import Enum
 
 from portal.delivery import retry
 
+INTERNAL_ERROR = "internal_error"
+"""The error of an attempt at which the portal itself failed, by a defect or by what is stored of
+its webhook or event (portal.delivery.defects)."""
 PAYLOAD_EXPIRED = "payload_expired"
 """The error of a delivery whose event is past its payload days: nothing was sent."""
 TOKEN_AWAY = "token_unavailable"
@@ -19,7 +22,8 @@ NOT_NOW = frozenset({408, 429})
 """Answers below 500 that speak of the moment and not of what was sent: whoever asks for patience
 from everybody takes nothing now."""
 OWN_ERRORS = frozenset({
-    "invalid_header", "invalid_url", "template_error", "token_failed", PAYLOAD_EXPIRED,
+    "invalid_header", "invalid_url", "request_too_large", "template_error", "token_failed",
+    INTERNAL_ERROR, PAYLOAD_EXPIRED,
 })
 """Errors that the webhook's own settings or the portal make, before the receiver hears of it."""
 _NO_CONNECTION = frozenset({
@@ -37,13 +41,13 @@ class Outcome(Enum):
     BROKEN = "broken"
     """5xx: of this delivery, or of everything."""
     BUSY = "busy"
-    """408, 429: not now, whatever it is."""
+    """408, 429, or the token endpoint is away: not now, whatever it is."""
     SILENT = "silent"
     """Somebody listens, and gives no whole answer."""
     UNREACHABLE = "unreachable"
     """Nobody listens."""
     OWN = "own"
-    """No request was made, by a fault of the webhook's own settings."""
+    """Its failure is the webhook's settings' or the portal's own, and says nothing of it."""
     EXPIRED = "expired"
     """There was nothing to send any more."""
 
@@ -64,7 +68,7 @@ def of(
     if error == PAYLOAD_EXPIRED:
         return Outcome.EXPIRED
     if error == TOKEN_AWAY:
-        return Outcome.SILENT
+        return Outcome.BUSY
     if error is not None:
         if error in OWN_ERRORS or not was_composed:
             return Outcome.OWN

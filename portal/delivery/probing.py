@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from portal.clock import SECOND
@@ -48,6 +48,10 @@ class Probing:
     what need not be sparing with attempts."""
     is_quick: bool = False
     """Whether this round is a quick one."""
+    aside: frozenset[str] = frozenset()
+    """The types that are aside (portal.delivery.silence)."""
+    under_way: frozenset[str] = frozenset()
+    """The types that are asked with now, and have been for long without an answer."""
     takes_some: bool = False
     """Whether the receiver has lately taken or refused anything."""
     left: int = 0
@@ -81,7 +85,10 @@ class Probing:
         self.count += 1
         self.often[candidate.type] += 1
         self.due = [one for one in self.due or () if one.id != candidate.id]
-        self.left = sum(map(self._is_hasty, _without_last(self.due, schedule)))
+        self.left = sum(
+            self._is_hasty(one) and one.type not in self.aside
+            for one in _without_last(self.due, schedule)
+        )
         self.most_left = max(self.most_left, self.left) if self.left else 0
 
     def choose(
@@ -90,31 +97,40 @@ class Probing:
     ) -> Candidate | None:
         """One of the candidates, which come in their order: what a person asks for, then of the
         type that was tried least. It is of a type that was not tried in this round, or of any
-        where one may be tried `again`.
+        where one may be tried `again`. A quick round has what is hasty: a delivery that a person
+        sends again is, and of those that a recovery sends again, which may be thousands, none is
+        until others were taken.
 
         A delivery's last attempt is kept for a receiver that answers, `even_last` excepted, or
         where the first attempt is the last.
         """
         fit = list(candidates) if even_last else _without_last(candidates, schedule)
         if again or self.is_quick:
-            fit = list(filter(self._is_hasty, fit))
-        if not again:
-            fit = [one for one in fit if one.type not in self.tried]
+            fit = [one for one in fit if self._is_hasty(one) and one.type not in self.aside]
+        passed = self.under_way if again else self.under_way | self.tried
+        fit = [one for one in fit if one.type not in passed]
         if not fit:
             return None
         first = min(self._rank(one, schedule) for one in fit)
-        best = [one for one in fit if self._rank(one, schedule) == first]
-        kind = random.choice(sorted({one.type for one in best}))
-        best = [one for one in best if one.type == kind]
-        return random.choice((best[0], best[-1], random.choice(best)))
+        return by_die([one for one in fit if self._rank(one, schedule) == first])
 
-    def _rank(self, one: Candidate, schedule: Sequence[int]) -> tuple[bool, bool, int, bool]:
-        return one.trigger != MANUAL, one.is_last(schedule), self.often[one.type], one.is_retry
+    def _rank(self, one: Candidate, schedule: Sequence[int]) -> tuple[bool, bool, int, bool, bool]:
+        return (
+            one.trigger != MANUAL, one.is_last(schedule), self.often[one.type],
+            one.type in self.aside, one.is_retry,
+        )
 
     def _is_hasty(self, one: Candidate) -> bool:
-        """Whether it may go out as soon as one at a time allows: it was never sent, or others like
-        it were taken."""
+        """Whether it may go out as soon as one at a time allows: it was never sent, a person sends
+        just it again (which is no retry), or others like it were taken."""
         return not one.is_retry or (self.takes_some and not one.hurried)
+
+
+def by_die(candidates: Sequence[Candidate]) -> Candidate:
+    """The oldest, the newest or any of one type, of candidates in their order."""
+    kind = random.choice(sorted({one.type for one in candidates}))
+    best = [one for one in candidates if one.type == kind]
+    return random.choice((best[0], best[-1], random.choice(best)))
 
 
 def _without_last(candidates: Iterable[Candidate], schedule: Sequence[int]) -> list[Candidate]:
@@ -123,10 +139,11 @@ def _without_last(candidates: Iterable[Candidate], schedule: Sequence[int]) -> l
 
 def find(
     probing: Probing, webhook_id: str, state: Health, schedule: Sequence[int], moment: int, *,
-    ordered: bool,
+    ordered: bool, known: Container[str] = (),
 ) -> Due | None:
-    """The delivery of the next probe at `moment` (Unix µs). None when the round has none left,
-    which is over then; or when what was looked through has none and there is more to look through.
+    """The delivery of the next probe at `moment` (Unix µs), none of those that are `known` to be
+    under way. None when the round has none left, which is over then; or when what was looked
+    through has none and there is more to look through.
 
     What is due comes first. Of types of which nothing is, one that waits goes out before its time:
     at the earliest in the second round, for a moment's trouble needs no haste.
@@ -136,21 +153,23 @@ def find(
         if not probing.is_quick:
             pause = health.pause_between(state, moment, health.LONGEST_PAUSE)
             probing.regular_from = moment + pause
-        probing.due = due.candidates(webhook_id, moment, ordered=ordered, dice=random.random())
+        found = due.candidates(webhook_id, moment, ordered=ordered, dice=random.random())
+        probing.due = _unknown(found, known)
     has_more = False
     while probing.count < MOST:
         chosen = probing.choose(probing.due, schedule)
         may_hurry = probing.has_heard or moment >= (state.held_at or 0) + health.FIRST_PAUSE
         if chosen is None and may_hurry and not probing.is_quick and not has_more:
             chosen, has_more = _choose_waiting(
-                probing, webhook_id, schedule, moment, ordered=ordered
+                probing, webhook_id, schedule, moment, ordered=ordered, known=known
             )
         if chosen is None:
             chosen = probing.choose(probing.due, schedule, again=True)
         # Somebody listens who was away, or it was held for its own secrets, and there is nothing
         # else to find out with.
         may_spend = (probing.has_heard or not state.away) and not probing.is_quick
-        if chosen is None and may_spend and not has_more and not probing.count:
+        has_asked = probing.count or probing.under_way
+        if chosen is None and may_spend and not has_more and not has_asked:
             waiting, _ = due.waiting_candidates(
                 webhook_id, moment, after=START, ordered=ordered, whatever=True
             )
@@ -158,22 +177,28 @@ def find(
         if chosen is None:
             break
         probing.take(chosen, schedule)
-        found = due.find(chosen)
-        if found is not None:
-            return found
+        next_one = due.find(chosen)
+        if next_one is not None:
+            return next_one
     probing.is_over = probing.count >= MOST or not has_more
     return None
 
 
+def _unknown(candidates: Iterable[Candidate], known: Container[str]) -> list[Candidate]:
+    return [one for one in candidates if one.id not in known]
+
+
 def _choose_waiting(
-    probing: Probing, webhook_id: str, schedule: Sequence[int], moment: int, *, ordered: bool
+    probing: Probing, webhook_id: str, schedule: Sequence[int], moment: int, *, ordered: bool,
+    known: Container[str],
 ) -> tuple[Candidate | None, bool]:
     """One of those that wait, as far as one read goes; and whether there is more to read."""
     place: Place | None = None
     if probing.waiting is None:
-        probing.waiting, place = due.waiting_candidates(
+        found, place = due.waiting_candidates(
             webhook_id, moment, after=probing.looked_to, ordered=ordered, whatever=False
         )
+        probing.waiting = _unknown(found, known)
     chosen = probing.choose(probing.waiting, schedule)
     if chosen is None:
         probing.looked_to = place or START

@@ -18,14 +18,20 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.config import Config
-from portal.delivery import health, lanes, recording
+from portal.delivery import defects, health, lanes, recording
 from portal.delivery.recording import Change, Tried
 from portal.errors import Unavailable
 from portal.extensions import db, writing
+from portal.people import storage
 from portal.seldom import Seldom
 
 PAUSE_SECONDS = 0.2
 """Between two tries while the database is away."""
+AT_ONCE = 300
+"""Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms."""
+MOST_LEFT_OUT = 3
+"""Results of one batch that are left out where the database takes them in no form and takes others:
+the lane's next owner makes these attempts again. With more the fault is not theirs."""
 
 _log = logging.getLogger(__name__)
 _seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
@@ -50,6 +56,33 @@ class Batch:
             [one for one in self.tried if one[0] not in lost],
             [one for one in self.healths if one.lane not in lost],
         )
+
+    def pieces(self) -> list[Batch]:
+        """The same in transactions of their own, none of which keeps others from writing for long;
+        what it means for receivers is in the last."""
+        starts = range(0, max(1, len(self.tried)), AT_ONCE)
+        found = [Batch(self.tokens, self.tried[one : one + AT_ONCE]) for one in starts]
+        found[-1].healths = self.healths
+        return found
+
+    def parts(self, error: Exception) -> list[Batch]:
+        """Smaller batches for one that cannot be written because of `error`, so that what is to
+        blame is found and stands alone; a result that does is to be written as failed, with
+        nothing that came from elsewhere. None where nothing is left to be tried."""
+        tried, healths, tokens = self.tried, self.healths, self.tokens
+        if tried and healths:
+            return [Batch(tokens, tried), Batch(tokens, healths=healths)]
+        if (count := max(len(tried), len(healths))) > 1:
+            half = count // 2
+            return [
+                Batch(tokens, tried[:half], healths[:half]),
+                Batch(tokens, tried[half:], healths[half:]),
+            ]
+        if not tried or tried[0][1].is_plain:
+            return []
+        lane, full, _ = tried[0]
+        plain = full.plainly(defects.answer(error, "record the result"))
+        return [Batch(tokens, [(lane, plain, recording.settle_by_schedule(plain, plain.schedule))])]
 
 
 @dataclass(frozen=True)
@@ -131,14 +164,18 @@ class Recorder:
 
     def _write(self, batch: Batch) -> Written:
         lost: set[int] = set()
-        while batch.tokens:
+        written: list[Tried] = []
+        left_out = 0
+        has_one_writer = db.engine.dialect.name == "sqlite"
+        waiting = batch.pieces()[::-1] if has_one_writer else [batch]
+        while waiting and (batch := waiting.pop().without(lost)).tokens:
             try:
                 self._commit(batch)
-                return Written([tried for _, tried, _ in batch.tried], lost)
+                written += [tried for _, tried, _ in batch.tried]
             except lanes.LeaseLost as error:
                 _log.warning("Lanes %s have another owner now.", sorted(error.lanes))
                 lost |= error.lanes
-                batch = batch.without(error.lanes)
+                waiting.append(batch)
             except Unavailable as error:
                 if self._closing:
                     _log.warning("Attempts could not be recorded and will be made again: %s", error)
@@ -148,17 +185,26 @@ class Recorder:
                     f"{error.trouble.sentence if error.trouble else error}",
                 )
                 time.sleep(PAUSE_SECONDS)
-            except sa.exc.SQLAlchemyError as error:
-                # A defect. The rows are due still; another owner may have more luck.
+                waiting.append(batch)
+            except Exception as error:
+                parts = batch.parts(error)
+                waiting += reversed(parts)
+                left_out += not parts
+                if parts:
+                    continue
+                if left_out <= MOST_LEFT_OUT and (written or waiting):
+                    defects.noted(error, "A result cannot be recorded in any form; it is left out.")
+                    continue
+                if not isinstance(error, sa.exc.SQLAlchemyError):
+                    raise
+                # A defect of all. The rows are due still; another owner may have more luck.
                 _defects.warn(
-                    type(error), f"A batch of {len(batch.tried)} attempts cannot be recorded. They "
-                    f"will be made again; lanes {sorted(batch.tokens)} are given back.",
-                    exc_info=error,
+                    type(error), "A batch of attempts cannot be recorded. They will be made again; "
+                    f"lanes {sorted(batch.tokens)} are given back.", exc_info=error,
                 )
                 lost |= batch.tokens.keys()
                 self._give_back(batch.tokens)
-                break
-        return Written([], lost)
+        return Written(written, lost)
 
     def _give_back(self, tokens: dict[int, int]) -> None:
         try:
@@ -167,10 +213,11 @@ class Recorder:
             _log.warning("Lanes %s are free when their leases end: %s", sorted(tokens), error)
 
     def _commit(self, batch: Batch) -> None:
-        with writing() as session:
+        full = storage.full_among(tried.due.merchant_id for _, tried, _ in batch.tried)
+        with writing(is_large=bool(batch.tried)) as session:
             lanes.renew(batch.tokens)
             if batch.tried:
-                recording.log_attempts(session, [tried for _, tried, _ in batch.tried])
+                recording.log_attempts(session, [tried for _, tried, _ in batch.tried], full)
                 recording.update_deliveries(
                     session, [(tried.due.id, change) for _, tried, change in batch.tried]
                 )

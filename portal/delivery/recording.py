@@ -6,8 +6,8 @@ One transaction for many attempts, fenced by the leases of their lanes.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +43,19 @@ class Tried:
     answer: Answer
     attempted_at: int
     finished_at: int
+    schedule: Sequence[int] = ()
+    """The delays of its webhook's schedule, in seconds."""
+
+    def plainly(self, answer: Answer) -> Tried:
+        """The same attempt as one at which the portal failed, with no more than its `answer`."""
+        if self.answer.status is not None:
+            answer.error_detail = f"{answer.error_detail} It was answered {self.answer.status}."
+        return replace(self, outgoing=None, answer=answer)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one at which the portal failed, and holds nothing of a request."""
+        return self.outgoing is None and self.answer.error == outcome.INTERNAL_ERROR
 
     @property
     def ok(self) -> bool:
@@ -71,11 +84,17 @@ class Tried:
         return retry.retry_after(values, self.finished_at)
 
 
-def log_attempts(session: scoped_session[Any], tried: Sequence[Tried]) -> None:
-    """Insert the header log and the payload log of attempts in the running transaction."""
-    bulk.insert(session, table(Attempt), _ATTEMPT, [_attempt_row(one) for one in tried])
+def log_attempts(
+    session: scoped_session[Any], tried: Sequence[Tried], full: Collection[int] = ()
+) -> None:
+    """Insert the header log and the payload log of attempts in the running transaction; of
+    merchants whose storage is full the header log alone, or what they owe would go on to fill it,
+    with a megabyte for each request that a template makes."""
+    connection = session.connection()
+    bulk.insert(connection, table(Attempt), _ATTEMPT, [_attempt_row(one) for one in tried])
     bulk.insert(
-        session, table(AttemptPayload), _ATTEMPT_PAYLOAD, [_payload_row(one) for one in tried]
+        connection, table(AttemptPayload), _ATTEMPT_PAYLOAD,
+        [_payload_row(one) for one in tried if one.due.merchant_id not in full],
     )
 
 
@@ -105,21 +124,33 @@ def settle(tried: Tried, schedule: Sequence[int]) -> Change:
         }
     if is_kept(tried, schedule):
         return values | {"next_attempt_at": tried.finished_at, "is_retry": True}
+    if tried.gone or tried.outcome is Outcome.EXPIRED:
+        return values | _failed(tried)
+    return settle_by_schedule(tried, schedule)
+
+
+def settle_by_schedule(tried: Tried, schedule: Sequence[int]) -> Change:
+    """What becomes of a delivery after an attempt that only its schedule has a say about, whatever
+    the answer: it is tried again, or has failed."""
+    due = tried.due
+    values: Change = {"attempts": due.attempts + 1, "trigger": "scheduled"}
+    if due.delivered_at is not None:
+        return values | {"state": "succeeded", "next_attempt_at": None}
     next_step = due.step if due.trigger == MANUAL and due.step else due.step + 1
-    due_at = None
-    if not tried.gone and tried.outcome is not Outcome.EXPIRED:
-        due_at = retry.next_attempt_at(
-            schedule, next_step - 1, tried.finished_at,
-            retry_after_seconds=tried.retry_after(), dice=random.random(),
-        )
+    due_at = retry.next_attempt_at(
+        schedule, next_step - 1, tried.finished_at,
+        retry_after_seconds=tried.retry_after(), dice=random.random(),
+    )
     if due_at is None:
-        return values | {
-            "state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at,
-        }
+        return values | _failed(tried)
     return values | {
         "next_attempt_at": due_at, "step": next_step, "is_retry": True,
         "hurries": due.hurries + 1 if due.hurried else 0,
     }
+
+
+def _failed(tried: Tried) -> Change:
+    return {"state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at}
 
 
 def update_deliveries(

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, TextIO
 
+from cachetools import LRUCache
 from dateutil import parser
 from liquid import BoundTemplate, Environment, RenderContext, TokenStream
 from liquid.ast import Node
@@ -36,6 +37,7 @@ from liquid.expression import Expression
 from liquid.output import LimitedStringIO
 
 from portal.delivery import arithmetic
+from portal.delivery.cell_limits import is_template
 from portal.delivery.printing import as_json, as_text, printed
 
 MAX_OUTPUT = 1024 * 1024
@@ -43,6 +45,8 @@ MAX_OUTPUT = 1024 * 1024
 MAX_FILTER_WORK = 8 * 1024 * 1024
 """Characters that all filters of one rendering may make together."""
 MAX_ITEMS = 10_000
+MAX_KEPT = 512 * 1024
+"""Characters of templates that are kept as they were parsed."""
 
 _WHATEVER = (
     LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError,
@@ -76,6 +80,8 @@ class _Context(RenderContext):
 
 class _Template(BoundTemplate):
     context_class = _Context
+    size = 0
+    """Characters of its text."""
 
     def _get_buffer(self) -> _Buffer:
         return _Buffer(MAX_OUTPUT)
@@ -90,20 +96,34 @@ class _Bounded(Environment):
     output_stream_limit = MAX_OUTPUT
 
 
-def is_template(text: str) -> bool:
-    """Whether the text holds Liquid at all."""
-    return "{{" in text or "{%" in text
+def _no_templates() -> LRUCache[str, _Template]:
+    return LRUCache(MAX_KEPT, getsizeof=lambda template: template.size)
 
 
-@functools.lru_cache(maxsize=2_048)
-def compile_template(text: str) -> BoundTemplate:
-    """The parsed template; kept, since a webhook renders the same one for every event.
+_kept = _no_templates()
+
+
+def forget_templates() -> None:
+    """Keep no template any more as it was parsed."""
+    global _kept
+    _kept = _no_templates()
+
+
+def compile_template(text: str) -> _Template:
+    """The parsed template; kept, since a webhook renders the same one for every event, as far as a
+    cell's memory allows: a parsed one takes many times its text.
 
     Raises TemplateFailed with the place of the error.
     """
+    if (known := _kept.get(text)) is not None:
+        return known
     try:
         template = _environment().from_string(text)
+        assert isinstance(template, _Template)
+        template.size = len(text)
         _read_as_decimals(template)
+        if template.size <= MAX_KEPT:
+            _kept[text] = template
         return template
     except _WHATEVER as error:
         raise TemplateFailed(_sentence(error)) from None
@@ -268,15 +288,20 @@ def _moment(value: Any) -> datetime | None:
         if value in ("now", "today"):
             return today
         midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
-        return parser.parse(value, default=midnight, tzinfos=_zone)
+        # dateutil reads "GMT+3" as POSIX does, three hours west.
+        text = _UTC_BEFORE_OFFSET.sub(" ", value)
+        is_day_first = _DOTTED_DAY.match(text) is not None
+        return parser.parse(text, default=midnight, tzinfos=_zone, dayfirst=is_day_first)
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _zone(_name: str | None, offset: int | None) -> timezone:
-    # Names alone say different things in different places, and to dateutil what the machine's own
+def _zone(name: str | None, offset: int | None) -> timezone:
+    # Other names say different things in different places, and to dateutil what the machine's own
     # zone is called.
-    return UTC if offset is None else timezone(timedelta(seconds=offset))
+    if offset is None:
+        return timezone(timedelta(hours=_MAIL_ZONES.get(name or "", 0)))
+    return timezone(timedelta(seconds=offset))
 
 
 def _spend(name: str, result: Any) -> None:
@@ -316,6 +341,14 @@ def _check_date(_moment: Any, pattern: Any = "", *_: Any) -> None:
 
 
 _LONGEST_DATE = 100
+_UTC_BEFORE_OFFSET = re.compile(r"\s*\b(?:UTC|GMT|UT)(?=[+-]\d)", re.I)
+"""As JavaScript's Date writes its zone, "GMT+0100"."""
+_DOTTED_DAY = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.\s?\d{4}")
+"""Where dots part a date, the day comes first."""
+_MAIL_ZONES = {
+    "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+}
+"""Names of zones that a standard gives hours (RFC 5322, 4.3)."""
 _OF_TEXT = frozenset({
     "append", "capitalize", "downcase", "escape", "escape_once", "lstrip", "newline_to_br",
     "prepend", "remove", "remove_first", "remove_last", "replace", "replace_first", "replace_last",

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 import certifi
 import pycurl
 from cryptography import x509
+from requests.utils import requote_uri
 
 from portal.clock import SECOND
 from portal.delivery import egress
@@ -99,6 +100,8 @@ class Transfer(Generic[Tag]):
         self._before_us = 0
         """How long it had taken when it was begun once more."""
         self._place: Address = ("", 0)
+        self.own: Address = ("", 0)
+        """Our end of the connection that it was last sent over."""
         self._opened = 0
         """How many connections had been opened when it was last sent."""
         self._lines: list[bytes] = []
@@ -133,7 +136,8 @@ class Transfer(Generic[Tag]):
         easy, frame = self.easy, outgoing.frame
         if frame is not self._frame:
             self._frame = frame
-            easy.setopt(pycurl.URL, frame.url)
+            # Those of looks and token endpoints are as people wrote them.
+            easy.setopt(pycurl.URL, frame.url if frame.url.isascii() else requote_uri(frame.url))
             easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
             self._choose_guard(frame.url)
             self._choose_certificate(frame.certificate)
@@ -158,6 +162,7 @@ class Transfer(Generic[Tag]):
         self._before_us = max(1, int((time.monotonic() - self._started) * 1e6))
         left = self._timeout_seconds - self._before_us / 1e6
         self._turned_away = self._is_sent = self._reuses = False
+        self._refused = None
         self.easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1_000)))
         self.easy.setopt(pycurl.FRESH_CONNECT, 1)
         return True
@@ -288,6 +293,8 @@ class Transfer(Generic[Tag]):
             return pycurl.PREREQFUNC_ABORT
         self._sends += 1
         self._is_sent = True
+        self.own = own
+        connections.sent(own)
         self._reuses, self._place, self._opened = not opened, place, connections.opened
         return pycurl.PREREQFUNC_OK
 
@@ -301,13 +308,18 @@ class Transfer(Generic[Tag]):
 
     def _error(self, code: int, message: str) -> tuple[str, str]:
         detail = message or "The request failed."
-        if self._refused is not None:
+        # libcurl tells no time of connecting where the connection had been used before.
+        connected = self._is_sent or self.easy.getinfo(pycurl.CONNECT_TIME_T)
+        if self._refused is not None and not connected:
             return "egress_refused", f"The target's address may not be reached: {self._refused}."
+        if self._is_sent and self.own in self._connections.flooded:
+            return "bad_answer", (
+                "The answer brought far more bytes than its headers and its body are, such as "
+                "chunk extensions without an end."
+            )
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             return "connection_reset", "The connection was closed without an answer, twice."
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            # libcurl tells no time of connecting where the connection had been used before.
-            connected = self._is_sent or self.easy.getinfo(pycurl.CONNECT_TIME_T)
             return ("timeout" if connected else "connect_timeout"), detail
         if code == pycurl.E_COULDNT_CONNECT:
             refused = self.easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
@@ -318,6 +330,8 @@ class Transfer(Generic[Tag]):
             # With TLS 1.3 a receiver looks at the client's certificate when the handshake is over.
             client = "certificate" in detail
             return ("tls_client_certificate" if client else "tls_failed"), detail
+        if code == pycurl.E_RECV_ERROR and (kind := _malformed(detail)):
+            return kind, detail
         return _ERRORS.get(code, "request_failed"), detail
 
     def _certificate_error(self, message: str) -> str:
@@ -327,6 +341,13 @@ class Transfer(Generic[Tag]):
         if "subject name" in message or "match" in message:
             return "tls_wrong_host"
         return "tls_untrusted"
+
+
+def _malformed(detail: str) -> str | None:
+    # libcurl calls all of it "failure in receiving": its words alone tell it from a reset.
+    if "Too large response headers" in detail:
+        return "headers_too_large"
+    return "not_http" if "chunk" in detail else None
 
 
 def _text(line: bytes) -> str:

@@ -6,20 +6,33 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Generic
 
 import pycurl
 
-from portal.delivery import egress
+from portal.delivery import defects, egress
 from portal.delivery.compose import NONE, Certificate, Frame, Outgoing
-from portal.delivery.connections import Connections
+from portal.delivery.connections import Address, Connections
 from portal.delivery.transfer import Answer, Tag, Transfer
 
 MAX_CONNECTIONS = 1_024
 """Connections kept, busy ones included. More requests at once than this would close one for each
 that ends, and open one for each that starts."""
+
+MAX_ANSWER = 1024 * 1024
+"""Bytes that may come over a connection for each request that waits on it: head, body and what
+frames them. What is kept of an answer is less; this ends one whose frames have no end."""
+LOOKS_AT = 16
+"""How many times a connection is read before it is looked at how much came."""
+AT_ONCE = 64
+"""Sockets that are looked after before `run` returns: what comes meanwhile for others waits no
+longer, and what is left is next."""
+_RECEIVED, _INFO_BYTES = 128, 136
+"""Where struct tcp_info (linux/tcp.h) has how many bytes came."""
 
 _EVENTS = {
     pycurl.POLL_NONE: 0,
@@ -55,16 +68,21 @@ class Transport(Generic[Tag]):
         self._wanted: set[int] = set()
         """Sockets that libcurl waits for now. Between two requests a connection stays registered
         with epoll, which costs less than to leave and to come back."""
+        self._reads: Counter[int] = Counter()
+        """How often each socket was read since it was last looked at."""
         self._idle: list[Transfer[Tag]] = []
         self._busy: dict[Any, Transfer[Tag]] = {}
+        self._failed: list[tuple[Tag, Answer]] = []
+        """Requests that could not be started, until `run` tells."""
 
     @property
     def in_flight(self) -> int:
         """How many requests are under way."""
-        return len(self._busy)
+        return len(self._busy) + len(self._failed)
 
     def submit(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
-        """Start a request; `run` gives its answer, at the latest after `timeout_seconds`."""
+        """Start a request; `run` gives its answer, at the latest after `timeout_seconds`. What
+        libcurl does not take raises nothing here: that is the answer."""
         transfer = self._idle.pop() if self._idle else Transfer[Tag](
             self._allow, self._inspect_url, self._connections
         )
@@ -82,9 +100,14 @@ class Transport(Generic[Tag]):
     def _start(
         self, transfer: Transfer[Tag], outgoing: Outgoing, timeout_seconds: float, tag: Tag
     ) -> None:
-        transfer.begin(outgoing, timeout_seconds, tag)
-        self._busy[transfer.easy] = transfer
-        self._multi.add_handle(transfer.easy)
+        try:
+            transfer.begin(outgoing, timeout_seconds, tag)
+            self._multi.add_handle(transfer.easy)
+        except Exception as error:  # noqa: BLE001 - others' requests are under way
+            # The handle is let go of, with whatever it was given of this request.
+            self._failed.append((tag, defects.answer(error, "start the request")))
+        else:
+            self._busy[transfer.easy] = transfer
 
     def watch(self, fd: int) -> None:
         """Let `run` return early when `fd` can be read."""
@@ -100,13 +123,13 @@ class Transport(Generic[Tag]):
 
     def run(self, seconds: float) -> list[tuple[Tag, Answer]]:
         """Work for up to `seconds`, or until an answer has come or a watched fd can be read."""
-        wait = seconds
+        wait = 0.0 if self._failed else seconds
         self.woken = False
         started = time.monotonic()
         if self._wake_at is not None:
-            wait = min(seconds, max(0.0, self._wake_at - started))
+            wait = min(wait, max(0.0, self._wake_at - started))
         # epoll rounds down to milliseconds and would spin through the last one.
-        ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005)
+        ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005, AT_ONCE)
         self.waited_seconds += time.monotonic() - started
         for fd, events in ready:
             if fd in self._watched:
@@ -118,6 +141,10 @@ class Transport(Generic[Tag]):
             mask = 0
             if events & (select.EPOLLIN | select.EPOLLHUP):
                 mask |= pycurl.CSELECT_IN
+                self._reads[fd] += 1
+                if self._reads[fd] == LOOKS_AT:
+                    self._reads[fd] = 0
+                    self._look_at_busy(fd)
             if events & select.EPOLLOUT:
                 mask |= pycurl.CSELECT_OUT
             if events & select.EPOLLERR:
@@ -137,7 +164,7 @@ class Transport(Generic[Tag]):
         self._epoll.close()
 
     def _finished(self) -> list[tuple[Tag, Answer]]:
-        answers: list[tuple[Tag, Answer]] = []
+        answers, self._failed = self._failed, []
         queued = 1
         while queued:
             queued, succeeded, failed = self._multi.info_read()
@@ -149,7 +176,10 @@ class Transport(Generic[Tag]):
                     self._multi.add_handle(easy)
                     continue
                 del self._busy[easy]
-                answers.append((transfer.tag, transfer.answer(code, message)))
+                try:
+                    answers.append((transfer.tag, transfer.answer(code, message)))
+                except Exception as error:  # noqa: BLE001 - others' answers are waiting
+                    answers.append((transfer.tag, defects.answer(error, "read the answer")))
                 transfer.end()
                 if transfer.looks_only:
                     transfer.easy.close()
@@ -166,8 +196,20 @@ class Transport(Generic[Tag]):
                 return
             self._epoll.unregister(fd)
             with socket.socket(fileno=os.dup(fd)) as closed:
-                ip, port = closed.getsockname()[:2]
-            self._connections.close((ip.partition("%")[0], port))
+                self._connections.close(_own_end(closed))
+
+    def _look_at_busy(self, fd: int) -> None:
+        """End a connection that brings more than answers can be."""
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as busy:
+            own = _own_end(busy)
+            info = busy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+            brought = self._connections.brought(own, struct.unpack_from("Q", info, _RECEIVED)[0])
+            if brought <= MAX_ANSWER:
+                return
+            waiting = sum(transfer.own == own for transfer in self._busy.values())
+            if brought > MAX_ANSWER * waiting:
+                self._connections.flooded.add(own)
+                busy.shutdown(socket.SHUT_RDWR)
 
     def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -182,6 +224,11 @@ class Transport(Generic[Tag]):
 
     def _set_timer(self, milliseconds: int) -> None:
         self._wake_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1_000
+
+
+def _own_end(connection: socket.socket) -> Address:
+    ip, port = connection.getsockname()[:2]
+    return ip.partition("%")[0], port
 
 
 def send_now(

@@ -6,7 +6,6 @@ Data that breaks a type's schema is flagged, never refused: a store must not los
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from jsonschema_rs import Draft202012Validator, ValidationError
+from jsonschema_rs import Draft202012Validator
+from rapidfuzz import fuzz, process
 
 from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.events import schemas
 from portal.events.matching import pattern_matches
 from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
@@ -29,17 +30,12 @@ MAX_NAME = 255
 MAX_DESCRIPTION = 500
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_OWN_TYPES = 500
+MAX_OWN_BYTES = 4 * 1024 * 1024
+"""Schemas and examples of a merchant's own types together: pages and the API show all of them."""
 OWN_GROUP = "Your own"
 OWN_FIELDS = ("name", "description", "schema", "example")
 
 _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
-_REFUSED_KEYWORDS: dict[str, type] = {
-    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str, "uniqueItems": bool,
-}
-"""In merchants' schemas: patterns can take for ever to match, references can lead anywhere, and
-comparing all items with each other takes the square of their number."""
-_MAX_SCHEMA_WORK = 30_000_000
-"""Length of a merchant's schema times length of the data: a bound for the time a check takes."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +143,16 @@ def known_types(merchant_id: int) -> dict[str, EventType]:
     return built_in() | {row.name: _own(row) for row in rows}
 
 
+def known_names(merchant_id: int) -> list[str]:
+    """The names of all types that a merchant can use, in the order of `known_types`."""
+    own = db.session.scalars(
+        sa.select(OwnEventType.name)
+        .where(OwnEventType.merchant_id == merchant_id)
+        .order_by(OwnEventType.name)
+    )
+    return list(dict.fromkeys([*built_in(), *own]))
+
+
 def find(merchant_id: int, name: str) -> EventType | None:
     """The type of that name, built-in or the merchant's own."""
     found = built_in().get(name)
@@ -158,7 +164,9 @@ def find(merchant_id: int, name: str) -> EventType | None:
 
 def nearest(merchant_id: int, name: str) -> list[str]:
     """Up to three known names that look like a name."""
-    return difflib.get_close_matches(name, known_types(merchant_id), n=3, cutoff=0.6)
+    names = known_names(merchant_id)
+    found = process.extract(name, names, scorer=fuzz.ratio, limit=3, score_cutoff=60)
+    return [match for match, _, _ in found]
 
 
 def groups(merchant_id: int) -> dict[str, list[EventType]]:
@@ -216,33 +224,20 @@ def _renamed(record: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema), offline=True)
-
-
-@lru_cache(maxsize=512)
 def _built_in_validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(built_in()[name].schema or {}, offline=True)
 
 
-def schema_error(event_type: EventType, data: dict[str, Any] | None) -> str | None:
+def schema_error(
+    event_type: EventType, data: dict[str, Any] | None, work: schemas.Work | None = None
+) -> str | None:
     """Where `data` breaks the type's schema, in a sentence with a JSON Pointer; None when it
-    fits, or when there is no data or no schema."""
+    fits, or when there is no data or no schema. `work` is what is left to the request."""
     if data is None or event_type.schema is None:
         return None
     if event_type.own:
-        schema = dump(event_type.schema)
-        if len(schema) * len(text_of(data)) > _MAX_SCHEMA_WORK:
-            return "/: not checked, because schema and data together are too large."
-        validator = _validator(schema)
-    else:
-        validator = _built_in_validator(event_type.name)
-    # To say what is wrong costs more than to see that nothing is.
-    error = None if validator.is_valid(data) else next(iter(validator.iter_errors(data)), None)
-    if error is None:
-        return None
-    pointer = "".join(f"/{part}" for part in error.instance_path) or "/"
-    return f"{pointer[:200]}: {error.message[:300]}"
+        return schemas.error_by_own(event_type.schema, data, work or schemas.Work())
+    return schemas.first_error(_built_in_validator(event_type.name), data)
 
 
 def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventType:
@@ -258,17 +253,31 @@ def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventTyp
         if find(merchant_id, name) is not None:
             message = f"The event type {name} exists already; choose another name."
             raise Conflict(message, [FieldError("/name", message)])
-        count = session.scalar(
-            sa.select(sa.func.count())
+        count, size = session.execute(
+            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_size_of_own()), 0))
             .select_from(OwnEventType)
             .where(OwnEventType.merchant_id == merchant_id)
-        )
-        if (count or 0) >= MAX_OWN_TYPES:
+        ).one()
+        if count >= MAX_OWN_TYPES:
             raise Conflict(f"A merchant has at most {MAX_OWN_TYPES} types of its own; delete one.")
+        if size + len(json.dumps(clean["schema"])) + len(clean["example"] or "") > MAX_OWN_BYTES:
+            raise Conflict(
+                "The schemas and examples of a merchant's own types have at most "
+                f"{MAX_OWN_BYTES // 1024 ** 2} MiB together; shorten this one, or delete another."
+            )
         row = OwnEventType(merchant_id=merchant_id, **clean)
         session.add(row)
         note(session, actor, "event_type.added", name, merchant_id)
         return _own(row)
+
+
+def _size_of_own() -> sa.ColumnElement[int]:
+    """Characters of a type's schema and example."""
+    return sum(
+        (sa.func.coalesce(sa.func.length(sa.cast(column, sa.Text)), 0)
+         for column in (OwnEventType.schema, OwnEventType.example)),
+        sa.literal(0),
+    )
 
 
 def delete_type(merchant: Merchant, name: str, actor: str) -> None:
@@ -324,31 +333,10 @@ def _clean(fields: dict[str, Any]) -> dict[str, Any]:
         elif value is not None and len(text_of(value).encode()) > MAX_SCHEMA_BYTES:
             wrong(field, f"{field} is at most {MAX_SCHEMA_BYTES // 1024} KiB of JSON.")
     if isinstance(schema, dict) and not errors:
-        message = _schema_problem(schema)
+        message = schemas.problem(schema)
         if message:
             wrong("schema", message)
     if errors:
         raise Invalid(errors)
     text = None if example is None else text_of(example)
     return {"name": name, "description": description, "schema": schema, "example": text}
-
-
-def _schema_problem(schema: dict[str, Any]) -> str | None:
-    pending: list[Any] = [schema]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            for keyword, kind in _REFUSED_KEYWORDS.items():
-                # A property may be called so; then its value is a schema.
-                if isinstance(value.get(keyword), kind):
-                    return f"schema uses {keyword}, which is not allowed here; leave it out."
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-    try:
-        Draft202012Validator(schema, offline=True)
-    except ValidationError as error:
-        return f"schema is not a JSON Schema: {error.message[:200]}."
-    except ValueError:
-        return "schema is nested too deep."
-    return None

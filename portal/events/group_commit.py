@@ -7,6 +7,7 @@ Systems", 1984). Alone, a request stores its own at once.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -49,8 +50,10 @@ class GroupCommit(Generic[Task, Result]):
                     group = self._group()
                     done.append((group, self._results(group)))
         finally:
-            for group, results in done:
-                self._give(group, results)
+            with contextlib.ExitStack() as giving:
+                # To each of them, whatever `then` raises for one: nobody may wait for ever.
+                for group, results in reversed(done):
+                    giving.callback(self._give, group, results)
         return waiting.future.result()
 
     def _results(self, group: list[_Waiting[Task, Result]]) -> list[Result | Exception]:

@@ -1,44 +1,51 @@
 """1 EVENT IN: check events, store them with the deliveries they owe, then wake the lanes.
 
-What is answered was committed in one transaction: the event, its record data and one delivery
-for each webhook that wants it.
+What is answered was committed, each event in one transaction with its record data and one delivery
+for each webhook that wants it. A request is one transaction too, but for the few that would keep
+everybody else from writing for long: they are stored part by part (ingest_events).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import scoped_session
+from sqlalchemy.exc import IntegrityError
 
-from portal import bulk, queues
-from portal.clock import DAY, SECOND, now
-from portal.errors import Conflict, FieldError
-from portal.events import matching, repeats, rules
+from portal import bulk, places, queues, room
+from portal.clock import SECOND, now
+from portal.courtesy import breathe
+from portal.errors import Conflict, FieldError, Unavailable
+from portal.events import matching, moments, repeats, rules
 from portal.events.group_commit import GroupCommit
 from portal.events.repeats import Known
+from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
+from portal.people import storage
 
 MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
-LEAD = DAY
-"""How far ahead of the clock a merchant's last event may be, and the next one still comes after it.
-Beyond that the clock was wrong then, and the log does not follow it."""
+PART_DELIVERIES, PART_CHARACTERS = 1_000, 1_048_576
+"""What one transaction stores of a request at most: some 20 ms of SQLite's one turn to write."""
+LARGE_EVENTS = 100
+"""A request with more waits in the line of those that write much."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The answer for one event: its ID and how many deliveries it owes."""
+    """The answer for one event: its ID and how many deliveries it owes; `added` are those that it
+    owes from now on, none where it had come before."""
 
     id: str
     deliveries: int
+    added: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,39 @@ class _Request:
     merchant_id: int
     events: list[NewEvent]
     batch: bool
+    first: int = 0
+    """The place of its first event in what was sent."""
+
+    is_part: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it writes much."""
+        return self.is_part or len(self.events) > LARGE_EVENTS
+
+    @property
+    def characters(self) -> int:
+        """How long its records are."""
+        return sum(len(event.data or "") + len(event.previous or "") for event in self.events)
+
+    def split(self, parts: int) -> list[_Request]:
+        """About so many parts of it, in their order."""
+        size = math.ceil(len(self.events) / min(parts, len(self.events)))
+        return [
+            _Request(
+                self.merchant_id, self.events[start : start + size], self.batch,
+                self.first + start, is_part=True,
+            )
+            for start in range(0, len(self.events), size)
+        ]
+
+
+class _TooMuch(Exception):
+    """A request is too much for one transaction; it wants so many `parts`."""
+
+    def __init__(self, parts: int):
+        super().__init__(parts)
+        self.parts = parts
 
 
 @dataclass(eq=False)
@@ -59,28 +99,89 @@ class _Stored:
 
 
 def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> list[Accepted]:
-    """Store a merchant's events and the deliveries they owe, all or none.
+    """Store a merchant's events and the deliveries they owe: all or none, as long as they owe at
+    most PART_DELIVERIES and their records have at most PART_CHARACTERS. More are stored in parts,
+    between which others write; what ends that early leaves the first of them stored.
 
     `events` are parsed JSON values in the shape of PRODUCT.md; `batch` says whether they came
     in a list, for the pointers of errors. Sending an `id` again with the same content gives the
     first answer again and stores nothing.
     Raises Invalid for wrong fields, Conflict for an `id` in use with other content, Unavailable
-    when the database cannot take the write.
+    when the database cannot take the write, TooManyRequests where too many are stored in parts,
+    StorageFull where the merchant has stored what it may.
     """
+    # Once, before the first part: what is taken is taken as a whole.
+    storage.ask(merchant_id)
     request = _Request(merchant_id, rules.clean_events(merchant_id, events, batch=batch), batch)
     # Whoever waits for the group that stores this needs no connection: that group needs one.
     db.session.rollback()
-    for attempt in range(_RACES):
+    try:
+        return _stored(request)
+    except _TooMuch as much:
+        return _stored_in_parts(request, much.parts)
+
+
+def _stored_in_parts(request: _Request, parts: int) -> list[Accepted]:
+    with places.held(places.BATCH, request.merchant_id):
+        # Before the first of them is stored.
+        ids = [event.id for event in request.events if event.id]
+        found = repeats.find(request.merchant_id, ids)
+        _fresh(request, {(known.merchant_id, known.id): known for known in found})
+        db.session.rollback()
+        answers, waiting = list[Accepted](), request.split(parts)[::-1]
+        while waiting:
+            part = waiting.pop()
+            try:
+                answers += _stored(part)
+            except _TooMuch as much:
+                waiting += part.split(much.parts)[::-1]
+            except Unavailable as error:
+                raise _ended_early(error, len(answers), request) from error
+            except Conflict as error:
+                error.detail += f" The {len(answers):,} events before are stored."
+                raise
+            breathe()
+    return answers
+
+
+def _ended_early(error: Unavailable, stored: int, request: _Request) -> Unavailable:
+    if not stored:
+        return error
+    return Unavailable(
+        f"The first {stored:,} of the {len(request.events):,} events are stored; the database "
+        "takes no more now. Send the batch again in a few seconds: an event with an id, or one "
+        "that came with the same Idempotency-Key, is not stored twice.", error.trouble,
+    )
+
+
+def _stored(request: _Request) -> list[Accepted]:
+    """The answers of what was stored in one transaction. Raises _TooMuch."""
+    room.ask(current_app.config["PORTAL"])
+    if len(request.events) > 1 and (characters := request.characters) > PART_CHARACTERS:
+        raise _TooMuch(math.ceil(characters / PART_CHARACTERS))
+    races = 0
+    while True:
         try:
-            stored = _group_commit().take(request)
-            break
+            return _commit_soon(request).answers
         except IntegrityError:
             # Another process stored one of these IDs at the same moment; now it can be seen. Or
             # an ID's event was deleted for its age, and its record is still there.
-            if attempt == _RACES - 1:
+            races += 1
+            if races == _RACES:
                 raise
-            repeats.forget_records(merchant_id, [event.id for event in request.events if event.id])
-    return stored.answers
+            ids = [event.id for event in request.events if event.id]
+            repeats.forget_records(request.merchant_id, ids)
+
+
+def _commit_soon(request: _Request) -> _Stored:
+    if not request.is_large:
+        return _group_commit().take(request)
+    # By itself: those who share a transaction with it would wait in its line.
+    (outcome,) = _store([request])
+    if isinstance(outcome, Exception):
+        raise outcome
+    _wake([outcome])
+    return outcome
 
 
 def _group_commit() -> GroupCommit[_Request, _Stored]:
@@ -97,10 +198,12 @@ def _wake(stored: list[_Stored]) -> None:
 
 
 def _store(requests: list[_Request]) -> list[_Stored | Exception]:
-    """Store requests together, or each alone where the database refuses that."""
+    """Store requests together, or each alone where that fails by one of them."""
     try:
         return _commit(requests)
-    except SQLAlchemyError as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whose it is gets it
         if len(requests) == 1:
             return [error]
         return [outcome for request in requests for outcome in _store([request])]
@@ -108,14 +211,14 @@ def _store(requests: list[_Request]) -> list[_Stored | Exception]:
 
 def _commit(requests: list[_Request]) -> list[_Stored | Exception]:
     outcomes: list[_Stored | Exception] = []
-    with writing() as session:
-        rows = _Rows()
+    with writing(is_large=any(request.is_large for request in requests)) as session:
+        rows = _Rows(session.connection())
         for request in requests:
             try:
                 outcomes.append(_Stored(rows.add(request), set()))
-            except Conflict as conflict:
-                outcomes.append(conflict)
-        rows.insert(session)
+            except (Conflict, _TooMuch) as refused:
+                outcomes.append(refused)
+        rows.insert()
     for outcome in outcomes:
         if isinstance(outcome, _Stored):
             # One of them wakes the lanes of all.
@@ -127,7 +230,8 @@ def _commit(requests: list[_Request]) -> list[_Stored | Exception]:
 class _Rows:
     """What one transaction stores."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
         self.lanes: set[int] = set()
         self._events: list[dict[str, Any]] = []
         self._payloads: list[dict[str, Any]] = []
@@ -143,49 +247,42 @@ class _Rows:
         """What is stored, by merchant and ID."""
 
     def add(self, request: _Request) -> list[Accepted]:
-        """Take up a request's events and what they owe; its answers. Raises Conflict, and then
-        has taken up nothing."""
+        """Take up a request's events and what they owe; its answers. Raises Conflict or _TooMuch,
+        and then has taken up nothing."""
         merchant_id = request.merchant_id
         ids = [event.id for event in request.events if event.id]
         for known in repeats.find(merchant_id, ids):
             self._known[merchant_id, known.id] = known
-        fresh: dict[str, NewEvent] = {}
-        answers: list[str] = []
-        for place, event in enumerate(request.events):
-            event_id = event.id or new_id("evt")
-            answers.append(event_id)
-            if event_id in fresh:
-                is_same = repeats.is_same(fresh[event_id], event)
-            elif event.id and (merchant_id, event_id) in self._known:
-                is_same = repeats.is_repeat(self._known[merchant_id, event_id], event)
-            else:
-                fresh[event_id] = event
-                continue
-            if not is_same:
-                raise _reused(event_id, place, request.batch)
+        answers, fresh = _fresh(request, self._known)
         counts = self._take_up(merchant_id, fresh)
+        added = dict(counts)
         return [
             Accepted(
                 event_id,
                 counts[event_id] if event_id in counts
                 else self._known[merchant_id, event_id].deliveries,
+                added.pop(event_id, 0),
             )
             for event_id in answers
         ]
 
-    def insert(self, session: scoped_session[Any]) -> None:
+    def insert(self) -> None:
         """Write what was taken up."""
         for model, made in (
             (Event, self._events), (EventPayload, self._payloads), (Delivery, self._deliveries)
         ):
             if made:
-                columns = tuple(made[0])
-                bulk.insert(session, table(model), columns, [tuple(row.values()) for row in made])
+                rows = [tuple(row.values()) for row in made]
+                bulk.insert(self._connection, table(model), tuple(made[0]), rows)
 
     def _take_up(self, merchant_id: int, fresh: dict[str, NewEvent]) -> dict[str, int]:
         """Make the rows of fresh events; how many deliveries each owes."""
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
+        if len(fresh) > 1:
+            owed_in_all = sum(len(self._wanting(merchant_id, event)) for event in fresh.values())
+            if owed_in_all > PART_DELIVERIES:
+                raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
         counts = {}
         for event_id, event in fresh.items():
             received_at = self._next[merchant_id]
@@ -227,25 +324,34 @@ class _Rows:
         return wanting
 
     def _look_up(self, merchant_id: int) -> None:
-        found = db.session.execute(
-            _SENDING, {"merchant_id": merchant_id, "latest": self._moment + LEAD}
+        found = self._connection.execute(
+            _SENDING, {"merchant_id": merchant_id, "latest": self._moment + moments.LEAD}
         ).all()
         last = found[0].last if found else None
-        self._next[merchant_id] = _after(last, self._moment)
+        self._next[merchant_id] = moments.after(last, self._moment)
         self._webhooks[merchant_id] = [row for row in found if row.id is not None]
 
 
-def next_moment(merchant_id: int, moment: int) -> int:
-    """When a merchant's next event comes in, as the log counts it, at a moment of the clock; for an
-    event that is stored in the running transaction and not by `ingest_events`. Unix µs."""
-    last = db.session.scalar(
-        sa.select(_last), {"merchant_id": merchant_id, "latest": moment + LEAD}
-    )
-    return _after(last, moment)
-
-
-def _after(last: int | None, moment: int) -> int:
-    return max(moment, (last or 0) + 1)
+def _fresh(
+    request: _Request, known: Mapping[tuple[int, str], Known]
+) -> tuple[list[str], dict[str, NewEvent]]:
+    """The ID of each event of a request, and by ID those that are not among the `known`, which are
+    by merchant and ID. Raises Conflict."""
+    fresh: dict[str, NewEvent] = {}
+    answers: list[str] = []
+    for place, event in enumerate(request.events):
+        event_id = event.id or new_id("evt")
+        answers.append(event_id)
+        if event_id in fresh:
+            is_same = repeats.is_same(fresh[event_id], event)
+        elif event.id and (request.merchant_id, event_id) in known:
+            is_same = repeats.is_repeat(known[request.merchant_id, event_id], event)
+        else:
+            fresh[event_id] = event
+            continue
+        if not is_same:
+            raise _reused(event_id, request.first + place, request.batch)
+    return answers, fresh
 
 
 def _reused(event_id: str, place: int, batch: bool) -> Conflict:
@@ -254,19 +360,9 @@ def _reused(event_id: str, place: int, batch: bool) -> Conflict:
     return Conflict(message, [FieldError(pointer, message)])
 
 
-_last = (
-    sa.select(Event.received_at)
-    .where(
-        Event.merchant_id == sa.bindparam("merchant_id"),
-        Event.received_at < sa.bindparam("latest"),
-    )
-    .order_by(Event.received_at.desc())
-    .limit(1)
-    .scalar_subquery()
-)
 _SENDING = (
     sa.select(
-        _last.label("last"), Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events,
+        moments.last.label("last"), Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events,
         Webhook.only_sources, Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
     )
     .select_from(Merchant)
@@ -281,64 +377,3 @@ _SENDING = (
 )
 """When the merchant's last event came in, and with it, in one question to the database, the
 webhooks that could get an event now: none when the feature is inactive."""
-
-
-def event_row(
-    merchant_id: int, event_id: str, event: NewEvent, received_at: int, deliveries: int,
-    *, is_test: bool = False,
-) -> dict[str, Any]:
-    """The `event` row of a checked event; `received_at` in Unix µs."""
-    return {
-        "merchant_id": merchant_id,
-        "id": event_id,
-        "type": event.type,
-        "object_type": event.object_type,
-        "object_id": event.object_id,
-        "source_user_type": event.source_user_type,
-        "source_user_id": event.source_user_id,
-        "correlation_id": event.correlation_id,
-        "occurred_at": received_at if event.occurred_at is None else event.occurred_at,
-        "received_at": received_at,
-        "fingerprint": event.fingerprint(event_id),
-        "deliveries": deliveries,
-        "schema_error": event.schema_error,
-        "is_test": is_test,
-    }
-
-
-def payload_row(
-    merchant_id: int, event_id: str, event: NewEvent, received_at: int
-) -> dict[str, Any]:
-    """The `event_payload` row of a checked event: the bytes that targets receive."""
-    return {
-        "merchant_id": merchant_id,
-        "event_id": event_id,
-        "head": event.head(event_id, received_at),
-        "data": event.data,
-        "previous": event.previous,
-        "received_at": received_at,
-    }
-
-
-def delivery_row(
-    merchant_id: int, event_id: str, webhook_id: str, moment: int, due_at: int,
-    *, object_key: str | None = None,
-) -> dict[str, Any]:
-    """The `delivery` row of one event owed to one webhook, first due at `due_at`, and with an
-    `object_key` after what is owed before it for the same record; `moment` is when the event came
-    in. Both in Unix µs."""
-    return {
-        "id": new_id("dlv"),
-        "merchant_id": merchant_id,
-        "event_id": event_id,
-        "webhook_id": webhook_id,
-        "state": "pending",
-        "attempts": 0,
-        "step": 0,
-        "is_retry": False,
-        "trigger": "scheduled",
-        "next_attempt_at": due_at,
-        "created_at": moment,
-        "object_key": object_key,
-    }
-

@@ -16,8 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from portal import stored
 from portal.events.rules import FIELDS, NewEvent
-from portal.extensions import db, writing
+from portal.extensions import db, table, writing
 from portal.models import Event, EventPayload
 
 TOGETHER = 500
@@ -114,17 +115,21 @@ def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
 
 def forget_records(merchant_id: int, ids: list[str]) -> None:
     """Delete the records of these IDs whose events are gone: each would refuse its ID for ever."""
+    payload, part = table(EventPayload), stored.part_of(table(EventPayload))
+    assert part is not None
     with writing() as session:
+        returned = stored.of_deleted(part, session.get_bind().dialect.name)
         for start in range(0, len(ids), TOGETHER):
-            session.execute(
-                sa.delete(EventPayload)
+            gone = session.execute(
+                sa.delete(payload)
                 .where(
-                    EventPayload.merchant_id == merchant_id,
-                    EventPayload.event_id.in_(ids[start : start + TOGETHER]),
+                    payload.c.merchant_id == merchant_id,
+                    payload.c.event_id.in_(ids[start : start + TOGETHER]),
                     ~sa.exists().where(
-                        Event.merchant_id == EventPayload.merchant_id,
-                        Event.id == EventPayload.event_id,
+                        Event.merchant_id == payload.c.merchant_id,
+                        Event.id == payload.c.event_id,
                     ),
                 )
-                .execution_options(synchronize_session=False)
+                .returning(*returned)
             )
+            stored.take_off(session, part, [tuple(row) for row in gone])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, now, rfc3339
 from portal.errors import FieldError, Invalid
-from portal.events import catalogue
+from portal.events import catalogue, schemas
 from portal.strict_json import text, text_of, whole
 
 MAX_BATCH = 1_000
@@ -114,6 +114,7 @@ class _Types:
 
     def __init__(self, merchant_id: int):
         self._merchant_id = merchant_id
+        self.schema_work = schemas.Work()
         self._found: dict[str, catalogue.EventType | None] = {}
 
     def find(self, name: str) -> catalogue.EventType | None:
@@ -159,7 +160,7 @@ class _Cleaner:
         )
         if self.errors or event_type is None:
             return None
-        return NewEvent(*cleaned, catalogue.schema_error(event_type, data))
+        return NewEvent(*cleaned, catalogue.schema_error(event_type, data, self._types.schema_work))
 
     def _unknown(self, event: dict[str, Any]) -> None:
         for name in event:

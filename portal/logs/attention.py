@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from portal.clock import DAY, HOUR, now
 from portal.extensions import db
-from portal.logs.conditions import request_id_at
+from portal.ids import request_id_at
 from portal.models import Attempt, AttemptCount, Delivery, Event, EventCount, Webhook
 from portal.models.delivery import PENDING_LITERAL
 

@@ -6,7 +6,10 @@ Bytes are kept as they came; here they are unpacked and decoded as their headers
 from __future__ import annotations
 
 import codecs
+import encodings
+import encodings.aliases
 import json
+import pkgutil
 import re
 import zlib
 from collections.abc import Iterable
@@ -31,12 +34,24 @@ _MARKS = (
 )
 _NO_CHARSETS = frozenset({"idna", "punycode", "undefined"})
 """What Python knows as encodings of text, and nobody sends text in."""
-_LATIN = frozenset({"ascii", "iso8859-1"})
-"""What stands for Windows' Latin wherever it is declared (WHATWG Encoding, 4.2)."""
+_WIDER = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "tis-620": "cp874",
+    "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
+    "big5": "big5hkscs",
+}
+"""What a declared charset stands for, by Python's names: the one that holds all of its letters and
+those that are sent under its name (WHATWG Encoding, 4.2)."""
+_KNOWN = frozenset(encodings.aliases.aliases).union(
+    module.name for module in pkgutil.iter_modules(encodings.__path__)
+)
+"""Python's names of encodings. It is asked for no other, and for none in another spelling: it
+remembers every name that it was ever asked for, and answers name whatever they like."""
 _GZIP, _ZLIB, _FRAMELESS = 31, 15, -15
 _WINDOW_BITS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _FRAMELESS)}
 """Of zlib, for each content coding that it unpacks (RFC 9110, 8.4.1). Some send "deflate" without
 the frame that it has by its name."""
+_MAX_CODINGS = 3
+"""How often packed a body is unpacked: none is more than once but by mistake."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +98,27 @@ def _value(headers: _Headers, name: str) -> str:
 
 
 def _unpacked(body: bytes, headers: _Headers) -> tuple[bytes, str | None, bool]:
-    """The body without its content coding, what that was, and whether more would have come."""
-    coding = _value(headers, "content-encoding")
-    if coding not in _WINDOW_BITS:
+    """The body without its content codings (RFC 9110, 8.4), what they were, and whether more would
+    have come. A body with one that is not known is left as it is."""
+    value = _value(headers, "content-encoding")
+    codings = [one for part in value.split(",") if (one := part.strip()) not in ("", "identity")]
+    if not codings or len(codings) > _MAX_CODINGS or not _WINDOW_BITS.keys() >= set(codings):
         return body, None, False
-    for bits in _WINDOW_BITS[coding]:
-        unpacked, is_cut = _inflated(body, bits)
-        if unpacked or not body:
-            return unpacked, coding, is_cut
-    return body, None, False
+    unpacked, is_cut = body, False
+    for coding in reversed(codings):
+        for bits in _WINDOW_BITS[coding]:
+            if (found := _inflated(unpacked, bits)) is not None:
+                break
+        else:
+            return body, None, False
+        unpacked, is_cut = found[0], is_cut or found[1]
+    return unpacked, ", ".join(codings), is_cut
 
 
-def _inflated(body: bytes, bits: int) -> tuple[bytes, bool]:
-    """What zlib unpacks of all parts of a body, and whether more would have come; nothing of what
-    is not packed so."""
-    unpacked = bytearray()
+def _inflated(body: bytes, bits: int) -> tuple[bytes, bool] | None:
+    """What zlib unpacks of all parts of a body, and whether more would have come; None for what is
+    not packed so."""
+    unpacked, is_packed = bytearray(), not body
     rest = body
     while rest and len(unpacked) < MAX_UNPACKED:
         unpacker = zlib.decompressobj(bits)
@@ -105,13 +126,14 @@ def _inflated(body: bytes, bits: int) -> tuple[bytes, bool]:
             unpacked += unpacker.decompress(rest, MAX_UNPACKED - len(unpacked))
         except zlib.error:
             break
+        is_packed = is_packed or unpacker.eof or bool(unpacked)
         rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
         if bits == _FRAMELESS and (rest or not unpacker.eof) and len(body) < MAX_UNPACKED:
             # Without a frame nearly any text begins like something packed.
-            return b"", False
+            return None
         if not unpacker.eof or bits != _GZIP:
             break
-    return bytes(unpacked), bool(rest) and len(unpacked) == MAX_UNPACKED
+    return (bytes(unpacked), bool(rest) and len(unpacked) == MAX_UNPACKED) if is_packed else None
 
 
 def _declared_charset(body: bytes, headers: _Headers) -> str | None:
@@ -122,21 +144,35 @@ def _declared_charset(body: bytes, headers: _Headers) -> str | None:
     kind = _value(headers, "content-type")
     found = _CHARSET.search(kind)
     name = (found[1] or found[2]) if found else None
-    if name is None and (meta := _META.search(body[:_META_BYTES])):
-        name = meta[1].decode("ascii")
-    return None if name is None else _known(name)
+    if name is not None:
+        return _known(name)
+    may_be_a_page = not kind or "html" in kind or "xml" in kind
+    if may_be_a_page and (meta := _META.search(body[:_META_BYTES])):
+        known = _known(meta[1].decode("ascii"))
+        # It could be read, so it is not what it says (HTML, 13.2.3.2).
+        return "utf-8" if known and known.startswith("utf-16") else known
+    return None
 
 
 def _known(name: str) -> str | None:
+    # Some have an x- from before they were registered, such as x-sjis.
+    spelt = (_normal(name), _normal(name.lower().removeprefix("x-")))
+    found = next((one for one in spelt if one in _KNOWN), None)
+    if found is None:
+        return None
     try:
-        charset = codecs.lookup(name.strip()).name
+        charset = codecs.lookup(found).name
         # Those that make no text of bytes, such as base64, are refused here.
         b"a".decode(charset, "replace")
     except (LookupError, ValueError):
         return None
     if charset in _NO_CHARSETS or "escape" in charset:
         return None
-    return "cp1252" if charset in _LATIN else charset
+    return _WIDER.get(charset, charset)
+
+
+def _normal(name: str) -> str:
+    return encodings.normalize_encoding(name.strip()).lower()
 
 
 def _decoded(body: bytes, charset: str) -> str | None:

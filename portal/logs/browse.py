@@ -6,6 +6,7 @@ what portal.logs.filters takes; each list is checked here, for pages and the API
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,12 +14,12 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from portal import keyset
+from portal import keyset, places
 from portal.clock import MINUTE, SECOND, now
 from portal.extensions import db
+from portal.ids import moment_of_request_id, request_id_at
 from portal.keyset import LogPage, Walk, Wanted
 from portal.logs import conditions, filters
-from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.logs.stories import (
     attempt_detail,
     event_deliveries,
@@ -29,6 +30,7 @@ from portal.logs.stories import (
 )
 from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
+from portal.places import SEARCH
 
 __all__ = [
     "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
@@ -58,32 +60,37 @@ def events(
 ) -> LogPage[Event]:
     """A page of the event log, newest first.
 
-    Filters: portal.logs.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor.
+    Filters: portal.logs.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor; for
+    `text` TooManyRequests, where several such searches are running.
     """
-    return keyset.page(
-        conditions.events(scope, given or {}, zone), _event_walk(scope), cursor, limit
-    )
+    with _place_to_search(scope, given or {}):
+        return keyset.page(
+            conditions.events(scope, given or {}, zone), _event_walk(scope), cursor, limit
+        )
 
 
 def new_events(
     scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
 ) -> int:
     """How many events have come since a first page with `mark` was made, up to NEWS_CAP."""
-    return keyset.news(conditions.events(scope, given, zone).query, _event_walk(scope), mark)
+    with _place_to_search(scope, given):
+        return keyset.news(conditions.events(scope, given, zone), _event_walk(scope), mark)
 
 
 def events_in_view(
     scope: int | None, given: Mapping[str, Any], view: str, zone: str = "UTC"
 ) -> Sequence[Event]:
     """The events that a page with `view` shows."""
-    return keyset.in_view(conditions.events(scope, given, zone).query, _event_walk(scope), view)
+    with _place_to_search(scope, given):
+        return keyset.in_view(conditions.events(scope, given, zone), _event_walk(scope), view)
 
 
 def live_events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Sequence[Event]:
     """The newest LIVE_ROWS of the events that came in the last LIVE_FOR, for a live tail. It costs
     no more than a page, however much comes."""
     wanted = conditions.events(scope, given, zone).narrowed(Event.received_at >= now() - LIVE_FOR)
-    return keyset.page(wanted, _event_walk(scope), None, LIVE_ROWS).rows
+    with _place_to_search(scope, given):
+        return keyset.page(wanted, _event_walk(scope), None, LIVE_ROWS).rows
 
 
 def every_event(
@@ -97,6 +104,14 @@ def every_event(
     Raises Invalid at once, before the first row is asked for.
     """
     return keyset.every(conditions.events(scope, given, zone), _event_walk(scope), shape)
+
+
+def _place_to_search(
+    scope: int | None, given: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[None]:
+    """A place for as long as records are looked through. Raises TooManyRequests. A download has
+    one of its own kind already."""
+    return places.held(SEARCH, scope) if given.get("text") else contextlib.nullcontext()
 
 
 def _event_walk(scope: int | None) -> Walk[Event]:
@@ -138,7 +153,7 @@ def new_attempts(
     scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
 ) -> int:
     """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
-    return keyset.news(conditions.attempts(scope, given, zone).query, _attempt_walk(scope), mark)
+    return keyset.news(conditions.attempts(scope, given, zone), _attempt_walk(scope), mark)
 
 
 def live_attempts(

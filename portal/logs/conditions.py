@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from flask import current_app
 
-from portal.clock import DAY, MILLISECOND, MINUTE, now
+from portal.clock import DAY, MINUTE, now
 from portal.config import Config
 from portal.delivery.selection import status_is
-from portal.keyset import Wanted
+from portal.ids import request_id_at
+from portal.keyset import Sieve, Wanted
 from portal.logs import filters
-from portal.logs.spellings import spellings
+from portal.logs.spellings import finder
 from portal.models import Attempt, Event, EventPayload, Merchant
 
 TEXT_COST = 5
@@ -30,17 +31,6 @@ _SELECTIVE: dict[str, Any] = {
     "correlation_id": Event.correlation_id,
     "event_id": Event.id,
 }
-
-
-def request_id_at(moment: int) -> str:
-    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
-    starts with its Unix milliseconds (RFC 9562, 5.7)."""
-    return f"req_{max(0, moment) // MILLISECOND:012x}"
-
-
-def moment_of_request_id(request_id: str) -> int:
-    """When a Request ID was made, in Unix µs to the millisecond."""
-    return int(request_id[4:16], 16) * MILLISECOND
 
 
 def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wanted[Event]:
@@ -78,8 +68,8 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wa
         config: Config = current_app.config["PORTAL"]
         # Nobody keeps record data for longer: what is older need not be looked through.
         query = query.where(Event.received_at >= now() - config.payload_days * DAY)
-        rest.append(_record_holds(values["text"]))
-        return Wanted(query.where(*rest), base=query, cost=TEXT_COST)
+        sieve = _record_holds(values["text"])
+        return Wanted(query.where(*rest), base=query, cost=TEXT_COST, sieve=sieve)
     return Wanted(query.where(*rest), base=query if rest else None)
 
 
@@ -132,23 +122,20 @@ def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa
     return query
 
 
-def _record_holds(text: str) -> sa.ColumnElement[bool]:
+def _record_holds(text: str) -> Sieve:
     """Whether an event's record data holds a text, whatever the case, plain or as in JSON."""
-    found = (
-        sa.select(EventPayload.event_id)
-        .where(
-            EventPayload.merchant_id == Event.merchant_id, EventPayload.event_id == Event.id,
-            sa.or_(*(
-                column.icontains(spelling, autoescape=True)
-                for column in (EventPayload.data, EventPayload.previous)
-                for spelling in spellings(text)
-            )),
-        )
-        # Not EXISTS, of which a planner may make a join over all that is kept.
-        .limit(1)
-        .correlate(Event)
+    # No text that is looked for holds a line break, and so none is found across the two.
+    texts = sa.func.coalesce(EventPayload.data, "") + "\n" + sa.func.coalesce(
+        EventPayload.previous, ""
     )
-    return found.scalar_subquery().is_not(None)
+    column = (
+        sa.select(texts)
+        .where(EventPayload.merchant_id == Event.merchant_id, EventPayload.event_id == Event.id)
+        # Not a join, which a planner may make over all that is kept.
+        .correlate(Event)
+        .scalar_subquery()
+    )
+    return Sieve(column, finder(text))
 
 
 def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:

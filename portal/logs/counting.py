@@ -17,8 +17,8 @@ from sqlalchemy.orm import scoped_session
 from portal import queues
 from portal.clock import HOUR, MILLISECOND, MINUTE, now
 from portal.extensions import insert_into, reading, table, writing
+from portal.ids import moment_of_request_id, request_id_at
 from portal.logs import durations
-from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount, Merchant
 from portal.models.delivery import TEST
 from portal.models.statistics import ALL

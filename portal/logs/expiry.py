@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
+from portal import stored
 from portal.clock import DAY, HOUR
 from portal.extensions import reading, table
+from portal.ids import request_id_at
 from portal.logs import inspector
-from portal.logs.conditions import request_id_at
 from portal.models import (
     Attempt,
     AttemptCount,
@@ -220,16 +221,25 @@ class Walk:
         return query if self.since is None else query.where(self.key[0] >= self.since)
 
     def remove(self, session: Session, first: Key, last: Key) -> int:
-        """Delete what lies from one key to another, but for what is kept; how many rows. Inside
-        the running transaction."""
+        """Delete what lies from one key to another, but for what is kept, and count it no more as
+        stored; how many rows. Inside the running transaction."""
         for statement in self.removal(session.get_bind().dialect.name, first, last):
             found = session.execute(statement)
-        return int(found.rowcount)  # type: ignore[attr-defined]
+        part = stored.part_of(self.log.table)
+        if part is None:
+            return int(found.rowcount)  # type: ignore[attr-defined]
+        gone = [tuple(row) for row in found]
+        stored.take_off(session, part, gone)
+        return len(gone)
 
     def removal(self, dialect: str, first: Key, last: Key) -> list[sa.Executable]:
         """The statements that delete it."""
         where = [*self._owners(), sa.tuple_(*self.key) >= first, sa.tuple_(*self.key) <= last]
         delete = sa.delete(self.log.table).where(*where)
+        part = stored.part_of(self.log.table)
+        if part is not None:
+            # What is not known before: on PostgreSQL a row may have become one to keep.
+            delete = cast(sa.Delete, delete.returning(*stored.of_deleted(part, dialect)))
         if self.log.keep is None:
             return [delete]
         # Asked again: a delivery may have become pending since the look.

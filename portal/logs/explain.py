@@ -41,8 +41,9 @@ ERRORS = {
         "Look for a crash, or for a proxy’s limit, at the receiver.", RECEIVER,
     ),
     "bad_answer": Diagnosis(
-        "The answer cannot be decoded", "Its compression is broken.",
-        "Let the receiver answer without compression.", RECEIVER,
+        "The answer cannot be read",
+        "Its compression is broken, or far more bytes came than its headers and body are.",
+        "Let the receiver answer with a short body, without compression.", RECEIVER,
     ),
     "connect_failed": Diagnosis(
         "No connection",
@@ -91,6 +92,13 @@ ERRORS = {
         "HTTP/2 failed", "The receiver broke the HTTP/2 protocol.",
         "Update the receiver’s web server, or turn HTTP/2 off there.", SERVER,
     ),
+    "internal_error": Diagnosis(
+        "The portal failed",
+        "By a defect of the portal, or by something stored that it cannot work with. It may or may "
+        "not have been sent; the receiver has no part in it.",
+        "It is tried again by the schedule. If it stays so, show the detail to the operator: the "
+        "portal’s log names the place at this time.", OPERATOR,
+    ),
     "invalid_header": Diagnosis(
         "A header cannot be sent", "Its value holds what HTTP does not allow. Nothing was sent.",
         "Correct the webhook’s headers, or the event data that their templates take.", WEBHOOK,
@@ -111,6 +119,12 @@ ERRORS = {
     "request_failed": Diagnosis(
         "The request failed", "The detail is what the network library reported.",
         "Try it again. If it stays so, show the detail to the operator.", OPERATOR,
+    ),
+    "request_too_large": Diagnosis(
+        "The request is too large",
+        "Its URL and headers have more bytes together than the portal sends. Nothing was sent.",
+        "Edit the webhook: let the templates of its parameters and headers take less of the event.",
+        WEBHOOK,
     ),
     "template_error": Diagnosis(
         "A template failed",

@@ -81,13 +81,21 @@ def clean(
         if values["before"] < since:
             errors.append(FieldError("/until", "To is before From; give a later moment."))
         elif values["before"] == since:
-            # Two ages that are the same, or times in an hour that clocks skip.
-            errors.append(FieldError(
-                "/until", "From and To are the same moment; give a later one in To."
-            ))
+            errors.append(FieldError("/until", _why_empty(given["until"], place)))
     if errors:
         raise Invalid(errors)
     return values
+
+
+def _why_empty(until: Any, place: tzinfo) -> str:
+    """Why nothing lies between a moment and `until`."""
+    day = str(until).strip()
+    if _WHOLE_DAY.fullmatch(day):
+        first, after = _local_span(day, place)
+        if first == after:
+            return f"The clocks of {place} skipped the day {day}; give another one in To."
+    # Two ages that are the same, or times in an hour that clocks skip.
+    return "From and To are the same moment; give a later one in To."
 
 
 def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from portal.clock import DAY, HOUR, MILLISECOND, now
 from portal.extensions import db
+from portal.ids import moment_of_request_id, request_id_at
 from portal.logs import counting, durations
-from portal.logs.conditions import moment_of_request_id, request_id_at
 from portal.models import Attempt, AttemptCount, CountedUntil, Event, EventCount
 from portal.models.statistics import ALL
 

@@ -88,7 +88,8 @@ class EventStory:
 class AttemptDetail:
     """An attempt with its payload log, as exact bytes.
 
-    Past its days (`is_expired`) headers and bodies are None. `request_body` is None too for a
+    Past its days (`is_expired`) headers and bodies are None; so they are where there never were any
+    (`was_not_kept`). `request_body` is None too for a
     request without a body, and where the event's record data went first
     (`request_body_is_lost`). `not_again` is as in Destination.
     """
@@ -98,6 +99,7 @@ class AttemptDetail:
     webhook: Webhook | None
     payload_expires_at: int
     is_expired: bool
+    was_not_kept: bool = False
     request_headers: list[tuple[str, str]] | None = None
     request_body: bytes | None = None
     request_body_is_lost: bool = False
@@ -256,8 +258,8 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
     log = db.session.get(AttemptPayload, attempt.id)
     if log is None or expires_at <= now():
         return AttemptDetail(
-            attempt, event, webhook, expires_at, is_expired=True, delivery=delivery,
-            not_again=not_again,
+            attempt, event, webhook, expires_at, is_expired=True,
+            was_not_kept=expires_at > now(), delivery=delivery, not_again=not_again,
         )
     body, is_lost = _request_body(kept, log)
     return AttemptDetail(

@@ -16,6 +16,7 @@ from portal.models.sealed_word import SealedWord
 from portal.models.share import AttemptShare
 from portal.models.sign_in import Passkey, PasswordReset, RecoveryCode, UserSession
 from portal.models.statistics import AttemptCount, CountedUntil, EventCount
+from portal.models.storage import MeasuredUntil, StoredBytes
 from portal.models.user import Membership, User
 from portal.models.webhook import Webhook
 
@@ -25,8 +26,8 @@ __all__ = [
     "EventPayload",
     "IdempotencyKey",
     "InspectedRequest", "Inspector", "Installation", "Invitation", "Lane", "Mail",
-    "Membership", "Merchant",
+    "MeasuredUntil", "Membership", "Merchant",
     "Notice", "NoticeChoice", "OperationsEntry", "OwnEventType", "Passkey", "PasswordReset",
     "Recovery",
-    "RecoveryCode", "SavedFilter", "SealedWord", "User", "UserSession", "Webhook",
+    "RecoveryCode", "SavedFilter", "SealedWord", "StoredBytes", "User", "UserSession", "Webhook",
 ]

@@ -54,6 +54,6 @@ class CleanUp(Base):
         self.worked_at = now
 
     def finish(self, now: int) -> None:
-        """Be over."""
+        """Note that it has ended."""
         self.moment = self.place = None
         self.worked_at = self.finished_at = now

@@ -25,6 +25,8 @@ class Merchant(Base):
     activated_at: Mapped[int | None] = mapped_column(sa.BigInteger)
     event_days: Mapped[int | None]
     payload_days: Mapped[int | None]
+    storage_mb: Mapped[int | None]
+    """What its logs may hold at most, in MB; 0: any number, None: as PORTAL_MERCHANT_MB says."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
 
     def activate(self) -> None:

@@ -83,7 +83,7 @@ class Recovery(Base):
         self.end(CANCELLED)
 
     def end(self, state: str) -> None:
-        """Be over, as `cancelled` or `finished`."""
+        """Note that it has ended, as `cancelled` or `finished`."""
         self.state = state
         self.finished_at = now()
 

@@ -9,12 +9,14 @@ import logging
 import smtplib
 import socket
 import ssl
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.header import Header
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,6 +29,7 @@ from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.extensions import writing
 from portal.models import Mail, Merchant, OperationsEntry
+from portal.people.mail_servers import Server, TlsServer, Watchdog
 
 RETRIES = (MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR)
 """Pauses between tries, in µs; after one more the mail is given up."""
@@ -40,6 +43,27 @@ connection is cut, greeting and all, for a server that answers byte by byte is n
 SHOWN_NOTICES = 20
 
 _log = logging.getLogger(__name__)
+
+
+class _Text(UnstructuredHeader):
+    """A header that says what others wrote, letter for letter. The library's own decodes what looks
+    like an encoded word (RFC 2047), line breaks and all, which so become headers."""
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        kwds["parse_tree"], kwds["decoded"] = None, value
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        name = str(self.name)  # type: ignore[attr-defined]
+        words = str(self).encode(errors="replace").decode()
+        charset = "us-ascii" if words.isascii() and "=?" not in words else "utf-8"
+        text = Header(words, charset, policy.max_line_length, name)
+        return f"{name}: {text.encode(linesep=policy.linesep)}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("subject", _Text)  # type: ignore[arg-type]
+_POLICY = SMTP.clone(header_factory=_HEADERS)
 
 
 @dataclass(frozen=True)
@@ -58,63 +82,6 @@ class _Refused(Exception):
     """The server will never take this message."""
 
 
-class _Watchdog:
-    """Cuts a connection when its time is over, from the first byte of a handshake on: whoever waits
-    for it finds it closed by the server."""
-
-    def __init__(self, seconds: float):
-        self._line: socket.socket | None = None
-        self._is_over = False
-        self._mutex = threading.Lock()
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def watch(self, line: socket.socket) -> None:
-        """Watch over a connection, at once or as soon as it is there."""
-        with self._mutex:
-            # TLS takes the socket itself away from whoever had it; a second handle stays.
-            self._line = line.dup()
-        if self._is_over:
-            self._cut()
-
-    def _cut(self) -> None:
-        with self._mutex, contextlib.suppress(OSError):
-            self._is_over = True
-            if self._line is not None:
-                self._line.shutdown(socket.SHUT_RDWR)
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._timer.cancel()
-        with self._mutex:
-            if self._line is not None:
-                self._line.close()
-                self._line = None
-
-
-class _Server(smtplib.SMTP):
-    """A mail server, whose connection is watched over."""
-
-    def __init__(self, watchdog: _Watchdog, *where: Any, **how: Any):
-        self._watchdog = watchdog
-        super().__init__(*where, **how)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        # smtplib's own place for what differs between plain connections and TLS.
-        line: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
-        self._watchdog.watch(line)
-        return line
-
-
-class _TlsServer(smtplib.SMTP_SSL, _Server):
-    """One that speaks TLS from the start; smtplib wraps what _Server gives."""
-
-    def __init__(self, watchdog: _Watchdog, *where: Any, **how: Any):
-        self._watchdog = watchdog
-        smtplib.SMTP_SSL.__init__(self, *where, **how)
-
-
 def send_due() -> int:
     """Send the mail whose time has come; how many messages the server took.
 
@@ -126,7 +93,7 @@ def send_due() -> int:
     if not messages:
         return 0
     end = time.monotonic() + RUN_SECONDS
-    watchdog = _Watchdog(RUN_SECONDS + TIMEOUT_SECONDS)
+    watchdog = Watchdog(RUN_SECONDS + TIMEOUT_SECONDS)
     try:
         try:
             server = _connect(config, watchdog)
@@ -186,8 +153,15 @@ def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
 
 def _claim() -> list[_Message]:
     moment = now()
+    # What concerns one account first, then a notice of each merchant in turn: many of one keep no
+    # other's waiting.
+    turn = sa.func.row_number().over(partition_by=Mail.merchant_id, order_by=Mail.id)
+    next_ones = (
+        sa.select(Mail.id).where(Mail.next_attempt_at <= moment)
+        .order_by(Mail.merchant_id.is_not(None), turn, Mail.id).limit(BATCH)
+    )
     due = (
-        sa.select(Mail).where(Mail.next_attempt_at <= moment).order_by(Mail.id).limit(BATCH)
+        sa.select(Mail).where(Mail.id.in_(next_ones.scalar_subquery())).order_by(Mail.id)
         .with_for_update(skip_locked=True)
     )
     with writing() as session:
@@ -212,26 +186,26 @@ def _claim() -> list[_Message]:
     ]
 
 
-def _connect(config: Config, watchdog: _Watchdog) -> smtplib.SMTP:
+def _connect(config: Config, watchdog: Watchdog) -> smtplib.SMTP:
     address = urlsplit(config.smtp_url)
     host, user = address.hostname or "", unquote(address.username or "")
     context = ssl.create_default_context()
     name = socket.gethostname()
-    server: smtplib.SMTP
+    server: Server
     if address.scheme == "smtps":
-        server = _TlsServer(
+        server = TlsServer(
             watchdog, host, address.port or 465, name, timeout=TIMEOUT_SECONDS, context=context
         )
     else:
-        server = _Server(
+        server = Server(
             watchdog, host, address.port or (587 if user else 25), name, timeout=TIMEOUT_SECONDS
         )
     try:
-        server.ehlo()
+        server.greet()
         if address.scheme == "smtp" and not _is_this_machine(host):
             if server.has_extn("starttls"):
                 server.starttls(context=context)
-                server.ehlo()
+                server.greet()
             elif user:
                 raise smtplib.SMTPNotSupportedError(
                     "The server offers no TLS, and a password is not sent without it."
@@ -278,7 +252,7 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
             f"-- \nYou get this as a member of {message.merchant.name}. Choose what you are told: "
             f"{config.public_url}/account"
         )
-    composed = EmailMessage()
+    composed = EmailMessage(_POLICY)
     composed["From"] = config.mail_from
     composed["To"] = first.to_email
     composed["Subject"] = subject

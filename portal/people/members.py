@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from portal.errors import Conflict, FieldError, Forbidden, NotFound
 from portal.extensions import db, writing
 from portal.models import Membership, Merchant, User
 from portal.models.user import MEMBER_ROLES, hash_password
@@ -24,14 +23,6 @@ from portal.people.rules import (
 )
 
 
-@dataclass(frozen=True)
-class Added:
-    """A new member, and the password when the account is new too; it is shown once."""
-
-    email: str
-    password: str | None
-
-
 def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
     """A merchant's members with their roles, by address."""
     query = (
@@ -43,36 +34,34 @@ def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
     return [(row[0], row[1]) for row in db.session.execute(query)]
 
 
-def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str = "") -> Added:
-    """Make someone a member of a merchant; an address without an account gets one, with a
-    generated password.
+def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str = "") -> str:
+    """Give an address its account, as a member of a merchant; its generated password, which is
+    shown once.
 
-    Raises Invalid, and Forbidden for oneself: nobody gives themselves a role.
+    Raises Invalid, also where the address has an account already: an owner elsewhere may have
+    invited it, and used the link without ever having its mailbox. Who is invited proves to be
+    the one who may use that account.
     """
     email, name = clean_email(email), name.strip()
-    refuse(email_errors(email) + role_errors(role) + name_errors(name))
-    if actor == f"user:{email}":
-        raise Forbidden("Nobody can give themselves a role; ask another operator or an owner.")
-    password = password_hash = None
-    if find_user(email) is None:
-        password = new_password()
-        password_hash = hash_password(password)
+    errors = email_errors(email) + role_errors(role) + name_errors(name)
+    user = None if errors else find_user(email)
+    if user is not None and user.role_at(merchant.id):
+        errors.append(FieldError(
+            "/email", f"{email} is a member already; change the role in the list."
+        ))
+    elif user is not None:
+        errors.append(FieldError(
+            "/email",
+            f"{email} has an account already, and whoever uses it might be somebody else. Invite "
+            "the address instead (member invite), and hand the link to whom you mean.",
+        ))
+    refuse(errors)
+    password = new_password()
+    password_hash = hash_password(password)
     with unique("/email", f"{email} is being added already."), writing() as session:
-        user = find_user(email)
-        if user is None and password_hash is not None:
-            user = new_user(session, email, password_hash, actor, None, name)
-        elif user is not None:
-            password = None
-        if user is None or not user.is_active:
-            raise Invalid([FieldError(
-                "/email", f"The account of {email} is disabled; ask staff to enable it."
-            )])
-        if user.role_at(merchant.id):
-            raise Invalid([FieldError(
-                "/email", f"{email} is a member already; change the role in the list."
-            )])
+        user = new_user(session, email, password_hash, actor, None, name)
         join_merchant(session, merchant, user, role, actor)
-    return Added(email, password)
+    return password
 
 
 def change_member(merchant: Merchant, user_id: int, role: str, actor: str) -> None:

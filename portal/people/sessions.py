@@ -15,6 +15,9 @@ from portal.models import User, UserSession
 from portal.people.accounts import lock_user
 from portal.people.audit import actor_of, note
 
+MAX_SESSIONS = 100
+"""Of one user: a program may sign in anew for each of its requests, and whatever shows or ends all
+of them takes as long as they are many, the latter with the database locked."""
 NOTED_EVERY = 10 * MINUTE
 """How often it is written that a sign-in is in use."""
 
@@ -23,7 +26,8 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
     """Sign a user in, whose password (and second factor) the caller has checked; the token that
     the cookie holds. `address` and `agent` are shown in the list.
 
-    Raises Conflict when the password was changed, or the account disabled, since it was checked.
+    Of more than MAX_SESSIONS the one ends that was used least recently. Raises Conflict when the
+    password was changed, or the account disabled, since it was checked.
     """
     checked = user.password_hash
     with writing() as session:
@@ -31,6 +35,12 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
         if user.password_hash != checked or not user.is_active:
             raise Conflict("The account was changed at this very moment. Sign in again.")
         session.execute(sa.delete(UserSession).where(UserSession.created_at <= _oldest()))
+        too_many = session.scalars(
+            sa.select(UserSession.id).where(UserSession.user_id == user.id)
+            .order_by(UserSession.used_at.desc(), UserSession.id.desc()).offset(MAX_SESSIONS - 1)
+        ).all()
+        if too_many:
+            session.execute(sa.delete(UserSession).where(UserSession.id.in_(too_many)))
         row, token = UserSession.make(user.id, address, agent)
         session.add(row)
         note(session, actor_of(user), "user.signed_in", user.email)

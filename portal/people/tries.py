@@ -18,6 +18,7 @@ from portal.errors import Unavailable
 from portal.extensions import db, reading, writing
 from portal.models import AuditEntry, User
 from portal.people.audit import note
+from portal.people.rules import email_errors
 
 Kind = Literal["sign_in_refused", "second_factor_refused", "password_refused"]
 EVERY = 15 * MINUTE
@@ -29,14 +30,18 @@ def note_refused(kind: Kind, email: str) -> None:
     """Note for the operator that somebody was refused (portal.security_log), and for staff that
     it was who tried to be the user with an address, unless that was noted a moment ago."""
     security_log.note(kind)
-    action = f"user.{kind}"
+    if email_errors(email):
+        # Nobody has it; and PostgreSQL takes no NUL.
+        return
+    action, moment = f"user.{kind}", now()
     try:
         with reading() as session:
             known = session.scalar(sa.select(User.id).where(User.email == email))
             noted = session.scalar(
                 sa.select(AuditEntry.id).where(
-                    AuditEntry.action == action, AuditEntry.at > now() - EVERY,
-                    AuditEntry.target == email,
+                    AuditEntry.action == action, AuditEntry.target == email,
+                    # What lies further ahead was noted before the clock was set back.
+                    AuditEntry.at > moment - EVERY, AuditEntry.at < moment + EVERY,
                 ).limit(1)
             )
         if known is not None and noted is None:

@@ -7,7 +7,7 @@ from importlib import import_module
 from flask import Flask
 
 from portal import rendering
-from portal.views import errors, protection, streams
+from portal.views import errors, protection
 
 BLUEPRINTS = (
     "health", "auth", "second_factor", "invitations", "account", "home", "webhooks", "events",
@@ -22,6 +22,5 @@ def init_app(app: Flask) -> None:
     rendering.init_app(app)
     errors.init_app(app)
     protection.init_app(app)
-    streams.init_app(app)
     for name in BLUEPRINTS:
         app.register_blueprint(import_module(f"portal.views.{name}").bp)

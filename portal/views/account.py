@@ -14,6 +14,13 @@ from portal.views.auth import start_session
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
+own_password = limiter.shared_limit(
+    "10 per minute; 100 per hour", scope="own_password",
+    key_func=lambda: str(current_user.get_id()),
+    deduct_when=lambda response: response.status_code == 422,
+)
+"""Tries of one's current password, wherever it is asked for: whoever has got hold of a sign-in can
+try no more of them than at the sign-in page."""
 # The first that is found: most browsers also name those whose pages they can show.
 _BROWSERS = {
     "Edg": "Edge", "OPR/": "Opera", "SamsungBrowser/": "Samsung Internet", "Firefox/": "Firefox",
@@ -76,10 +83,7 @@ def end_other_sessions() -> ResponseReturnValue:
 
 
 @bp.post("/password")
-@limiter.limit(
-    "10 per minute", key_func=lambda: str(current_user.get_id()),
-    deduct_when=lambda response: response.status_code == 422,
-)
+@own_password
 def change_password() -> ResponseReturnValue:
     """Take another password; every other session ends, this one is renewed."""
     fields = (request.form.get(name, "") for name in ("current", "password", "repeated"))

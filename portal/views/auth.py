@@ -21,14 +21,13 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
-from flask_limiter.util import get_remote_address
 from flask_login import current_user, login_user, logout_user
 from sqlalchemy.exc import DBAPIError
 
 from portal import vault
 from portal.clock import MINUTE, now
 from portal.errors import Unavailable
-from portal.extensions import db, limiter, login
+from portal.extensions import db, limiter, login, sender_network
 from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
@@ -118,7 +117,7 @@ def _email_key() -> str:
 
 
 def _address_key() -> str:
-    return device_of(request.form.get("email", "")) or get_remote_address()
+    return device_of(request.form.get("email", "")) or sender_network()
 
 
 def _too_many(limit: RequestLimit) -> Response:
@@ -193,7 +192,7 @@ def _code_key() -> str:
     # Who has not given the password has no code to try, and so cannot use up anybody's tries.
     waiting = _after_first_step()
     if waiting is None:
-        return get_remote_address()
+        return sender_network()
     return f"{waiting[0].id} {device_of(waiting[0].email)}"
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from portal import access, refusals, rendering, request_ids, security_log
-from portal.errors import Conflict, PortalError, Unavailable
+from portal.errors import Conflict, PortalError, TooManyRequests, Unavailable
 from portal.extensions import db, login
 from portal.hosts import WrongHost
 from portal.models.webhook import MASK
@@ -72,7 +72,10 @@ def refused(error: PortalError) -> Response:
     title = NOT_NOW if type(error) is Conflict else error.title
     if isinstance(error, Unavailable):
         refusals.note(error)
-    return answer(error.status, title, error.detail)
+    response = answer(error.status, title, error.detail)
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def refused_to_anybody(error: WrongHost) -> Response:

@@ -8,7 +8,7 @@ from flask_login import current_user
 
 from portal import rendering
 from portal.delivery import actions
-from portal.errors import Invalid, NotFound
+from portal.errors import Invalid, NotFound, TooManyRequests
 from portal.events import catalogue
 from portal.logs import browse, changes, filters, outcomes
 from portal.models import Merchant
@@ -70,7 +70,7 @@ def log_page(merchant: Merchant | None) -> Response:
         days=periods.event_days(merchant),
         states=browse.delivery_states(rows),
         merchants={} if merchant else browse.merchants_of(rows),
-        event_types=sorted(catalogue.known_types(asked.scope)) if asked.scope else [],
+        event_types=sorted(catalogue.known_names(asked.scope)) if asked.scope else [],
     )
 
 
@@ -79,6 +79,14 @@ def _news(asked: Asked) -> Response:
     if asked.errors:
         raise Invalid([])
     mark, view = request.args["after"], request.args.get("view", "")
+    try:
+        return _newer(asked, mark, view)
+    except TooManyRequests:
+        # Other searches are running; the page asks again by itself.
+        return Response(status=204)
+
+
+def _newer(asked: Asked, mark: str, view: str) -> Response:
     rows = browse.events_in_view(asked.scope, asked.typed, view, asked.zone) if view else []
     return rendering.render(
         "events/_live.html", asked=asked, url=asked.url, mark=mark, view=view, rows=rows,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, abort, current_app, g
 from flask.typing import ResponseReturnValue
 
+from portal import access
 from portal.api import shapes
 from portal.clock import iso, now
+from portal.errors import Forbidden
 from portal.logs import browse, filters
 from portal.models import Attempt, Event, Merchant
 from portal.people import audit
@@ -22,8 +25,9 @@ from portal.views.streams import Stream
 bp = Blueprint("exports", __name__)
 
 TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute (OWASP, CSV injection)."""
+FORMULA = re.compile(r"""^(?=[=+\-@\t\r])|(?<=[;\r\n])(?="*[=+\-@])""")
+"""Where a cell that a spreadsheet would compute begins (OWASP, CSV injection); also within a cell,
+since where the comma is the decimal sign Excel divides lines at semicolons, whatever is quoted."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """Excel reads a table that begins otherwise in the code page of its country."""
@@ -120,8 +124,9 @@ def _file(
     if kind not in TYPES:
         abort(404)
     app = cast(Any, current_app)._get_current_object()
-    rows = _each_in(app, batches)
-    stream = Stream(csv_text(columns, rows) if kind == "csv" else json_lines(rows))
+    rows = _each_in(app, batches, access.for_long())
+    text = csv_text(columns, rows) if kind == "csv" else json_lines(rows)
+    stream = Stream(text, merchant.id if merchant else None)
     day = iso(now())[:10]
     name = f"{merchant.slug if merchant else 'all'}-{log}-{day}.{kind}"
     return Response(
@@ -130,10 +135,15 @@ def _file(
     )
 
 
-def _each_in(app: Flask, batches: Iterator[list[Row]]) -> Iterator[list[Row]]:
+def _each_in(
+    app: Flask, batches: Iterator[list[Row]], may_go_on: Callable[[], bool]
+) -> Iterator[list[Row]]:
     # The request is over when its answer is read, and who reads it may be another thread.
     while True:
         with app.app_context():
+            if not may_go_on():
+                # The connection is cut: a file that merely ended would look whole.
+                raise Forbidden("The sign-in or the role of this download has ended.")
             batch = next(batches, None)
         if batch is None:
             return
@@ -163,4 +173,7 @@ def _lines(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _inert(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    if isinstance(cell, bool):
+        # As in JSON; Python's own word is nobody else's.
+        return str(cell).lower()
+    return FORMULA.sub("'", cell) if isinstance(cell, str) else cell

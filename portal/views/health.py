@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from portal import readiness, vitals
 from portal.extensions import write_turns
+from portal.people import storage
 from portal.turns import LONG_SECONDS
 
 bp = Blueprint("health", __name__)
@@ -76,6 +77,15 @@ def metrics() -> ResponseReturnValue:
     Counter(
         "portal_audit_entries_total", "Entries of the audit log.", registry=registry
     ).inc(vitals.audit_entries())
+    stored, full = storage.in_all()
+    Gauge(
+        "portal_stored_bytes", "What the logs hold of all merchants, as it is measured.",
+        registry=registry,
+    ).set(stored)
+    Gauge(
+        "portal_merchants_full", "Merchants whose events are refused: they have stored what they "
+        "may.", registry=registry,
+    ).set(full)
     _add_turns(registry)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 

@@ -39,7 +39,7 @@ def index(slug: str) -> ResponseReturnValue:
     )
 
 
-@bp.post("/m/<slug>/notices/<int:notice_id>/dismiss")
+@bp.post("/m/<slug>/notices/<int(max=2147483647):notice_id>/dismiss")
 def dismiss_notice(slug: str, notice_id: int) -> ResponseReturnValue:
     """Take a notice off the page; HTMX removes it in place."""
     overview.dismiss_notice(g.merchant, notice_id)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from flask_limiter.util import get_remote_address
 from werkzeug.exceptions import HTTPException
 
 from portal import security_log
 from portal.errors import PortalError
-from portal.extensions import csrf, limiter
+from portal.extensions import csrf, limiter, sender_network
 from portal.logs import inspector
 from portal.logs.inspector import Received
 
@@ -22,7 +21,7 @@ REQUESTS_PER_SENDER = "120 per minute"
 
 
 def _sender() -> str:
-    return f"{get_remote_address()} {(request.view_args or {}).get('token')}"
+    return f"{sender_network()} {(request.view_args or {}).get('token')}"
 
 
 @bp.route("/inspect/<token>", methods=METHODS)

@@ -9,6 +9,8 @@ from pathlib import Path
 from flask import Flask, Request, Response, current_app, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
+from portal.config import Config
+
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'",
     # Pico draws check marks and arrows as data: images.
@@ -30,6 +32,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 YEAR_SECONDS = 365 * 86_400
+_STRICT = ("Strict-Transport-Security", f"max-age={YEAR_SECONDS}")
+_NOT_KEPT = ("Cache-Control", "no-store")
 COMPRESSED = ("text/", "image/svg", "application/javascript")
 
 
@@ -50,6 +54,12 @@ class PageSessions(SecureCookieSessionInterface):
             super().save_session(app, session, response)
 
 
+def headers_of(config: Config) -> list[tuple[str, str]]:
+    """The headers of an answer to a machine."""
+    strict = (_STRICT,) if config.secure_cookies else ()
+    return [*HEADERS.items(), *strict, _NOT_KEPT]
+
+
 def init_app(app: Flask) -> None:
     """Add the headers to every answer, whichever view gave it."""
     app.session_interface = PageSessions()
@@ -63,7 +73,7 @@ def protect(response: Response) -> Response:
         [(name, value) for name, value in HEADERS.items() if name.lower() not in there]
     )
     if current_app.config["PORTAL"].secure_cookies:
-        response.headers.setdefault("Strict-Transport-Security", f"max-age={YEAR_SECONDS}")
+        response.headers.setdefault(*_STRICT)
     if request.endpoint == "static":
         # The address changes with the content: app.css?v=…, vendor/htmx-4.0.1/….
         if "v" in request.args or (request.view_args or {})["filename"].startswith("vendor/"):
@@ -73,7 +83,7 @@ def protect(response: Response) -> Response:
             response.cache_control.max_age = YEAR_SECONDS
         compress(response)
     else:
-        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault(*_NOT_KEPT)
     return response
 
 

@@ -131,7 +131,7 @@ def _page(typed: dict[str, str], error: Invalid | None = None) -> Response:
     response = rendering.render(
         "recover/index.html", "recover/_wanted.html", 422 if errors else 200, typed=typed,
         errors=errors, counts=counts, choices=webhooks, recoveries=recovery.latest(g.merchant.id),
-        names=_names(), event_types=sorted(catalogue.known_types(g.merchant.id)),
+        names=_names(), event_types=sorted(catalogue.known_names(g.merchant.id)),
         asked={SEND: _whole(typed) if held else exact, DISCARD: exact},
         off=_disabled(webhooks, typed),
     )

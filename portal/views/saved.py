@@ -26,7 +26,7 @@ def create(slug: str, log: str) -> ResponseReturnValue:
     return redirect(log_filters.address_of(slug, log, query), 303)
 
 
-@bp.post("/<any(events, attempts):log>/<int:filter_id>/delete")
+@bp.post("/<any(events, attempts):log>/<int(max=2147483647):filter_id>/delete")
 def delete(slug: str, log: str, filter_id: int) -> ResponseReturnValue:
     """Forget a saved filter of one's own."""
     saved.delete_filter(current_user.id, g.merchant.id, log, filter_id)

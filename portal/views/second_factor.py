@@ -21,15 +21,10 @@ from markupsafe import Markup
 
 from portal import rendering, vault
 from portal.errors import Invalid
-from portal.extensions import limiter
 from portal.people import passkeys, second_factor
+from portal.views.account import own_password
 
 bp = Blueprint("second_factor", __name__, url_prefix="/account/second-factor")
-
-limited = limiter.limit(
-    "10 per minute", key_func=lambda: str(current_user.get_id()),
-    deduct_when=lambda response: response.status_code == 422,
-)
 
 
 def _page(status: int = 200, **shown: Any) -> Response:
@@ -78,7 +73,7 @@ def show() -> ResponseReturnValue:
 
 
 @bp.post("")
-@limited
+@own_password
 def turn_on() -> ResponseReturnValue:
     """Turn it on and show the recovery codes in the answer to this very request."""
     try:
@@ -93,7 +88,7 @@ def turn_on() -> ResponseReturnValue:
 
 
 @bp.post("/codes")
-@limited
+@own_password
 def renew_codes() -> ResponseReturnValue:
     """Show new recovery codes; the old ones end."""
     try:
@@ -104,7 +99,7 @@ def renew_codes() -> ResponseReturnValue:
 
 
 @bp.post("/off")
-@limited
+@own_password
 def turn_off() -> ResponseReturnValue:
     """Ask for the password alone from now on."""
     try:
@@ -116,7 +111,7 @@ def turn_off() -> ResponseReturnValue:
 
 
 @bp.post("/passkeys")
-@limited
+@own_password
 def add_passkey() -> ResponseReturnValue:
     """Take a new passkey; with the first second factor the answer shows recovery codes."""
     challenge = passkeys.Challenge.read(session.pop("challenge", None))
@@ -134,7 +129,7 @@ def add_passkey() -> ResponseReturnValue:
 
 
 @bp.post("/passkeys/<passkey_id>/remove")
-@limited
+@own_password
 def remove_passkey(passkey_id: str) -> ResponseReturnValue:
     """Take a passkey no more."""
     try:

@@ -12,7 +12,7 @@ from flask_login import current_user
 from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import limiter
-from portal.people import accounts, invitations, members, periods
+from portal.people import accounts, invitations, members, periods, storage
 from portal.people.audit import actor_of
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
@@ -30,8 +30,9 @@ def _render(fragment: str | None = None, status: int = 200, **context: Any) -> R
         ],
         "event_days": periods.event_days(g.merchant),
         "payload_days": periods.payload_days(g.merchant),
-        "key_errors": {}, "period_errors": {}, "invite_errors": {}, "typed": {},
-        "new_key": None, "new_link": None,
+        "usage": storage.of([g.merchant.id])[g.merchant.id],
+        "key_errors": {}, "period_errors": {}, "storage_errors": {}, "invite_errors": {},
+        "typed": {}, "new_key": None, "new_link": None,
     }
     return rendering.render("settings/index.html", fragment, status, **page | context)
 
@@ -55,6 +56,23 @@ def change_periods(slug: str) -> ResponseReturnValue:
         return _render(None, 422, period_errors=error.by_field(), typed=form)
     flash("The periods are changed. The clean-up follows them from tonight on.")
     return redirect(url_for("settings.index", slug=slug), 303)
+
+
+@bp.post("/storage")
+def change_storage(slug: str) -> ResponseReturnValue:
+    """Let the merchant store another amount."""
+    try:
+        storage.change(g.merchant, request.form.get("storage_mb", ""), actor_of(current_user))
+    except Invalid as error:
+        return _render(None, 422, storage_errors=error.by_field(), typed=request.form)
+    flash("What the store may store is changed.")
+    return redirect(url_for("settings.index", slug=slug) + "#storage", 303)
+
+
+@bp.app_context_processor
+def storage_lately() -> dict[str, Any]:
+    """For every page of a merchant: what is stored, as this process knows it."""
+    return {"storage_lately": lambda: storage.lately(g.merchant.id), "in_gb": storage.amount}
 
 
 @bp.post("/keys")

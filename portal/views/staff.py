@@ -17,7 +17,7 @@ from portal.listing import clean_search
 from portal.logs import statistics
 from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, audit
+from portal.people import accounts, audit, storage
 from portal.people.audit import actor_of
 from portal.views import attempts as attempt_views
 from portal.views import events as event_views
@@ -32,8 +32,9 @@ bp = Blueprint("staff", __name__, url_prefix="/staff")
 def _merchants(status: int = 200, **context: Any) -> Response:
     search = request.args.get("search", "")
     found = accounts.merchants(request.args.get("cursor", ""), search)
+    shown = [row.id for (row,) in found.rows]
     page = {
-        "page": found, "counts": statistics.by_merchant([row.id for (row,) in found.rows]),
+        "page": found, "counts": statistics.by_merchant(shown), "stored": storage.of(shown),
         "search": search, "errors": {}, "typed": {},
     }
     return rendering.render(

@@ -13,14 +13,16 @@ from collections.abc import Callable, Hashable, Iterator
 from flask import Blueprint, Response, copy_current_request_context, g, render_template, request
 from flask.typing import ResponseReturnValue
 
-from portal.errors import Unavailable
+from portal import access
+from portal.errors import Forbidden, TooManyRequests, Unavailable
 from portal.extensions import reading
 from portal.logs import browse, filters
 from portal.models import Merchant
+from portal.places import TAIL
 from portal.processes import is_stopping
 from portal.views import log_filters
 from portal.views.log_filters import Asked
-from portal.views.streams import TAIL, Stream
+from portal.views.streams import Stream
 
 bp = Blueprint("tail", __name__)
 
@@ -75,7 +77,7 @@ def _events(merchant: Merchant | None) -> Response:
             is_staff_log=merchant is None, merchants={} if merchant else browse.merchants_of(rows),
         ) if changed else ""
 
-    return _answer(look)
+    return _answer(look, merchant)
 
 
 def _attempts(merchant: Merchant | None) -> Response:
@@ -92,7 +94,7 @@ def _attempts(merchant: Merchant | None) -> Response:
             merchants={} if merchant else browse.merchants_of(changed),
         ) if changed else ""
 
-    return _answer(look)
+    return _answer(look, merchant)
 
 
 def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> Asked:
@@ -114,16 +116,21 @@ def _remember(seen: Seen, now: Seen) -> None:
     seen.update(now)
 
 
-def _answer(look: Look) -> Response:
+def _answer(look: Look, merchant: Merchant | None) -> Response:
+    may_go_on = access.for_long()
+
     def look_once(seen: Seen) -> str:
         with reading():
+            if not may_go_on():
+                raise Forbidden("The sign-in or the role of this reader has ended.")
             return look(seen)
 
-    if request.accept_mimetypes.best != EVENT_STREAM:
-        return Response(look_once({}), mimetype="text/html")
     try:
-        stream = Stream(_messages(copy_current_request_context(look_once)), TAIL)
-    except Unavailable:
+        if request.accept_mimetypes.best != EVENT_STREAM:
+            return Response(look_once({}), mimetype="text/html")
+        messages = _messages(copy_current_request_context(look_once))
+        stream = Stream(messages, merchant.id if merchant else None, TAIL)
+    except TooManyRequests:
         # No reconnecting (HTML, 9.2.3): the page asks again and again instead.
         return Response(status=204)
     return Response(stream, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
@@ -135,8 +142,11 @@ def _messages(look: Look) -> Iterator[str]:
     while time.monotonic() < end and not is_stopping():
         try:
             rows = look(seen)
-        except Unavailable:
+        except (Unavailable, Forbidden):
             return
+        except TooManyRequests:
+            # Other searches through records are running; it looks again in a moment.
+            rows = ""
         # Something each time, so that a reader who left is noticed.
         yield _message(rows) if rows else ":\n\n"
         time.sleep(LOOK_SECONDS)

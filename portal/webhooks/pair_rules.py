@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from portal.delivery.compose import UNSENDABLE
+from portal.delivery.compose import MAX_HEADERS, MAX_URL, TOKEN, UNSENDABLE
 from portal.errors import FieldError
 from portal.models.webhook import MASK, Pair
 
@@ -14,12 +14,13 @@ MAX_PAIRS = 50
 MAX_NAME = 255
 MAX_VALUE = 8 * 1024
 
+MAX_TOGETHER = {"query_params": MAX_URL, "headers": MAX_HEADERS}
+"""Bytes of all names and values: what is longer could never be sent."""
+
 KINDS = {"query_params": "query parameter", "headers": "header"}
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Controls, line breaks, and the marks that change the direction of text around them."""
 
-# RFC 9110, 5.1: a field name is a token.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # The connection's own business (RFC 9110, 7.6.1), the sender's place in a chain of proxies, and
 # what the portal signs with.
 _FORBIDDEN = frozenset({
@@ -79,6 +80,12 @@ def clean_pairs(
             continue
         kept = seal(content) if secret else content
         pairs.append({"name": name, "value": kept, "secret": secret})
+    size = sum(len(f"{name}{content}".encode("utf-8", "replace")) for name, content, _ in rows)
+    if size > MAX_TOGETHER[field] and not errors:
+        errors.append(FieldError(pointer(field), (
+            f"The {kind}s have {size:,} bytes together; at most {MAX_TOGETHER[field]:,} are "
+            "possible. Shorten them."
+        )))
     return pairs, errors
 
 
@@ -123,7 +130,7 @@ def _name_problem(field: str, name: str) -> str | None:
         if UNSEEN.search(name):
             return "The query parameter's name holds a control character; leave it out."
         return None
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         return (
             f"The header name {name[:80]!r} cannot be sent: use letters, digits and hyphens, "
             "without spaces or colons."

@@ -9,10 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal import vault
+from portal import places, vault
 from portal.clock import DAY, now
-from portal.delivery import signing, templating
+from portal.delivery import signing
 from portal.delivery.access_tokens import Client
+from portal.delivery.cell_limits import is_template
+from portal.delivery.cells import NotFilled, TookTooLong, cells
 from portal.delivery.compose import (
     ComposeError,
     Composer,
@@ -23,13 +25,13 @@ from portal.delivery.compose import (
     certificate,
     event_body,
 )
-from portal.errors import FieldError
-from portal.events import catalogue, ingest, rules
+from portal.errors import FieldError, TooManyRequests
+from portal.events import catalogue, rules
 from portal.events.matching import pattern_matches
+from portal.events.rows import payload_row
 from portal.extensions import db, table
 from portal.models import Event, EventPayload, Webhook
 from portal.models.webhook import Pair
-from portal.strict_json import loads
 from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 
 CAP = 1_000
@@ -68,26 +70,33 @@ class Trial:
 
     def __init__(self, merchant_id: int):
         self._merchant_id = merchant_id
-        self._events: dict[tuple[str, bool], dict[str, Any]] = {}
+        self._events: dict[tuple[str, bool], str] = {}
+        self._takes_too_long = False
 
     def __call__(self, kind: str, text: str, cleaned: Mapping[str, Any]) -> None:
         """Raises ValueError, with a sentence, for a template that cannot be used."""
-        if not templating.is_template(text):
+        if not is_template(text):
             return
+        if self._takes_too_long:
+            raise ValueError("The Liquid was not tried, because another one here takes too long.")
         try:
-            templating.compile_template(text)
-            made = templating.render(text, self._event(cleaned))
-        except templating.TemplateFailed as error:
+            with places.held(places.TEMPLATE, self._merchant_id):
+                (made,) = cells.fill(self._event(cleaned), [text])
+        except TooManyRequests as error:
+            raise ValueError(f"The Liquid was not tried. {error.detail}") from None
+        except NotFilled as error:
+            self._takes_too_long = isinstance(error, TookTooLong)
             raise ValueError(f"The Liquid cannot be used: {error}.") from None
         if kind in KINDS and len(made.encode()) > MAX_VALUE:
             raise ValueError(f"The Liquid makes more than {MAX_VALUE // 1024} KiB.")
 
-    def _event(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
+    def _event(self, cleaned: Mapping[str, Any]) -> str:
+        """The JSON text of the example."""
         name = _example_type(self._merchant_id, cleaned["events"])
         with_record = cleaned["include_object_record"]
         if (name, with_record) not in self._events:
             payload = _example(self._merchant_id, name)[1]
-            self._events[name, with_record] = loads(event_body(payload, with_record))
+            self._events[name, with_record] = event_body(payload, with_record)
         return self._events[name, with_record]
 
 
@@ -186,7 +195,7 @@ def _warning(outgoing: Outgoing) -> str:
 
 def _types(merchant_id: int, patterns: Sequence[str]) -> list[str]:
     """The catalogue's types that the patterns cover, in the patterns' order."""
-    known = catalogue.known_types(merchant_id)
+    known = catalogue.known_names(merchant_id)
     return list(dict.fromkeys(
         name for pattern in patterns for name in known if pattern_matches(pattern, name)
     ))
@@ -194,17 +203,19 @@ def _types(merchant_id: int, patterns: Sequence[str]) -> list[str]:
 
 def _example_type(merchant_id: int, patterns: Sequence[str]) -> str:
     """The first type that the patterns cover; any, where what they covered is gone."""
-    names = _types(merchant_id, patterns) or list(catalogue.known_types(merchant_id))
+    names = _types(merchant_id, patterns) or catalogue.known_names(merchant_id)
     return names[0]
 
 
 def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
     """ID and payload of a type's example, as an event that happens now."""
-    example = catalogue.example_event(catalogue.known_types(merchant_id)[event_type])
+    found = catalogue.find(merchant_id, event_type)
+    assert found is not None, "known a moment ago"
+    example = catalogue.example_event(found)
     fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
     (event,) = rules.clean_events(merchant_id, [fields], batch=False)
-    row = ingest.payload_row(merchant_id, EXAMPLE_ID, event, now())
+    row = payload_row(merchant_id, EXAMPLE_ID, event, now())
     return EXAMPLE_ID, Payload(row["head"], row["data"], row["previous"])
 
 

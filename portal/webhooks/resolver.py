@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
@@ -13,6 +14,18 @@ MAX_LOOKUPS = 8
 """Lookups under way at once in this process; a resolver that hangs costs no more threads."""
 
 _places = threading.BoundedSemaphore(MAX_LOOKUPS)
+
+
+def is_of_this_machine(address: Address) -> bool:
+    """Whether an address is one of this machine's own. It is the kernel that knows: what goes to
+    one comes from the same. Nothing is sent."""
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(address), 9))
+        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
+    return False
 
 
 def addresses_of(host: str, wait_seconds: float = WAIT_SECONDS) -> list[Address]:

@@ -21,9 +21,9 @@ from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.people.audit import note
-from portal.webhooks import previews, rotation, rules
+from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
-from portal.webhooks.resolver import addresses_of
+from portal.webhooks.resolver import addresses_of, is_of_this_machine
 from portal.webhooks.rules import FIELDS
 from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 
@@ -100,7 +100,7 @@ def types_of(webhook: Webhook) -> list[str]:
     """The names of the catalogue's event types that trigger a webhook, sorted."""
     return sorted(
         name
-        for name in catalogue.known_types(webhook.merchant_id)
+        for name in catalogue.known_names(webhook.merchant_id)
         if any(pattern_matches(pattern, name) for pattern in webhook.events)
     )
 
@@ -116,7 +116,7 @@ def validate(
     """
     merchant_id = merchant.id
     current = None if existing is None else columns(existing)
-    types = catalogue.known_types(merchant_id)
+    types = frozenset(catalogue.known_names(merchant_id))
 
     def is_known(pattern: str) -> bool:
         if pattern.endswith(".*"):
@@ -150,7 +150,7 @@ def create_webhook(
     """Store a new webhook with a signing secret, the given one or a fresh one.
 
     A `webhook_id` that the merchant already has gives that webhook back unchanged, so that a
-    form sent twice makes one. Raises Invalid, and Conflict past MAX_WEBHOOKS.
+    form sent twice makes one. Raises Invalid, Conflict past MAX_WEBHOOKS, StorageFull (large.py).
     """
     merchant_id = merchant.id
     cleaned = validate(merchant, fields)
@@ -180,10 +180,9 @@ def create_webhook(
             if not webhook.enabled:
                 webhook.disable("It was created disabled.")
             session.add(webhook)
-            note(
-                session, actor, "webhook.created", webhook_id, merchant_id,
-                **{name: _shown(name, cleaned[name]) for name in FIELDS},
-            )
+            shown = {name: _shown(name, cleaned[name]) for name in FIELDS}
+            large.ask(merchant_id, shown)
+            note(session, actor, "webhook.created", webhook_id, merchant_id, **shown)
     except IntegrityError:
         # The same form, sent twice at the same moment.
         return get_webhook(merchant_id, webhook_id)
@@ -196,7 +195,7 @@ def update_webhook(
     """Change the given fields of a webhook; enabling sends what was held.
 
     `version` is the one that the editor saw; Conflict when it has been edited since.
-    Raises Invalid naming every wrong field.
+    Raises Invalid naming every wrong field, and StorageFull (large.py).
     """
     merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
     merchant = db.session.get_one(Merchant, merchant_id)
@@ -215,6 +214,7 @@ def update_webhook(
             changed = _change(stored, cleaned, actor)
             if changed:
                 stored.version += 1
+                large.ask(merchant_id, changed)
                 note(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
             work_is_due = stored.enabled and not was_enabled
         if work_is_due:
@@ -386,6 +386,11 @@ def _reach(resolve: bool) -> Reach:
         ((public.hostname or "").lower(), public.port or DEFAULT_PORTS[public.scheme]),
         *((host, config.port) for host in (config.host, "localhost", "127.0.0.1", "::1")),
     }
+    listens_everywhere = config.host in ("0.0.0.0", "::")
     return Reach(
-        config.egress_allow, frozenset(own), config.inspect_url, addresses_of if resolve else None
+        config.egress_allow, frozenset(own), config.inspect_url,
+        lambda address, port: (
+            listens_everywhere and port == config.port and is_of_this_machine(address)
+        ),
+        addresses_of if resolve else None,
     )

@@ -29,7 +29,8 @@ class Reach:
     """What a URL is checked against.
 
     `allow` are private networks that may be reached, `own` the hosts and ports at which the
-    portal itself answers; only what is an inspector (`inspect_url`, egress.is_inspector) may be
+    portal itself answers, `is_own` tells whether it does at an address and a port; only what is an
+    inspector (`inspect_url`, egress.is_inspector) may be
     sent to there. `resolve` gives the addresses of a name, none when it has none or
     takes too long; without it names are not resolved.
     """
@@ -37,6 +38,7 @@ class Reach:
     allow: Sequence[egress.Network] = ()
     own: frozenset[tuple[str, int]] = field(default_factory=frozenset)
     inspect_url: str | None = None
+    is_own: Callable[[egress.Address, int], bool] = lambda _address, _port: False
     resolve: Callable[[str], list[egress.Address]] | None = None
 
 
@@ -149,7 +151,9 @@ def _check_reach(host: str, port: int, reach: Reach) -> None:
     addresses = [] if literal is None else [literal]
     if literal is None and reach.resolve is not None:
         addresses = reach.resolve(host)
-    if any((name, port) in reach.own for name in (host, *map(str, addresses))):
+    if any((name, port) in reach.own for name in (host, *map(str, addresses))) or any(
+        reach.is_own(address, port) for address in addresses
+    ):
         raise ValueError(
             "The URL is the portal's own: it would send its requests to itself. "
             "Give the receiver's URL."

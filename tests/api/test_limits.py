@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from flask import Flask
 
@@ -11,6 +13,7 @@ from portal.models import Merchant
 from portal.people import accounts
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER
+from tests.factories import make_merchant, make_webhook
 
 
 @pytest.fixture
@@ -123,3 +126,90 @@ def test_memory_is_bounded_however_many_addresses_there_are(
 def test_a_window_says_when_it_ends() -> None:
     window = Window(60)
     assert [window.left(clock) for clock in (0.0, 0.5, 59.5, 60.0)] == [60, 60, 1, 60]
+
+
+@pytest.mark.usefixtures("clock")
+class TestEvents:
+    """How many events and deliveries a merchant may bring about."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"API_EVENTS": "10", "API_DELIVERIES": "20"}
+
+    def test_a_batch_of_any_size_is_taken_and_the_next_waits_until_it_is_paid_off(
+        self, api: Caller, clock: list[float]
+    ) -> None:
+        assert api.post("/events", {"events": [ORDER] * 45}).status_code == 202
+        refused = api.post("/events", ORDER)
+        problem(refused, 429)
+        assert refused.headers["Retry-After"] == "4"
+        assert "more than 10 events a second" in refused.json["detail"]
+        assert api.get("/events").status_code == 200, "it is events that are too many"
+        clock[0] += 3.6
+        assert api.post("/events", ORDER).status_code == 202
+
+    def test_many_small_requests_are_counted_together(
+        self, api: Caller, clock: list[float]
+    ) -> None:
+        answers = [api.post("/events", ORDER).status_code for _ in range(12)]
+        assert answers == [202] * 11 + [429]
+        clock[0] += 10.0
+        answers = [api.post("/events", ORDER).status_code for _ in range(12)]
+        assert answers == [202] * 11 + [429], "no more is saved up than a second's"
+
+    def test_long_records_count_as_many_and_are_refused_unread(
+        self, api: Caller
+    ) -> None:
+        long = ORDER | {"data": {"text": "x" * 409_600}}
+        assert api.post("/events", long).status_code == 202
+        refused = api.post("/events", ORDER)
+        problem(refused, 429)
+        assert refused.headers["Retry-After"] == "10"
+
+    def test_the_deliveries_that_events_owe_are_counted(
+        self, api: Caller, alice: Merchant
+    ) -> None:
+        for _ in range(8):
+            make_webhook(alice)
+        assert api.post("/events", {"events": [ORDER] * 9}).status_code == 202
+        refused = api.post("/events", ORDER)
+        problem(refused, 429)
+        assert "more than 20 deliveries that its events owe a second" in refused.json["detail"]
+        assert refused.headers["Retry-After"] == "3"
+
+    def test_what_comes_again_owes_nothing_new_and_does_not_count_again(
+        self, api: Caller, alice: Merchant, clock: list[float]
+    ) -> None:
+        for _ in range(8):
+            make_webhook(alice)
+        batch = {"events": [ORDER | {"id": f"mine-{number}"} for number in (1, 2, 2)]}
+        first = api.post("/events", batch)
+        assert first.status_code == 202
+        for _ in range(5):
+            clock[0] += 1.0
+            again = api.post("/events", batch)
+            assert (again.status_code, again.json) == (202, first.json)
+        assert api.post("/events", ORDER).status_code == 202
+        keyed = {"Idempotency-Key": "once"}
+        for _ in range(5):
+            clock[0] += 1.0
+            assert api.call("POST", "/events", json=ORDER, headers=keyed).status_code == 202
+        clock[0] += 1.0
+        assert api.post("/events", {"events": [ORDER] * 5}).status_code == 202
+        assert api.post("/events", ORDER).status_code == 429
+
+    def test_another_merchant_is_not_meant(self, api: Caller, app: Flask) -> None:
+        bob = make_merchant("bob")
+        key = accounts.create_key(bob, "write", "bob", "test")
+        assert api.post("/events", {"events": [ORDER] * 100}).status_code == 202
+        assert api.post("/events", ORDER).status_code == 429
+        header = {"Authorization": f"Bearer {key}"}
+        answer = app.test_client().post("/api/v1/events", json=ORDER, headers=header)
+        assert answer.status_code == 202
+
+
+def test_no_number_is_no_limit(api: Caller, app: Flask) -> None:
+    config = app.config["PORTAL"]
+    app.config["PORTAL"] = replace(config, api_requests=0, api_events=0, api_deliveries=0)
+    for _ in range(3):
+        assert api.post("/events", {"events": [ORDER] * 1_000}).status_code == 202

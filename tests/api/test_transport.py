@@ -92,8 +92,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         engine = db.engine
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
-            "--port", str(port), "--blocking-threads", "4", "wsgi:app",
+            sys.executable, "-m", "granian", "--interface", "rsgi", "--http", "1",
+            "--host", "127.0.0.1", "--port", str(port), "wsgi:front",
         ],
         cwd=ROOT, env=dict(os.environ) | settings,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

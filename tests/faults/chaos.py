@@ -11,15 +11,13 @@ import argparse
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tests.faults.world import Sender, World
+from tests.faults.world import Sender, World, passing_world
 
 DATABASES = ("sqlite", "postgresql")
 WORKERS = ("worker-1", "worker-2")
@@ -140,15 +138,9 @@ def main() -> int:
     arguments = parser.parse_args()
     for database in arguments.database or DATABASES:
         print(f"seed {arguments.seed}, {database}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="portal-chaos-") as directory:
-            Path(directory).chmod(0o755)
-            world = World(Path(directory), database)
-            try:
-                world.start()
-                accepted, faults = play(world, arguments.seconds, arguments.seed)
-                received = Counter(world.receiver.ids())
-            finally:
-                world.close()
+        with passing_world(database) as world:
+            accepted, faults = play(world, arguments.seconds, arguments.seed)
+            received = Counter(world.receiver.ids())
         for name, count in faults.most_common():
             print(f"{count:5}  {name}")
         again = sum(count - 2 for count in received.values() if count > 2)

@@ -1,4 +1,4 @@
-"""A short, seeded piece of bin/test --chaos, in every run of the tests."""
+"""A short, seeded piece of bin/test --chaos, in every run of bin/test --whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.faults.world import World
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.whole
 @on_both_databases
 def test_some_seconds_of_random_faults_lose_nothing(world: Callable[..., World]):
     accepted, faults = play(world(), seconds=12, seed=1042, per_second=20)

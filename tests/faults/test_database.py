@@ -69,9 +69,8 @@ def test_who_watches_is_answered_while_eighty_writers_wait_for_a_lock(world: Mak
         for thread in threads:
             thread.join(30)
     assert refused == [503] * 80
-    # Five seconds once, and what a busy machine adds; before, each group of writers took its five.
-    assert max(wait for _, wait in waits) < 12
-    assert max(wait for moment, wait in waits if moment > 12) < 2
+    # What a busy machine adds; those that wait for the database have places of their own.
+    assert max(wait for _, wait in waits) < 2
     assert "holds the database's lock" in (portal.directory / "web.log").read_text()
 
 
@@ -81,7 +80,8 @@ def on_a_small_disk(directory: Path, database: str) -> Iterator[World]:
     if reason := disk.missing():
         pytest.skip(reason)
     with disk.mounted(directory, 250 if database == "postgresql" else 60):
-        portal = World(directory, database)
+        # The disk is smaller than what should be free of it.
+        portal = World(directory, database, DISK_FREE_MB="0")
         try:
             portal.start()
             yield portal

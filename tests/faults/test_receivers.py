@@ -202,7 +202,7 @@ def test_it_answers_broken(attempts: Attempts):
     attempts.at(says(b""))
     made = attempts.made()
     assert [attempt["error"] for attempt in made] == [
-        "answer_cut_short", "connection_reset", "connection_reset", "not_http", "empty_answer",
+        "answer_cut_short", "not_http", "connection_reset", "not_http", "empty_answer",
     ]
     assert all(attempt["error_detail"] for attempt in made)
     assert {attempt["delivery"]["state"] for attempt in made} == {"pending"}

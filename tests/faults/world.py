@@ -14,13 +14,14 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 import sqlalchemy as sa
@@ -77,6 +78,8 @@ class World:
             "PORTAL_RETRY_SCHEDULE": "0 1 1 2 2 3 3 5 5 8 8 8", "PORTAL_TIMEOUT_SECONDS": "3",
             "PORTAL_HOLD_AFTER_FAILURES": "10000", "PORTAL_LOG_LEVEL": "ERROR",
             "WEBHOOK_PORTAL_SUPERVISED": "1",
+            # Tests send as much as they like, at once.
+            "PORTAL_API_EVENTS": "0", "PORTAL_API_DELIVERIES": "0",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
         self.app = create_app(load_config(self.environment, first_start=True))
         if self.postgres:
@@ -135,9 +138,9 @@ class World:
     def _python(self, name: str) -> list[str]:
         if name == "web":
             return [
-                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", self.host,
-                "--port", str(self.port), "--workers", "1", "--blocking-threads", "8", "--no-ws",
-                "--log-level", "error", "wsgi:app",
+                sys.executable, "-m", "granian", "--interface", "rsgi", "--http", "1",
+                "--host", self.host, "--port", str(self.port), "--workers", "1", "--no-ws",
+                "--log-level", "error", "wsgi:front",
             ]
         if name == "clean-up":
             return [sys.executable, "-m", "portal.cli", "retention", "run"]
@@ -233,10 +236,11 @@ class World:
             ids |= {one["id"] for one in answer["data"]}
         return ids
 
-    def sign_in(self) -> requests.Session:
-        """A person of the merchant with a browser; addresses are `f"{world.url}/…"`."""
+    def sign_in(self, merchant: Merchant | None = None) -> requests.Session:
+        """An owner of the merchant, or of another one, with a browser; addresses are
+        `f"{world.url}/…"`."""
         with self.app.app_context():
-            email = factories.make_user("owner", self.merchant).email
+            email = factories.make_user("owner", merchant or self.merchant).email
         browser = requests.Session()
         form = browser.get(f"{self.url}/sign-in", timeout=15).text
         (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', form))
@@ -317,23 +321,28 @@ class World:
         assert not twice, "a delivery that had succeeded was attempted again"
 
 
-class Sender:
-    """A store that sends events all the time and notes what came back."""
+@contextlib.contextmanager
+def passing_world(database: str, **settings: str) -> Iterator[World]:
+    """A running portal for the time of a `with`, in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="portal-world-") as directory:
+        # Open to the user that PostgreSQL runs as.
+        Path(directory).chmod(0o755)
+        world = World(Path(directory), database, **settings)
+        try:
+            world.start()
+            yield world
+        finally:
+            world.close()
 
-    def __init__(self, world: World, per_second: float, threads: int = 2, name: str = "a"):
-        self._world = world
-        self._name = name
-        self._pause = threads / per_second
+
+class Crowd:
+    """Threads that work for the time of a `with`, until `_stop` is set."""
+
+    def __init__(self, works: Iterable[Callable[[], None]]):
         self._stop = threading.Event()
-        self.accepted: set[str] = set()
-        self.refused: Counter[str] = Counter()
-        self.seconds: list[float] = []
-        self._threads = [
-            threading.Thread(target=self._send, args=(place,), daemon=True)
-            for place in range(threads)
-        ]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
 
-    def __enter__(self) -> Sender:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -341,7 +350,20 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(90)
+
+
+class Sender(Crowd):
+    """A store that sends events all the time and notes what came back."""
+
+    def __init__(self, world: World, per_second: float, threads: int = 2, name: str = "a"):
+        self._world = world
+        self._name = name
+        self._pause = threads / per_second
+        self.accepted: set[str] = set()
+        self.refused: Counter[str] = Counter()
+        self.seconds: list[float] = []
+        super().__init__(partial(self._send, place) for place in range(threads))
 
     def _send(self, place: int) -> None:
         number = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import gzip
 import time
 import zlib
@@ -21,7 +22,7 @@ def raw_deflate(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("body", "kind", "text", "charset"), [
-    ("在庫なし".encode("shift_jis"), "text/plain; charset=Shift_JIS", "在庫なし", "shift_jis"),
+    ("在庫なし".encode("shift_jis"), "text/plain; charset=Shift_JIS", "在庫なし", "cp932"),
     ("Größe 5 €".encode("cp1252"), "text/plain;charset=ISO-8859-1", "Größe 5 €", "cp1252"),
     ("Größe".encode("iso8859-15"), 'a/b; x=1; Charset="iso-8859-15"', "Größe", "iso8859-15"),
     ("Größe".encode("utf-16"), "text/plain; charset=UTF-16", "Größe", "utf-16"),
@@ -34,12 +35,31 @@ def raw_deflate(data: bytes) -> bytes:
     ("Größe".encode(), "text/plain; charset=", "Größe", None),
     (b"a\xffb", "text/plain; charset=utf-8", "a\ufffdb", None),
     ("Größe".encode()[:3], "", "Gr", None),
-    ("在庫".encode("shift_jis")[:3], "a/b; charset=sjis", "在", "shift_jis"),
+    ("在庫".encode("shift_jis")[:3], "a/b; charset=sjis", "在", "cp932"),
     ("<html><meta charset='windows-1251'>При".encode("cp1251"), "text/html",
      "<html><meta charset='windows-1251'>При", "cp1251"),
+    ("①～エラー㈱".encode("cp932"), "text/plain; charset=Shift_JIS", "①～エラー㈱", "cp932"),
+    ("①～㈱".encode("cp932"), "text/plain; charset=x-sjis", "①～㈱", "cp932"),
+    ("错误：镕".encode("gbk"), "text/plain; charset=gb2312", "错误：镕", "gb18030"),
+    ("똠방".encode("cp949"), "text/plain; charset=EUC-KR", "똠방", "cp949"),
+    ("<html><meta charset=utf-16>Größe".encode(), "text/html", "<html><meta charset=utf-16>Größe",
+     None),
+    ("“<meta charset=iso-8859-1>Größe".encode(), "text/plain", "“<meta charset=iso-8859-1>Größe",
+     None),
 ])
 def test_a_body_is_decoded_as_it_is_declared(body, kind, text, charset):
     assert readable(body, typed(kind)) == Readable(text, "text", False, charset=charset)
+
+
+def test_names_of_charsets_that_answers_make_up_are_not_kept():
+    names: dict[str, object] = encodings._cache  # type: ignore[attr-defined]
+    for spelling in ("latin1", "latin-1"):
+        assert readable(b"a", typed(f"text/plain; charset={spelling}")).text == "a"
+    before = set(names)
+    for number in range(9):
+        readable(b"a", typed(f"text/plain; charset=klingon-{number}-{'x' * 60_000}"))
+        readable(b"a", typed(f"text/plain; charset=latin{'-' * number}1"))
+    assert set(names) == before
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain; charset=klingon", "text/plain; charset=zip"])
@@ -97,3 +117,20 @@ def test_a_web_page_is_one_also_when_it_is_packed_or_in_utf16():
     assert is_web_page(typed("a/b; charset=utf-16"), page.encode("utf-16"))
     assert is_web_page(None, page.encode())
     assert not is_web_page(typed("", "gzip"), gzip.compress(b"{}"))
+
+
+def test_json_is_utf_8_whatever_it_quotes():
+    body = '{"html":"<meta charset=iso-8859-1>Größe"}'
+    assert "Größe" in readable(body.encode(), typed("application/json")).text
+
+
+@pytest.mark.parametrize("coding", ["gzip, gzip", "identity, gzip, x-gzip", "gzip,identity,gzip"])
+def test_what_was_packed_twice_is_unpacked_twice(coding: str):
+    packed = gzip.compress(gzip.compress("Größe".encode()))
+    assert readable(packed, typed("text/plain", coding)).text == "Größe"
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"", mtime=0), b""], ids=["packed", "empty"])
+def test_nothing_that_was_packed_is_nothing(body: bytes):
+    shown = readable(body, typed("text/plain", "gzip"))
+    assert (shown.text, shown.is_binary) == ("", False)

@@ -13,9 +13,8 @@ from flask import Flask
 from portal import jobs, queues
 from portal.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.extensions import db
-from portal.ids import new_id
+from portal.ids import new_id, request_id_at
 from portal.logs import counting, retention
-from portal.logs.conditions import request_id_at
 from portal.models import Attempt, AttemptCount, Delivery, EventCount, Merchant, Webhook
 from portal.models.statistics import ALL
 from tests.conftest import on_both_databases

@@ -73,17 +73,30 @@ def test_an_export_holds_what_the_filters_show(signed_in: SignIn, merchant: Merc
 
 
 @pytest.mark.parametrize(
-    "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")']
+    "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r1", '=HYPERLINK("x")']
 )
 def test_a_cell_is_never_a_formula(evil: str):
     (row,) = as_rows("".join(exports.csv_text(["a", "b"], [[{"a": evil, "b": "fine-1"}]])))
     assert row == {"a": f"'{evil}", "b": "fine-1"}
 
 
+@pytest.mark.parametrize("evil", [
+    "a;=1+1", "a;@SUM(A1)", "a\n=1", "a\r\n-1", 'a;"=1', 'a";=1', "\r=1", ";;=1", "x;=;=1",
+])
+def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
+    # As Excel reads it where the comma is the decimal sign.
+    text = "".join(exports.csv_text(["a", "b"], [[{"a": "fine", "b": evil}]]))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        rows = csv.reader(io.StringIO(text), delimiter=";", quoting=quoting)
+        for cell in [cell for row in rows for cell in row]:
+            assert not cell.lstrip('"').startswith(("=", "+", "-", "@")), cell
+
+
 def test_what_a_stranger_wrote_stays_in_its_cell(signed_in: SignIn, merchant: Merchant):
     factories.make_event(merchant, object_id='a","b\n=1', correlation_id="=cmd|' /C calc'!A0")
     (row,) = as_rows(signed_in("viewer").get(f"{EVENTS}.csv").text)
-    assert row["object_id"] == 'a","b\n=1'
+    assert row["object_id"] == 'a","b\n\'=1'
     assert row["correlation_id"] == "'=cmd|' /C calc'!A0"
 
 
@@ -154,21 +167,22 @@ def test_a_table_has_its_names_and_its_mark_with_rows_and_without(
         assert json.loads(line)
 
 
-def test_only_half_of_the_threads_stream_and_places_come_back(
+def test_only_a_quarter_of_the_threads_stream_for_one_merchant_and_places_come_back(
     app: Flask, signed_in: SignIn, merchant: Merchant
 ):
     many(merchant, 2_000)
     client = signed_in("viewer")
-    places = app.config["PORTAL"].web_threads // 2
+    places = app.config["PORTAL"].web_threads // 4
     running = [client.get(f"{EVENTS}.csv", buffered=False) for _ in range(places)]
     refused = client.get(f"{EVENTS}.csv")
-    assert refused.status_code == 503
-    assert "Try again in a minute" in refused.text
+    assert refused.status_code == 429
+    assert "Try again in a moment" in refused.text
     for answer in running:
         answer.close()
     assert client.get(f"{EVENTS}.csv").status_code == 200
 
 
+@pytest.mark.whole
 def test_a_hundred_thousand_rows_need_no_more_memory_than_a_thousand(merchant: Merchant):
     many(merchant, 100_000)
 

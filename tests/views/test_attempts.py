@@ -95,7 +95,7 @@ def test_a_link_has_the_public_address_whatever_name_the_request_had(
 
 @pytest.mark.parametrize(("body", "headers", "said"), [
     ("在庫なし".encode("shift_jis"), [["Content-Type", "text/plain; charset=Shift_JIS"]],
-     "Shown decoded from shift_jis."),
+     "Shown decoded from cp932."),
     (gzip.compress("在庫なし".encode(), mtime=0), [["Content-Encoding", "gzip"]],
      "Shown unpacked from gzip."),
 ])

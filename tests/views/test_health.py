@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -15,19 +18,72 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
-from portal import queues, readiness, vitals
+from portal import gate, queues, readiness, vitals
 from portal.clock import HOUR, SECOND, now
-from portal.database_errors import FULL
+from portal.database_errors import CONNECTIONS, FULL
 from portal.extensions import db
 from portal.models import Installation, Merchant
 from portal.people import accounts
 from tests import factories
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 
 def test_a_process_that_answers_is_alive(client: FlaskClient) -> None:
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_a_streamed_answer_keeps_its_place_until_it_is_closed(app: Flask) -> None:
+    def stream(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/stream":
+            return app.wsgi_app(environ, start_response)
+        return Response(iter(["first", "second"]))(environ, start_response)
+
+    gated = Client(gate.add_to(stream, 1))
+    streamed = gated.get("/stream", buffered=False)
+    assert next(streamed.iter_encoded()) == b"first"
+    answered = threading.Event()
+    asking = threading.Thread(target=lambda: gated.get("/sign-in") and answered.set())
+    asking.start()
+    for method in ("GET", "HEAD"):
+        for path in ("/healthz", "/readyz"):
+            assert gated.open(path, method=method).status_code == 200
+    assert not answered.wait(0.5)
+    streamed.close()
+    assert answered.wait(10)
+    asking.join()
+
+
+def test_a_request_that_fails_gives_its_place_back() -> None:
+    def fails(_environ: object, _start: object) -> list[bytes]:
+        raise ZeroDivisionError
+
+    gated = gate.add_to(fails, 1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            gated({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda *_: lambda _: None)
+
+
+def test_ready_is_answered_in_time_while_all_connections_are_in_use(client: FlaskClient) -> None:
+    pool = db.engine.pool
+    taken = [db.engine.connect() for _ in range(pool.size() + pool._max_overflow)]  # type: ignore[attr-defined]
+    try:
+        began = time.monotonic()
+        answer = client.get("/readyz")
+        assert time.monotonic() - began < 2.5
+        assert (answer.status_code, answer.json["cause"]) == (503, "silent")
+        time.sleep(5)
+        assert readiness.trouble() is CONNECTIONS
+    finally:
+        for one in taken:
+            one.close()
+    time.sleep(readiness.KNOWN_SECONDS)
+    assert client.get("/readyz").status_code == 200
 
 
 @pytest.fixture
@@ -127,6 +183,8 @@ def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Mercha
         ("portal_deliveries_waiting", "held"): 0,
         ("portal_csp_reports_last_hour",): 0,
         ("portal_audit_entries_total",): 0,
+        ("portal_stored_bytes",): 0,
+        ("portal_merchants_full",): 0,
     }
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.routing import Rule
 
 from portal.extensions import limiter
+from tests.conftest import on_both_databases
 from tests.views import test_matrix
 from tests.views.test_matrix import World, methods_of, tables
 
@@ -104,6 +106,7 @@ def send(client: FlaskClient, form: Form, raw: bytes) -> int:
     return answer.status_code
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("person", ["owner", "operator"])
 def test_no_field_of_any_form_breaks_a_page(
     world: World, person: str, monkeypatch: pytest.MonkeyPatch
@@ -129,3 +132,68 @@ def test_no_field_of_any_form_breaks_a_page(
     assert left_behind == []
     assert "/m/alice/webhooks" in {form.action for form in forms} or person == "operator"
     assert tried > 1_000
+
+
+ODD = ("\0", "a\0b", "9" * 19, "9" * 40, "2147483648", "-1", "\u00b2", "\u202e", "a" * 3_000)
+
+
+@on_both_databases
+def test_nothing_that_an_address_names_breaks_a_page(
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "enabled", False)
+    broken, tried = [], 0
+    addresses = [
+        (world.clients["owner"], method, world.path(rule, "alice", **{name: odd}))
+        for rule in world.rules() for method in methods_of(rule) for name in rule.arguments
+        for odd in ODD if name not in ("log", "kind") and not _is_refused(rule, name, odd)
+    ]
+    addresses += [
+        (client, method, f"/{page}/{quote(odd)}")
+        for page in ("inspect", "shared", "invitation", "reset-password")
+        for method in ("GET", "POST") for odd in ODD
+    ]
+    for person, method, address in addresses:
+        tried += 1
+        answer = person.open(address, method=method)
+        answer.close()
+        if answer.status_code >= 500:
+            broken.append((method, address[:100], answer.status_code))
+    assert broken == []
+    assert tried > 500
+
+
+def _is_refused(rule: Rule, name: str, odd: str) -> bool:
+    """Whether no address can be made with this value, which Werkzeug then does not take either."""
+    try:
+        rule._converters[name].to_url(odd)
+    except ValueError:
+        return True
+    return False
+
+
+@on_both_databases
+def test_no_field_of_the_sign_in_breaks_it(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "enabled", False)
+    for page in ("/sign-in", "/forgot-password"):
+        for wrong in (b"a%00b@c.de", b"%00", b"%ED%A0%80@c.de", b"a@%00", b"a@" + b"%C3%A4" * 999):
+            answer = client.post(
+                page, data=b"password=x%00&email=" + wrong,
+                content_type="application/x-www-form-urlencoded",
+            )
+            assert answer.status_code < 500, (page, wrong)
+
+
+NO_ADDRESSES = ("http://[", "http://[x]/", "//[", "http://[::1")
+
+
+@pytest.mark.parametrize("header", ["Referer", "HX-Current-URL"])
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_what_is_no_address_leads_nowhere(client: FlaskClient, header: str, address: str) -> None:
+    for method in ("GET", "POST"):
+        for path in ("/m/alice/", "/sign-in", "/sign-out", "/nowhere"):
+            for part in ({}, {"HX-Request": "true", "HX-Request-Type": "partial"}):
+                answer = client.open(path, method=method, headers={header: address, **part})
+                assert answer.status_code < 500, (method, path, part)

@@ -1,0 +1,74 @@
+"""Makes the portal of its parts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from portal import MIGRATIONS, access, form_limits, hosts, places, request_ids, security_log
+from portal.config import Config, load_config
+from portal.defects import Portal
+from portal.engine_settings import engine_settings
+from portal.extensions import (
+    csrf,
+    db,
+    limiter,
+    limiter_settings,
+    login,
+    migrate,
+    prepare_engine,
+)
+
+
+def make(config: Config | None) -> Flask:
+    """The portal (portal.create_app)."""
+    from portal import api, views
+    from portal.api import door
+    from portal.views import page_limits
+
+    config = config or load_config()
+    app = Portal("portal", static_folder="../static")
+    app.config.update(
+        PORTAL=config,
+        SECRET_KEY=config.secret_keys[0],
+        SECRET_KEY_FALLBACKS=list(config.secret_keys[1:]),
+        SQLALCHEMY_DATABASE_URI=config.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url, config.web_threads),
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
+        SESSION_COOKIE_NAME="portal_session",
+        # A fragment that answers late must not bring back the session from before a save: what
+        # the save had to say would be lost. A sign-in ends by its age, whatever is asked.
+        SESSION_REFRESH_EACH_REQUEST=False,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.secure_cookies,
+        WTF_CSRF_TIME_LIMIT=None,
+        **limiter_settings(config.redis_url, config.secret_keys[0]),
+    )
+    app.wsgi_app = hosts.add_to(app.wsgi_app, config)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = door.add_to(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
+    if config.proxies:
+        # Limits on tries count by address; without this it would be the proxy's for everyone.
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=config.proxies, x_proto=config.proxies
+        )
+    app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
+    app.before_request(hosts.check_host)
+    form_limits.init_app(app)
+    places.init_app(app)
+    app.after_request(security_log.note_answer)
+    db.init_app(app)
+    migrate.init_app(app, db, directory=MIGRATIONS)
+    csrf.init_app(app)
+    login.init_app(app)
+    limiter.init_app(app)
+    with app.app_context():
+        prepare_engine(db.engine)
+
+    views.init_app(app)
+    api.init_app(app)
+    app.before_request(access.check_access)
+    page_limits.init_app(app)
+    app.context_processor(access.template_context)
+    return app

@@ -1,0 +1,184 @@
+"""The attempts of a drain: from a delivery that is due, by its templates, an access token and its
+request, to a result. Whatever a step of one raises is that attempt's failure and nobody else's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from portal.clock import now
+from portal.delivery import access_tokens
+from portal.delivery.access_tokens import Client
+from portal.delivery.cells import NotFilled
+from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload
+from portal.delivery.due import Due
+from portal.delivery.filling import Filling
+from portal.delivery.line import Line
+from portal.delivery.outcome import PAYLOAD_EXPIRED
+from portal.delivery.recording import Change, Tried
+from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import Transport
+from portal.delivery.trying import Trying
+from portal.ids import new_id
+
+LONGEST_PAUSE_SECONDS = 60.0
+
+Asked = tuple[Trying, Outgoing | Client]
+"""An attempt's request, or that for the access token which it needs."""
+Request = Asked | Line
+"""What a drain's transport carries; a held webhook's line alone is a look whether somebody listens
+there."""
+
+
+class Attempts:
+    """Those under way, and the results that are not yet being recorded. `is_ours` says whether a
+    line is still this drain's: what comes for another is the next owner's to find out."""
+
+    def __init__(self, transport: Transport[Request], is_ours: Callable[[Line], bool]) -> None:
+        self._transport = transport
+        self._is_ours = is_ours
+        self._filling = Filling(transport)
+        self._results: list[tuple[Line, Tried, Change]] = []
+        self._oldest_result = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """How many are under way, looks included."""
+        return self._transport.in_flight + self._filling.in_flight
+
+    @property
+    def results(self) -> int:
+        """How many results there are."""
+        return len(self._results)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest result has been there."""
+        return time.monotonic() - self._oldest_result
+
+    def take_results(self) -> list[tuple[Line, Tried, Change]]:
+        """The results, and what becomes of each delivery; they are the caller's then."""
+        taken, self._results = self._results, []
+        return taken
+
+    def forget(self, lanes: set[int]) -> None:
+        """Forget the results of lanes that were lost."""
+        self._results = [one for one in self._results if one[0].lane not in lanes]
+
+    def begin(self, line: Line, due: Due) -> None:
+        """Begin an attempt."""
+        trying = Trying(line, due, new_id("req"), now())
+        line.start(due)
+        with self._guarded(trying, "make the request"):
+            if due.payload is None:
+                answer = Answer(
+                    error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
+                )
+                self._end(line, *trying.ended(None, answer))
+            else:
+                self._request(trying, due.payload)
+
+    def begin_no_more(self) -> None:
+        """Leave what waits for its templates to the next owner: it is due still."""
+        self._filling.forget_waiting()
+
+    def go_on(self) -> None:
+        """Send those whose templates were filled meanwhile."""
+        for filled in self._filling.collect():
+            trying = replace(filled.trying, moment=now())
+            if not self._is_ours(trying.line):
+                continue
+            with self._guarded(trying, "make the request"):
+                if isinstance(filled.error, NotFilled):
+                    self._refuse(trying, filled.composer.failure(filled.error))
+                elif filled.error is not None:
+                    raise filled.error
+                else:
+                    self._send(trying, filled.payload, filled.composer, filled.texts)
+
+    def answered(self, asked: Asked, answer: Answer) -> None:
+        """Take the answer to a request; with an access token the attempt goes on."""
+        trying, what = asked
+        line, due = trying.line, trying.due
+        with self._guarded(trying, "take the answer"):
+            if isinstance(what, Outgoing):
+                if answer.status == UNAUTHORIZED and line.client is not None:
+                    access_tokens.forget(line.client, trying.moment)
+                self._end(line, *trying.ended(what, answer))
+                return
+            line.waits_for_token = False
+            try:
+                access_tokens.take(what, answer, now())
+            except access_tokens.TokenRefused as error:
+                failed = Answer(error=error.code, error_detail=str(error))
+                self._end(line, *trying.ended(None, failed))
+                return
+            if self._is_ours(line) and due.payload is not None:
+                self._request(replace(trying, moment=now()), due.payload)
+
+    def close(self) -> None:
+        """End the cells that are at work for it."""
+        self._filling.close()
+
+    def _guarded(self, trying: Trying, what: str) -> _Guard:
+        return _Guard(self._end, trying, what)
+
+    def _request(self, trying: Trying, payload: Payload) -> None:
+        """Start an attempt's request; where it needs an access token, start with that."""
+        line, client = trying.line, trying.line.client
+        if client is not None and line.lacks_token(trying.moment):
+            outgoing = access_tokens.request(client)
+            self._transport.submit(outgoing, access_tokens.SECONDS, (trying, client))
+            line.waits_for_token = True
+        elif line.composer.templates:
+            self._filling.ask(trying, payload)
+        else:
+            self._send(trying, payload, line.composer, ())
+
+    def _send(
+        self, trying: Trying, payload: Payload, composer: Composer, texts: Sequence[str]
+    ) -> None:
+        try:
+            outgoing = composer.compose(trying.due.event_id, payload, trying.moment, texts)
+        except ComposeError as error:
+            self._refuse(trying, error)
+            return
+        self._transport.submit(outgoing, trying.line.timeout_seconds, (trying, outgoing))
+
+    def _refuse(self, trying: Trying, error: ComposeError) -> None:
+        answer = Answer(error=error.code, error_detail=error.detail)
+        self._end(trying.line, *trying.ended(None, answer))
+
+    def _end(self, line: Line, tried: Tried, change: Change) -> None:
+        if not self._is_ours(line):
+            # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
+            return
+        line.end(
+            tried.due, tried.attempted_at, tried.outcome,
+            tried.answer.status in SLOW_DOWN or tried.answer.error in IN_TROUBLE,
+            min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS),
+        )
+        if not self._results:
+            self._oldest_result = time.monotonic()
+        self._results.append((line, tried, change))
+
+
+class _Guard:
+    """No drain ends because of a delivery: what is raised inside is the attempt's failure. (A
+    generator by contextlib takes four times as long, twice for each delivery.)"""
+
+    __slots__ = ("_end", "_trying", "_what")
+
+    def __init__(self, end: Callable[[Line, Tried, Change], None], trying: Trying, what: str):
+        self._end, self._trying, self._what = end, trying, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._end(self._trying.line, *self._trying.failed(error, self._what))
+        return True

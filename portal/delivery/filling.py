@@ -1,0 +1,135 @@
+"""The templates of attempts under way, filled in cells beside the thread that sends.
+
+Merchants take turns, and each has at most one cell at a time: templates that take long keep other
+merchants' from nothing but a cell that another one has.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from portal.delivery.cells import MOST, Cell, TookTooLong, cells
+from portal.delivery.compose import Composer, Payload
+from portal.delivery.transport import Transport
+from portal.delivery.trying import Trying
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What the templates of an attempt have made, or why they made nothing."""
+
+    trying: Trying
+    payload: Payload
+    composer: Composer
+    """The one whose templates these are: the webhook's settings may be others now."""
+    texts: Sequence[str] = ()
+    error: Exception | None = None
+    """NotFilled, or what the portal itself has failed at."""
+
+
+class Filling:
+    """For one thread; `transport` returns early when something is filled."""
+
+    def __init__(self, transport: Transport[Any]) -> None:
+        self._transport = transport
+        self._waiting: dict[int, deque[Filled]] = {}
+        """By merchant, those whose turn is next first."""
+        self._busy: dict[int, tuple[Cell, Filled]] = {}
+        """By merchant too."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts wait for their templates."""
+        return len(self._busy) + sum(map(len, self._waiting.values()))
+
+    def ask(self, trying: Trying, payload: Payload) -> None:
+        """Fill the templates of an attempt; `collect` gives what they made."""
+        asked = Filled(trying, payload, trying.line.composer)
+        self._waiting.setdefault(trying.line.merchant_id, deque()).append(asked)
+
+    def collect(self) -> list[Filled]:
+        """What has been filled, or will not be. Starts what is next."""
+        ended = [*self._answered(), *self._overdue()] if self._busy else []
+        while len(self._busy) < MOST:
+            whose = next((one for one in self._waiting if one not in self._busy), None)
+            if whose is None:
+                break
+            asked = self._next_of(whose)
+            try:
+                cell = cells.take()
+                if cell.is_ready:
+                    _ask(cell, asked)
+            except Exception as error:  # noqa: BLE001 - no drain ends because of a delivery
+                ended.append(replace(asked, error=error))
+                continue
+            self._busy[whose] = cell, asked
+            self._transport.watch(cell.fileno())
+        return ended
+
+    def forget_waiting(self) -> None:
+        """Do not begin what has not begun: it is due still."""
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.forget_waiting()
+        for cell, _ in self._busy.values():
+            self._transport.unwatch(cell.fileno())
+            cell.kill()
+        self._busy.clear()
+
+    def _next_of(self, whose: int) -> Filled:
+        turns = self._waiting.pop(whose)
+        asked = turns.popleft()
+        if turns:
+            self._waiting[whose] = turns
+        return asked
+
+    def _answered(self) -> list[Filled]:
+        poll = select.poll()
+        whose = {cell.fileno(): merchant for merchant, (cell, _) in self._busy.items()}
+        for fd in whose:
+            poll.register(fd, select.POLLIN)
+        ended = []
+        for fd, _ in poll.poll(0):
+            cell, asked = self._busy[whose[fd]]
+            try:
+                if not cell.is_ready:
+                    # Not before: a pipe takes 64 KiB, and the thread that sends waits for nobody.
+                    cell.greet()
+                    _ask(cell, asked)
+                    continue
+            except Exception as error:  # noqa: BLE001 - as above
+                ended.append(replace(asked, error=error))
+                self._forget(whose[fd], fd)
+                cell.kill()
+                continue
+            self._forget(whose[fd], fd)
+            try:
+                ended.append(replace(asked, texts=cell.answer()))
+            except Exception as error:  # noqa: BLE001 - as above
+                ended.append(replace(asked, error=error))
+            cells.give_back(cell)
+        return ended
+
+    def _forget(self, whose: int, fd: int) -> None:
+        del self._busy[whose]
+        self._transport.unwatch(fd)
+
+    def _overdue(self) -> list[Filled]:
+        ended = []
+        for whose, (cell, asked) in list(self._busy.items()):
+            if cell.is_overdue:
+                del self._busy[whose]
+                self._transport.unwatch(cell.fileno())
+                cell.kill()
+                ended.append(replace(asked, error=TookTooLong()))
+        return ended
+
+
+def _ask(cell: Cell, asked: Filled) -> None:
+    cell.ask(asked.composer.event(asked.payload), asked.composer.templates)

@@ -1,0 +1,365 @@
+"""The line of one webhook: what is read ahead for it, and how much it may have in flight."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal.clock import now
+from portal.delivery import access_tokens, defects, due, probing
+from portal.delivery.access_tokens import Client
+from portal.delivery.compose import Certificate, Composer, Target
+from portal.delivery.due import START, Due, Place
+from portal.delivery.health import Health
+from portal.delivery.outcome import Outcome
+from portal.delivery.probing import Probing
+from portal.delivery.silence import Silence
+from portal.extensions import db
+from portal.models import Webhook
+
+LATELY_SECONDS = 600.0
+"""How long one that has taken something counts as one that takes some of what it is sent."""
+PLACE = 64 * 1024
+"""Characters of a payload for each of which a request takes a place more."""
+BOTH = (False, True)
+"""Values of `is_retry`: first attempts before retries."""
+
+
+class Line:
+    """A webhook with a buffer of what is due to it, and how many requests it may have at once."""
+
+    webhook_id: str
+    merchant_id: int
+    lane: int
+    url: str
+    method: str
+    composer: Composer
+    schedule: tuple[int, ...]
+    timeout_seconds: int
+    ordered: bool
+    client: Client | None
+    """Who asks for the access token that its requests need; None where they need none."""
+
+    def __init__(self) -> None:
+        self.updated_at = 0
+        self.secrets_until: int | None = None
+        self.buffer: deque[Due] = deque()
+        self.known: set[str] = set()
+        """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self._kinds: Sequence[bool] = BOTH
+        self._places: dict[bool, Place] = {}
+        """How far first attempts and retries were read."""
+        self._reached: dict[bool, Place] = {}
+        """How far they were looked through for what fits, before it had to start over."""
+        self._caught_up_to: Place | None = START
+        """How far what waits was read, while catching up; None at its end."""
+        self.probing = Probing()
+        self.silence = Silence()
+        self._aside: frozenset[str] = frozenset()
+        """The types that are aside, as what was read ahead was chosen by."""
+        self._asked_again: set[str] = set()
+        """The types aside of which one that waits was asked with, while catching up."""
+        self._answered_at = -LATELY_SECONDS
+        """When its receiver last took or refused anything (this process's clock)."""
+        self.in_flight = 0
+        self.places = 0
+        """What those in flight take of the places of their drain (`places_of`)."""
+        self.waits_for_token = False
+        """Whether one of those in flight asks for an access token, which the others need too."""
+        self._token: str | None = None
+        """The access token with which `composer` makes requests."""
+        self.may_have_more = True
+        self.paused_until = 0.0
+        self.cap = self.most = 0.0
+        self._slowed_at = 0
+        self.rate: int | None = None
+        self.health = Health()
+        self.is_usable = self.is_readable = True
+        """Whether its settings can be used at all, and the portal's keys open its secrets; nothing
+        is sent otherwise."""
+        self.next_start = 0.0
+        """From when on the rate allows another request (this process's clock)."""
+
+    def take_settings(self, row: sa.Row[*tuple[Any, ...]], moment: int) -> None:
+        """Use the settings and secrets of the webhook of a `row` as they are at `moment` (Unix
+        µs). Without the secrets, where no key opens them, it waits for other settings; so it does
+        where what is stored cannot be used. For a running read transaction."""
+        self.webhook_id, self.updated_at = row.id, row.updated_at
+        self.merchant_id, self.lane = row.merchant_id, row.lane
+        self.is_usable = self.is_readable = True
+        try:
+            self._use(db.session.get_one(Webhook, row.id), moment)
+        except sa.exc.SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no drain ends because of a webhook
+            defects.noted(error, "A webhook's settings cannot be used; it is held.", row.id)
+            self.is_usable = self.is_readable = False
+
+    def _use(self, webhook: Webhook, moment: int) -> None:
+        config = current_app.config["PORTAL"]
+        self.url = webhook.url
+        self.method = webhook.method
+        self.secrets_until = min(
+            (old["until"] for old in webhook.old_secrets_at(moment)), default=None
+        )
+        self.schedule = tuple(map(int, webhook.retry_schedule or config.retry_schedule))
+        self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
+        most = float(webhook.max_in_flight or config.max_in_flight)
+        if most != self.most:
+            self.cap = self.most = most
+        self.rate = webhook.rate_per_second
+        self.ordered = webhook.ordered
+        self.health = Health.of(webhook)
+        self.probing.end_round()
+        if webhook.unreadable(moment):
+            self.is_readable = False
+            return
+        self.client = Client.of(webhook.auth)
+        self._target = Target.of(webhook, moment)
+        self._token = None
+        if self.client is None:
+            self.composer = Composer(self._target)
+
+    def lacks_token(self, moment: int) -> bool:
+        """Whether an access token must be asked for before a request can be made."""
+        if self.client is None:
+            return False
+        token = access_tokens.known(self.client, moment)
+        if token is not None and token != self._token:
+            self._token = token
+            self.composer = Composer(self._target.with_token(token))
+        return token is None
+
+    def room(self, moment: int) -> int:
+        """How many more requests may be started now."""
+        if not self.is_readable:
+            return 0
+        clock = time.monotonic()
+        if self.waits_for_token or clock < self.paused_until or clock < self.next_start:
+            return 0
+        if self.health.held_at is not None:
+            return int(self.may_probe(moment) and not self.wants_look)
+        # What is without an answer for long holds a place of the webhook's limit, and no other.
+        hanging = self.silence.hanging(clock)
+        return max(0, min(int(self.cap) + hanging, int(self.most)) - self.in_flight)
+
+    def may_probe(self, moment: int) -> bool:
+        """Whether a held webhook may be asked now: one thing at a time, until what came of it is
+        recorded or it is without an answer for long."""
+        hanging = self.silence.hanging(time.monotonic())
+        return (
+            self.is_readable
+            and self.health.held_at is not None and self.health.disabled_reason is None
+            and (self.health.next_probe_at or 0) <= moment
+            and len(self.known) == len(self.buffer) + hanging and hanging < self.most
+            and not self.probing.is_looking
+        )
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether a round of probes must find out first that somebody listens."""
+        return self.health.unreachable and not self.probing.has_heard
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all has gone out that waited for its time when a hold ended."""
+        return (
+            self.health.catch_up_from is not None and self._caught_up_to is None
+            and not self.known and not self.may_have_more
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something of it is under way, or not recorded yet."""
+        return bool(self.known) or self.probing.is_looking
+
+    def look(self) -> tuple[str, Certificate | None]:
+        """Where to look whether somebody listens: the URL, and what to show there in TLS."""
+        self.probing.is_looking = True
+        return self.url, self._target.certificate
+
+    def start(self, one: Due) -> None:
+        """Count a request with a delivery that starts now."""
+        self.in_flight += 1
+        self.places += places_of(one)
+        self.silence.start(one.type, time.monotonic())
+        if self.rate:
+            # A moment that was not used is not made up for: never more than `rate` in a second.
+            self.next_start = time.monotonic() + 1 / self.rate
+
+    def end(
+        self, one: Due, started_at: int, outcome: Outcome, in_trouble: bool, pause_seconds: float
+    ) -> None:
+        """Count a request that ended: where the receiver is in trouble the cap is halved, once for
+        all requests that were under way together, and it comes back by successes.
+
+        `started_at` is in Unix µs.
+        """
+        self.in_flight -= 1
+        self.places -= places_of(one)
+        self.silence.end(one.type, time.monotonic(), was_silent=outcome is Outcome.SILENT)
+        if in_trouble:
+            if started_at > self._slowed_at:
+                self._slowed_at = now()
+                self.cap = max(1.0, self.cap / 2)
+            self.paused_until = max(self.paused_until, time.monotonic() + pause_seconds)
+        elif outcome is Outcome.DELIVERED:
+            self.cap = min(self.most, self.cap + 1 / self.cap)
+
+    def take_health(self, after: Health) -> None:
+        """Go on with another after. What a receiver missed while it was held comes slowly at
+        first, so that it is not knocked over again."""
+        if not after.away:
+            self._answered_at = time.monotonic()
+        if self.health.held_at is not None and after.held_at is None:
+            self.cap = 1.0
+        if after.held_at != self.health.held_at:
+            self.probing = Probing()
+        elif after.next_probe_at != self.health.next_probe_at:
+            self.probing.end_round()
+        if after.catch_up_from != self.health.catch_up_from:
+            self._caught_up_to = START
+            self._asked_again.clear()
+        self.health = after
+
+    def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
+        """Read from the start again: what was committed late stands before what was read. `kinds`
+        says whether there are first attempts (False) and retries (True) to read."""
+        self._kinds = kinds
+        self.may_have_more = True
+        self._places.clear()
+
+    def takes_over_silence(self) -> bool:
+        """Whether other types are aside than what was read ahead was chosen by; from then on it
+        reads by these, from the start."""
+        aside = self.silence.aside(time.monotonic())
+        if self.health.held_at is not None or aside == self._aside:
+            return False
+        self._aside = aside
+        self._reached.clear()
+        self.start_over()
+        return True
+
+    def drop_buffer(self) -> int:
+        """Forget what was read ahead; it stays due in the database. Its size in characters."""
+        dropped = 0
+        for one in self.buffer:
+            self.known.discard(one.id)
+            dropped += size(one)
+        self.buffer.clear()
+        self._places.clear()
+        self._caught_up_to = START
+        return dropped
+
+    def fill(self, want: int, moment: int) -> int:
+        """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
+        attempts before retries; their size in characters. For a running read transaction.
+
+        A held webhook has one read, to probe it with. One that catches up has those read last
+        that wait for their time though what they wait for is over. Of types that are aside one is
+        read, behind all others.
+        """
+        self.may_have_more = False
+        if self.health.held_at is not None:
+            found = self._probe(moment)
+        else:
+            found = self._due(want, moment)
+            if len(found) < want and self.health.catch_up_from is not None:
+                found += self._waiting(want - len(found), moment, self.health.catch_up_from)
+            found += self._of_those_aside(moment)
+        self.buffer.extend(found)
+        self.known.update(one.id for one in found)
+        return sum(map(size, found))
+
+    def _probe(self, moment: int) -> list[Due]:
+        self.probing.takes_some = time.monotonic() - self._answered_at < LATELY_SECONDS
+        self.probing.aside = self.silence.aside(time.monotonic())
+        self.probing.under_way = self.silence.under_way
+        found = probing.find(
+            self.probing, self.webhook_id, self.health, self.schedule, moment,
+            ordered=self.ordered, known=self.known,
+        )
+        self.may_have_more = found is None and not self.probing.is_over
+        return [] if found is None else [found]
+
+    def _due(self, want: int, moment: int) -> list[Due]:
+        found: list[Due] = []
+        for is_retry in self._kinds:
+            # From the start, rows that are known come again: they are due until recorded.
+            place = self._places.get(is_retry, START)
+            limit = want - len(found) + (0 if place[0] else len(self.known))
+            rows, reached = due.read(
+                self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
+                ordered=self.ordered, without=self._aside,
+            )
+            for one, due_at in rows:
+                if len(found) == want:
+                    break
+                self._places[is_retry] = (due_at, one.id)
+                if one.id not in self.known:
+                    found.append(one)
+            if len(found) == want:
+                self.may_have_more = True
+                break
+            if reached is None:
+                self._reached.pop(is_retry, None)
+                continue
+            # What was looked through before it had to start over need not be so again.
+            place = max(reached, self._reached.get(is_retry, reached))
+            self._places[is_retry] = self._reached[is_retry] = place
+            self.may_have_more = True
+            break
+        return found
+
+    def _waiting(self, want: int, moment: int, tried_before: int) -> list[Due]:
+        if self._caught_up_to is None:
+            return []
+        rows, self._caught_up_to = due.waiting(
+            self.webhook_id, moment=moment, tried_before=tried_before, after=self._caught_up_to,
+            count=want, ordered=self.ordered, without=self._aside,
+        )
+        self.may_have_more |= self._caught_up_to is not None
+        return [one for one, _ in rows if one.id not in self.known]
+
+    def _of_those_aside(self, moment: int) -> list[Due]:
+        """One of a type that is aside and has none under way: so whether it is answered again is
+        found out, and the others wait for one at most."""
+        free = self._aside - self.silence.under_way
+        if not free:
+            return []
+        found = due.candidates(
+            self.webhook_id, moment, ordered=self.ordered, dice=random.random()
+        )
+        if self.health.catch_up_from is not None and free - self._asked_again:
+            waiting, _ = due.waiting_candidates(
+                self.webhook_id, moment, after=START, ordered=self.ordered, whatever=False
+            )
+            found += [one for one in waiting if one.type not in self._asked_again]
+        fit = [one for one in found if one.type in free and one.id not in self.known]
+        if not fit:
+            return []
+        chosen = probing.by_die(fit)
+        if chosen.hurried:
+            self._asked_again.add(chosen.type)
+        self.may_have_more = True
+        one = due.find(chosen)
+        return [] if one is None else [one]
+
+
+def places_of(one: Due) -> int:
+    """How many places of its drain a delivery takes: one, and one for each PLACE of its payload,
+    which is in memory several times while the request is under way."""
+    return 1 + size(one) // PLACE
+
+
+def size(one: Due) -> int:
+    """Characters of the payload that a delivery carries in memory."""
+    if one.payload is None:
+        return 0
+    return len(one.payload.head) + len(one.payload.data or "") + len(one.payload.previous or "")

@@ -1,0 +1,40 @@
+"""An attempt under way, and what it comes to, whatever happens on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from portal.clock import now
+from portal.delivery import defects, recording
+from portal.delivery.compose import Outgoing
+from portal.delivery.due import Due
+from portal.delivery.line import Line
+from portal.delivery.recording import Change, Tried
+from portal.delivery.transfer import Answer
+
+
+@dataclass(slots=True, eq=False)
+class Trying:
+    """An attempt at a delivery, which began at `moment` (Unix µs)."""
+
+    line: Line
+    due: Due
+    request_id: str
+    moment: int
+
+    def ended(self, outgoing: Outgoing | None, answer: Answer) -> tuple[Tried, Change]:
+        """The result, and what becomes of the delivery; `outgoing` is None where no request was
+        made, and `answer` says why."""
+        tried = self._tried(outgoing, answer)
+        return tried, recording.settle(tried, self.line.schedule)
+
+    def failed(self, error: Exception, what: str) -> tuple[Tried, Change]:
+        """The same where the portal itself could not do `what` (defects.answer)."""
+        tried = self._tried(None, defects.answer(error, what))
+        return tried, recording.settle_by_schedule(tried, self.line.schedule)
+
+    def _tried(self, outgoing: Outgoing | None, answer: Answer) -> Tried:
+        return Tried(
+            self.request_id, self.due, self.line.method, self.line.url, outgoing, answer,
+            self.moment, now(), self.line.schedule,
+        )

@@ -1,0 +1,180 @@
+"""Bodies of requests, each within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import time
+from collections.abc import AsyncIterator
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from granian.rsgi import ProtocolClosed, ProtocolError
+from werkzeug.exceptions import BadRequest, RequestTimeout
+
+from portal.front import refusals
+
+SMALL = 64 * 1024
+"""Bytes of a body that must be here before a thread is taken: a form, an event."""
+SECONDS = 10.0
+"""How long the first SMALL bytes may take."""
+BYTES_A_SECOND = 64 * 1024
+"""How fast the rest must come, on average."""
+TOGETHER, TOGETHER_SECONDS = 256 * 1024, 0.05
+"""How many bytes a thread gets at once, of a body that brings them within so long."""
+WAIT_SECONDS = 30.0
+"""How long a large body waits for its turn to be read."""
+
+
+class Incoming(Protocol):
+    """A request's body: all of it, or piece by piece."""
+
+    async def __call__(self) -> bytes: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Headers(Protocol):
+    """A request's headers, by their names in small letters."""
+
+    def __contains__(self, key: str) -> bool: ...
+    def get(self, key: str, default: str | None = None) -> str | None: ...
+    def items(self) -> list[tuple[str, str]]: ...
+
+
+class Rest(io.RawIOBase):
+    """A large body, for the thread that wants it: the beginning that is here, and the rest as it
+    comes. Raises RequestTimeout when it comes too slowly, and BadRequest when it ends before its
+    declared length, which is None where it comes in chunks."""
+
+    def __init__(
+        self, begun: bytes, rest: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop,
+        declared: int | None,
+    ):
+        self._piece = memoryview(begun)
+        self._rest, self._loop = rest, loop
+        self._missing = (declared or 0) - len(begun)
+        self._is_over = False
+        self._seconds = SECONDS
+        """How long it may still be waited for."""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """The next bytes (io.RawIOBase)."""
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        if not self._piece:
+            self._piece = memoryview(self._next())
+        count = min(len(view), len(self._piece))
+        view[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+    def _next(self) -> bytes:
+        # The time in which nobody reads is not the sender's.
+        began = time.monotonic()
+        coming = asyncio.run_coroutine_threadsafe(self._within_time(), self._loop)
+        try:
+            piece = coming.result()
+        except TimeoutError:
+            raise RequestTimeout("The body did not come in time. Send it again.") from None
+        except (ProtocolClosed, ProtocolError):
+            # As where the sender has closed in order.
+            piece = b""
+        self._seconds += len(piece) / BYTES_A_SECOND - (time.monotonic() - began)
+        self._missing -= len(piece)
+        if not piece and self._missing > 0:
+            raise BadRequest(refusals.ended().sentence)
+        return piece
+
+    async def _within_time(self) -> bytes:
+        # Several pieces of one that comes fast: each time the thread waits for the loop costs as
+        # much as a piece.
+        whole, began = bytearray(), self._loop.time()
+        async with asyncio.timeout(self._seconds):
+            while not self._is_over:
+                piece = await _next_of(self._rest)
+                # What has ended is not asked again.
+                self._is_over = not piece
+                whole += piece
+                if len(whole) >= TOGETHER or self._loop.time() - began > TOGETHER_SECONDS:
+                    break
+        return bytes(whole)
+
+
+class Large:
+    """The turns of large bodies: half of the threads may be at one, half of these for one network.
+    So however slowly they come, small requests are answered."""
+
+    def __init__(self, threads: int):
+        most = max(1, threads // 2)
+        self._each = max(1, most // 2)
+        self._all = asyncio.Semaphore(most)
+        self._by_network: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, network: str) -> AsyncIterator[None]:
+        """A turn for a network. Raises Refused when it does not come."""
+        own = self._by_network.setdefault(network, asyncio.Semaphore(self._each))
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await stack.enter_async_context(own)
+                    await stack.enter_async_context(self._all)
+            except TimeoutError:
+                raise refusals.crowded() from None
+            yield
+
+
+def declared(headers: Headers) -> int | None:
+    """How long a body is said to be (bytes); None where nothing is said. The server has let no
+    number through that has over 64 bits, but any number of zeros before it, and int() has not."""
+    said = headers.get("content-length")
+    return None if said is None else int(said[-20:])
+
+
+async def begin(
+    headers: Headers, incoming: Incoming
+) -> tuple[bytes, AsyncIterator[bytes] | None]:
+    """The body, or its beginning and what brings the rest when it is larger than SMALL. Raises
+    Refused when it does not come in time."""
+    length = declared(headers)
+    if length is None:
+        if headers.get("transfer-encoding") is None:
+            return b"", None
+        length = SMALL + 1
+    elif length == 0:
+        return b"", None
+    elif length > SMALL and headers.get("expect"):
+        # The sender waits to be asked for it, and there may be reasons not to.
+        return b"", incoming.__aiter__()
+    try:
+        async with asyncio.timeout(SECONDS):
+            if length <= SMALL:
+                return await incoming(), None
+            return await _first_of(incoming.__aiter__())
+    except TimeoutError:
+        raise refusals.slow() from None
+    except (ProtocolClosed, ProtocolError):
+        raise refusals.ended() from None
+
+
+async def _first_of(pieces: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes] | None]:
+    begun = bytearray()
+    while piece := await _next_of(pieces):
+        begun += piece
+        if len(begun) > SMALL:
+            return bytes(begun), pieces
+    return bytes(begun), None
+
+
+async def _next_of(pieces: AsyncIterator[bytes]) -> bytes:
+    """The next bytes; b"" at the end. Granian's iterator may have an empty piece; it cannot be
+    asked for its iterator again, as `async for` does, and anext() with a default crashes on it."""
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            if piece := await pieces.__anext__():
+                return piece
+    return b""

@@ -1,0 +1,59 @@
+"""Pages of one sign-in that are asked for at once: some are made, the others wait as tasks, which
+cost no thread. So a browser that opens many tabs gets them all, and a program that asks for pages
+without pause leaves threads to everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from portal.front import bodies, refusals
+
+COOKIE = "portal_session="
+WAIT_SECONDS = 20.0
+"""How long a page waits for others of its sign-in."""
+_NO_PAGES = ("/api/", "/static/")
+
+
+class Pages:
+    """The places of each sign-in, three eighths of a process's threads. What takes long and streams
+    has places of its own (portal.places), and gives this one back."""
+
+    def __init__(self, threads: int):
+        self._each = max(1, threads * 3 // 8)
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def place(self, path: str, headers: bodies.Headers) -> Callable[[], None]:
+        """A place for a request, when there is one; to be called in the loop when the request is
+        done, once or more often. Raises Refused when none comes."""
+        whose = None if path.startswith(_NO_PAGES) else _sign_in(headers)
+        if whose is None:
+            return _nothing
+        places = self._places.setdefault(whose, asyncio.Semaphore(self._each))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await places.acquire()
+        except TimeoutError:
+            raise refusals.too_many_pages() from None
+        taken = [places]
+
+        def give_back() -> None:
+            while taken:
+                taken.pop().release()
+
+        return give_back
+
+
+def _sign_in(headers: bodies.Headers) -> str | None:
+    """What a browser sends to be known again, whoever it is."""
+    for name, value in headers.items():
+        if name == "cookie":
+            for part in value.split(";"):
+                if part.strip().startswith(COOKIE):
+                    return part.strip()
+    return None
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,90 @@
+"""Places: how many threads of a process may be at what takes long, in all and for one merchant. The
+rest answers pages and takes events, whatever receivers and readers do."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+from flask import Flask, current_app
+
+from portal.errors import TooManyRequests
+
+DOWNLOAD, TAIL, TEST, SEARCH, BATCH = "download", "tail", "test", "search", "batch"
+TEMPLATE, PAGE, PAGE_OF_USER = "template", "page", "page of a user"
+RETRY_SECONDS = {
+    DOWNLOAD: 10, TAIL: 10, TEST: 10, SEARCH: 2, BATCH: 2, TEMPLATE: 2, PAGE: 2, PAGE_OF_USER: 2,
+}
+_SENTENCES = {
+    DOWNLOAD: "Several long downloads are running.",
+    TAIL: "Several logs are being watched live.",
+    TEST: "Several tests wait for their receivers to answer.",
+    SEARCH: "Several searches through records are running.",
+    TEMPLATE: "Several templates are being tried.",
+    BATCH: "Several large batches of events are being stored.",
+    PAGE: "Many pages of this store were asked for at once.",
+    PAGE_OF_USER: "You have asked for many pages at once.",
+}
+_KEY = "portal_places"
+
+
+def init_app(app: Flask) -> None:
+    """Give the process its places."""
+    app.extensions[_KEY] = Places(app.config["PORTAL"].web_threads)
+
+
+class Places:
+    """The places of a process with so many threads: half of them may be downloads, a quarter live
+    tails, a quarter tests, a quarter searches through records, a quarter large batches of events,
+    a quarter templates that are tried. There may be none for a tail, since who gets none can ask
+    again and again instead. One merchant has half of each kind at most; and of pages, which are
+    quick and of which all threads may make some, three quarters, as has one user."""
+
+    def __init__(self, threads: int):
+        self._most = {
+            DOWNLOAD: max(1, threads // 2), TAIL: threads // 4, TEST: max(1, threads // 4),
+            SEARCH: max(1, threads // 4), BATCH: max(1, threads // 4),
+            TEMPLATE: max(1, threads // 4), PAGE: threads, PAGE_OF_USER: threads,
+        }
+        self._each = {kind: (most + 1) // 2 for kind, most in self._most.items()}
+        self._each[PAGE] = self._each[PAGE_OF_USER] = max(1, threads * 3 // 4)
+        self._taken: Counter[tuple[str, int | None]] = Counter()
+        self._mutex = threading.Lock()
+
+    def take(self, kind: str, merchant_id: int | None) -> None:
+        """Take a place, for a merchant (of PAGE_OF_USER a user) or (None) for staff. Raises
+        TooManyRequests."""
+        most = self._most[kind]
+        each = most if merchant_id is None else self._each[kind]
+        with self._mutex:
+            taken = sum(count for (what, _), count in self._taken.items() if what == kind)
+            if taken < most and self._taken[kind, merchant_id] < each:
+                self._taken[kind, merchant_id] += 1
+                return
+        raise TooManyRequests(f"{_SENTENCES[kind]} Try again in a moment.", RETRY_SECONDS[kind])
+
+    def give_back(self, kind: str, merchant_id: int | None) -> None:
+        """Give back what was taken."""
+        with self._mutex:
+            self._taken[kind, merchant_id] -= 1
+            if not self._taken[kind, merchant_id]:
+                del self._taken[kind, merchant_id]
+
+
+def places() -> Places:
+    """Those of this process."""
+    found: Places = current_app.extensions[_KEY]
+    return found
+
+
+@contextlib.contextmanager
+def held(kind: str, merchant_id: int | None) -> Iterator[None]:
+    """A place for the time of a `with`. Raises TooManyRequests."""
+    own = places()
+    own.take(kind, merchant_id)
+    try:
+        yield
+    finally:
+        own.give_back(kind, merchant_id)

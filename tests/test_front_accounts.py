@@ -1,0 +1,208 @@
+"""Who uses much of a web process, beside others who ask too (portal.front.accounts)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portal.front import accounts
+from portal.front.accounts import BATCHES, EVENTS, Accounts
+from portal.front.company import Company
+from portal.front.credentials import Credentials
+from tests.test_front import Server, running
+
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("front")]
+
+MOMENT = 0.2
+"""So long is waited for what must not happen."""
+PEOPLE = "people"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    """Of a process in which nothing is ever paid off."""
+    monkeypatch.setattr(accounts, "RATES", {EVENTS: 1e-9, BATCHES: 1e-9, PEOPLE: 1e-9})
+    return Accounts(Company(tmp_path / "company"))
+
+
+async def uses(own: Accounts, owner: str, seconds: float, part: str = PEOPLE) -> None:
+    work = await own.enter((owner, part))
+    work.needed = seconds
+    own.leave(work)
+
+
+async def begins(own: Accounts, owner: str, part: str = PEOPLE) -> bool:
+    try:
+        own.leave(await asyncio.wait_for(own.enter((owner, part)), MOMENT))
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_who_has_used_much_waits_while_others_ask_and_they_do_not(own: Accounts):
+    async def play() -> None:
+        await uses(own, "store", 1.0)
+        await uses(own, "other", 0.001)
+        assert not await begins(own, "store")
+        assert await begins(own, "other")
+        assert await begins(own, "a third")
+
+    asyncio.run(play())
+
+
+def test_who_is_alone_waits_for_nobody(own: Accounts):
+    async def play() -> None:
+        for _ in range(20):
+            await uses(own, "store", 1.0)
+        works = [await own.enter(("store", PEOPLE)) for _ in range(8)]
+        assert len(works) == 8
+
+    asyncio.run(play())
+
+
+def test_who_comes_with_a_new_key_does_not_wait_for_itself(own: Accounts):
+    async def play() -> None:
+        # Of the first request nobody knows yet whose it is.
+        own.leave(await own.enter(("192.0.2.1", PEOPLE), is_known=False))
+        for _ in range(5):
+            await uses(own, "store", 1.0)
+        assert await begins(own, "store")
+
+    asyncio.run(play())
+
+
+def test_it_goes_on_when_the_others_are_gone(own: Accounts, monkeypatch: pytest.MonkeyPatch):
+    async def play() -> None:
+        await uses(own, "store", 1.0)
+        await uses(own, "other", 0.001)
+        waiting = asyncio.create_task(own.enter(("store", PEOPLE)))
+        await asyncio.sleep(MOMENT)
+        assert not waiting.done()
+        monkeypatch.setattr("portal.front.company.LATELY_SECONDS", 0.0)
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(play())
+
+
+def test_what_a_stores_programs_use_keeps_its_people_from_nothing(own: Accounts):
+    async def play() -> None:
+        await uses(own, "store", 1.0, BATCHES)
+        await uses(own, "other", 0.001)
+        assert not await begins(own, "store", BATCHES)
+        assert await begins(own, "store", EVENTS)
+        assert await begins(own, "store", PEOPLE)
+
+    asyncio.run(play())
+
+
+def test_who_does_not_get_a_turn_is_told_so(own: Accounts, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounts, "WAIT_SECONDS", MOMENT)
+
+    async def play() -> None:
+        await uses(own, "store", 1.0)
+        await uses(own, "other", 0.001)
+        with pytest.raises(accounts.refusals.Refused) as refused:
+            await own.enter(("store", PEOPLE))
+        assert refused.value.status == 429
+        assert refused.value.retry_after
+
+    asyncio.run(play())
+
+
+def test_a_long_request_stands_back_between_its_parts(own: Accounts):
+    async def play() -> None:
+        work = await own.enter(("store", PEOPLE))
+        work.begin()
+        assert work.breathe() < 0.1, "there is nobody else"
+        work.count(1.0)
+        await own.enter(("other", PEOPLE))
+        assert work.breathe() > 0.1, "somebody else has just begun"
+
+    asyncio.run(play())
+
+
+def test_other_processes_of_the_machine_are_company_too(tmp_path: Path):
+    here, there = Company(tmp_path / "company"), Company(tmp_path / "company")
+    here.asked("store", 100.0)
+    assert not here.has_others("store", 100.0)
+    there.asked("other", 100.5)
+    assert here.has_others("store", 100.9)
+    here.asked("store", 100.9)
+    assert there.has_others("other", 101.0)
+    assert here.has_others("store", 101.0)
+    assert not here.has_others("store", 102.0)
+    # As after the machine was started again.
+    assert not here.has_others("third", 3.0)
+
+
+def test_without_its_file_a_process_knows_its_own(tmp_path: Path):
+    company = Company(tmp_path / "missing" / "company")
+    company.asked("store", 100.0)
+    assert company.has_others("other", 100.1)
+
+
+def test_a_credential_is_nobodys_until_it_was_found_to_be_somebodys():
+    known = Credentials()
+    key = {"authorization": "Bearer whp_one"}
+    page = {"cookie": "theme=dark; portal_session=abc"}
+    assert known.owner({}, "192.0.2.1") == ("192.0.2.1", None)
+    for headers in (key, page):
+        owner, credential = known.owner(headers, "192.0.2.1")
+        assert owner == "192.0.2.1"
+        assert credential is not None
+        known.learn(credential, "merchant 1")
+        assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
+    assert known.owner({"authorization": "Bearer whp_two"}, "192.0.2.1")[0] == "192.0.2.1"
+
+
+# ── Over real sockets ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("bare"), "tests.front_server:front") as server:
+        yield server
+
+
+def test_beside_others_one_has_a_share_of_the_processor_and_alone_all_of_it(bare: Server):
+    done, ends = itertools.count(), threading.Event()
+
+    def flood() -> None:
+        while not ends.is_set():
+            assert bare.get("/work", key="flood")[0] == 200
+            next(done)
+
+    def so_far() -> int:
+        return int(repr(done)[6:-1])
+
+    threads = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+    bare.get("/calm", key="calm")
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        assert bare.get("/calm", key="calm")[0] == 200
+        time.sleep(0.05)
+    beside, seconds = so_far(), time.monotonic() - began
+    # A twentieth of a second each: it may owe six of them, and four may have begun before they were
+    # known to be one's; three more are paid off in a second. Alone it does up to twenty.
+    assert beside <= 6 + 4 + 3 * seconds + 3
+    until = time.monotonic() + 60
+    while so_far() < beside + 30:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    ends.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_who_is_refused_for_asking_too_often_is_told_so_late(bare: Server):
+    status, _, seconds = bare.get("/too-often", key="often")
+    assert status == 429
+    assert seconds >= 0.5

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import engine, product, report, retention, whole
+from benchmarks import engine, hostile, product, report, retention, whole
 from benchmarks.result import Row
 from benchmarks.stand import Stand, stand
 
@@ -35,6 +35,7 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
             product.flood, events=5_000 if quick else 100_000, calm_events=75 if quick else 300
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
+        "16": partial(hostile.neighbours, seconds=2 if quick else 8),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)

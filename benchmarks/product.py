@@ -21,22 +21,27 @@ from benchmarks.result import Row, interleaved, ratio
 from benchmarks.stand import Stand, free_port, order
 from portal import bulk
 from portal.events import ingest
+from portal.events.rows import event_row, payload_row
 from portal.events.rules import clean_events
 from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import ApiKey, Event, EventPayload, Merchant
 
 AT_ONCE = 8
+PORTAL = "wsgi:front"
 
 
 @contextlib.contextmanager
-def web(stand: Stand, application: str = "wsgi:app", processes: int = 1) -> Iterator[str]:
+def web(
+    stand: Stand, application: str = PORTAL, processes: int = 1, **environment: str
+) -> Iterator[str]:
     """The address of an application on the product's own server, with its settings."""
     port = free_port()
     with stand.process(
-        "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", str(processes), "--blocking-threads", "8", "--no-ws", "--log-level", "error",
-        application,
+        "-m", "granian", "--interface", "rsgi" if application == PORTAL else "wsgi",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", str(processes),
+        *(() if application == PORTAL else ("--blocking-threads", "8")), "--http", "1", "--no-ws",
+        "--log-level", "error", application, **environment,
     ):
         url = f"http://127.0.0.1:{port}/api/v1/events"
         end = time.monotonic() + 30
@@ -112,9 +117,9 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
             moment = time.time_ns() // 1_000
             named = [(new_id("evt"), event) for event in clean]
             ready.append((
-                [ingest.event_row(stand.merchant.id, name, event, moment, 0)
+                [event_row(stand.merchant.id, name, event, moment, 0)
                  for name, event in named],
-                [ingest.payload_row(stand.merchant.id, name, event, moment)
+                [payload_row(stand.merchant.id, name, event, moment)
                  for name, event in named],
             ))
         started = time.perf_counter()
@@ -122,7 +127,8 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
             with writing() as session:
                 for model, made in zip((Event, EventPayload), rows, strict=True):
                     bulk.insert(
-                        session, table(model), tuple(made[0]), [tuple(row.values()) for row in made]
+                        session.connection(), table(model), tuple(made[0]),
+                        [tuple(row.values()) for row in made],
                     )
         return batches * size / (time.perf_counter() - started)
 

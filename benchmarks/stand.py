@@ -224,6 +224,7 @@ def stand(kind: str) -> Iterator[Stand]:
                 "PORTAL_REDIS_URL": redis_url, "PORTAL_LANES": "2", "PORTAL_SWEEP_SECONDS": "1",
                 "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_SECRET_KEY": "x" * 40,
                 "PORTAL_LOG_LEVEL": "ERROR", "PORTAL_API_REQUESTS": "0",
+                "PORTAL_API_EVENTS": "0", "PORTAL_API_DELIVERIES": "0",
             }
             app = create_app(load_config(environment, first_start=True))
             with app.app_context():

@@ -64,6 +64,10 @@ def test_bad_json_is_refused(raw: bytes, says: str):
         b'{"a":1,"a":2}', b'{"a":1,"data":{},"a":2}', b'{"data":{},"data":{}}',
         b'{"data":{},"x":1,"d\\u0061ta":{}}', b'{"data":{"a":1,"a":1}}',
         b'{"events":[{"data":{}},{"x":1,"data":{},"x":1}]}', b'{"events":[{}],"events":[]}',
+        # As many quotes when written as were read.
+        b'{"data":{"a":1,"a":"\\u0022\\u0022"}}',
+        b'{"data":{"":{"a":1,"a":"\\u0022","b":"\\u0022"}}}',
+        b'{"data":{"a":"\\"","a":"\\u0022\\u0022\\u0022"}}', b'{"data":{"a":1,"\\u0061":2}}',
     ],
 )
 def test_no_name_comes_twice_in_an_event(raw: bytes):
@@ -81,6 +85,20 @@ def test_no_name_comes_twice_in_an_event(raw: bytes):
 def test_what_breaks_in_an_event_is_refused(raw: bytes):
     with pytest.raises(Malformed, match="not JSON"):
         parse_events(raw)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        ("1e400", "double"), ("-1e400", "double"), ("1" * 301, "digits"),
+        ("-" + "1" * 5_000, "digits"),
+    ],
+)
+def test_numbers_of_a_record_are_limited_as_everywhere(number: str, says: str):
+    with pytest.raises(Malformed, match=says):
+        parse_events(f'{{"data":{{"a":[null,{number}]}}}}'.encode())
+    fits = "1" * 300
+    assert parse_events(f'{{"data":{{"a":{fits},"b":1e308}}}}'.encode())["data"]["a"] == int(fits)
 
 
 def test_nesting_in_an_event_is_limited_as_everywhere():

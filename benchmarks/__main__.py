@@ -35,7 +35,9 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
             product.flood, events=5_000 if quick else 100_000, calm_events=75 if quick else 300
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
-        "16": partial(hostile.neighbours, seconds=2 if quick else 8),
+        "16": partial(
+            hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3
+        ),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)

@@ -1,13 +1,15 @@
 """Row 16: what one merchant does as hard as it can, and what another one notices of it.
 
 The whole portal, with as many processes as `bin/run` starts. The other merchant posts events, has
-them delivered and opens pages, alone and beside each attack in turn. Attacks run in a process of
-their own, so that they take no time from who measures.
+them delivered and opens pages, in windows without and with an attack in turn; each attack is by a
+merchant that has used nothing of its limits yet. Attacks run in a process of their own, so that
+they take no time from who measures.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import requests
@@ -32,10 +35,15 @@ from portal.models import ApiKey, Membership, Merchant, User
 PASSWORD = "correct horse battery"
 MOST = 2.0
 """What the slowest in a hundred may take beside an attack, as a multiple of what it takes alone."""
-POSTS, PAGES = 25.0, 5.0
-"""What each of the other merchant's two senders, and its reader, do a second."""
+POSTS, PAGES = 50.0, 8.0
+"""How many the other merchant sends and opens a second."""
+SENDERS, READERS = 8, 4
+"""Who do it, each with a connection: one that waits keeps the others from nothing, so that as many
+are asked while it is slow."""
 LEAST_MS = 10.0
 """Less than this counts as this: a machine that has something else to do takes as long."""
+SETTLE_SECONDS = 1.0
+"""How long nothing is asked before and after an attack."""
 SLOW = (
     f"{{% assign all = '{','.join(map(str, range(400)))}' | split: ',' %}}"
     "{% for i in (1..1000) %}{% assign some = all | uniq %}{% endfor %}"
@@ -81,22 +89,22 @@ def searches(base: str, key: str, **_: str) -> Callable[[], requests.Response]:
     return lambda: _api(base, key).get("/events", text="x" * 250 + "y")
 
 
-def exports(base: str, email: str, **_: str) -> Callable[[], requests.Response]:
+def exports(base: str, slug: str, email: str, **_: str) -> Callable[[], requests.Response]:
     """Downloads of the whole log."""
     session = _sign_in(base, email)
-    return lambda: session.get(f"{base}/m/hostile/export/events.jsonl")
+    return lambda: session.get(f"{base}/m/{slug}/export/events.jsonl")
 
 
-def previews(base: str, email: str, **_: str) -> Callable[[], requests.Response]:
+def previews(base: str, slug: str, email: str, **_: str) -> Callable[[], requests.Response]:
     """Previews of a template that takes as long as it may."""
     session = _sign_in(base, email)
-    token = _token(session.get(f"{base}/m/hostile/webhooks/new").text)
+    token = _token(session.get(f"{base}/m/{slug}/webhooks/new").text)
     form = {
         "csrf_token": token, "url": "http://127.0.0.1:9/", "events": "order.created",
         "method": "POST", "body_template": SLOW, "include_object_record": "1",
     }
     return lambda: session.post(
-        f"{base}/m/hostile/webhooks/preview", form,
+        f"{base}/m/{slug}/webhooks/preview", form,
         headers={"Referer": base, "HX-Request": "true", "HX-Request-Type": "partial"},
     )
 
@@ -160,53 +168,72 @@ class _Other:
     """The other merchant: what it waits for, in ms, by what it is."""
 
     def __init__(self, stand: Stand, base: str, key: str, email: str):
-        self._stand, self._base, self._key = stand, base, key
-        self._session = _sign_in(base, email)
+        self._stand, self._place = stand, base.removeprefix("http://")
+        cookies = _sign_in(base, email).cookies
+        self._post_headers = {
+            "Authorization": f"Bearer {key}", "Content-Type": "application/json",
+        }
+        self._page_headers = {"Cookie": "; ".join(f"{one.name}={one.value}" for one in cookies)}
+        self._event = json.dumps(order(1)).encode()
 
     def measure(self, seconds: float) -> dict[str, list[float]]:
         """What it waits for its 202s, its deliveries and its pages, for so many seconds."""
-        posts: list[float] = []
-        pages: list[float] = []
+        found: dict[str, list[float]] = {"posts": [], "deliveries": [], "pages": []}
         accepted: dict[str, int] = {}
         received: dict[str, int] = {}
-        end = time.monotonic() + seconds
+        begin = time.perf_counter()
 
-        def send() -> None:
-            with requests.Session() as session:
-                for started in _paced(POSTS, end):
-                    answer = session.post(
-                        f"{self._base}/api/v1/events", json=order(1), timeout=60,
-                        headers={"Authorization": f"Bearer {self._key}"},
-                    )
-                    answer.raise_for_status()
-                    posts.append((time.perf_counter() - started) * 1_000)
-                    accepted[answer.json()["id"]] = time.time_ns() // 1_000
+        def send(place: int) -> None:
+            connection = http.client.HTTPConnection(self._place, timeout=60)
+            for moment in _moments(begin, seconds, POSTS, place, SENDERS):
+                connection.request("POST", "/api/v1/events", self._event, self._post_headers)
+                content = _content(connection, 202)
+                found["posts"].append((time.perf_counter() - moment) * 1_000)
+                accepted[json.loads(content)["id"]] = time.time_ns() // 1_000
+            connection.close()
 
-        def read() -> None:
-            for started in _paced(PAGES, end):
-                self._session.get(f"{self._base}/m/calm/events", timeout=60).raise_for_status()
-                pages.append((time.perf_counter() - started) * 1_000)
+        def read(place: int) -> None:
+            connection = http.client.HTTPConnection(self._place, timeout=60)
+            for moment in _moments(begin, seconds, PAGES, place, READERS):
+                connection.request("GET", "/m/calm/events", headers=self._page_headers)
+                _content(connection, 200)
+                found["pages"].append((time.perf_counter() - moment) * 1_000)
+            connection.close()
 
-        threads = [threading.Thread(target=work) for work in (send, send, read)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(SENDERS + READERS) as threads:
+            done = [threads.submit(send, place) for place in range(SENDERS)]
+            done += [threads.submit(read, place) for place in range(READERS)]
+        for one in done:
+            one.result()
         until = time.monotonic() + 60
         while not accepted.keys() <= received.keys():
             if time.monotonic() > until:
                 raise RuntimeError(f"{len(accepted.keys() - received.keys())} did not arrive.")
             received.update(self._stand.receiver.news())
             time.sleep(0.1)
-        waits = [max(0, received[name] - moment) / 1_000 for name, moment in accepted.items()]
-        return {"posts": posts, "deliveries": waits, "pages": pages}
+        found["deliveries"] = [
+            max(0, received[name] - moment) / 1_000 for name, moment in accepted.items()
+        ]
+        return found
 
 
-def _paced(per_second: float, end: float) -> Iterator[float]:
-    while time.monotonic() < end:
-        started = time.perf_counter()
-        yield started
-        time.sleep(max(0.0, started + 1 / per_second - time.perf_counter()))
+def _moments(
+    begin: float, seconds: float, per_second: float, place: int, of: int
+) -> Iterator[float]:
+    """When the one at a place begins, and is asked to go on: so many a second of all."""
+    step = of / per_second
+    for number in range(int(seconds / step)):
+        planned = begin + place / per_second + number * step
+        time.sleep(max(0.0, planned - time.perf_counter()))
+        yield time.perf_counter()
+
+
+def _content(connection: http.client.HTTPConnection, status: int) -> bytes:
+    with connection.getresponse() as answer:
+        content = answer.read()
+        if answer.status != status:
+            raise RuntimeError(f"The other merchant was answered {answer.status}.")
+    return content
 
 
 @contextlib.contextmanager
@@ -222,16 +249,19 @@ def _attacking(name: str, values: dict[str, str], counts: dict[str, int]) -> Ite
         time.sleep(1.0)
         yield
         process.stdin.close()
-        counts |= json.loads(process.stdout.readline())
+        for status, count in json.loads(process.stdout.readline()).items():
+            counts[status] = counts.get(status, 0) + count
     finally:
         process.kill()
         process.wait()
 
 
-def neighbours(stand: Stand, seconds: float, only: tuple[str, ...] = ()) -> list[Row]:
-    """Row 16, a row for each attack."""
+def neighbours(
+    stand: Stand, seconds: float, windows: int, only: tuple[str, ...] = ()
+) -> list[Row]:
+    """Row 16, a row for each attack: so many windows of so many seconds without and with it."""
     stand.clear()
-    hostile, calm = _merchant("hostile"), _merchant("calm")
+    calm = _merchant("calm")
     config = stand.app.config["PORTAL"]
     stand.webhooks(1, "/calm", merchant=calm[0])
     rows = []
@@ -247,16 +277,21 @@ def neighbours(stand: Stand, seconds: float, only: tuple[str, ...] = ()) -> list
         other = _Other(stand, base, calm[1], calm[2])
         other.measure(2)
         for name in only or ATTACKS:
-            values = {"base": base, "key": hostile[1], "email": hostile[2]}
-            hooks = _prepare(stand, name, hostile[0])
-            values["webhook_id"] = hooks[0] if hooks else ""
-            time.sleep(1)
-            alone = other.measure(seconds)
+            found: dict[bool, list[dict[str, list[float]]]] = {False: [], True: []}
             counts: dict[str, int] = {}
-            with _attacking(name, values, counts):
-                beside = other.measure(seconds)
-            rows.append(_row(stand, name, alone, beside, counts))
-            _end(hostile[0])
+            for window in range(windows):
+                merchant, key, email = _merchant(f"{name}-{window}")
+                hooks = _prepare(stand, name, merchant)
+                values = {
+                    "base": base, "slug": merchant.slug, "key": key, "email": email,
+                    "webhook_id": hooks[0] if hooks else "",
+                }
+                time.sleep(SETTLE_SECONDS)
+                found[False].append(other.measure(seconds))
+                with _attacking(name, values, counts):
+                    found[True].append(other.measure(seconds))
+                _end(merchant)
+            rows.append(_row(stand, name, found[False], found[True], counts))
     return rows
 
 
@@ -268,15 +303,16 @@ def _limits() -> dict[str, str]:
 
 
 def _merchant(slug: str) -> tuple[Merchant, str, str]:
-    merchant = Merchant(slug=slug, name=slug, active=True)
-    db.session.add(merchant)
-    db.session.commit()
-    key, text = ApiKey.make(merchant, "write")
     user = User(email=f"{slug}@example.com", name=slug)
     user.set_password(PASSWORD)
-    user.memberships = [Membership(merchant_id=merchant.id, role="owner")]
-    db.session.add_all([key, user])
-    db.session.commit()
+    # With the portal's processes, in turn.
+    with writing(60) as session:
+        merchant = Merchant(slug=slug, name=slug, active=True)
+        session.add(merchant)
+        session.flush()
+        key, text = ApiKey.make(merchant, "write")
+        user.memberships = [Membership(merchant_id=merchant.id, role="owner")]
+        session.add_all([key, user])
     return merchant, text, user.email
 
 
@@ -290,7 +326,7 @@ def _end(merchant: Merchant) -> None:
     ):
         with writing(60) as session:
             session.execute(sa.text(statement), mine)
-    time.sleep(3)
+    time.sleep(SETTLE_SECONDS)
 
 
 def _prepare(stand: Stand, name: str, merchant: Merchant) -> list[str]:
@@ -314,17 +350,18 @@ def _prepare(stand: Stand, name: str, merchant: Merchant) -> list[str]:
 
 
 def _row(
-    stand: Stand, name: str, alone: dict[str, list[float]], beside: dict[str, list[float]],
-    counts: dict[str, int],
+    stand: Stand, name: str, alone: list[dict[str, list[float]]],
+    beside: list[dict[str, list[float]]], counts: dict[str, int],
 ) -> Row:
     ratios: dict[str, float] = {}
     detail: dict[str, Any] = {}
-    for what, waits in beside.items():
-        usual, now = percentile(alone[what], 99), percentile(waits, 99)
+    for what in alone[0]:
+        usual = median([percentile(window[what], 99) for window in alone])
+        now = median([percentile(window[what], 99) for window in beside])
         ratios[what] = max(now, LEAST_MS) / max(usual, LEAST_MS)
         detail |= {
             f"{what}_ratio": ratios[what], f"{what}_p99_alone_ms": usual, f"{what}_p99_ms": now,
-            f"{what}_p50_ms": median(waits),
+            f"{what}_p50_ms": median([wait for window in beside for wait in window[what]]),
         }
     detail["answers"] = ", ".join(f"{count} × {code}" for code, count in sorted(counts.items()))
     return Row(

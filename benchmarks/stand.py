@@ -26,7 +26,7 @@ from portal.config import load_config
 from portal.delivery import lanes
 from portal.delivery.signing import new_secret
 from portal.events import ingest
-from portal.extensions import db
+from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import ApiKey, Merchant, Webhook
 from portal.models.webhook import lane_of
@@ -162,8 +162,9 @@ class Stand:
             )
             webhook.set_secret(new_secret())
             made.append(webhook)
-        db.session.add_all(made)
-        db.session.commit()
+        with writing(60) as session:
+            # Processes of the portal may be writing.
+            session.add_all(made)
         return made
 
     def owe(self, events: int, merchant: Merchant | None = None) -> int:

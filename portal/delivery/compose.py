@@ -20,6 +20,7 @@ from portal import vault
 from portal.clock import SECOND
 from portal.delivery.cell_limits import is_template
 from portal.delivery.cells import NotFilled, cells
+from portal.delivery.echoes import Echoes
 from portal.delivery.signing import Signer
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth, Pair, Webhook
 from portal.strict_json import dump
@@ -74,6 +75,13 @@ class Frame:
     shown_url: str
     shown_headers: list[tuple[str, str]]
     certificate: Certificate | None = None
+    secrets: Sequence[str] = field(default=(), repr=False)
+    """The secret values that parameters and headers hold."""
+
+    @cached_property
+    def echoes(self) -> Echoes:
+        """The secrets, to be looked for in answers."""
+        return Echoes(self.secrets)
 
     @cached_property
     def lines(self) -> list[bytes]:
@@ -308,6 +316,7 @@ class Composer:
             str(shown.url).replace(_MASK_IN_URL, MASK),
             own + [(name, MASK if secret else value) for name, value, secret in headers],
             target.certificate,
+            [value for _, value, secret in params + headers if secret],
         )
 
     def _headers(self, texts: Mapping[str, str]) -> list[tuple[str, str, bool]]:

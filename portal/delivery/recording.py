@@ -46,6 +46,16 @@ class Tried:
     schedule: Sequence[int] = ()
     """The delays of its webhook's schedule, in seconds."""
 
+    def __post_init__(self) -> None:
+        """What is logged of the answer holds no secret of the request."""
+        answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
+        if echoes and answer.status is not None:
+            self.answer = replace(
+                answer,
+                headers=[(name, echoes.without(value)) for name, value in answer.headers],
+                body=echoes.without_in_body(answer.body),
+            )
+
     def plainly(self, answer: Answer) -> Tried:
         """The same attempt as one at which the portal failed, with no more than its `answer`."""
         if self.answer.status is not None:

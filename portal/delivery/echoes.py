@@ -1,0 +1,78 @@
+"""What a receiver sends back of a request's secrets: many answer with the request as it came, and
+what is logged of answers is read by all members, by who has a share link, and in each copy of the
+database."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+from portal.models.webhook import MASK
+
+SHORTEST = 4
+"""Characters of a secret that is looked for: a shorter one stands in every text."""
+_MASK_IN_BODY = b"*" * len(MASK)
+"""Whatever the body's charset is."""
+
+
+class Echoes:
+    """The secrets of a request in all the ways in which answers repeat them: as they are, and as
+    URLs, JSON and HTML hold them."""
+
+    def __init__(self, values: Iterable[str]):
+        spelled = {
+            form for value in values for one in _parts(value) if len(one) >= SHORTEST
+            for form in _forms(one)
+        }
+        # What holds another goes before it.
+        self._texts = sorted(spelled, key=len, reverse=True)
+        self._bytes = [text.encode("utf-8", "replace") for text in self._texts]
+
+    def __bool__(self) -> bool:
+        return bool(self._texts)
+
+    def without(self, text: str) -> str:
+        """A header's value with the mask in place of each secret."""
+        for secret in self._texts:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
+    def without_in_body(self, body: bytes) -> bytes:
+        """A body, likewise, of the same length at most."""
+        size = len(body)
+        for secret in self._bytes:
+            if secret in body:
+                body = body.replace(secret, _MASK_IN_BODY)
+        return body[:size]
+
+
+def _parts(value: str) -> Iterable[str]:
+    """A header's value; what follows a scheme such as Bearer in it; and what HTTP Basic makes of a
+    password."""
+    yield value
+    scheme, _, rest = value.partition(" ")
+    if not rest or not scheme.isalpha():
+        return
+    yield rest
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            return
+        yield password
+
+
+def _forms(secret: str) -> Iterable[str]:
+    for ensure_ascii in (False, True):
+        in_json = json.dumps(secret, ensure_ascii=ensure_ascii)[1:-1]
+        # The second is PHP's.
+        yield from (in_json, in_json.replace("/", "\\/"))
+    in_url = (quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"))
+    # A URL within another's parameter, as of a redirect back, is encoded twice.
+    yield from (secret, html.escape(secret), *in_url, *map(quote_plus, in_url))
+    yield quote(secret, errors="replace")

@@ -7,10 +7,11 @@ import time
 
 from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 
 from portal import schema
 from portal.database_errors import COLLIDED, MISSING, Trouble, reason, trouble_of
-from portal.errors import Unavailable
+from portal.errors import NotFound, Unavailable
 from portal.extensions import BUSY, UNUSABLE, written_at
 from portal.seldom import Seldom
 
@@ -18,6 +19,9 @@ SAID_SECONDS = 10.0
 """How often a cause is said in the log, with how many requests were refused meanwhile."""
 REMEMBERED_SECONDS = 10.0
 """For how long a process whose last write was refused is not ready to take another."""
+
+DELETED = (ObjectDeletedError, StaleDataError)
+"""What is raised where somebody has deleted what a request is about while it was answered."""
 
 _log = Seldom(logging.getLogger(__name__), SAID_SECONDS)
 
@@ -33,6 +37,11 @@ def of(error: SQLAlchemyError) -> Unavailable | None:
     refused = Unavailable(BUSY if trouble.passes else UNUSABLE, trouble)
     refused.__cause__ = error
     return refused
+
+
+def deleted() -> NotFound:
+    """What to answer to DELETED."""
+    return NotFound("It was deleted at this very moment.")
 
 
 def _schema_trouble() -> Trouble | None:

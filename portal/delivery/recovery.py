@@ -26,10 +26,11 @@ from portal.delivery.selection import PARTS, Count, Part, Wanted
 from portal.errors import Conflict, NotFound, Unavailable
 from portal.extensions import db, reading, table, writing
 from portal.ids import new_id
-from portal.models import Delivery, Merchant, Recovery, Webhook
+from portal.models import Delivery, Recovery, Webhook
 from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL, given_up
 from portal.models.recovery import DISCARD, FINISHED, PAUSED, RUNNING, RUNNING_LITERAL, SEND
 from portal.people.audit import note
+from portal.people.locks import lock_merchant
 from portal.slices import hand_on
 
 BATCH = 500
@@ -64,9 +65,7 @@ def start(merchant_id: int, wanted: Wanted, actor: str) -> tuple[Recovery, Count
     counted = selection.count(merchant_id, wanted)
     with writing() as session:
         # Two at once, such as a double click, wait for each other here.
-        session.execute(
-            sa.select(Merchant.id).where(Merchant.id == merchant_id).with_for_update()
-        )
+        lock_merchant(session, merchant_id)
         others = unfinished(merchant_id)
         for other in others:
             if _is_alike(other, wanted):

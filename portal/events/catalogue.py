@@ -24,6 +24,7 @@ from portal.events.matching import pattern_matches
 from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
 from portal.people.audit import note
+from portal.people.locks import lock_merchant
 from portal.strict_json import Record, as_written, dump, loads, parse_record, text_of
 
 MAX_NAME = 255
@@ -249,6 +250,7 @@ def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventTyp
     merchant_id = merchant.id
     clean = _clean(fields)
     with writing() as session:
+        lock_merchant(session, merchant_id)
         name = clean["name"]
         if find(merchant_id, name) is not None:
             message = f"The event type {name} exists already; choose another name."

@@ -25,6 +25,7 @@ from portal.logs.reports import secrets_of
 from portal.logs.signatures import Check
 from portal.models import InspectedRequest, Inspector, Webhook
 from portal.people.audit import note
+from portal.people.locks import lock_merchant
 from portal.strict_json import dump
 
 KEPT, KEPT_FOR = 50, DAY
@@ -114,6 +115,7 @@ def choose_answer(merchant_id: int, answer: str, actor: str) -> None:
 def remove(merchant_id: int, actor: str) -> None:
     """Delete the inspector with all it got; its address answers 404 for good. Raises NotFound."""
     with writing() as session:
+        lock_merchant(session, merchant_id)
         session.delete(_existing(merchant_id))
         session.execute(
             sa.delete(InspectedRequest).where(InspectedRequest.merchant_id == merchant_id)

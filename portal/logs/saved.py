@@ -12,6 +12,7 @@ from portal.extensions import db, writing
 from portal.listing import clean_search
 from portal.logs import filters
 from portal.models import SavedFilter
+from portal.people.locks import lock_merchant
 
 MAX_NAME = 60
 MAX_SAVED = 30
@@ -38,6 +39,7 @@ def save_filter(user_id: int, merchant_id: int, log: str, name: str, query: str)
         raise Invalid([FieldError("/name", f"Give the filter a name of 1 to {MAX_NAME} letters.")])
     kept = _kept(log, query)
     with writing() as session:
+        lock_merchant(session, merchant_id)
         own = session.scalars(
             sa.select(SavedFilter).where(*_whose(user_id, merchant_id, log))
         ).all()

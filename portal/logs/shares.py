@@ -13,6 +13,7 @@ from portal.ids import digest_of
 from portal.logs.stories import AttemptDetail, attempt_detail
 from portal.models import Attempt, AttemptShare
 from portal.people.audit import note
+from portal.people.locks import lock_merchant
 
 LIFETIMES = {"1": "1 hour", "24": "24 hours", "168": "7 days"}
 """Hours that a link may live, as forms send them, and in words."""
@@ -31,6 +32,7 @@ def create_share(merchant_id: int, attempt_id: str, hours: str, actor: str) -> s
         raise Invalid([FieldError("/hours", "Choose how long the link works.")])
     moment = now()
     with writing() as session:
+        lock_merchant(session, merchant_id)
         known = session.scalar(
             sa.select(Attempt.id).where(
                 Attempt.merchant_id == merchant_id, Attempt.id == attempt_id

@@ -21,6 +21,7 @@ from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
 from portal.people import tries
 from portal.people.account_notices import note_and_tell
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_merchant, lock_user
 from portal.people.rules import (
     clean_email,
     email_errors,
@@ -122,7 +123,7 @@ def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
         errors.append(FieldError("/scope", "Choose the scope read or write."))
     refuse(errors)
     with writing() as session:
-        lock_merchant(session, merchant)
+        lock_merchant(session, merchant.id)
         if name and session.scalar(_keys(merchant).where(ApiKey.name == name)):
             refuse([FieldError(
                 "/name", f"There is a key named {name} already; revoke it first, or choose "
@@ -341,15 +342,3 @@ def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
         User.staff_role == "operator", User.disabled_at.is_(None)
     ).order_by(User.id).with_for_update()
     return session.scalars(query).all() == [user.id]
-
-
-def lock_user(session: scoped_session[Session], user: User) -> None:
-    """Let nobody else change the user, or sign in as them, until the transaction ends."""
-    session.refresh(user, with_for_update=True)
-
-
-def lock_merchant(session: scoped_session[Session], merchant: Merchant) -> None:
-    """Let nobody else change the merchant's members or keys until the transaction ends."""
-    # PostgreSQL: two who look at the members or keys at once would both see them unchanged.
-    # SQLite has one writer anyway.
-    session.execute(sa.select(Merchant.id).where(Merchant.id == merchant.id).with_for_update())

@@ -15,8 +15,9 @@ from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import Invitation, Mail, Membership, Merchant, User
 from portal.models.user import hash_password
-from portal.people.accounts import find_user, join_merchant, lock_merchant, new_user
+from portal.people.accounts import find_user, join_merchant, new_user
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_merchant
 from portal.people.rules import (
     clean_email,
     email_errors,
@@ -41,7 +42,7 @@ def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
         raise Forbidden("Nobody can give themselves a role; ask another operator or an owner.")
     config: Config = current_app.config["PORTAL"]
     with writing() as session:
-        lock_merchant(session, merchant)
+        lock_merchant(session, merchant.id)
         user = find_user(email)
         if user and not user.is_active:
             raise Invalid([FieldError(
@@ -154,7 +155,7 @@ def join_anew(token: str, name: str, password: str, repeated: str) -> User:
 def _take(session: scoped_session[Session], token: str) -> Invitation:
     """The invitation, and nobody else's look at it until the transaction ends: it works once."""
     found = find(token)
-    lock_merchant(session, found.merchant)
+    lock_merchant(session, found.merchant_id)
     session.expire(found)
     return find(token)
 

@@ -11,8 +11,9 @@ from portal.errors import Conflict, FieldError, Forbidden, NotFound
 from portal.extensions import db, writing
 from portal.models import Membership, Merchant, User
 from portal.models.user import MEMBER_ROLES, hash_password
-from portal.people.accounts import find_user, join_merchant, lock_merchant, new_password, new_user
+from portal.people.accounts import find_user, join_merchant, new_password, new_user
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_merchant
 from portal.people.rules import (
     clean_email,
     email_errors,
@@ -101,7 +102,7 @@ def remove_member(merchant: Merchant, user_id: int, actor: str) -> None:
 def _membership(
     session: scoped_session[Session], merchant: Merchant, user_id: int
 ) -> Membership:
-    lock_merchant(session, merchant)
+    lock_merchant(session, merchant.id)
     membership = session.get(Membership, (user_id, merchant.id))
     if membership is None:
         raise NotFound("This user is not a member of the merchant.")

@@ -25,8 +25,8 @@ from portal.errors import FieldError, Invalid, Malformed, NotFound
 from portal.extensions import db, writing
 from portal.models import Passkey, User
 from portal.people.account_notices import note_and_tell
-from portal.people.accounts import lock_user
 from portal.people.audit import actor_of
+from portal.people.locks import lock_user
 from portal.people.rules import refuse
 from portal.people.second_factor import (
     ISSUER,

@@ -15,8 +15,9 @@ from portal.ids import digest_of, new_token
 from portal.models import Mail, PasswordReset, User
 from portal.models.user import hash_password
 from portal.people.account_notices import note_and_tell
-from portal.people.accounts import find_user, lock_user
+from portal.people.accounts import find_user
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_user
 from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
 
 LIFETIME = HOUR

@@ -21,8 +21,8 @@ from portal.models import RecoveryCode, User
 from portal.models.user import MAX_PASSWORD
 from portal.people import tries
 from portal.people.account_notices import note_and_tell
-from portal.people.accounts import lock_user
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_user
 
 STEP_SECONDS = 30
 DIGITS = 6

@@ -12,8 +12,8 @@ from portal.errors import Conflict, NotFound
 from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import User, UserSession
-from portal.people.accounts import lock_user
 from portal.people.audit import actor_of, note
+from portal.people.locks import lock_user
 
 MAX_SESSIONS = 100
 """Of one user: a program may sign in anew for each of its requests, and whatever shows or ends all

@@ -161,6 +161,8 @@ def _is_secret(name: str) -> bool:
 def database_failed(error: SQLAlchemyError) -> Response:
     """A database that cannot serve is a 503; everything else is a defect."""
     db.session.rollback()
+    if isinstance(error, refusals.DELETED):
+        return refused(refusals.deleted())
     refusal = refusals.of(error)
     if refusal is None:
         raise error

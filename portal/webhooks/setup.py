@@ -21,6 +21,7 @@ from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.people.audit import note
+from portal.people.locks import lock_merchant
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
 from portal.webhooks.resolver import addresses_of, is_of_this_machine
@@ -159,6 +160,7 @@ def create_webhook(
     lanes = current_app.config["PORTAL"].lanes
     try:
         with writing() as session:
+            lock_merchant(session, merchant_id)
             earlier = session.get(Webhook, webhook_id)
             if earlier is not None and earlier.merchant_id == merchant_id:
                 return earlier

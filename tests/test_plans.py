@@ -99,11 +99,21 @@ def scans(steps: list[str]) -> list[str]:
 @pytest.fixture
 def prefer_indexes(app: Flask) -> Iterator[None]:
     """PostgreSQL reads an empty table whole whatever its indexes; where it may not and still does,
-    no index would serve."""
+    no index would serve. Of a table that autovacuum has seen with one row in it, one index costs
+    as much as another, so what it knows is forgotten."""
     if db.engine.dialect.name != "postgresql":
         yield
         return
     engine = db.engine
+    with engine.begin() as connection:
+        connection.execute(sa.text(
+            "UPDATE pg_class SET reltuples = -1, relpages = 0"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        ))
+        connection.execute(sa.text(
+            "DELETE FROM pg_statistic WHERE starelid IN"
+            " (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+        ))
 
     def no_scans(connection: Any, _record: Any) -> None:
         connection.execute("SET enable_seqscan = off; SET enable_sort = off")
@@ -354,6 +364,8 @@ def test_a_batch_costs_the_same_however_long_the_log_is(
         monkeypatch.setattr(retention, "MOST_ROWS", 250)
         assert steps_of_a_batch() < 40
     else:
+        # Or the last page of webhooks is half of them, and reading them all the better plan.
+        monkeypatch.setattr(expiry, "PAGE", 100)
         with db.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE"))
         with noted("DELETE", "SELECT") as statements:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from portal.delivery import certificates, lanes, recovery
 from portal.delivery import drain as draining
 from portal.logs import counting, measuring, retention
-from portal.people import notices
+from portal.people import notices, storage_notices
 
 
 class Host:
@@ -50,7 +50,9 @@ def measure() -> bool:
 
 
 def notify() -> int:
-    """Warn of webhooks that will be disabled, and send mail (portal.people.notices)."""
+    """Warn of webhooks that will be disabled and of stores that are full, and send mail
+    (portal.people.notices)."""
+    storage_notices.tell()
     return notices.look_after()
 
 

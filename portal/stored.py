@@ -2,7 +2,8 @@
 
 A row counts as about what it takes on the disk, its places in indexes included: so small events and
 their deliveries count too. portal.logs.measuring adds up what is new, day by day; whoever deletes
-takes off in the same transaction, as far as it was added.
+takes off in the same transaction, as far as it was added. A deleted webhook, whose row stays for
+the log's sake, is added by who deletes it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
 from portal.clock import DAY
-from portal.extensions import table
+from portal.extensions import insert_into, table
 from portal.ids import moment_of_request_id, request_id_at
 from portal.models import (
     Attempt,
@@ -26,8 +27,10 @@ from portal.models import (
     Delivery,
     Event,
     EventPayload,
+    IdempotencyKey,
     MeasuredUntil,
     StoredBytes,
+    Webhook,
 )
 
 COMING, SENDING, STAYING = CLOCKS = (1, 2, 3)
@@ -38,6 +41,9 @@ FOR_EVER = 0
 """In place of a day: what stays is one sum."""
 ALL = 0
 """In place of a clock: its row is there once everything was measured for the first time."""
+WEBHOOKS = 4
+"""In place of a clock: its row is there once the webhooks were counted that had been deleted before
+they were counted at all."""
 ENTRY = 12
 """Bytes that a row takes beside its values, in its table and in each index."""
 NUMBER = 8
@@ -47,6 +53,10 @@ bytes; longer ones are looked at."""
 
 _NOTHING: sa.ColumnElement[int] = sa.literal_column("0")
 bytes_table, until_table = table(StoredBytes), table(MeasuredUntil)
+_webhook = table(Webhook)
+
+Sums = dict[int, dict[str, int]]
+"""Bytes by merchant ID and column of StoredBytes."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Part:
 def _parts() -> tuple[Part, ...]:
     event, payload, delivery = table(Event), table(EventPayload), table(Delivery)
     attempt, sent, audit = table(Attempt), table(AttemptPayload), table(AuditEntry)
+    answer = table(IdempotencyKey)
     by_id = (request_id_at, moment_of_request_id)
     return (
         Part(event, event.c.received_at, COMING, "logs"),
@@ -72,6 +83,8 @@ def _parts() -> tuple[Part, ...]:
         Part(delivery, delivery.c.created_at, SENDING, "logs"),
         Part(attempt, attempt.c.id, SENDING, "logs", *by_id),
         Part(sent, sent.c.attempt_id, SENDING, "payloads", *by_id),
+        # The answer is added when the request has ended.
+        Part(answer, answer.c.created_at, SENDING, "logs"),
         Part(audit, audit.c.at, STAYING, "logs"),
     )
 
@@ -92,7 +105,8 @@ def row_bytes(log: sa.Table, dialect: str) -> sa.ColumnElement[int]:
     flat, texts = ENTRY * (1 + len(indexes)), []
     for column in log.columns:
         times = 1 + sum(column in columns for columns in indexes)
-        if not isinstance(column.type, sa.String | sa.LargeBinary | sa.JSON):
+        kind = getattr(column.type, "impl_instance", column.type)
+        if not isinstance(kind, sa.String | sa.LargeBinary | sa.JSON):
             flat += NUMBER * times
         elif (getattr(column.type, "length", None) or SHORT + 1) <= SHORT:
             flat += min(getattr(column.type, "length", 0), OF_SHORT) * times
@@ -157,3 +171,53 @@ def _less(name: str) -> sa.Update:
         # Never below nothing: of what was committed very late nobody knew.
         .values({name: sa.case((column > less, column - less), else_=0)})
     )
+
+
+def add(session: scoped_session[Any], day: int, sums: Sums) -> None:
+    """Count what came in on a day, or what stays FOR_EVER, in the running transaction."""
+    insert = insert_into(session, bytes_table)
+    session.execute(
+        insert.on_conflict_do_update(
+            index_elements=list(bytes_table.primary_key),
+            set_={
+                name: bytes_table.c[name] + insert.excluded[name] for name in ("logs", "payloads")
+            },
+        ),
+        [
+            {"merchant_id": merchant_id, "starts_at": day, "logs": 0, "payloads": 0}
+            | sums[merchant_id]
+            for merchant_id in sorted(sums)
+        ],
+    )
+
+
+def add_deleted_webhook(session: scoped_session[Any], webhook_id: str) -> None:
+    """Count a webhook that the running transaction has deleted."""
+    known = session.scalar(sa.select(until_table.c.id).where(until_table.c.id == WEBHOOKS))
+    if known is not None:
+        _add_webhooks(session, _webhook.c.id == webhook_id)
+
+
+def add_webhooks_deleted_before(session: scoped_session[Any]) -> None:
+    """Count those that were deleted before that was counted; the first time alone."""
+    noted = session.scalar(
+        insert_into(session, until_table).values(id=WEBHOOKS, moment=0, token=0)
+        .on_conflict_do_nothing().returning(until_table.c.id)
+    )
+    if noted is not None:
+        _add_webhooks(session, _webhook.c.deleted_at.is_not(None))
+
+
+def webhook_bytes(dialect: str, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """What webhooks count as, by merchant."""
+    return (
+        sa.select(_webhook.c.merchant_id, sa.func.sum(row_bytes(_webhook, dialect)))
+        .where(*which).group_by(_webhook.c.merchant_id)
+    )
+
+
+def _add_webhooks(session: scoped_session[Any], which: sa.ColumnElement[bool]) -> None:
+    session.flush()
+    found = session.execute(webhook_bytes(session.get_bind().dialect.name, which)).all()
+    if found:
+        add(session, FOR_EVER, {merchant_id: {"logs": int(size)} for merchant_id, size in found})

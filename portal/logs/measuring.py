@@ -28,7 +28,11 @@ from portal.stored import (
     PARTS,
     SENDING,
     STAYING,
+    WEBHOOKS,
     Part,
+    Sums,
+    add,
+    add_webhooks_deleted_before,
     bytes_table,
     row_bytes,
     until_table,
@@ -51,7 +55,6 @@ LATE = HOUR
 """How late after the clock was set back a run may come, and still measure anew all since then."""
 
 Session = scoped_session[Any]
-Sums = dict[int, dict[str, int]]
 
 
 def run() -> bool:
@@ -76,6 +79,7 @@ def measure(moment: int | None = None, seconds: float = RUN_SECONDS) -> bool:
         while _step(clock, horizon, dialect):
             if time.monotonic() > ends_at:
                 return True
+    _count_webhooks_deleted_before()
     _note_first_time(moment)
     return False
 
@@ -155,20 +159,7 @@ def _store(clock: int, since: int, token: int, until: int, day: int, sums: Sums)
         )
         if cast(sa.CursorResult[Any], moved).rowcount != 1 or not sums:
             return
-        insert = insert_into(session, bytes_table)
-        session.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(bytes_table.primary_key),
-                set_={
-                    name: bytes_table.c[name] + insert.excluded[name]
-                    for name in ("logs", "payloads")
-                },
-            ),
-            [
-                {"merchant_id": merchant_id, "starts_at": day, **sums[merchant_id]}
-                for merchant_id in sorted(sums)
-            ],
-        )
+        add(session, day, sums)
         if until % DAY == 0:
             # Days of which nothing is left in any log.
             beginning = _first(session, [part for part in PARTS if part.clock != STAYING], 0)
@@ -205,6 +196,15 @@ def _follow_clock(moment: int) -> None:
                     token=until_table.c.token + 1,
                 )
             )
+
+
+def _count_webhooks_deleted_before() -> None:
+    known = sa.select(until_table.c.id).where(until_table.c.id == WEBHOOKS)
+    with reading() as session:
+        if session.scalar(known) is not None:
+            return
+    with writing() as session:
+        add_webhooks_deleted_before(session)
 
 
 def _note_first_time(moment: int) -> None:

@@ -27,6 +27,8 @@ class Merchant(Base):
     payload_days: Mapped[int | None]
     storage_mb: Mapped[int | None]
     """What its logs may hold at most, in MB; 0: any number, None: as PORTAL_MERCHANT_MB says."""
+    storage_told: Mapped[int] = mapped_column(default=0, server_default="0")
+    """What its people were told last of what it has stored (portal.people.storage_notices)."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
 
     def activate(self) -> None:

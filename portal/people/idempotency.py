@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import scoped_session
 
 from portal import vault
 from portal.clock import DAY, now
-from portal.errors import Conflict, KeyReused
+from portal.errors import Conflict, KeyReused, StorageFull
 from portal.extensions import table, writing
 from portal.models import IdempotencyKey
+from portal.people import storage
+from portal.stored import of_deleted, part_of, take_off
 from portal.strict_json import dump
 
 KEPT = DAY
 """How long; then portal.logs.retention deletes them."""
 
 _key = table(IdempotencyKey)
+_NO_ROOM = (
+    "What this store may store in the portal is used up, and an answer is kept for each "
+    "Idempotency-Key: nothing was done. Send it without one, or make room first."
+)
 _UNANSWERED = (
     "A request with this Idempotency-Key is being worked on, or was cut off before its answer was "
     "kept. Try again in a moment; if this stays so, look whether it was done, and send it with a "
@@ -45,18 +53,19 @@ def take(merchant_id: int, key: str, digest: str) -> Answer | None:
     now, otherwise the answer that it had.
 
     Raises KeyReused when another request came with the key in the last 24 hours, Conflict while
-    the first has no answer, Unavailable.
+    the first has no answer, StorageFull where there is no room for one, Unavailable.
     """
-    moment = now()
+    moment, is_full = now(), storage.lately(merchant_id).is_full
     try:
         with writing() as session:
             row = session.get(IdempotencyKey, (merchant_id, key))
             if row is not None and row.created_at <= moment - KEPT:
-                session.delete(row)
-                session.flush()
+                _forget(session, row)
                 row = None
             if row is not None:
                 return _earlier(row, digest)
+            if is_full:
+                raise StorageFull(_NO_ROOM, storage.RETRY_SECONDS)
             session.add(
                 IdempotencyKey(
                     merchant_id=merchant_id, key=key, digest=digest, created_at=moment
@@ -66,6 +75,18 @@ def take(merchant_id: int, key: str, digest: str) -> Answer | None:
         # PostgreSQL: another request took it at the same moment.
         raise Conflict(_UNANSWERED) from None
     return None
+
+
+def _forget(session: scoped_session[Any], row: IdempotencyKey) -> None:
+    """Delete a key that is past its time before the clean-up does."""
+    part = part_of(_key)
+    assert part is not None
+    gone = session.execute(
+        sa.delete(_key).where(_key.c.merchant_id == row.merchant_id, _key.c.key == row.key)
+        .returning(*of_deleted(part, session.get_bind().dialect.name))
+    ).all()
+    session.expunge(row)
+    take_off(session, part, [(one[0], one[1], one[2]) for one in gone])
 
 
 def _earlier(row: IdempotencyKey, digest: str) -> Answer:

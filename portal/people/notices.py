@@ -29,8 +29,9 @@ KINDS: Mapping[str, str] = {
     "recovered": "It works again",
     "certificate": "Its target’s certificate ends within two weeks",
     "client_certificate": "The certificate that it shows to its target ends within two weeks",
+    "storage": "What the store may store is nearly used up, or is; then its events are refused",
 }
-"""Every kind of notice, and what has happened then."""
+"""Every kind of notice, of a webhook but for the last, and what has happened then."""
 REFUSED = "refused"
 OF_FAILURES = ("held", REFUSED, "ending")
 """What tells that a webhook fails, and calls for "recovered" once it does no more."""
@@ -46,7 +47,8 @@ _HEADLINES: Mapping[str, str] = {
 _CERTIFICATES = ("certificate", "client_certificate")
 """That one of these ends, and that a webhook fails, are things to know beside each other."""
 TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
-    "owner": tuple(KINDS), "editor": tuple(KINDS), "viewer": (),
+    "owner": tuple(KINDS), "editor": tuple(kind for kind in KINDS if kind != "storage"),
+    "viewer": (),
 }
 WAIT = MINUTE
 """How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
@@ -101,6 +103,23 @@ def tell(
             session.add(Mail.make(
                 user.email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
                 f"{name}: {message}\n{address}", merchant_id, WAIT,
+            ))
+
+
+def tell_members(
+    session: scoped_session[Any], merchant: Merchant, kind: str, headline: str, message: str,
+    path: str,
+) -> None:
+    """Owe a mail to those of a merchant's members who want this kind, where there is mail; `path`
+    is what its page's address ends with. In the running transaction."""
+    config: Config = current_app.config["PORTAL"]
+    if not config.smtp_url:
+        return
+    for user, kinds in _listeners(session, merchant.id):
+        if kind in kinds:
+            session.add(Mail.make(
+                user.email, f"[{merchant.name}] {headline}",
+                f"{message}\n{config.public_url}/m/{merchant.slug}/{path}", merchant.id, WAIT,
             ))
 
 

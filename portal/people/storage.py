@@ -124,6 +124,12 @@ def in_all() -> tuple[int, int]:
     return sum(usage.stored for usage in usages), sum(usage.is_full for usage in usages)
 
 
+def of_all() -> dict[int, Usage]:
+    """What is stored of each merchant."""
+    with reading() as session:
+        return {row.id: _usage(row) for row in session.execute(_EVERY)}
+
+
 def give_room(session: scoped_session[Any]) -> None:
     """Let those who have stored more than half of what they might, when that was measured for the
     first time, store twice what they have: an upgrade must not refuse the events of a store that

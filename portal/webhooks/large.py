@@ -1,4 +1,5 @@
-"""Changes of webhooks that leave much in the audit log, which keeps them for ever."""
+"""Changes of webhooks that leave much in the audit log, which keeps them for ever, and large new
+webhooks: the row of one that is deleted stays, too."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ changes are far smaller, and a webhook can be mended also where the storage is f
 
 
 def ask(merchant_id: int, detail: Mapping[str, Any]) -> None:
-    """Whether a change may be noted. Raises StorageFull where what is to be noted is large and the
-    merchant has stored what it may."""
+    """Whether a change, or a new webhook, may be stored. Raises StorageFull where it is large and
+    the merchant has stored what it may."""
     if len(dump(detail)) >= LARGE:
         storage.ask(merchant_id)

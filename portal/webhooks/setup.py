@@ -22,6 +22,7 @@ from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.people.audit import note
 from portal.people.locks import lock_merchant
+from portal.stored import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
 from portal.webhooks.resolver import addresses_of, is_of_this_machine
@@ -183,7 +184,7 @@ def create_webhook(
                 webhook.disable("It was created disabled.")
             session.add(webhook)
             shown = {name: _shown(name, cleaned[name]) for name in FIELDS}
-            large.ask(merchant_id, shown)
+            large.ask(merchant_id, {name: cleaned[name] for name in FIELDS})
             note(session, actor, "webhook.created", webhook_id, merchant_id, **shown)
     except IntegrityError:
         # The same form, sent twice at the same moment.
@@ -266,6 +267,7 @@ def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
             session, actor, "webhook.deleted", webhook_id, merchant_id,
             description=stored.description, url=stored.url,
         )
+        add_deleted_webhook(session, webhook_id)
     discard_pending(webhook_id, "The webhook was deleted.")
 
 

@@ -27,8 +27,9 @@ from portal.models import (
     MeasuredUntil,
     Merchant,
     StoredBytes,
+    Webhook,
 )
-from portal.people import accounts
+from portal.people import accounts, idempotency
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
@@ -73,6 +74,9 @@ def there() -> Sizes:
         for merchant_id, size in rows:
             key = (merchant_id, part.column)
             found[key] = found.get(key, 0) + int(size)
+    deleted = stored.webhook_bytes(db.engine.dialect.name, Webhook.deleted_at.is_not(None))
+    for merchant_id, size in db.session.execute(deleted):
+        found[merchant_id, "logs"] = found.get((merchant_id, "logs"), 0) + int(size)
     return found
 
 
@@ -222,7 +226,7 @@ def test_the_audit_log_stays_and_counts_once(merchant: Merchant) -> None:
 @contextmanager
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing can be added to what is measured, which is found out at the end of a transaction."""
-    monkeypatch.setattr(measuring, "insert_into", lambda *_: 1 / 0)
+    monkeypatch.setattr(measuring, "add", lambda *_: 1 / 0)
     yield
     monkeypatch.undo()
 
@@ -324,3 +328,36 @@ def test_whatever_comes_goes_and_dies_it_is_what_is_there(
         db.session.rollback()
     measure_all(moment + HOUR)
     assert measured() == there()
+
+
+def test_the_rows_of_deleted_webhooks_count_those_of_before_too(merchant: Merchant) -> None:
+    large = WEBHOOK | {"body_template": "x" * 60_000}
+    before, after = (setup.create_webhook(merchant, large, "cli") for _ in range(2))
+    setup.delete(before, "cli")
+    # Nothing else has settled yet.
+    measure_all()
+    assert 60_000 < measured()[merchant.id, "logs"] < 65_000
+    setup.delete(after, "cli")
+    assert 120_000 < measured()[merchant.id, "logs"] < 130_000
+    measure_all(now() + HOUR)
+    assert measured() == there()
+
+
+def test_answers_that_are_kept_for_a_key_count_until_they_go(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = idempotency.Answer(200, {}, "x" * 30_000)
+    for key in ("one", "two"):
+        assert idempotency.take(merchant.id, key, "d" * 64) is None
+        idempotency.keep(merchant.id, key, answer)
+    measure_all(now() + HOUR)
+    assert measured() == there()
+    assert measured()[merchant.id, "logs"] > 60_000
+    later = now() + DAY + HOUR
+    monkeypatch.setattr(idempotency, "now", lambda: later)
+    # The same key for another request, when its day is over.
+    assert idempotency.take(merchant.id, "one", "e" * 64) is None
+    assert measured() == there() | {(merchant.id, "logs"): measured()[merchant.id, "logs"]}
+    assert 30_000 < measured()[merchant.id, "logs"] < 60_000
+    retention.purge_expired(moment=later)
+    assert measured().get((merchant.id, "logs"), 0) < 30_000

@@ -7,10 +7,13 @@ import ipaddress
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 NXDOMAIN, SERVFAIL, WORKS, HANGS = b"\x81\x83", b"\x81\x82", b"\x81\x80", b""
 _A, _AAAA = 1, 28
+LASTING = "timeout:30 attempts:5"
+"""Options of a resolver that waits longer for an answer than any test does."""
 
 
 class NameServer:
@@ -23,6 +26,9 @@ class NameServer:
     def __init__(self) -> None:
         self.says = HANGS
         self.turns = [["127.0.0.1"]]
+        self.ignores: Callable[[bytes], bool] = lambda _question: False
+        """Which questions it never answers, by name, type and class as they come."""
+        self.asked: list[bytes] = []
         self._turn: dict[bytes, int] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((self.ADDRESS, 53))
@@ -42,7 +48,9 @@ class NameServer:
         while not self._closing:
             with contextlib.suppress(TimeoutError):
                 question, sender = self._socket.recvfrom(512)
-                if self.says:
+                asked = question[12 : question.index(b"\0", 12) + 5]
+                self.asked.append(asked)
+                if self.says and not self.ignores(asked):
                     self._socket.sendto(self._answer(question), sender)
         self._socket.close()
 

@@ -187,13 +187,17 @@ class ScriptedTransport:
         """As Transport's."""
         return len(self._under_way)
 
-    def submit(self, _outgoing: Outgoing, timeout_seconds: float, tag: Any) -> None:
+    def submit(
+        self, _outgoing: Outgoing, timeout_seconds: float, tag: Any, _whose: int
+    ) -> None:
         """As Transport's."""
         line, due = tag[0].line, tag[0].due
         self._world.sends(line, due.event_id)
         self._start(self._world.answer(due.event_id, timeout_seconds), tag)
 
-    def look(self, _url: str, _shown: Certificate | None, _seconds: float, tag: Any) -> None:
+    def look(
+        self, _url: str, _shown: Certificate | None, _seconds: float, tag: Any, _whose: int
+    ) -> None:
         """As Transport's."""
         self._world.sends(tag, None)
         refused = self._world.period.says == NOBODY

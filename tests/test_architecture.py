@@ -141,6 +141,9 @@ OPENS_CONNECTIONS = {
 MAY = {
     "portal.delivery.transfer": "everything that goes to a target, through the guard",
     "portal.delivery.transport": "many of these at once",
+    "portal.delivery.failures": "names what libcurl says; no socket",
+    "portal.delivery.timing": "reads what libcurl has measured; no socket",
+    "portal.delivery.names": "looks up the names that the transport connects to",
     "portal.delivery.compose": "asks requests to encode a request, and sends none",
     "portal.people.mail": "the operator's own mail server",
     "portal.people.mail_servers": "the same, for mail",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from portal.delivery.failures import ERRORS, X509_ERRORS
 from portal.delivery.outcome import OWN_ERRORS
 from portal.delivery.signing import MAX_OLD_SECRETS, Signer, new_secret
-from portal.delivery.transfer import _ERRORS, _X509_ERRORS
 from portal.extensions import db, writing
 from portal.logs import explain, reports, signatures, stories, waterfall
 from portal.logs.signatures import Secret
@@ -35,7 +35,7 @@ def report_of(merchant: Merchant, attempt: Attempt, *, shared: bool = False):
 
 
 def test_every_error_of_the_transport_is_explained_with_a_remedy():
-    codes = set(_ERRORS.values()) | set(_X509_ERRORS.values()) | OWN_ERRORS
+    codes = set(ERRORS.values()) | set(X509_ERRORS.values()) | OWN_ERRORS
     for code in codes:
         diagnosis = explain.ERRORS[code]
         assert diagnosis.remedy, code

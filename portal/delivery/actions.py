@@ -229,7 +229,9 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     outgoing = None
 
     def send(what: Outgoing, seconds: float) -> Answer:
-        return send_now(what, seconds, config.egress_allow, config.inspect_url)
+        return send_now(
+            what, seconds, config.egress_allow, config.inspect_url, due.merchant_id
+        )
 
     try:
         assert due.payload is not None

@@ -130,7 +130,9 @@ class Attempts:
         line, client = trying.line, trying.line.client
         if client is not None and line.lacks_token(trying.moment):
             outgoing = access_tokens.request(client)
-            self._transport.submit(outgoing, access_tokens.SECONDS, (trying, client))
+            self._transport.submit(
+                outgoing, access_tokens.SECONDS, (trying, client), line.merchant_id
+            )
             line.waits_for_token = True
         elif line.composer.templates:
             self._filling.ask(trying, payload)
@@ -145,7 +147,8 @@ class Attempts:
         except ComposeError as error:
             self._refuse(trying, error)
             return
-        self._transport.submit(outgoing, trying.line.timeout_seconds, (trying, outgoing))
+        line = trying.line
+        self._transport.submit(outgoing, line.timeout_seconds, (trying, outgoing), line.merchant_id)
 
     def _refuse(self, trying: Trying, error: ComposeError) -> None:
         answer = Answer(error=error.code, error_detail=error.detail)

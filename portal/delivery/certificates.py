@@ -32,13 +32,13 @@ def look() -> int:
 
     A target that does not answer keeps what was noted of it: its deliveries tell that.
     """
-    targets = _targets()
+    targets, whose = _targets()
     config = current_app.config["PORTAL"]
     transport: Transport[str] = Transport(config.egress_allow)
     ended = {}
     try:
         for origin in targets:
-            transport.look(origin, None, SECONDS, origin)
+            transport.look(origin, None, SECONDS, origin, whose[origin])
         while transport.in_flight:
             for origin, answer in transport.run(1.0):
                 ended[origin] = _ends_at(answer)
@@ -52,10 +52,11 @@ def look() -> int:
     return looked_at
 
 
-def _targets() -> dict[str, list[str]]:
-    """The webhooks to look at, by what their URLs have in common: host and port."""
+def _targets() -> tuple[dict[str, list[str]], dict[str, int]]:
+    """The webhooks to look at, by what their URLs have in common: host and port; and for whom it is
+    looked there, one merchant of those who have it."""
     rows = db.session.execute(
-        sa.select(_webhook.c.id, _webhook.c.url)
+        sa.select(_webhook.c.id, _webhook.c.url, _webhook.c.merchant_id)
         .where(
             _webhook.c.enabled, _webhook.c.deleted_at.is_(None), _webhook.c.url.like("https:%"),
             sa.func.coalesce(_webhook.c.certificate_checked_at, 0) <= now() - EVERY,
@@ -66,10 +67,12 @@ def _targets() -> dict[str, list[str]]:
     # No transaction stays open while targets take their time.
     db.session.rollback()
     targets: dict[str, list[str]] = {}
-    for webhook_id, url in rows:
+    whose: dict[str, int] = {}
+    for webhook_id, url, merchant_id in rows:
         host = url.removeprefix("https://").partition("/")[0].partition("?")[0]
         targets.setdefault(f"https://{host}/", []).append(webhook_id)
-    return targets
+        whose[f"https://{host}/"] = merchant_id
+    return targets, whose
 
 
 def _ends_at(answer: Answer) -> int | None:

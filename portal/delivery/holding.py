@@ -48,7 +48,7 @@ class Holding:
             elif not line.may_probe(moment):
                 continue
             elif line.wants_look:
-                self._transport.look(*line.look(), LOOK_SECONDS, line)
+                self._transport.look(*line.look(), LOOK_SECONDS, line, line.merchant_id)
             elif line.probing.is_over:
                 self._end_round(line, moment)
 

@@ -1,8 +1,9 @@
 """One request with libcurl, and what comes back of it.
 
-Every connection passes the egress guard in the socket callback, with the address that the kernel
-gets next. Redirects are not followed, proxies and .netrc of the environment are not read, and one
-deadline covers a whole attempt, from resolving to the last byte.
+Names are looked up outside of libcurl, which asks for each that it needs. Every connection passes
+the egress guard in the socket callback, with the address that the kernel gets next. Redirects are
+not followed, proxies and .netrc of the environment are not read, and one deadline covers a whole
+attempt, from resolving to the last byte.
 
 A request whose connection, used before, dies without a byte of an answer is sent once more, on a
 new one (RFC 9110, 9.2.2; a receiver knows the two by their ID). libcurl would send it up to six
@@ -25,7 +26,7 @@ from cryptography import x509
 from requests.utils import requote_uri
 
 from portal.clock import SECOND
-from portal.delivery import egress
+from portal.delivery import egress, failures, names, timing
 from portal.delivery.compose import Certificate, Frame, Outgoing
 from portal.delivery.connections import Address, Connections
 
@@ -35,8 +36,7 @@ MAX_HEADER_BYTES = 64 * 1024
 MOST_SENDS = 2
 """How often a request is sent within one attempt."""
 NAMES_SECONDS = 8
-"""How long addresses of names are kept. That there are none libcurl keeps half as long, which is
-less than the 5 s after which the schedule tries again."""
+"""How long addresses of names are kept."""
 
 Tag = TypeVar("Tag")
 
@@ -75,6 +75,10 @@ class Transfer(Generic[Tag]):
     """One libcurl easy handle and what it collects; used for one request after another."""
 
     tag: Tag
+    whose: int | None = None
+    """The merchant that it is sent for."""
+    ends_at = 0.0
+    """When its time is over (this process's clock)."""
 
     def __init__(
         self, allow: Sequence[egress.Network], inspect_url: str | None,
@@ -99,6 +103,14 @@ class Transfer(Generic[Tag]):
         """Whether it was kept from being sent, once more or over a connection that has died."""
         self._before_us = 0
         """How long it had taken when it was begun once more."""
+        self.name: str | None = None
+        """The name whose addresses it needs or has got since it was last begun, without which
+        libcurl goes no further."""
+        self._port = 0
+        self.needs_addresses = False
+        self._asked_at = 0.0
+        self._names_us = 0
+        """How long it has waited for addresses."""
         self._place: Address = ("", 0)
         self.own: Address = ("", 0)
         """Our end of the connection that it was last sent over."""
@@ -112,6 +124,7 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.PROXY, "")
         easy.setopt(pycurl.NETRC, 0)
         easy.setopt(pycurl.DNS_CACHE_TIMEOUT, NAMES_SECONDS)
+        easy.setopt(pycurl.RESOLVER_START_FUNCTION, self._before_looking_up)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.HTTP09_ALLOWED, 0)
@@ -129,10 +142,13 @@ class Transfer(Generic[Tag]):
             easy.setopt(pycurl.FRESH_CONNECT, 1)
             easy.setopt(pycurl.OPT_CERTINFO, 1)
 
-    def begin(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
+    def begin(
+        self, outgoing: Outgoing, timeout_seconds: float, tag: Tag, whose: int | None
+    ) -> None:
         """Prepare the handle for a request; the time for it counts from now."""
-        self.tag = tag
+        self.tag, self.whose = tag, whose
         self._started = time.monotonic()
+        self.ends_at = self._started + timeout_seconds
         easy, frame = self.easy, outgoing.frame
         if frame is not self._frame:
             self._frame = frame
@@ -154,18 +170,45 @@ class Transfer(Generic[Tag]):
     def once_more(self, code: int) -> bool:
         """After a failure: whether to add the handle again, since the connection that it was given
         had died; it is then prepared to open a new one, within the time that is left."""
-        died = self._reuses and code in _DIED and not self._lines
+        died = self._reuses and code in failures.DIED and not self._lines
         if not (died or self._turned_away) or self._sends == MOST_SENDS:
             return False
         if self._sends:
             self._connections.leave(self._place, self._opened)
-        self._before_us = max(1, int((time.monotonic() - self._started) * 1e6))
-        left = self._timeout_seconds - self._before_us / 1e6
         self._turned_away = self._is_sent = self._reuses = False
-        self._refused = None
-        self.easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1_000)))
+        self._refused = self.name = None
+        self._go_on()
         self.easy.setopt(pycurl.FRESH_CONNECT, 1)
         return True
+
+    def take_addresses(self, addresses: Sequence[str]) -> None:
+        """Prepare the handle to be added again, now that there are addresses of `name`. libcurl
+        keeps them for all requests, for as long as if it had found them itself."""
+        self.needs_addresses = False
+        self._names_us += int((time.monotonic() - self._asked_at) * 1e6)
+        listed = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+        self.easy.setopt(pycurl.RESOLVE, [f"+{self.name}:{self._port}:{listed}"])
+        self._go_on()
+
+    def without_addresses(self, *, is_over: bool) -> Answer:
+        """What came of the request where `name` has no address, or (`is_over`) its time has passed
+        before that was known."""
+        self._measure()
+        if is_over:
+            milliseconds = self._before_us // 1_000
+            words = f"Resolving timed out after {milliseconds} milliseconds"
+            return self.answer(pycurl.E_OPERATION_TIMEDOUT, words)
+        words = f"Could not resolve host: {self.name}"
+        return self.answer(pycurl.E_COULDNT_RESOLVE_HOST, words)
+
+    def _measure(self) -> None:
+        self._before_us = max(1, int((time.monotonic() - self._started) * 1e6))
+
+    def _go_on(self) -> None:
+        """Use what is left of the time."""
+        self._measure()
+        left = self._timeout_seconds - self._before_us / 1e6
+        self.easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1_000)))
 
     def _choose_guard(self, url: str) -> None:
         is_inspector = egress.is_inspector(url, self._inspect_url)
@@ -193,8 +236,9 @@ class Transfer(Generic[Tag]):
         self._refused = None
         self._sends = 0
         self._opens = self._turned_away = self._is_sent = self._reuses = False
+        self.name, self.needs_addresses = None, False
         if self._before_us:
-            self._before_us = 0
+            self._before_us = self._names_us = 0
             self._timeout_seconds = 0.0
             self.easy.setopt(pycurl.FRESH_CONNECT, 0)
         self._lines.clear()
@@ -222,7 +266,7 @@ class Transfer(Generic[Tag]):
             truncated=self._truncated,
             sends=self._sends,
             certificate_ends_at=self._certificate_ends_at() if self.looks_only else None,
-            **self._timing(),
+            **timing.of(easy, self._before_us, self._names_us),
         )
 
     def _certificate_ends_at(self) -> int | None:
@@ -230,27 +274,6 @@ class Transfer(Generic[Tag]):
         chain = self.easy.getinfo(pycurl.INFO_CERTINFO)
         pem = dict(chain[0]).get("Cert") if chain else None
         return None if pem is None else ends_at(pem)
-
-    def _timing(self) -> dict[str, Any]:
-        easy = self.easy
-        dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
-        connect = easy.getinfo(pycurl.CONNECT_TIME_T)
-        tls = easy.getinfo(pycurl.APPCONNECT_TIME_T)
-        ready = easy.getinfo(pycurl.PRETRANSFER_TIME_T)
-        # An answer may come before all of the request has gone.
-        sent = easy.getinfo(pycurl.POSTTRANSFER_TIME_T)
-        first = easy.getinfo(pycurl.STARTTRANSFER_TIME_T)
-        total = easy.getinfo(pycurl.TOTAL_TIME_T)
-        # libcurl counts each from the start of the transfer; 0 means it did not happen.
-        return {
-            "duration_us": self._before_us + total,
-            "dns_us": dns or None,
-            "connect_us": max(0, connect - dns) if connect else None,
-            "tls_us": max(0, tls - connect) if tls else None,
-            "send_us": max(0, sent - ready) if sent else None,
-            "wait_us": max(0, first - max(sent, ready)) if first else None,
-            "download_us": max(0, total - first) if first else None,
-        }
 
     def _headers(self) -> list[tuple[str, str]]:
         headers: list[tuple[str, str]] = []
@@ -276,6 +299,22 @@ class Transfer(Generic[Tag]):
             return pycurl.SOCKET_BAD
         self._opens = True
         return socket.socket(address.family, address.socktype, address.protocol)
+
+    def _before_looking_up(self, *_nothing: object) -> int:
+        """What libcurl calls each time when it needs addresses that it does not have."""
+        if self._is_sent:
+            # As below: this is for another connection, in place of one that has died.
+            self._turned_away = True
+            return 1
+        assert self._frame is not None
+        found = names.named_in(self._frame.url)
+        if found is None:
+            return 0
+        # If it asks again though it has got them, it does not know them by this name.
+        self.name, self._port = found if self.name is None else ("", 0)
+        self.needs_addresses = True
+        self._asked_at = time.monotonic()
+        return 1
 
     def _before_sending(
         self, place_ip: str, own_ip: str, place_port: int, own_port: int
@@ -325,29 +364,15 @@ class Transfer(Generic[Tag]):
             refused = self.easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
             return ("connection_refused" if refused else "connect_failed"), detail
         if code == pycurl.E_PEER_FAILED_VERIFICATION:
-            return self._certificate_error(detail), detail
-        if code in _CUT and " alert " in detail:
+            result = self.easy.getinfo(pycurl.SSL_VERIFYRESULT)
+            return failures.of_certificate(result, detail), detail
+        if code in failures.CUT and " alert " in detail:
             # With TLS 1.3 a receiver looks at the client's certificate when the handshake is over.
             client = "certificate" in detail
             return ("tls_client_certificate" if client else "tls_failed"), detail
-        if code == pycurl.E_RECV_ERROR and (kind := _malformed(detail)):
+        if code == pycurl.E_RECV_ERROR and (kind := failures.malformed(detail)):
             return kind, detail
-        return _ERRORS.get(code, "request_failed"), detail
-
-    def _certificate_error(self, message: str) -> str:
-        result = self.easy.getinfo(pycurl.SSL_VERIFYRESULT)
-        if result in _X509_ERRORS:
-            return _X509_ERRORS[result]
-        if "subject name" in message or "match" in message:
-            return "tls_wrong_host"
-        return "tls_untrusted"
-
-
-def _malformed(detail: str) -> str | None:
-    # libcurl calls all of it "failure in receiving": its words alone tell it from a reset.
-    if "Too large response headers" in detail:
-        return "headers_too_large"
-    return "not_http" if "chunk" in detail else None
+        return failures.ERRORS.get(code, "request_failed"), detail
 
 
 def _text(line: bytes) -> str:
@@ -362,25 +387,3 @@ def _text(line: bytes) -> str:
 _HEADERS_TOO_LARGE = (
     f"The answer has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them."
 )
-_X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
-"""OpenSSL's X509_V_ERR_ codes that people can act on by name."""
-
-_DIED = (pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING, pycurl.E_HTTP2)
-_CUT = (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR)
-_ERRORS = {
-    pycurl.E_COULDNT_RESOLVE_HOST: "dns_failed",
-    pycurl.E_URL_MALFORMAT: "invalid_url",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "not_http",
-    pycurl.E_FTP_WEIRD_SERVER_REPLY: "not_http",
-    pycurl.E_GOT_NOTHING: "empty_answer",
-    pycurl.E_PARTIAL_FILE: "answer_cut_short",
-    pycurl.E_SEND_ERROR: "connection_reset",
-    pycurl.E_RECV_ERROR: "connection_reset",
-    pycurl.E_SSL_CONNECT_ERROR: "tls_failed",
-    pycurl.E_SSL_CERTPROBLEM: "tls_failed",
-    pycurl.E_SSL_CIPHER: "tls_failed",
-    pycurl.E_HTTP2: "http2_error",
-    92: "http2_error",  # CURLE_HTTP2_STREAM, which pycurl does not name
-    100: "headers_too_large",  # CURLE_TOO_LARGE, likewise
-    pycurl.E_BAD_CONTENT_ENCODING: "bad_answer",
-}

@@ -18,6 +18,7 @@ from portal.delivery import defects, egress
 from portal.delivery.compose import NONE, Certificate, Frame, Outgoing
 from portal.delivery.connections import Address, Connections
 from portal.delivery.transfer import Answer, Tag, Transfer
+from portal.delivery.waiting import Waiting
 
 MAX_CONNECTIONS = 1_024
 """Connections kept, busy ones included. More requests at once than this would close one for each
@@ -72,36 +73,46 @@ class Transport(Generic[Tag]):
         """How often each socket was read since it was last looked at."""
         self._idle: list[Transfer[Tag]] = []
         self._busy: dict[Any, Transfer[Tag]] = {}
+        self._waiting = Waiting()
+        """Those that need addresses first; libcurl does not have them meanwhile."""
+        self._epoll.register(self._waiting.bell, select.EPOLLIN)
         self._failed: list[tuple[Tag, Answer]] = []
         """Requests that could not be started, until `run` tells."""
 
     @property
     def in_flight(self) -> int:
         """How many requests are under way."""
-        return len(self._busy) + len(self._failed)
+        return len(self._busy) + len(self._waiting) + len(self._failed)
 
-    def submit(self, outgoing: Outgoing, timeout_seconds: float, tag: Tag) -> None:
-        """Start a request; `run` gives its answer, at the latest after `timeout_seconds`. What
-        libcurl does not take raises nothing here: that is the answer."""
+    def submit(
+        self, outgoing: Outgoing, timeout_seconds: float, tag: Tag, whose: int | None = None
+    ) -> None:
+        """Start a request of a merchant, who has a share of the look-ups of names (None: nobody's);
+        `run` gives its answer, at the latest after `timeout_seconds`. What libcurl does not take
+        raises nothing here: that is the answer."""
         transfer = self._idle.pop() if self._idle else Transfer[Tag](
             self._allow, self._inspect_url, self._connections
         )
-        self._start(transfer, outgoing, timeout_seconds, tag)
+        self._start(transfer, outgoing, timeout_seconds, tag, whose)
 
-    def look(self, url: str, certificate: Certificate | None, seconds: float, tag: Tag) -> None:
+    def look(
+        self, url: str, certificate: Certificate | None, seconds: float, tag: Tag,
+        whose: int | None = None,
+    ) -> None:
         """Connect to a URL's target, by a connection of its own, and send nothing; `run` gives an
         answer without a status, and the end of the certificate that the target shows."""
         transfer = Transfer[Tag](
             self._allow, self._inspect_url, self._connections, looks_only=True
         )
         frame = Frame("GET", url, [], url, [], certificate)
-        self._start(transfer, Outgoing(frame, [], None, NONE), seconds, tag)
+        self._start(transfer, Outgoing(frame, [], None, NONE), seconds, tag, whose)
 
     def _start(
-        self, transfer: Transfer[Tag], outgoing: Outgoing, timeout_seconds: float, tag: Tag
+        self, transfer: Transfer[Tag], outgoing: Outgoing, timeout_seconds: float, tag: Tag,
+        whose: int | None,
     ) -> None:
         try:
-            transfer.begin(outgoing, timeout_seconds, tag)
+            transfer.begin(outgoing, timeout_seconds, tag, whose)
             self._multi.add_handle(transfer.easy)
         except Exception as error:  # noqa: BLE001 - others' requests are under way
             # The handle is let go of, with whatever it was given of this request.
@@ -128,12 +139,18 @@ class Transport(Generic[Tag]):
         started = time.monotonic()
         if self._wake_at is not None:
             wait = min(wait, max(0.0, self._wake_at - started))
+        if self._waiting:
+            wait = min(wait, self._waiting.seconds_left())
         # epoll rounds down to milliseconds and would spin through the last one.
         ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005, AT_ONCE)
         self.waited_seconds += time.monotonic() - started
+        rings = False
         for fd, events in ready:
             if fd in self._watched:
                 self.woken = True
+                continue
+            if fd == self._waiting.bell:
+                rings = True
                 continue
             if fd not in self._wanted:
                 self._look_at_idle(fd, events)
@@ -153,6 +170,8 @@ class Transport(Generic[Tag]):
         if self._wake_at is not None and time.monotonic() >= self._wake_at:
             self._wake_at = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if rings or self._waiting:
+            self._go_on()
         return self._finished()
 
     def abort(self) -> None:
@@ -160,6 +179,7 @@ class Transport(Generic[Tag]):
         for easy in list(self._busy):
             self._multi.remove_handle(easy)
         self._busy.clear()
+        self._waiting.close()
         self._multi.close()
         self._epoll.close()
 
@@ -176,16 +196,37 @@ class Transport(Generic[Tag]):
                     self._multi.add_handle(easy)
                     continue
                 del self._busy[easy]
+                if code and transfer.needs_addresses:
+                    self._waiting.add(transfer)
+                    continue
                 try:
                     answers.append((transfer.tag, transfer.answer(code, message)))
                 except Exception as error:  # noqa: BLE001 - others' answers are waiting
                     answers.append((transfer.tag, defects.answer(error, "read the answer")))
-                transfer.end()
-                if transfer.looks_only:
-                    transfer.easy.close()
-                else:
-                    self._idle.append(transfer)
+                self._end(transfer)
         return answers
+
+    def _go_on(self) -> None:
+        """Take the requests up again whose addresses have come, or will not."""
+        for transfer, addresses in self._waiting.collect():
+            try:
+                if addresses:
+                    transfer.take_addresses(addresses)
+                    self._multi.add_handle(transfer.easy)
+                    self._busy[transfer.easy] = transfer
+                    continue
+                answer = transfer.without_addresses(is_over=addresses is None)
+            except Exception as error:  # noqa: BLE001 - others' requests are under way
+                answer = defects.answer(error, "go on with the request")
+            self._failed.append((transfer.tag, answer))
+            self._end(transfer)
+
+    def _end(self, transfer: Transfer[Tag]) -> None:
+        transfer.end()
+        if transfer.looks_only:
+            transfer.easy.close()
+        else:
+            self._idle.append(transfer)
 
     def _look_at_idle(self, fd: int, events: int) -> None:
         """Something came over a connection that carries no request."""
@@ -233,12 +274,12 @@ def _own_end(connection: socket.socket) -> Address:
 
 def send_now(
     outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Network],
-    inspect_url: str | None = None,
+    inspect_url: str | None = None, whose: int | None = None,
 ) -> Answer:
-    """Send one request and wait for its answer, at most `timeout_seconds`."""
+    """Send one request of a merchant and wait for its answer, at most `timeout_seconds`."""
     transport: Transport[None] = Transport(allow, inspect_url)
     try:
-        transport.submit(outgoing, timeout_seconds, None)
+        transport.submit(outgoing, timeout_seconds, None, whose)
         while True:
             for _, answer in transport.run(1.0):
                 return answer

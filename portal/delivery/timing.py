@@ -1,0 +1,30 @@
+"""The parts of a request's time, from what libcurl has measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pycurl
+
+
+def of(easy: pycurl.Curl, before_us: int, names_us: int) -> dict[str, Any]:
+    """The times of an answer in µs. `before_us` are those that had gone by when the handle was last
+    added, and `names_us` those of them in which names were looked up."""
+    dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
+    connect = easy.getinfo(pycurl.CONNECT_TIME_T)
+    tls = easy.getinfo(pycurl.APPCONNECT_TIME_T)
+    ready = easy.getinfo(pycurl.PRETRANSFER_TIME_T)
+    # An answer may come before all of the request has gone.
+    sent = easy.getinfo(pycurl.POSTTRANSFER_TIME_T)
+    first = easy.getinfo(pycurl.STARTTRANSFER_TIME_T)
+    total = easy.getinfo(pycurl.TOTAL_TIME_T)
+    # libcurl counts each from the start of the transfer; 0 means it did not happen.
+    return {
+        "duration_us": before_us + total,
+        "dns_us": names_us + dns or None,
+        "connect_us": max(0, connect - dns) if connect else None,
+        "tls_us": max(0, tls - connect) if tls else None,
+        "send_us": max(0, sent - ready) if sent else None,
+        "wait_us": max(0, first - max(sent, ready)) if first else None,
+        "download_us": max(0, total - first) if first else None,
+    }

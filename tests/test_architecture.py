@@ -153,6 +153,8 @@ MAY = {
     "portal.queues": "the name of this machine", "portal.hosts": "the name of this machine",
     "portal.front.application": "a task for each request, instead of a thread",
     "portal.front.bodies": "the deadline of a body",
+    "portal.front.threads": "a task that waits for its thread",
+    "portal.front.wsgi": "parts of an answer, which its thread hands to the loop",
     "portal.front.pages": "the turns of pages",
     "portal.front.accounts": "tasks that wait for their turn; no socket",
     "portal.front.sockets": "looks at the connections that the server accepted",

@@ -11,30 +11,27 @@ import asyncio
 import contextlib
 import io
 import logging
-import queue
 import sys
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
-
-from granian.rsgi import ProtocolClosed, ProtocolError
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from portal import courtesy, processes, security_log
 from portal.addresses import network_of
 from portal.api.blueprint import PREFIX
 from portal.config import Config
 from portal.front import bodies, refusals, sockets
-from portal.front.accounts import BATCHES, EVENTS, Accounts, Work, end
+from portal.front.accounts import BATCHES, EVENTS, Accounts, Work
 from portal.front.company import Company
 from portal.front.credentials import Credentials
 from portal.front.pages import Pages
+from portal.front.rsgi import LEFT, Exchange, Headers, Scope
+from portal.front.threads import HEALTH, Threads
+from portal.front.wsgi import Application, Body
 from portal.seldom import Seldom
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 CONNECTIONS = 2_048
 """How many connections a process of the server lets in at once."""
@@ -45,46 +42,15 @@ OTHER_FILES = 256
 HEAD_SECONDS = 10
 """How long the head of a request may take, and a connection be idle."""
 MAX_HEAD = 64 * 1024
-WHOLE = 1024 * 1024
-"""Bytes of an answer that are handed over at once; what is larger, or has no end yet, is sent as
-its reader takes it."""
-END_SECONDS = 0.005
-"""How long the task of an answered request may wait for others to end with."""
 REFUSAL_SECONDS = 0.5
 """How long who asks too often waits to be told so: it may ask again at once."""
-_LEFT = (ProtocolClosed, ProtocolError)
-"""What Granian raises where the client is no longer there."""
 _NEEDED = (
     "host", "cookie", "content-type", "content-encoding", "idempotency-key",
     "if-match", "if-none-match", "origin", "x-csrftoken", "x-forwarded-for", "x-forwarded-proto",
 )
 """Headers without which a request would be another one. Without its key it is refused anyway."""
-_HEALTH = {"/healthz": 1, "/readyz": 8}
-"""Requests for health have threads of their own, and so wait for no others."""
 
 _log = Seldom(logging.getLogger(__name__), 60)
-
-
-class Scope(Protocol):
-    """A request's head, as RSGI has it."""
-
-    proto: str
-    http_version: str
-    server: str
-    client: str
-    scheme: str
-    method: str
-    path: str
-    query_string: str
-    headers: bodies.Headers
-
-
-class Exchange(bodies.Incoming, Protocol):
-    """A request's body, and the way back (RSGI's HTTP protocol)."""
-
-    def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
-    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any: ...
 
 
 class Front:
@@ -92,24 +58,17 @@ class Front:
 
     def __init__(self, application: WSGIApplication, config: Config):
         self._application = application
-        self._proxies, self._threads = config.proxies, config.web_threads
+        self._proxies, self._count = config.proxies, config.web_threads
         self._documentation = f"{config.public_url}/api/docs"
         self._under_way: Counter[str] = Counter()
         self._company = Company(config.data_dir / "web-company")
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._answered: deque[Callable[[], None]] = deque()
-        self._is_ending = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         processes.notice_signals_of(loop)
-        self._large, self._pages = bodies.Large(self._threads), Pages(self._threads)
+        self._large, self._pages = bodies.Large(self._count), Pages(self._count)
         self._accounts, self._credentials = Accounts(self._company), Credentials()
-        self._health = {
-            path: ThreadPoolExecutor(threads, "health") for path, threads in _HEALTH.items()
-        }
-        for number in range(self._threads):
-            threading.Thread(target=self._work, name=f"web-{number}", daemon=True).start()
+        self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
         sockets.Guard(None if self._proxies else SHARE).start()
 
@@ -125,7 +84,7 @@ class Front:
         try:
             _refuse_unreadable(scope.headers)
             body, rest = await bodies.begin(scope.headers, exchange)
-            if scope.path in _HEALTH:
+            if scope.path in HEALTH:
                 await self._answer(scope, exchange, io.BytesIO(body))
                 return
             owner, credential = self._credentials.owner(scope.headers, network)
@@ -148,7 +107,7 @@ class Front:
                     self._credentials.learn(credential, work.whose)
             if later is not None:
                 await asyncio.sleep(REFUSAL_SECONDS)
-                with contextlib.suppress(*_LEFT):
+                with contextlib.suppress(*LEFT):
                     later()
         except refusals.Refused as refused:
             self._refuse(refused, scope, exchange)
@@ -170,37 +129,29 @@ class Front:
         return network_of(client)
 
     def _refuse(self, refused: refusals.Refused, scope: Scope, exchange: Exchange) -> None:
-        with contextlib.suppress(*_LEFT):
+        with contextlib.suppress(*LEFT):
             exchange.response_bytes(*refused.answer(scope.path, self._documentation))
 
     async def _answer(
-        self, scope: Scope, exchange: Exchange, body: io.BytesIO | io.BufferedReader,
-        work: Work | None = None,
+        self, scope: Scope, exchange: Exchange, body: Body, work: Work | None = None
     ) -> Callable[[], None] | None:
         """Have a thread answer; what says the answer, where it is to be said later."""
         give_back = await self._pages.place(scope.path, scope.headers)
-        done, later = self._loop.create_future(), None
-
-        def is_ended() -> None:
-            # Not when this task is: the thread goes on where the client has left.
-            give_back()
-            if work is not None:
-                self._accounts.leave(work)
-            end(done)
+        later: Callable[[], None] | None = None
 
         def begins_to_stream() -> None:
             if work is not None:
                 work.set_aside()
             self._loop.call_soon_threadsafe(give_back)
 
-        def perform() -> None:
+        def answer() -> None:
             nonlocal later
             if work is not None:
                 work.begin()
             courtesy.do(work)
             try:
-                later = self._perform(scope, exchange, body, begins_to_stream, work)
-            except _LEFT:
+                later = self._wsgi.answer(scope, exchange, body, work, begins_to_stream)
+            except LEFT:
                 # The client has, which is no failure here.
                 pass
             except BaseException:  # noqa: BLE001 - it is this request's failure; the thread goes on
@@ -211,124 +162,14 @@ class Front:
             finally:
                 if work is not None:
                     work.end()
-                self._end_soon(is_ended)
 
-        health = self._health.get(scope.path)
-        if health is not None and scope.method in ("GET", "HEAD"):
-            health.submit(perform)
-        else:
-            self._waiting.put(perform)
-        await done
+        def then() -> None:
+            give_back()
+            if work is not None:
+                self._accounts.leave(work)
+
+        await self._threads.perform(scope.method, scope.path, answer, then)
         return later
-
-    def _end_soon(self, is_ended: Callable[[], None]) -> None:
-        # The client has its answer. Each time the loop is woken it takes the interpreter from a
-        # thread that works on the next one, so tasks end together.
-        self._answered.append(is_ended)
-        if not self._is_ending:
-            self._is_ending = True
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(
-                    self._loop.call_later, END_SECONDS, self._end_answered
-                )
-
-    def _end_answered(self) -> None:
-        # In this order: what comes after the last look schedules the next one.
-        self._is_ending = False
-        while self._answered:
-            self._answered.popleft()()
-
-    def _work(self) -> None:
-        while True:
-            self._waiting.get()()
-
-    def _perform(
-        self, scope: Scope, exchange: Exchange, body: io.BytesIO | io.BufferedReader,
-        begins_to_stream: Callable[[], object], work: Work | None,
-    ) -> Callable[[], None] | None:
-        status, headers = 500, list[tuple[str, str]]()
-
-        def start(
-            line: str, named: list[tuple[str, str]], _exc_info: Any = None
-        ) -> Callable[[bytes], object]:
-            nonlocal status, headers
-            status, headers = int(line.partition(" ")[0]), named
-            return _no_write
-
-        parts = self._application(environ_of(scope, body), start)
-        try:
-            if scope.method == "HEAD" or _length(headers) <= WHOLE:
-                whole = b"".join(parts)
-                if status == HTTPStatus.TOO_MANY_REQUESTS:
-                    return lambda: exchange.response_bytes(status, headers, whole)
-                if whole:
-                    exchange.response_bytes(status, headers, whole)
-                else:
-                    exchange.response_empty(status, headers)
-            else:
-                begins_to_stream()
-                wire = sockets.wire_to(scope.client)
-                if wire is not None:
-                    self._stream(
-                        wire, exchange.response_stream(status, headers), parts, work
-                    )
-            return None
-        finally:
-            closing = getattr(parts, "close", None)
-            if closing:
-                closing()
-
-    def _stream(
-        self, wire: sockets.Wire, transport: Any, parts: Iterable[bytes], work: Work | None
-    ) -> None:
-        async def send(part: bytes) -> None:
-            await transport.send_bytes(part)
-
-        try:
-            for part in parts:
-                if work is not None:
-                    work.breathe()
-                if part:
-                    wire.wait_until_taken(sockets.UNTAKEN_SECONDS)
-                    asyncio.run_coroutine_threadsafe(send(part), self._loop).result()
-                if work is not None:
-                    # Its reader's time is not its own.
-                    work.begin()
-        except (sockets.Gone, *_LEFT):
-            wire.cut()
-        except BaseException:
-            # A file that merely ended would look whole.
-            wire.cut()
-            raise
-        finally:
-            wire.close()
-
-
-def environ_of(scope: Scope, body: io.BytesIO | io.BufferedReader) -> WSGIEnvironment:
-    """The WSGI environment of a request (PEP 3333)."""
-    name, _, port = scope.server.rpartition(":")
-    environ: WSGIEnvironment = {
-        "REQUEST_METHOD": scope.method, "SCRIPT_NAME": "",
-        "PATH_INFO": scope.path.encode().decode("latin-1"),
-        "QUERY_STRING": scope.query_string.encode().decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}", "SERVER_NAME": name.strip("[]"),
-        "SERVER_PORT": port,
-        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
-        "wsgi.version": (1, 0), "wsgi.url_scheme": scope.scheme, "wsgi.input": body,
-        "wsgi.input_terminated": True, "wsgi.errors": sys.stderr, "wsgi.multithread": True,
-        "wsgi.multiprocess": True, "wsgi.run_once": False,
-    }
-    for header, value in scope.headers.items():
-        if "_" in header:
-            # It would have the name of one that a proxy sets, such as X-Forwarded-For.
-            continue
-        key = header.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
-        if key in environ:
-            value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
-        environ[key] = value
-    return environ
 
 
 def _part(scope: Scope, is_large: bool) -> str:
@@ -337,7 +178,7 @@ def _part(scope: Scope, is_large: bool) -> str:
     return "programs" if scope.path.startswith("/api/") else "people"
 
 
-def _refuse_unreadable(headers: bodies.Headers) -> None:
+def _refuse_unreadable(headers: Headers) -> None:
     """Granian has the names of all headers, and no value with a letter beyond ASCII: as if it had
     not been sent. Raises Refused."""
     for name in _NEEDED:
@@ -351,14 +192,3 @@ def _place_of(failure: Any) -> tuple[object, object]:
     while frames is not None and frames.tb_next is not None:
         frames = frames.tb_next
     return kind, frames and (frames.tb_frame.f_code, frames.tb_lineno)
-
-
-def _length(headers: list[tuple[str, str]]) -> float:
-    for name, value in headers:
-        if name.lower() == "content-length":
-            return int(value)
-    return float("inf")
-
-
-def _no_write(_data: bytes) -> None:
-    raise NotImplementedError("the portal gives its answers as iterables")

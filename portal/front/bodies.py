@@ -7,13 +7,12 @@ import contextlib
 import io
 import time
 from collections.abc import AsyncIterator
-from typing import Protocol
 from weakref import WeakValueDictionary
 
-from granian.rsgi import ProtocolClosed, ProtocolError
 from werkzeug.exceptions import BadRequest, RequestTimeout
 
 from portal.front import refusals
+from portal.front.rsgi import LEFT, Headers, Incoming
 
 SMALL = 64 * 1024
 """Bytes of a body that must be here before a thread is taken: a form, an event."""
@@ -25,21 +24,6 @@ TOGETHER, TOGETHER_SECONDS = 256 * 1024, 0.05
 """How many bytes a thread gets at once, of a body that brings them within so long."""
 WAIT_SECONDS = 30.0
 """How long a large body waits for its turn to be read."""
-
-
-class Incoming(Protocol):
-    """A request's body: all of it, or piece by piece."""
-
-    async def __call__(self) -> bytes: ...
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-
-class Headers(Protocol):
-    """A request's headers, by their names in small letters."""
-
-    def __contains__(self, key: str) -> bool: ...
-    def get(self, key: str, default: str | None = None) -> str | None: ...
-    def items(self) -> list[tuple[str, str]]: ...
 
 
 class Rest(io.RawIOBase):
@@ -80,7 +64,7 @@ class Rest(io.RawIOBase):
             piece = coming.result()
         except TimeoutError:
             raise RequestTimeout("The body did not come in time. Send it again.") from None
-        except (ProtocolClosed, ProtocolError):
+        except LEFT:
             # As where the sender has closed in order.
             piece = b""
         self._seconds += len(piece) / BYTES_A_SECOND - (time.monotonic() - began)
@@ -157,7 +141,7 @@ async def begin(
             return await _first_of(incoming.__aiter__())
     except TimeoutError:
         raise refusals.slow() from None
-    except (ProtocolClosed, ProtocolError):
+    except LEFT:
         raise refusals.ended() from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from portal.front.bodies import Headers
+from portal.front.rsgi import Headers
 
 MOST = 10_000
 """Credentials that are remembered; with more, all are learned again."""

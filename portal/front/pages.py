@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from portal.front import bodies, refusals
+from portal.front import refusals
+from portal.front.rsgi import Headers
 
 COOKIE = "portal_session="
 WAIT_SECONDS = 20.0
@@ -24,7 +25,7 @@ class Pages:
         self._each = max(1, threads * 3 // 8)
         self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def place(self, path: str, headers: bodies.Headers) -> Callable[[], None]:
+    async def place(self, path: str, headers: Headers) -> Callable[[], None]:
         """A place for a request, when there is one; to be called in the loop when the request is
         done, once or more often. Raises Refused when none comes."""
         whose = None if path.startswith(_NO_PAGES) else _sign_in(headers)
@@ -45,7 +46,7 @@ class Pages:
         return give_back
 
 
-def _sign_in(headers: bodies.Headers) -> str | None:
+def _sign_in(headers: Headers) -> str | None:
     """What a browser sends to be known again, whoever it is."""
     for name, value in headers.items():
         if name == "cookie":

@@ -1,0 +1,79 @@
+"""The threads that answer requests, PORTAL_WEB_THREADS of them; requests for health have a few of
+their own, and so wait for no others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from portal.front.accounts import end
+
+HEALTH = {"/healthz": 1, "/readyz": 8}
+"""How many threads each path that asks for health has."""
+END_SECONDS = 0.005
+"""How long the task of an answered request may wait for others to end with."""
+
+
+class Threads:
+    """Those of one process, and the loop whose tasks wait for them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int):
+        self._loop = loop
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._answered: deque[Callable[[], None]] = deque()
+        self._is_ending = False
+        self._health = {
+            path: ThreadPoolExecutor(threads, "health") for path, threads in HEALTH.items()
+        }
+        for number in range(count):
+            threading.Thread(target=self._work, name=f"web-{number}", daemon=True).start()
+
+    async def perform(
+        self, method: str, path: str, answer: Callable[[], None], then: Callable[[], None]
+    ) -> None:
+        """Have a thread answer a request, which raises nothing, and `then` do what follows in the
+        loop: not when this task ends, for the thread goes on where the client has left."""
+        done = self._loop.create_future()
+
+        def is_ended() -> None:
+            then()
+            end(done)
+
+        def perform() -> None:
+            try:
+                answer()
+            finally:
+                self._end_soon(is_ended)
+
+        health = self._health.get(path)
+        if health is not None and method in ("GET", "HEAD"):
+            health.submit(perform)
+        else:
+            self._waiting.put(perform)
+        await done
+
+    def _work(self) -> None:
+        while True:
+            self._waiting.get()()
+
+    def _end_soon(self, is_ended: Callable[[], None]) -> None:
+        # The client has its answer. Each time the loop is woken it takes the interpreter from a
+        # thread that works on the next one, so tasks end together.
+        self._answered.append(is_ended)
+        if not self._is_ending:
+            self._is_ending = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._loop.call_later, END_SECONDS, self._end_answered
+                )
+
+    def _end_answered(self) -> None:
+        # In this order: what comes after the last look schedules the next one.
+        self._is_ending = False
+        while self._answered:
+            self._answered.popleft()()

@@ -18,6 +18,15 @@ class _Kept(NamedTuple):
     number: int
 
 
+class _Seen(NamedTuple):
+    """What a connection had brought, and of that what was of answers."""
+
+    sent: int
+    since: tuple[int, int]
+    """When it was last looked at before the last request."""
+    last: tuple[int, int]
+
+
 class Connections:
     """The connections that were opened and are not known to have died, each by the address of our
     own end. They are numbered in the order in which they were opened.
@@ -29,7 +38,11 @@ class Connections:
         self._most = most
         self._kept: dict[Address, _Kept] = {}
         self._sent: Counter[Address] = Counter()
-        self._seen: dict[Address, tuple[int, int]] = {}
+        self._answered: Counter[Address] = Counter()
+        self._seen: dict[Address, _Seen] = {}
+        self._whose: dict[Address, int | None] = {}
+        self.opener: int | None = None
+        """Whose request a connection was last opened for."""
         self.flooded: set[Address] = set()
         """Those that were ended for what they brought, until they are opened anew."""
         self.opened = 0
@@ -57,21 +70,41 @@ class Connections:
         self._kept.pop(own, None)
         self._forget(own)
 
-    def sent(self, own: Address) -> None:
-        """Note that a request goes out over a connection."""
+    def sent(self, own: Address, whose: int | None) -> None:
+        """Note that somebody's request goes out over a connection."""
         self._sent[own] += 1
+        self._whose[own] = whose
 
-    def brought(self, own: Address, received: int) -> int:
-        """How many bytes a connection has brought since it was first looked at after the last
-        request went out over it; `received` are those of its whole life."""
-        sent, before = self._seen.get(own, (-1, 0))
-        if sent != self._sent[own]:
-            self._seen[own] = self._sent[own], received
-            return 0
-        return received - before
+    def opens(self, own: Address) -> None:
+        """Note the own end of a connection that is being opened."""
+        self._whose[own] = self.opener
+
+    def whose(self, own: Address | None) -> int | None:
+        """Whose request a connection carries, or carried last."""
+        return self._whose.get(own) if own else None
+
+    def forget_owner(self, own: Address) -> None:
+        """Forget whose a connection was that is no more."""
+        self._whose.pop(own, None)
+
+    def answered(self, own: Address, came: int) -> None:
+        """Note that an answer has ended of which so many bytes came over a connection."""
+        if own in self._sent:
+            self._answered[own] += came
+
+    def brought(self, own: Address, received: int, coming: int) -> tuple[int, int]:
+        """How many bytes a connection has brought since it was last looked at before the last
+        request went out over it, and how many of them were of answers; `received` are those of its
+        whole life, `coming` those of the answers that have not ended."""
+        sent, now = self._sent[own], (received, self._answered[own] + coming)
+        before = self._seen.get(own) or _Seen(sent, (0, 0), (0, 0))
+        since = before.since if before.sent == sent else before.last
+        self._seen[own] = _Seen(sent, since, now)
+        return now[0] - since[0], now[1] - since[1]
 
     def _forget(self, own: Address) -> None:
         self._sent.pop(own, None)
+        self._answered.pop(own, None)
         self._seen.pop(own, None)
 
     def leave(self, place: Address, opened: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pycurl
 
 X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
@@ -9,7 +11,7 @@ X509_ERRORS = {9: "tls_not_yet_valid", 10: "tls_expired", 18: "tls_self_signed"}
 
 DIED = (pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING, pycurl.E_HTTP2)
 """What a connection has died with, where it brought nothing of an answer."""
-CUT = (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR)
+_CUT = (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR)
 """What libcurl says where the receiver ends a connection with a word of TLS."""
 ERRORS = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns_failed",
@@ -30,7 +32,22 @@ ERRORS = {
 }
 
 
-def malformed(detail: str) -> str | None:
+def of(easy: pycurl.Curl, code: int, detail: str) -> str:
+    """The name of what became of a request that ended with libcurl's code and words."""
+    if code == pycurl.E_COULDNT_CONNECT:
+        refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+        return "connection_refused" if refused else "connect_failed"
+    if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        return _of_certificate(easy.getinfo(pycurl.SSL_VERIFYRESULT), detail)
+    if code in _CUT and " alert " in detail:
+        # With TLS 1.3 a receiver looks at the client's certificate when the handshake is over.
+        return "tls_client_certificate" if "certificate" in detail else "tls_failed"
+    if code == pycurl.E_RECV_ERROR and (kind := _malformed(detail)):
+        return kind
+    return ERRORS.get(code, "request_failed")
+
+
+def _malformed(detail: str) -> str | None:
     """What is wrong with an answer that libcurl calls a "failure in receiving": its words alone
     tell it from a reset, of which this is None."""
     if "Too large response headers" in detail:
@@ -38,7 +55,7 @@ def malformed(detail: str) -> str | None:
     return "not_http" if "chunk" in detail else None
 
 
-def of_certificate(result: int, detail: str) -> str:
+def _of_certificate(result: int, detail: str) -> str:
     """What is wrong with a certificate, by OpenSSL's `result` and libcurl's words."""
     if result in X509_ERRORS:
         return X509_ERRORS[result]

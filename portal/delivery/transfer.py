@@ -12,7 +12,6 @@ times and tell nobody, so each time is counted before it is sent.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import socket
 import time
@@ -26,13 +25,16 @@ from cryptography import x509
 from requests.utils import requote_uri
 
 from portal.clock import SECOND
-from portal.delivery import egress, failures, names, timing
+from portal.delivery import egress, failures, heads, names, timing
 from portal.delivery.compose import Certificate, Frame, Outgoing
 from portal.delivery.connections import Address, Connections
+from portal.delivery.effort import Efforts
+from portal.delivery.heads import Head
 
 MAX_BODY = 64 * 1024
-MAX_HEADERS = 100
-MAX_HEADER_BYTES = 64 * 1024
+RECEIVE_BYTES = 32 * 1024
+"""What the kernel keeps of what a connection brings until it is read: so a flood is read in small
+pieces, between which others have their turn, and a thousand connections fill no memory."""
 MOST_SENDS = 2
 """How often a request is sent within one attempt."""
 NAMES_SECONDS = 8
@@ -82,10 +84,11 @@ class Transfer(Generic[Tag]):
 
     def __init__(
         self, allow: Sequence[egress.Network], inspect_url: str | None,
-        connections: Connections, *, looks_only: bool = False,
+        connections: Connections, efforts: Efforts, *, looks_only: bool = False,
     ):
         self._allow = allow
         self._connections = connections
+        self._efforts = efforts
         self.looks_only = looks_only
         self._inspect_url = inspect_url
         self._frame: Frame | None = None
@@ -116,7 +119,8 @@ class Transfer(Generic[Tag]):
         """Our end of the connection that it was last sent over."""
         self._opened = 0
         """How many connections had been opened when it was last sent."""
-        self._lines: list[bytes] = []
+        self._head = Head()
+        self._came = 0
         self._body = bytearray()
         self._truncated = False
         self.easy = easy = pycurl.Curl()
@@ -133,9 +137,10 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         easy.setopt(pycurl.PREREQFUNCTION, self._before_sending)
-        # libcurl bounds what it takes of headers (300 KiB), so the lines are just kept.
-        easy.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        easy.setopt(pycurl.HEADERFUNCTION, self._take_header)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
+        easy.setopt(pycurl.XFERINFOFUNCTION, self._has_worked)
+        easy.setopt(pycurl.NOPROGRESS, 0)
         if looks_only:
             easy.setopt(pycurl.CONNECT_ONLY, 1)
             # A connection that is there already tells nothing of now.
@@ -170,7 +175,10 @@ class Transfer(Generic[Tag]):
     def once_more(self, code: int) -> bool:
         """After a failure: whether to add the handle again, since the connection that it was given
         had died; it is then prepared to open a new one, within the time that is left."""
-        died = self._reuses and code in failures.DIED and not self._lines
+        died = (
+            self._reuses and code in failures.DIED and not self._head.lines
+            and self.own not in self._connections.flooded
+        )
         if not (died or self._turned_away) or self._sends == MOST_SENDS:
             return False
         if self._sends:
@@ -231,8 +239,15 @@ class Transfer(Generic[Tag]):
             self.easy.unsetopt(pycurl.SSLKEY_BLOB)
         self._has_certificate = certificate is not None
 
+    @property
+    def came(self) -> int:
+        """How many bytes of an answer have come, interim ones included."""
+        return self._came
+
     def end(self) -> None:
         """Forget the request, and be ready for the next."""
+        self._connections.answered(self.own, self._came)
+        self._came = 0
         self._refused = None
         self._sends = 0
         self._opens = self._turned_away = self._is_sent = self._reuses = False
@@ -241,7 +256,7 @@ class Transfer(Generic[Tag]):
             self._before_us = self._names_us = 0
             self._timeout_seconds = 0.0
             self.easy.setopt(pycurl.FRESH_CONNECT, 0)
-        self._lines.clear()
+        self._head.clear()
         self._body = bytearray()
         self._truncated = False
 
@@ -249,11 +264,11 @@ class Transfer(Generic[Tag]):
         """What came of the request, given libcurl's code and message."""
         easy = self.easy
         error, detail = (None, None)
-        headers = self._headers()
+        headers = self._head.headers()
         if code and not (code == pycurl.E_WRITE_ERROR and self._truncated):
             error, detail = self._error(code, message)
-        elif len(headers) > MAX_HEADERS or sum(map(len, self._lines)) > MAX_HEADER_BYTES:
-            error, detail, headers = "headers_too_large", _HEADERS_TOO_LARGE, []
+        elif len(headers) > heads.MAX_HEADERS:
+            error, detail, headers = "headers_too_large", heads.TOO_LARGE, []
         status = easy.getinfo(pycurl.RESPONSE_CODE) or None
         if error is not None and error != "answer_cut_short":
             status = None
@@ -275,18 +290,6 @@ class Transfer(Generic[Tag]):
         pem = dict(chain[0]).get("Cert") if chain else None
         return None if pem is None else ends_at(pem)
 
-    def _headers(self) -> list[tuple[str, str]]:
-        headers: list[tuple[str, str]] = []
-        for line in self._lines:
-            if line.startswith(b"HTTP/"):
-                # 100 and 103 answers come before the one that counts.
-                headers.clear()
-                continue
-            name, colon, value = _text(line).partition(":")
-            if colon or name.strip():
-                headers.append((name.strip(), value.strip()))
-        return headers
-
     def _open_socket(self, _purpose: int, address: Any) -> Any:
         try:
             target = ipaddress.ip_address(address.addr[0].split("%")[0])
@@ -298,7 +301,11 @@ class Transfer(Generic[Tag]):
             self._refused = f"{target} is {kind}"
             return pycurl.SOCKET_BAD
         self._opens = True
-        return socket.socket(address.family, address.socktype, address.protocol)
+        self._connections.opener = self.whose
+        opened = socket.socket(address.family, address.socktype, address.protocol)
+        # Before it connects, so that the other end is told so.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        return opened
 
     def _before_looking_up(self, *_nothing: object) -> int:
         """What libcurl calls each time when it needs addresses that it does not have."""
@@ -333,19 +340,31 @@ class Transfer(Generic[Tag]):
         self._sends += 1
         self._is_sent = True
         self.own = own
-        connections.sent(own)
+        connections.sent(own, self.whose)
         self._reuses, self._place, self._opened = not opened, place, connections.opened
         return pycurl.PREREQFUNC_OK
+
+    def _has_worked(self, *_progress: int) -> int:
+        """What libcurl calls each time when it has done something for this request."""
+        self._efforts.took(self.whose)
+        return 0
+
+    def _take_header(self, line: bytes) -> int | None:
+        self._came += len(line)
+        return None if self._head.take(line) else 0
 
     def _take_body(self, chunk: bytes) -> int | None:
         room = MAX_BODY - len(self._body)
         self._body += chunk[:room]
+        self._came += len(chunk)
         if len(chunk) > room:
             self._truncated = True
             return 0
         return None
 
     def _error(self, code: int, message: str) -> tuple[str, str]:
+        if self._head.is_too_large:
+            return "headers_too_large", heads.TOO_LARGE
         detail = message or "The request failed."
         # libcurl tells no time of connecting where the connection had been used before.
         connected = self._is_sent or self.easy.getinfo(pycurl.CONNECT_TIME_T)
@@ -353,37 +372,11 @@ class Transfer(Generic[Tag]):
             return "egress_refused", f"The target's address may not be reached: {self._refused}."
         if self._is_sent and self.own in self._connections.flooded:
             return "bad_answer", (
-                "The answer brought far more bytes than its headers and its body are, such as "
-                "chunk extensions without an end."
+                "The answer brought far more than its headers and its body are, such as chunk "
+                "extensions or frames of HTTP/2 without an end."
             )
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             return "connection_reset", "The connection was closed without an answer, twice."
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return ("timeout" if connected else "connect_timeout"), detail
-        if code == pycurl.E_COULDNT_CONNECT:
-            refused = self.easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
-            return ("connection_refused" if refused else "connect_failed"), detail
-        if code == pycurl.E_PEER_FAILED_VERIFICATION:
-            result = self.easy.getinfo(pycurl.SSL_VERIFYRESULT)
-            return failures.of_certificate(result, detail), detail
-        if code in failures.CUT and " alert " in detail:
-            # With TLS 1.3 a receiver looks at the client's certificate when the handshake is over.
-            client = "certificate" in detail
-            return ("tls_client_certificate" if client else "tls_failed"), detail
-        if code == pycurl.E_RECV_ERROR and (kind := failures.malformed(detail)):
-            return kind, detail
-        return failures.ERRORS.get(code, "request_failed"), detail
-
-
-def _text(line: bytes) -> str:
-    """A header's line: UTF-8 where it is that, and one character a byte where it is not (RFC 9110,
-    5.5, knows no more of it)."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
-
-
-_HEADERS_TOO_LARGE = (
-    f"The answer has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them."
-)
+        return failures.of(self.easy, code, detail), detail

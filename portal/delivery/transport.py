@@ -17,6 +17,7 @@ import pycurl
 from portal.delivery import defects, egress
 from portal.delivery.compose import NONE, Certificate, Frame, Outgoing
 from portal.delivery.connections import Address, Connections
+from portal.delivery.effort import Efforts
 from portal.delivery.transfer import Answer, Tag, Transfer
 from portal.delivery.waiting import Waiting
 
@@ -24,14 +25,18 @@ MAX_CONNECTIONS = 1_024
 """Connections kept, busy ones included. More requests at once than this would close one for each
 that ends, and open one for each that starts."""
 
-MAX_ANSWER = 1024 * 1024
-"""Bytes that may come over a connection for each request that waits on it: head, body and what
-frames them. What is kept of an answer is less; this ends one whose frames have no end."""
-LOOKS_AT = 16
-"""How many times a connection is read before it is looked at how much came."""
-AT_ONCE = 64
-"""Sockets that are looked after before `run` returns: what comes meanwhile for others waits no
+MAX_BESIDE = 1024 * 1024
+MAX_FRAMES = 8
+"""Bytes that may come over a connection beside its answers, and how many more for each byte of
+those: what frames them. Each may be as much work as an answer; this ends what has no end."""
+LOOKS_AT, LOOKS_AFTER_SECONDS = 16, 0.001
+"""How many times a connection is read before it is looked at how much came, and how much time one
+of them may take."""
+AT_ONCE_SECONDS = 0.01
+"""How long sockets are looked after before `run` returns: what comes meanwhile for others waits no
 longer, and what is left is next."""
+MOST_READY = 4_096
+"""Sockets of which it is asked at once whether something came."""
 _RECEIVED, _INFO_BYTES = 128, 136
 """Where struct tcp_info (linux/tcp.h) has how many bytes came."""
 
@@ -49,6 +54,7 @@ class Transport(Generic[Tag]):
 
     Not for several threads. `allow` are the private networks that may be reached; `inspect_url`
     is how the portal's own inspectors begin (egress.is_inspector), which may be reached too.
+    Each request is a merchant's: who takes little of the loop's time goes first.
     """
 
     def __init__(self, allow: Sequence[egress.Network], inspect_url: str | None = None):
@@ -71,6 +77,11 @@ class Transport(Generic[Tag]):
         with epoll, which costs less than to leave and to come back."""
         self._reads: Counter[int] = Counter()
         """How often each socket was read since it was last looked at."""
+        self._efforts = Efforts()
+        self._is_cut = False
+        """Whether there was no time for some sockets in the last `run`."""
+        self._ends: dict[int, Address] = {}
+        """Our own ends of the sockets."""
         self._idle: list[Transfer[Tag]] = []
         self._busy: dict[Any, Transfer[Tag]] = {}
         self._waiting = Waiting()
@@ -91,7 +102,7 @@ class Transport(Generic[Tag]):
         `run` gives its answer, at the latest after `timeout_seconds`. What libcurl does not take
         raises nothing here: that is the answer."""
         transfer = self._idle.pop() if self._idle else Transfer[Tag](
-            self._allow, self._inspect_url, self._connections
+            self._allow, self._inspect_url, self._connections, self._efforts
         )
         self._start(transfer, outgoing, timeout_seconds, tag, whose)
 
@@ -102,7 +113,7 @@ class Transport(Generic[Tag]):
         """Connect to a URL's target, by a connection of its own, and send nothing; `run` gives an
         answer without a status, and the end of the certificate that the target shows."""
         transfer = Transfer[Tag](
-            self._allow, self._inspect_url, self._connections, looks_only=True
+            self._allow, self._inspect_url, self._connections, self._efforts, looks_only=True
         )
         frame = Frame("GET", url, [], url, [], certificate)
         self._start(transfer, Outgoing(frame, [], None, NONE), seconds, tag, whose)
@@ -142,37 +153,60 @@ class Transport(Generic[Tag]):
         if self._waiting:
             wait = min(wait, self._waiting.seconds_left())
         # epoll rounds down to milliseconds and would spin through the last one.
-        ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005, AT_ONCE)
+        ready = self._epoll.poll(wait if wait == 0 else wait + 0.0005, MOST_READY)
         self.waited_seconds += time.monotonic() - started
-        rings = False
-        for fd, events in ready:
-            if fd in self._watched:
-                self.woken = True
-                continue
-            if fd == self._waiting.bell:
-                rings = True
-                continue
-            if fd not in self._wanted:
-                self._look_at_idle(fd, events)
-                continue
-            mask = 0
-            if events & (select.EPOLLIN | select.EPOLLHUP):
-                mask |= pycurl.CSELECT_IN
-                self._reads[fd] += 1
-                if self._reads[fd] == LOOKS_AT:
-                    self._reads[fd] = 0
-                    self._look_at_busy(fd)
-            if events & select.EPOLLOUT:
-                mask |= pycurl.CSELECT_OUT
-            if events & select.EPOLLERR:
-                mask |= pycurl.CSELECT_ERR
-            self._multi.socket_action(fd, mask)
-        if self._wake_at is not None and time.monotonic() >= self._wake_at:
-            self._wake_at = None
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        rings = self._look_after(ready)
+        self._do_what_is_due()
         if rings or self._waiting:
             self._go_on()
         return self._finished()
+
+    def _do_what_is_due(self) -> None:
+        if self._wake_at is not None and time.monotonic() >= self._wake_at:
+            self._wake_at = None
+            self._efforts.begin()
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._efforts.took(None)
+
+    def _look_after(self, ready: list[tuple[int, int]]) -> bool:
+        """Look after sockets for AT_ONCE_SECONDS; epoll tells of the others again. Whether
+        addresses have come."""
+        started = time.monotonic()
+        if self._is_cut:
+            self._efforts.sort(ready, started, self._whose_socket)
+        rings = is_over = self._is_cut = False
+        for fd, events in ready:
+            if fd in self._watched:
+                self.woken = True
+            elif fd == self._waiting.bell:
+                rings = True
+            elif fd not in self._wanted:
+                self._look_at_idle(fd, events)
+            elif is_over:
+                self._efforts.waits(fd)
+                self._is_cut = True
+            else:
+                self._act(fd, events)
+                is_over = time.monotonic() - started >= AT_ONCE_SECONDS
+        return rings
+
+    def _act(self, fd: int, events: int) -> None:
+        """Let libcurl read and write what a socket is ready for."""
+        mask = 0
+        if events & (select.EPOLLIN | select.EPOLLHUP):
+            mask |= pycurl.CSELECT_IN
+            self._reads[fd] += 1
+        if events & select.EPOLLOUT:
+            mask |= pycurl.CSELECT_OUT
+        if events & select.EPOLLERR:
+            mask |= pycurl.CSELECT_ERR
+        self._efforts.begin()
+        self._multi.socket_action(fd, mask)
+        took = self._efforts.took(self._whose_socket(fd))
+        self._efforts.done(fd)
+        if (took > LOOKS_AFTER_SECONDS or self._reads[fd] >= LOOKS_AT) and fd in self._wanted:
+            self._reads[fd] = 0
+            self._look_at_busy(fd)
 
     def abort(self) -> None:
         """Drop every request under way and every connection."""
@@ -228,6 +262,9 @@ class Transport(Generic[Tag]):
         else:
             self._idle.append(transfer)
 
+    def _whose_socket(self, fd: int) -> int | None:
+        return self._connections.whose(self._ends.get(fd))
+
     def _look_at_idle(self, fd: int, events: int) -> None:
         """Something came over a connection that carries no request."""
         with contextlib.suppress(OSError):
@@ -244,11 +281,10 @@ class Transport(Generic[Tag]):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as busy:
             own = _own_end(busy)
             info = busy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-            brought = self._connections.brought(own, struct.unpack_from("Q", info, _RECEIVED)[0])
-            if brought <= MAX_ANSWER:
-                return
-            waiting = sum(transfer.own == own for transfer in self._busy.values())
-            if brought > MAX_ANSWER * waiting:
+            received = struct.unpack_from("Q", info, _RECEIVED)[0]
+            coming = sum(one.came for one in self._busy.values() if one.own == own)
+            brought, answers = self._connections.brought(own, received, coming)
+            if brought > MAX_BESIDE + MAX_FRAMES * answers:
                 self._connections.flooded.add(own)
                 busy.shutdown(socket.SHUT_RDWR)
 
@@ -261,6 +297,13 @@ class Transport(Generic[Tag]):
             self._epoll.modify(fd, _EVENTS[what])
         except FileNotFoundError:
             # New, or the number of one that was closed, which epoll forgot by itself.
+            self._reads.pop(fd, None)
+            self._efforts.forget(fd)
+            if (before := self._ends.pop(fd, None)) is not None:
+                self._connections.forget_owner(before)
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as opened:
+                self._ends[fd] = own = _own_end(opened)
+                self._connections.opens(own)
             self._epoll.register(fd, _EVENTS[what])
 
     def _set_timer(self, milliseconds: int) -> None:

@@ -1,21 +1,25 @@
 """JSON Schemas of merchants' own event types (JSON Schema 2020-12), bounded by what they cost: a
-check holds the interpreter, so nothing else runs in the process meanwhile."""
+check keeps a thread and a processor until it ends, and nothing can stop it."""
 
 from __future__ import annotations
 
 import json
+import re
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from cachetools import LRUCache
 from jsonschema_rs import Draft202012Validator, ValidationError
 
 from portal.strict_json import dump, text_of
 
 _REFUSED_KEYWORDS: dict[str, type] = {
-    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str, "uniqueItems": bool,
+    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str,
+    "$recursiveRef": str, "uniqueItems": bool,
 }
-"""In merchants' schemas: patterns can take for ever to match, references can lead anywhere, and
+"""In merchants' schemas: patterns can take for ever to match, references can lead anywhere, again
+and again (one from the schema to itself, three times, made two minutes of nine levels of data), and
 comparing all items with each other takes the square of their number."""
 _UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 _MAX_UNEVALUATED = 4
@@ -23,7 +27,17 @@ _MAX_UNEVALUATED = 4
 (Eighteen of them, 781 bytes, took ten seconds.)"""
 _MAX_SCHEMA_WORK = 30_000_000
 """Length of a merchant's schema times length of the data: a bound for the time a check takes, some
-50 ms, in which nothing else runs in the process."""
+50 ms."""
+_DIVISION, _LONG_DIVISION = 150, 2_000
+"""Characters of a schema as which each multipleOf counts: it divides fractions exactly, and numbers
+with large exponents have hundreds of digits then. (Twelve kilobytes took four seconds.)"""
+_ORDINARY_DIVISORS = (1e-9, 1e15)
+_LONG_NUMBER = re.compile(r"\d[eE]|\d{20}")
+_BUILDING = 400
+"""Characters of data as which it counts to read a schema before it can be checked against."""
+_MAX_KEPT = 1024 * 1024
+"""Characters of schemas that are kept as they were read, each as often as unevaluated… stands in
+itself and once more: so read they take a hundred times their text."""
 _NOT_CHECKED = "/: not checked, because schema and data together are too large."
 
 
@@ -42,20 +56,60 @@ class Work:
         return True
 
 
-@lru_cache(maxsize=512)
-def _own_validator(schema: str) -> Draft202012Validator | None:
-    """None for one that takes too long, of before such were refused."""
-    read = json.loads(schema)
-    if _unevaluated_depth(read) > _MAX_UNEVALUATED:
-        return None
-    return Draft202012Validator(read, offline=True)
+@dataclass(frozen=True)
+class _Own:
+    """A merchant's schema as it was read. `validator` is None for one that takes too long, of
+    before such were refused."""
+
+    validator: Draft202012Validator | None
+    length: int
+    depth: int
+    divisors: tuple[float, ...]
+
+    @classmethod
+    def of(cls, text: str) -> _Own:
+        schema = json.loads(text)
+        is_refused = _refusal(schema) is not None
+        validator = None if is_refused else Draft202012Validator(schema, offline=True)
+        return cls(validator, len(text), _unevaluated_depth(schema), _divisors(schema))
+
+    @property
+    def size(self) -> int:
+        """What it counts as among those that are kept."""
+        return self.length * (1 + self.depth)
+
+    def cost(self, data: str) -> int:
+        """What a check of JSON text takes."""
+        least, most = _ORDINARY_DIVISORS
+        each = 0
+        if self.divisors:
+            is_long = not all(least <= divisor <= most for divisor in self.divisors)
+            each = _LONG_DIVISION if is_long or _LONG_NUMBER.search(data) else _DIVISION
+        return (self.length + each * len(self.divisors)) * len(data)
+
+
+_kept: LRUCache[str, _Own] = LRUCache(_MAX_KEPT, getsizeof=lambda own: own.size)
+_kept_lock = threading.Lock()
+
+
+def _own(text: str, work: Work) -> _Own | None:
+    """A merchant's schema as it was read; None where to read it is too much."""
+    with _kept_lock:
+        known = _kept.get(text)
+    if known is None and work.may_do(len(text) * _BUILDING):
+        known = _Own.of(text)
+        with _kept_lock:
+            _kept[text] = known
+    return known
 
 
 def error_by_own(schema: dict[str, Any], data: dict[str, Any], work: Work) -> str | None:
     """Where `data` breaks a merchant's schema, or that it was not checked; None when it fits."""
-    text = dump(schema)
-    validator = _own_validator(text) if work.may_do(len(text) * len(text_of(data))) else None
-    return _NOT_CHECKED if validator is None else first_error(validator, data)
+    written = text_of(data)
+    own = _own(dump(schema), work)
+    if own is None or own.validator is None or not work.may_do(own.cost(written)):
+        return _NOT_CHECKED
+    return first_error(own.validator, data)
 
 
 def first_error(validator: Draft202012Validator, data: dict[str, Any]) -> str | None:
@@ -73,6 +127,19 @@ def first_error(validator: Draft202012Validator, data: dict[str, Any]) -> str | 
 
 def problem(schema: dict[str, Any]) -> str | None:
     """Why a merchant cannot use a schema, as a sentence; None when it can."""
+    if (refusal := _refusal(schema)) is not None:
+        return refusal
+    try:
+        Draft202012Validator(schema, offline=True)
+    except ValidationError as error:
+        return f"schema is not a JSON Schema: {error.message[:200]}."
+    except ValueError:
+        return "schema is nested too deep."
+    return None
+
+
+def _refusal(schema: dict[str, Any]) -> str | None:
+    """What of a schema could make a check take too long, as a sentence."""
     pending: list[Any] = [schema]
     while pending:
         value = pending.pop()
@@ -81,6 +148,9 @@ def problem(schema: dict[str, Any]) -> str | None:
                 # A property may be called so; then its value is a schema.
                 if isinstance(value.get(keyword), kind):
                     return f"schema uses {keyword}, which is not allowed here; leave it out."
+            if value is not schema and isinstance(value.get("$schema"), str):
+                # It would be read by the words of another version, and references of that one.
+                return "schema has a $schema inside, which is not allowed here; leave it out."
             pending.extend(value.values())
         elif isinstance(value, list):
             pending.extend(value)
@@ -89,13 +159,22 @@ def problem(schema: dict[str, Any]) -> str | None:
             f"schema has {' or '.join(_UNEVALUATED)} more than {_MAX_UNEVALUATED} deep in each "
             "other; leave the inner ones out."
         )
-    try:
-        Draft202012Validator(schema, offline=True)
-    except ValidationError as error:
-        return f"schema is not a JSON Schema: {error.message[:200]}."
-    except ValueError:
-        return "schema is nested too deep."
     return None
+
+
+def _divisors(schema: Any) -> tuple[float, ...]:
+    """What numbers are to be multiples of."""
+    found, pending = [], [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            divisor = value.get("multipleOf")
+            if isinstance(divisor, int | float):
+                found.append(divisor)
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return tuple(found)
 
 
 def _unevaluated_depth(schema: Any) -> int:

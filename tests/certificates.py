@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import math
@@ -11,10 +12,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
 from cryptography.x509.oid import NameOID
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PrivateKey = (
+    ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | dsa.DSAPrivateKey | x25519.X25519PrivateKey
+)
 _NO_PASSPHRASE = serialization.NoEncryption()
 
 
@@ -90,6 +93,16 @@ def rsa_key(bits: int) -> rsa.RSAPrivateKey:
         p, q, d, d % (p - 1), d % (q - 1), iqmp, rsa.RSAPublicNumbers(e, p * q)
     )
     return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def of_another_version(certificate: str) -> str:
+    """A certificate in PEM that says of itself that it is of version 5, which does not exist."""
+    der = x509.load_pem_x509_certificate(certificate.encode()).public_bytes(
+        serialization.Encoding.DER
+    )
+    version_3, version_5 = (b"\xa0\x03\x02\x01" + bytes([number]) for number in (2, 4))
+    text = base64.encodebytes(der.replace(version_3, version_5, 1)).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
 
 
 def _named(name: str) -> x509.Name:

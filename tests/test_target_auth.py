@@ -13,12 +13,13 @@ from urllib.parse import parse_qs
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import dsa, x25519
 from flask import Flask
 
 from portal import vault
 from portal.delivery import access_tokens, actions, drain
 from portal.delivery.compose import Certificate, Frame, Outgoing
-from portal.delivery.transfer import Answer
+from portal.delivery.transfer import Answer, ends_at
 from portal.delivery.transport import Transport
 from portal.errors import Invalid
 from portal.events import ingest
@@ -26,7 +27,7 @@ from portal.extensions import db
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant
 from portal.models.webhook import MASK
 from portal.webhooks import previews, setup
-from tests.certificates import Authority, rsa_key
+from tests.certificates import Authority, of_another_version, rsa_key
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 from tests.raw_receiver import OK, RawReceiver
@@ -365,6 +366,15 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
         assert f"{bits:,} bits" in refused(certificate=large, key=large_key)["/auth/key"]
         # To search 16,384 bits for whether they are made of primes takes half a minute.
         assert time.process_time() - started < 5
+
+    strange = of_another_version(chain)
+    assert "no certificate in PEM" in refused(certificate=strange, key=key)["/auth/certificate"]
+    assert "no certificate" in refused(certificate=chain + strange, key=key)["/auth/certificate"]
+    with pytest.raises(ValueError):
+        ends_at(strange)
+    for other in (dsa.generate_private_key(1_024), x25519.X25519PrivateKey.generate()):
+        unfit, unfit_key = authority.issue("unfit", key=other)
+        assert "TLS cannot use" in refused(certificate=unfit, key=unfit_key)["/auth/key"]
 
     fields = {"url": "https://8.8.8.8/", "events": ["*"]}
     auth = {"type": "certificate", "certificate": chain, "key": key}

@@ -12,6 +12,7 @@ times and tell nobody, so each time is counted before it is sent.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import time
@@ -46,7 +47,10 @@ Tag = TypeVar("Tag")
 def ends_at(pem: str) -> int:
     """The last moment (Unix µs) of a certificate in PEM, the first where there are several.
     Raises ValueError for what is none."""
-    certificate = x509.load_pem_x509_certificate(pem.encode())
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
     return int(certificate.not_valid_after_utc.timestamp()) * SECOND
 
 
@@ -288,7 +292,9 @@ class Transfer(Generic[Tag]):
         """From what the target showed; its own certificate stands first."""
         chain = self.easy.getinfo(pycurl.INFO_CERTINFO)
         pem = dict(chain[0]).get("Cert") if chain else None
-        return None if pem is None else ends_at(pem)
+        with contextlib.suppress(ValueError):
+            return None if pem is None else ends_at(pem)
+        return None
 
     def _open_socket(self, _purpose: int, address: Any) -> Any:
         try:

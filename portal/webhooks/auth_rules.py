@@ -9,6 +9,9 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -46,6 +49,8 @@ _EXAMPLES = (
     '{"type": "oauth2", "token_url": "…", "client_id": "…", "client_secret": "…"}, '
     '{"type": "certificate", "certificate": "…", "key": "…"}, or null for none'
 )
+_OF_TLS = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey)
+"""Keys that sign for a client in TLS 1.3 (RFC 8446, 4.2.3)."""
 _VISIBLE = re.compile("[!-~]+")
 _LINE = re.compile("[ -~]+")
 _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
@@ -185,7 +190,7 @@ def _certificate(value: Any, _means: Means) -> str:
         raise ValueError("This holds a private key; put that into the field of the key.")
     try:
         chain = x509.load_pem_x509_certificates(value.encode())
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ValueError(
             "This is no certificate in PEM: it begins with -----BEGIN CERTIFICATE----- and ends "
             "with -----END CERTIFICATE-----. The receiver's chain may follow it."
@@ -264,6 +269,10 @@ def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
         ) from None
     if mine != theirs:
         raise ValueError("The private key does not belong to the first certificate.")
+    if not isinstance(key, _OF_TLS):
+        raise ValueError(
+            "TLS cannot use a key of this kind; give one of RSA, ECDSA or Ed25519."
+        )
     if isinstance(key, RSAPrivateKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise ValueError(
             f"The RSA key has {key.key_size:,} bits; it may have {MIN_RSA_BITS:,} to "

@@ -164,7 +164,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "PAGE_REQUESTS", "30", integer(0, 1_000_000), "Pages a second that each web process makes "
-        "for the members of one merchant, and for one user; 0: any number."
+        "for the members of one merchant, and for one user; staff are not counted. 0: any number."
     ),
     Setting("SESSION_HOURS", "12", integer(1, 720), "Hours after which a sign-in ends."),
     Setting("LOG_LEVEL", "INFO", level, "DEBUG, INFO, WARNING or ERROR."),

@@ -22,15 +22,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from flask import current_app
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
-from rq.cron import CronJob, CronScheduler
 from rq.exceptions import (
+    DequeueTimeout,
     InvalidJobOperation,
     NoSuchJobError,
-    SchedulerNotFound,
     StopRequested,
 )
 from rq.job import Job
@@ -49,18 +49,11 @@ from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.known_jobs import KnownJob, KnownQueue
 from portal.processes import has_started, has_stepped, show_life
+from portal.scheduling import PortalCron, timetable
 from portal.seldom import Seldom
-from portal.strange_keys import make_way
+from portal.strange_keys import make_way, names_of, tidy
 
 PARTS = ("deliver", "maintenance", "cron")
-NOTIFY_SECONDS = 20
-"""How often mail that is due is sent."""
-CERTIFICATE_SECONDS = 900
-"""How often it is asked for certificates that were not looked at for long."""
-MEASURE_SECONDS = 10
-"""How often it is measured what merchants have stored, beyond which events are refused."""
-COUNT_SECONDS = 60
-"""How often the logs are counted; pages look through what is not counted yet themselves."""
 WAIT_SECONDS, ANSWER_SECONDS = 2, 1
 """How long a worker waits for a job in Redis, and how much longer for any answer: together they are
 how soon a Redis that hangs is noticed."""
@@ -98,6 +91,7 @@ class PortalWorker(SimpleWorker):
     ip_address = "unknown"
     """Until Redis was asked."""
     _telling: threading.Thread | None = None
+    _looked_at = float("-inf")
 
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
@@ -137,13 +131,19 @@ class PortalWorker(SimpleWorker):
     def _work_with_redis(self) -> None:
         if not queues.answers():
             return
-        make_way(self.queues[0])
+        self._make_way()
         if self._delivers:
             # What came due while nobody looked, and what a queue that was lost held.
             lanes.sweep()
         self.work(logging_level="WARNING")
 
     def _work_without_redis(self) -> None:
+        self._deliver_forgotten()
+        if not self.told_to_stop:
+            time.sleep(AGAIN_SECONDS)
+
+    def _deliver_forgotten(self) -> None:
+        """Deliver what is due and nobody works on, as the database knows it."""
         # Whoever tells it to stop now finds it busy, and lets it end what is in flight.
         self._state = WorkerStatus.BUSY
         if self._delivers:
@@ -154,8 +154,57 @@ class PortalWorker(SimpleWorker):
                 _seldom.warn(
                     error.trouble, f"What is due cannot be read now. {refusals.in_words(error)}"
                 )
-        if not self.told_to_stop:
-            time.sleep(AGAIN_SECONDS)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None  # noqa: ARG002 - as RQ has it
+    ) -> tuple[Job, Queue] | None:
+        """RQ's, which looks about between what it finds in the queue. Whatever lies there, or in
+        that of the sweep, however much it is, what is due is delivered."""
+        while True:
+            self.set_state(WorkerStatus.IDLE)
+            self.heartbeat()
+            self._look_about()
+            try:
+                found = self.queue_class.dequeue_any(
+                    self._ordered_queues, timeout, connection=self.connection,
+                    job_class=self.job_class, serializer=self.serializer,
+                    death_penalty_class=self.death_penalty_class,
+                )
+            except DequeueTimeout:
+                continue
+            if found is not None:
+                found[0].redis_server_version = self.get_redis_server_version()
+                self.heartbeat()
+            return found
+
+    def _look_about(self) -> None:
+        """Every PORTAL_SWEEP_SECONDS. Raises StopRequested."""
+        if time.monotonic() - self._looked_at < current_app.config["PORTAL"].sweep_seconds:
+            return
+        self._make_way()
+        self._deliver_forgotten()
+        self._looked_at = time.monotonic()
+        if self.told_to_stop:
+            raise StopRequested
+        self.set_state(WorkerStatus.IDLE)
+
+    def _make_way(self) -> None:
+        # One that delivers may be busy for days, so each looks after the names of both.
+        names: dict[str, str] = {}
+        for queue in (queues.DELIVERIES, queues.MAINTENANCE):
+            names |= names_of(queues.queue_of(queue))
+        make_way(self.connection, names)
+
+    def run_maintenance_tasks(self) -> None:
+        """RQ's reads all jobs that it has noted, of all users of this Redis."""
+        tidy(self.queues[0])
+        self.last_cleaned_at = now()  # type: ignore[assignment] # so RQ does it itself
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """RQ's rests while a certain key is there, and says nothing: then nobody would deliver."""
+
+    def subscribe(self) -> None:
+        """RQ's takes commands from whoever publishes them, such as to end."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's, which is the first to write after each wait: without Redis the round ends. Who
@@ -183,13 +232,9 @@ class PortalWorker(SimpleWorker):
 
     def teardown(self) -> None:
         """RQ's, where Redis answers: it forgets a worker by itself."""
-        if self.pubsub_thread is not None:
-            self.pubsub_thread.stop()
-        if not queues.answers():
-            return
-        for end in (self.register_death, self.unsubscribe):
+        if queues.answers():
             with contextlib.suppress(RedisError):
-                end()
+                self.register_death()
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """RQ's, which would write the same traceback at each run of the sweep."""
@@ -223,48 +268,16 @@ class PortalWorker(SimpleWorker):
             self._telling.start()
 
     def _tell(self) -> None:
-        for execution in list(self.executions.values()):
-            try:
+        executions = list(self.executions.values())
+        try:
+            for execution in executions:
                 self.maintain_heartbeats(execution.job, execution)
-            except (RedisError, NotServed, NoSuchJobError) as error:
-                # Redis is away, or was wiped; the lane's lease is in the database.
-                _log.warning("RQ was not told of the drain: %s", error)
-
-
-class PortalCronJob(CronJob):
-    """A cron job that is queued as JSON; RQ's own would use pickle."""
-
-    def should_run(self) -> bool:
-        """RQ's; one that was queued last before the clock was set back does not wait until the
-        clock comes to that moment again."""
-        queued_at = self.latest_enqueue_time
-        is_ahead = self.interval is not None and queued_at is not None and queued_at > now()
-        return is_ahead or super().should_run()
-
-    def enqueue(self, connection: Redis) -> Job:
-        """Queue the job once."""
-        queue = Queue(self.queue_name, connection=connection, serializer=JSONSerializer)
-        return queue.enqueue(self.func_name, **self.job_options)
-
-
-class PortalCron(CronScheduler):
-    """RQ's cron, which outlives a Redis that is away, hangs or is full."""
-
-    def serve(self) -> None:
-        """Enqueue what is due until told to stop."""
-        with contextlib.suppress(StopRequested):
-            while True:
-                try:
-                    return self.start()
-                except RedisError as error:
-                    _seldom.warn("redis", f"Redis does not serve ({error}); trying again.")
-                    time.sleep(AGAIN_SECONDS)
-
-    def register_death(self, pipeline: Pipeline | None = None) -> None:
-        """RQ's; an end that Redis cannot be told of, or of one that it does not know since it was
-        wiped, must not look like an error of the work."""
-        with contextlib.suppress(RedisError, SchedulerNotFound):
-            super().register_death(pipeline)
+            if not executions:
+                # The worker has found by itself what is due.
+                self.heartbeat()
+        except (RedisError, NotServed, NoSuchJobError) as error:
+            # Redis is away, or was wiped; the lane's lease is in the database.
+            _log.warning("RQ was not told of the drain: %s", error)
 
 
 def wait_for_database(call: Callable[[], object]) -> None:
@@ -300,44 +313,13 @@ def run_worker(queue: str, config: Config | None = None) -> None:
 
 
 def run_cron(config: Config) -> None:
-    """Enqueue the sweep, the measuring, the mail, the counting, the look at certificates and the
-    nightly clean-up until told to stop."""
+    """Enqueue what is in the timetable until told to stop."""
     app = create_app(config)
     with app.app_context():
         wait_for_database(first_start.check_current)
         wait_for_database(queues.installation)
-        maintenance = queues.name_of(queues.MAINTENANCE)
         scheduler = PortalCron(queues.client(), logging_level="WARNING")
-        scheduler.get_jobs().extend(
-            [
-                PortalCronJob(
-                    maintenance, func=jobs.sweep, interval=config.sweep_seconds,
-                    # A sweep that waited for its turn is overtaken by the next.
-                    ttl=config.sweep_seconds, result_ttl=0, failure_ttl=3_600,
-                ),
-                PortalCronJob(
-                    maintenance, func=jobs.summarize, interval=COUNT_SECONDS,
-                    ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
-                ),
-                PortalCronJob(
-                    maintenance, func=jobs.measure, interval=MEASURE_SECONDS,
-                    ttl=MEASURE_SECONDS, result_ttl=0, failure_ttl=3_600,
-                ),
-                PortalCronJob(
-                    maintenance, func=jobs.notify, interval=NOTIFY_SECONDS,
-                    ttl=NOTIFY_SECONDS, result_ttl=0, failure_ttl=3_600,
-                ),
-                PortalCronJob(
-                    maintenance, func=jobs.look_at_certificates,
-                    interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS, job_timeout=600,
-                    result_ttl=0, failure_ttl=3_600,
-                ),
-                PortalCronJob(
-                    maintenance, func=jobs.purge, cron=config.retention_cron,
-                    job_timeout=600, result_ttl=0, failure_ttl=3_600,
-                ),
-            ]
-        )
+        scheduler.get_jobs().extend(timetable(config))
         show_life()
         has_started()
         scheduler.serve()

@@ -10,22 +10,24 @@ so.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 from redis import Redis
 from rq import Queue
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import DequeueTimeout, NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from portal import queues
 from portal.seldom import Seldom
+from portal.strange_keys import unpacked
 
 NOT_OURS = (
     b"success_callback_name", b"failure_callback_name", b"stopped_callback_name", b"webhooks",
@@ -66,23 +68,26 @@ class KnownJob(Job):
             fault = f"it has {', '.join(asked)}"
         else:
             try:
-                super().restore(raw_data)
+                super().restore(unpacked(raw_data))
                 fault = _fault_of(self)
             except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
                 fault = f"it cannot be read ({type(error).__name__})"
-        if not fault:
-            return
+        if fault:
+            self.drop(fault)
+
+    def drop(self, fault: str) -> NoReturn:
+        """Delete it and say why. Raises NoSuchJobError."""
         _seldom.warn(
             "dropped",
-            f"A job that is none of the portal's was found in Redis, and dropped: {fault[:200]!a}. "
-            "Somebody else writes into it.",
+            "A job that is none of the portal's was found in Redis, and dropped: "
+            f"{fault[:200]!a}. Somebody else writes into it.",
         )
         self.connection.delete(self.key)
         raise NoSuchJobError(fault)
 
 
 class KnownQueue(Queue):
-    """A queue that passes over what is no job's ID."""
+    """A queue that passes over what is no job's ID, or the ID of a job that does not wait in it."""
 
     @classmethod
     def lmove(
@@ -99,6 +104,29 @@ class KnownQueue(Queue):
             IntermediateQueue(queue_key, connection).remove(name)
             return queue_key, _UNREADABLE
         return found
+
+    @classmethod
+    def _fetch_dequeued_job(
+        cls, connection: Redis, queue_key: str, job_id: str, *args: Any, **kwargs: Any
+    ) -> tuple[Job, Queue]:
+        """RQ's, which gives None where there is no such job; then the next is taken, and however
+        many there are, nothing else is done meanwhile. Raises DequeueTimeout instead."""
+        found = super()._fetch_dequeued_job(connection, queue_key, job_id, *args, **kwargs)
+        if found is not None and _waits_in(*found):
+            return found
+        IntermediateQueue(queue_key, connection).remove(job_id)
+        raise DequeueTimeout(f"There is no job {job_id[:100]!a}.")
+
+
+def _waits_in(job: Job, queue: Queue) -> bool:
+    """Whether a job is of this queue and waits. One that drains a lane ends when the lane is quiet:
+    among the others it would keep all of them waiting."""
+    if (job.func_name == queues.DRAIN) != (queue.name == queues.name_of(queues.DELIVERIES)):
+        with contextlib.suppress(NoSuchJobError):
+            cast(KnownJob, job).drop(f"{job.func_name} does not belong into {queue.name}")
+        return False
+    # An ID may stand there any number of times.
+    return job.get_status(refresh=False) == JobStatus.QUEUED
 
 
 def _fault_of(job: Job) -> str:

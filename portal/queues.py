@@ -61,6 +61,9 @@ IDLE_SECONDS = 6
 two seconds."""
 
 WORKERS_SHOWN = 200
+WORKERS_ASKED = 1_000
+"""Of how many workers it is asked when they were seen last: whoever writes into Redis may have put
+any number of names among theirs."""
 
 NO_NAME = (Unavailable, SQLAlchemyError)
 """What the database may raise when the name of this installation is asked for. Whoever wakes others
@@ -203,9 +206,9 @@ def replace_drain(lane: int) -> None:
     A killed worker leaves its job marked as started, which would keep a new one out for many
     minutes.
     """
-    job_id = drain_job_id(lane)
-    if not is_queued(queue_of(DELIVERIES), job_id):
-        forget_job(client(), job_id)
+    queue, job_id = queue_of(DELIVERIES), drain_job_id(lane)
+    if not is_queued(queue, job_id):
+        forget_job(queue, job_id)
         enqueue_drain(lane)
 
 
@@ -345,7 +348,7 @@ def delivering_since(moment: int) -> int:
     when Redis does not answer."""
     redis = client()
     pipeline = redis.pipeline(transaction=False)
-    for worker in redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(DELIVERIES)):
+    for worker in _workers_of(DELIVERIES):
         pipeline.hget(worker, "last_heartbeat")
     # What is none of RQ's gives an error or a text without a moment, and counts as nobody.
     said = [moment_of(text) for text in pipeline.execute(raise_on_error=False)
@@ -360,7 +363,7 @@ def workers_now() -> list[WorkerNow]:
     redis = client()
     found: set[Any] = set()
     for queue in (DELIVERIES, MAINTENANCE):
-        found |= redis.smembers(WORKERS_BY_QUEUE_KEY % name_of(queue))
+        found |= _workers_of(queue)
     keys = sorted(found)[:WORKERS_SHOWN]
     pipeline = redis.pipeline(transaction=False)
     for worker in keys:
@@ -382,3 +385,7 @@ def workers_now() -> list[WorkerNow]:
     ]
     return sorted(living, key=lambda worker: (worker.queue, worker.place))
 
+
+def _workers_of(queue: str) -> set[Any]:
+    found: Any = client().srandmember(WORKERS_BY_QUEUE_KEY % name_of(queue), WORKERS_ASKED)
+    return set(found)

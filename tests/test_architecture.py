@@ -31,7 +31,7 @@ LEVELS = (
     ("portal", "portal.application", "portal.cli", "portal.first_start"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.known_jobs", "portal.rendering",
-     "portal.vitals", "portal.readiness"),
+     "portal.scheduling", "portal.vitals", "portal.readiness"),
     ("portal.logs", "portal.webhooks"),
     ("portal.delivery",),
     ("portal.events",),

@@ -20,10 +20,10 @@ from portal.events import ingest
 from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Lane, Merchant
+from portal.scheduling import PortalCronJob
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
-from worker import PortalCronJob
 
 
 @pytest.fixture

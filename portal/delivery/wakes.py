@@ -11,11 +11,17 @@ from redis.exceptions import RedisError
 
 from portal import queues
 from portal.delivery.transport import Transport
+from portal.seldom import Seldom
 
 LONGEST_QUIET_SECONDS = 30.0
 """How long a drain leaves a Redis alone that has not answered several times."""
 
+MOST_CALLS = 1_000
+"""How many calls may have come since the last question; beyond that nobody listens for a while, and
+what is due is found by looking. Whoever writes into Redis can send more than a drain could read."""
+
 _log = logging.getLogger(__name__)
+_seldom = Seldom(_log, 60)
 
 
 class Wakes:
@@ -59,7 +65,10 @@ class Wakes:
         called = False
         try:
             assert self._pubsub is not None
-            while (message := self._pubsub.get_message(timeout=0)) is not None:
+            for _ in range(MOST_CALLS):
+                message = self._pubsub.get_message(timeout=0)
+                if message is None:
+                    return called
                 if message["type"] != "message":
                     continue
                 if message["channel"] == queues.idle_channel().encode():
@@ -68,7 +77,11 @@ class Wakes:
                     called = True
         except (RedisError, OSError):
             self._drop()
-        return called
+            return called
+        _seldom.warn("calls", "More wake-up calls come from Redis than the portal makes. Somebody "
+                     "else writes into it.")
+        self._drop()
+        return True
 
     def take_somebody_idle(self) -> bool:
         """Whether another worker has said, since the last question, that it has nothing to do."""

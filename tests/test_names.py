@@ -14,22 +14,27 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal.delivery import names
+from portal import vault
+from portal.clock import now
+from portal.delivery import actions, certificates, drain, names
 from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.names import Names, named_in
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import Transport
 from portal.events import ingest
 from portal.extensions import db
-from portal.models import Attempt, Merchant
+from portal.models import Attempt, Merchant, Webhook
+from portal.webhooks import resolver as webhook_resolver
+from portal.webhooks import setup
 from tests.conftest import on_both_databases
-from tests.factories import make_merchant, make_webhook
+from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.nameserver import LASTING, NXDOMAIN, SERVFAIL, WORKS, NameServer
 from tests.raw_receiver import KeepingReceiver
 from tests.raw_receiver import answers as answers_http
@@ -52,6 +57,11 @@ while answer is None:
 print(json.dumps([answer.status, answer.error, answer.error_detail, answer.dns_us]))
 """
 """Sends requests, and ends when the last of them is answered."""
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LANES": "1"}
 
 
 @pytest.fixture
@@ -523,6 +533,68 @@ def test_what_is_told_after_a_transport_has_ended_disturbs_nobody(
     os.close(writing)
     assert os.read(reading, 8) == b""
     os.close(reading)
+
+
+# -- for whom ---------------------------------------------------------------------------------
+
+
+class Noted(Names):
+    """Look-ups that all lead to loopback, and note what was asked for whom."""
+
+    def __init__(self) -> None:
+        super().__init__(addresses=lambda _name, _family: ["127.0.0.1"])
+        self.asked: set[tuple[str, int | None]] = set()
+
+    def ask(self, name: str, whose: int | None, tell: Callable[[list[str]], None]) -> names.Ask:
+        """As Names'."""
+        self.asked.add((name, whose))
+        return super().ask(name, whose, tell)
+
+
+def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
+    noted = Noted()
+    monkeypatch.setattr(names, "look_ups", noted)
+    receiver.always = 200, {}, b'{"access_token": "x", "token_type": "Bearer"}'
+
+    def webhook(kind: str, **fields: Any) -> Webhook:
+        auth = {
+            "type": "oauth2", "token_url": of(receiver, f"token-{kind}.example.com"),
+            "client_id": "shop", "client_secret": vault.encrypt("secret"), "scope": "",
+            "audience": "", "client_auth": "header",
+        }
+        url = of(receiver, f"{kind}.example.com")
+        return make_webhook(merchant, url, auth=auth, **fields)
+
+    webhook("delivery")
+    ingest.ingest_events(merchant.id, [{"type": "order.created"}], batch=True)
+    assert drain.drain(0) == 1
+    actions.send_test(webhook("test", enabled=False), "order.created", "test")
+    make_webhook(merchant, "https://certificate.example.com:9/")
+    certificates.look()
+    away = make_webhook(
+        merchant, of(receiver, "look.example.com"), failures=30, away=30, unreachable=True,
+        failing_since=now(), held_at=now(), next_probe_at=now(),
+    )
+    make_delivery(make_event(merchant), away)
+    drain.drain(0)
+    setup.url_problem("https://typed.example.com/", merchant.id)
+    kinds = ("delivery", "token-delivery", "test", "token-test", "certificate", "look", "typed")
+    assert noted.asked == {(f"{kind}.example.com", merchant.id) for kind in kinds}
+
+
+def test_while_names_of_one_merchant_hang_those_of_another_are_looked_at_when_they_are_saved(
+    app: Flask, merchant: Merchant, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(webhook_resolver.addresses_of, "__defaults__", (0.01,))
+    for number in range(60):
+        assert setup.url_problem(silent(number), merchant.id) is None
+    monkeypatch.setattr(webhook_resolver.addresses_of, "__defaults__", (30.0,))
+    resolver.says("inside.example.com", "10.0.0.7")
+    problem = setup.url_problem("https://inside.example.com/", make_merchant("other").id)
+    assert "inside.example.com, which is 10.0.0.7 (private)" in (problem or "")
 
 
 @pytest.mark.parametrize(("url", "found"), [

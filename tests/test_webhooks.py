@@ -35,7 +35,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     known: dict[str, str] = {}
     monkeypatch.setattr(
         setup, "addresses_of",
-        lambda host: [ipaddress.ip_address(known[host])] if host in known else [],
+        lambda host, _whose: [ipaddress.ip_address(known[host])] if host in known else [],
     )
     return known
 

@@ -103,7 +103,8 @@ def preview(slug: str) -> ResponseReturnValue:
 def check_url(slug: str) -> ResponseReturnValue:
     """What is wrong with the URL that was typed, for the place under its field."""
     typed = webhook_form.read(request.form, g.merchant)
-    problem = setup.url_problem(typed.url.strip()) if typed.url.strip() else None
+    url = typed.url.strip()
+    problem = setup.url_problem(url, g.merchant.id) if url else None
     errors = [FieldError("/url", problem)] if problem else []
     return _form(
         typed, None, Invalid(errors) if errors else None, fragment="webhooks/_url_notes.html"

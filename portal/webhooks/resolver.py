@@ -7,13 +7,10 @@ import ipaddress
 import socket
 import threading
 
+from portal.delivery import names
 from portal.delivery.egress import Address
 
 WAIT_SECONDS = 2.0
-MAX_LOOKUPS = 8
-"""Lookups under way at once in this process; a resolver that hangs costs no more threads."""
-
-_places = threading.BoundedSemaphore(MAX_LOOKUPS)
 
 
 def is_of_this_machine(address: Address) -> bool:
@@ -28,27 +25,23 @@ def is_of_this_machine(address: Address) -> bool:
     return False
 
 
-def addresses_of(host: str, wait_seconds: float = WAIT_SECONDS) -> list[Address]:
-    """Every address that a name has now; none when it has none or takes longer than that.
+def addresses_of(
+    host: str, merchant_id: int, wait_seconds: float = WAIT_SECONDS
+) -> list[Address]:
+    """Every address that a name has now; none when it has none, or takes longer than that behind
+    other names of its merchant.
 
     Good enough to refuse a name at save. What counts is the address at the moment of
     connecting, which portal.delivery.transport checks.
     """
-    if not _places.acquire(blocking=False):
-        return []
-    found: list[Address] = []
+    found: list[str] = []
+    is_told = threading.Event()
 
-    def look_up() -> None:
-        try:
-            for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
-                found.append(ipaddress.ip_address(str(address[0]).split("%")[0]))
-        except (OSError, UnicodeError, ValueError):
-            found.clear()
-        finally:
-            _places.release()
+    def tell(addresses: list[str]) -> None:
+        found.extend(addresses)
+        is_told.set()
 
-    # getaddrinfo(3) takes no deadline, so the thread is left behind and ends by itself.
-    thread = threading.Thread(target=look_up, name="look-up", daemon=True)
-    thread.start()
-    thread.join(wait_seconds)
-    return [] if thread.is_alive() else found
+    ask = names.look_ups.ask(host, merchant_id, tell)
+    if not is_told.wait(wait_seconds):
+        names.look_ups.leave(ask)
+    return [ipaddress.ip_address(address) for address in found]

@@ -126,7 +126,7 @@ def validate(
         return pattern in types
 
     around = rules.Around(
-        reach=_reach(resolve),
+        reach=_reach(merchant_id, resolve=resolve),
         is_known=is_known,
         nearest=lambda name: catalogue.nearest(merchant_id, name),
         try_out=previews.Trial(merchant_id),
@@ -317,11 +317,11 @@ def preview(
         return previews.Preview([FieldError("", error.detail)])
 
 
-def url_problem(url: str) -> str | None:
-    """What keeps a URL from being a webhook's, as a sentence, its host name looked up; None when
-    nothing does."""
+def url_problem(url: str, merchant_id: int) -> str | None:
+    """What keeps a URL from being a merchant's webhook's, as a sentence, its host name looked up;
+    None when nothing does."""
     try:
-        clean_url(url, _reach(resolve=True))
+        clean_url(url, _reach(merchant_id, resolve=True))
     except ValueError as error:
         return str(error)
     return None
@@ -383,7 +383,7 @@ def _shown(name: str, value: Any) -> Any:
     return value
 
 
-def _reach(resolve: bool) -> Reach:
+def _reach(merchant_id: int, *, resolve: bool) -> Reach:
     config = current_app.config["PORTAL"]
     public = urlsplit(config.public_url)
     own = {
@@ -396,5 +396,5 @@ def _reach(resolve: bool) -> Reach:
         lambda address, port: (
             listens_everywhere and port == config.port and is_of_this_machine(address)
         ),
-        addresses_of if resolve else None,
+        (lambda host: addresses_of(host, merchant_id)) if resolve else None,
     )

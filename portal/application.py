@@ -8,6 +8,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import MIGRATIONS, access, form_limits, hosts, places, request_ids, security_log
+from portal.company import Company
 from portal.config import Config, load_config
 from portal.defects import Portal
 from portal.engine_settings import engine_settings
@@ -64,7 +65,7 @@ def make(config: Config | None) -> Flask:
     login.init_app(app)
     limiter.init_app(app)
     with app.app_context():
-        prepare_engine(db.engine)
+        prepare_engine(db.engine, Company(config.data_dir))
 
     views.init_app(app)
     api.init_app(app)

@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
 from portal.addresses import network_of
+from portal.company import Company
 from portal.database_errors import (
     LOCKED,
     MISSING,
@@ -40,12 +40,12 @@ from portal.database_errors import (
 )
 from portal.errors import Unavailable
 from portal.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
+from portal.writers import Writers
 
 LOCK_WAIT_MS = 5_000
 """How long a statement waits for another program's or process's lock before the request answers
 503; the portal's own writers too, on SQLite."""
-HOPELESS_WAIT_SECONDS, HOPELESS_SECONDS, NEVER = 0.25, 2.0, float("-inf")
-"""How long it waits when another has just waited in vain, and how long ago that is then."""
+NEVER = float("-inf")
 BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
 UNUSABLE = "The portal's database cannot be used until somebody has mended it; nothing was stored."
 GONE_SECONDS = 6
@@ -135,7 +135,8 @@ def writing(
     first and writes later would fail at once, whatever the timeout, when another process wrote
     in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`. One
     that `is_large` stands in line with its like first, so that who writes little never waits for
-    more than one or two of them.
+    more than one or two of them; while several merchants are there (portal.company), those have
+    the turn half of the time at most, and none begins just when something has begun for others.
     Objects loaded before it are read again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
@@ -209,14 +210,20 @@ def turn_to_write(
         # PostgreSQL has a queue of its own for each row.
         yield {}
         return
-    patience = writers.patience_seconds() if patience_seconds is None else patience_seconds
+    if patience_seconds is None:
+        patience = writers.patience_seconds(LOCK_WAIT_MS / 1_000)
+    else:
+        patience = patience_seconds
     until = time.monotonic() + patience
     if is_large:
         with _in_line(writers.large, patience):
+            writers.stand_back()
             with turn_to_write(
                 engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
             ) as options:
+                began = time.monotonic()
                 yield options
+            writers.rest(time.monotonic() - began)
         return
     try:
         try:
@@ -261,29 +268,20 @@ def _is_locked(error: Unavailable | DBAPIError) -> bool:
     return trouble is LOCKED
 
 
+def are_several_there() -> bool:
+    """Whether who writes much keeps others from writing now, so that it is to write less at a time;
+    nobody does on PostgreSQL."""
+    writers = _writers.get(db.engine)
+    return writers is not None and writers.are_several()
+
+
 def write_turns() -> Record | None:
     """Who may write now, and what turns have cost so far; None on PostgreSQL."""
     writers = _writers.get(db.engine)
     return writers.turns.record() if writers else None
 
 
-@dataclass
-class _Writers:
-    """What the writers of this process share: their turns, the line of those that write much, and
-    when one waited in vain."""
-
-    turns: Turns
-    large: Turns
-    refused_at: float = NEVER
-
-    def patience_seconds(self) -> float:
-        """How long a writer waits. After one has waited in vain the others wait but a moment, until
-        somebody gets through: all threads would be waiting, and nobody answer."""
-        is_hopeless = time.monotonic() - self.refused_at < HOPELESS_SECONDS
-        return HOPELESS_WAIT_SECONDS if is_hopeless else LOCK_WAIT_MS / 1_000
-
-
-_writers: weakref.WeakKeyDictionary[Engine, _Writers] = weakref.WeakKeyDictionary()
+_writers: weakref.WeakKeyDictionary[Engine, Writers] = weakref.WeakKeyDictionary()
 
 
 def _caller() -> str:
@@ -305,7 +303,7 @@ def unavailable_when_away() -> Iterator[None]:
         raise
 
 
-def prepare_engine(engine: Engine) -> None:
+def prepare_engine(engine: Engine, company: Company) -> None:
     """Make the database fit for many processes that may end or vanish at any moment, and SQLite
     durable."""
 
@@ -321,7 +319,7 @@ def prepare_engine(engine: Engine) -> None:
             context.is_disconnect = True
 
     if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
+        _prepare_sqlite(engine, company)
         return
 
     @event.listens_for(engine, "connect")
@@ -340,11 +338,11 @@ def prepare_engine(engine: Engine) -> None:
         connection.commit()
 
 
-def _prepare_sqlite(engine: Engine) -> None:
+def _prepare_sqlite(engine: Engine, company: Company) -> None:
     file = engine.url.database
     if file and file != ":memory:" and not file.startswith("file:"):
         path = Path(file).absolute()
-        _writers[engine] = _Writers(Turns(path), Turns(path, "large"))
+        _writers[engine] = Writers(Turns(path), Turns(path, "large"), company)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

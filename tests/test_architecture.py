@@ -47,7 +47,8 @@ LEVELS = (
      "portal.snapshots", "portal.private_files",
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
      "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
-     "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy"),
+     "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy",
+     "portal.company", "portal.writers"),
 )
 
 

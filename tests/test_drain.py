@@ -18,6 +18,7 @@ from standardwebhooks import Webhook as Verifier
 from portal.clock import now
 from portal.delivery import drain, lanes, recorder
 from portal.delivery.signing import evox_sign
+from portal.delivery.transport import Transport
 from portal.events import ingest
 from portal.extensions import db
 from portal.logs import reports, signatures, stories
@@ -522,6 +523,30 @@ def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(
     assert [(check.scheme, check.made_with_current) for check in checks] == [
         (signatures.STANDARD, True), (signatures.ED25519, True), (signatures.EVOX, True),
     ]
+
+
+def test_a_drain_that_is_told_to_stop_waits_for_what_is_under_way_and_does_not_ask_for_it(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    # More than it starts in one round is waiting.
+    monkeypatch.setattr(drain, "SLICE_SECONDS", 0.0)
+    receiver.delay = 0.5
+    for _ in range(3):
+        make_webhook(merchant, receiver.url(), max_in_flight=1)
+    for _ in range(5):
+        send(merchant)
+    looks = 0
+    run = Transport.run
+
+    def count(self: Transport[Any], seconds: float) -> Any:
+        nonlocal looks
+        looks += 1
+        return run(self, seconds)
+
+    monkeypatch.setattr(Transport, "run", count)
+    drain.drain(0, should_stop=lambda: looks > 0)
+    assert len(receiver.ledger) in (1, 2)
+    assert looks < 100
 
 
 def test_many_results_are_written_by_turns_and_what_they_mean_comes_last():

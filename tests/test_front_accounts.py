@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from portal.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
-from portal.front.company import Company
 from portal.front.credentials import Credentials
 from tests.test_front import Server, running
 
@@ -28,7 +28,7 @@ PEOPLE = "people"
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
     """Of a process in which nothing is ever paid off."""
     monkeypatch.setattr(accounts, "RATES", {EVENTS: 1e-9, BATCHES: 1e-9, PEOPLE: 1e-9})
-    return Accounts(Company(tmp_path / "company"))
+    return Accounts(Company(tmp_path))
 
 
 async def uses(own: Accounts, owner: str, seconds: float, part: str = PEOPLE) -> None:
@@ -84,7 +84,7 @@ def test_it_goes_on_when_the_others_are_gone(own: Accounts, monkeypatch: pytest.
         waiting = asyncio.create_task(own.enter(("store", PEOPLE)))
         await asyncio.sleep(MOMENT)
         assert not waiting.done()
-        monkeypatch.setattr("portal.front.company.LATELY_SECONDS", 0.0)
+        monkeypatch.setattr("portal.company.LATELY_SECONDS", 0.0)
         await asyncio.wait_for(waiting, 10)
 
     asyncio.run(play())
@@ -128,7 +128,7 @@ def test_a_long_request_stands_back_between_its_parts(own: Accounts):
 
 
 def test_other_processes_of_the_machine_are_company_too(tmp_path: Path):
-    here, there = Company(tmp_path / "company"), Company(tmp_path / "company")
+    here, there = Company(tmp_path), Company(tmp_path)
     here.asked("store", 100.0)
     assert not here.has_others("store", 100.0)
     there.asked("other", 100.5)
@@ -141,8 +141,52 @@ def test_other_processes_of_the_machine_are_company_too(tmp_path: Path):
     assert not here.has_others("third", 3.0)
 
 
+def test_what_begins_for_who_needs_little_is_known_everywhere_for_a_moment(tmp_path: Path):
+    here, there = Company(tmp_path), Company(tmp_path)
+    assert not here.is_awaited("store", 100.0)
+    there.begins("other", 100.0)
+    assert here.is_awaited("store", 100.001)
+    assert here.is_awaited(None, 100.001)
+    assert not here.is_awaited("other", 100.001)
+    here.begins("store", 100.002)
+    assert here.is_awaited("store", 100.003)
+    assert here.is_awaited("other", 100.003)
+    assert not here.is_awaited("store", 100.1)
+
+
+def test_several_are_there_when_more_than_one_has_asked_lately(tmp_path: Path):
+    company = Company(tmp_path)
+    company.asked("store", 100.0)
+    company.asked("store", 100.1)
+    assert not company.are_several(100.2)
+    company.asked("other", 100.2)
+    assert company.are_several(100.3)
+    assert not company.are_several(102.0)
+
+
+def test_who_is_heavy_waits_for_what_has_begun_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("portal.company.BEGUN_SECONDS", 60.0)
+    monkeypatch.setattr(accounts, "RATES", {PEOPLE: 1e9})
+    here, there = Accounts(Company(tmp_path)), Accounts(Company(tmp_path))
+
+    async def play() -> None:
+        work = await there.enter(("other", PEOPLE))
+        account = (await here.enter(("store", PEOPLE))).account
+        account.began_at = time.monotonic()
+        assert not here._may_begin(account)
+        there.leave(work)
+        monkeypatch.setattr("portal.company.BEGUN_SECONDS", 0.0)
+        account.under_way = 0
+        here._light.clear()
+        assert here._may_begin(account)
+
+    asyncio.run(play())
+
+
 def test_without_its_file_a_process_knows_its_own(tmp_path: Path):
-    company = Company(tmp_path / "missing" / "company")
+    company = Company(tmp_path / "missing")
     company.asked("store", 100.0)
     assert company.has_others("other", 100.1)
 

@@ -299,6 +299,19 @@ class TestLargeBatches:
         rows = db.session.execute(sa.select(Event.id).order_by(Event.received_at)).scalars()
         assert list(rows) == [answer.id for answer in answers]
 
+    def test_its_parts_are_smaller_while_others_are_there(
+        self, merchant: Merchant, parts: list[int], monkeypatch: pytest.MonkeyPatch
+    ):
+        for _ in range(3):
+            make_webhook(merchant)
+        are_there = iter([False] * 2)
+        monkeypatch.setattr(ingest, "are_several_there", lambda: next(are_there, True))
+        answers = send(merchant, *[ORDER] * 12, batch=True)
+        assert [answer.deliveries for answer in answers] == [3] * 12
+        assert parts == [12, 12, 3, 3, 3, 3]
+        rows = db.session.execute(sa.select(Event.id).order_by(Event.received_at)).scalars()
+        assert list(rows) == [answer.id for answer in answers]
+
     def test_others_go_first_between_them(self, merchant: Merchant, parts: list[int]):
         for _ in range(6):
             make_webhook(merchant)

@@ -26,6 +26,8 @@ from flask.testing import FlaskClient
 
 from portal import extensions
 from portal import turns as turns_module
+from portal import writers as writers_module
+from portal.company import Company
 from portal.errors import Unavailable
 from portal.extensions import db, write_turns, writing
 from portal.models import Lane
@@ -423,3 +425,57 @@ def test_who_writes_little_waits_for_one_that_writes_much_and_not_for_all_of_the
     # Four where all of them stand in one line. A thread that must wait for the processor before it
     # stands in its own counts a few more, now and then.
     assert statistics.median(between) <= 1
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long writers rest, who do not, and whose clock goes on when they would."""
+    found: list[float] = []
+    began = time.monotonic()
+    monkeypatch.setattr(writers_module, "time", SimpleNamespace(
+        monotonic=lambda: began + sum(found), sleep=found.append,
+    ))
+    return found
+
+
+def _come(*names: str) -> Company:
+    company = extensions._writers[extensions.db.engine].company
+    for name in names:
+        company.asked(name, writers_module.time.monotonic())
+    return company
+
+
+def test_who_writes_much_leaves_the_turn_to_others_for_as_long_as_it_had_it(
+    app: Flask, slept: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    def writes(seconds: float) -> None:
+        slept.clear()
+        with extensions.writing(is_large=True):
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                pass
+
+    _come("store")
+    writes(0.01)
+    assert not slept, "who is alone rests for nobody"
+    _come("other")
+    monkeypatch.setattr("portal.company.LATELY_SECONDS", 60.0)
+    assert extensions.are_several_there()
+    writes(0.01)
+    assert slept[0] >= 0.01
+    writes(writers_module.REST_SECONDS + 0.01)
+    assert slept == [writers_module.REST_SECONDS]
+
+
+def test_who_writes_much_lets_go_first_what_has_just_begun_but_not_for_long(
+    app: Flask, slept: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("portal.company.BEGUN_SECONDS", 60.0)
+    monkeypatch.setattr("portal.company.LATELY_SECONDS", 60.0)
+    writers = extensions._writers[extensions.db.engine]
+    company = _come("store", "other")
+    writers.stand_back()
+    assert not slept
+    company.begins("other", writers_module.time.monotonic())
+    writers.stand_back()
+    assert sum(slept) == pytest.approx(writers_module.STAND_BACK_SECONDS, abs=0.002)

@@ -214,7 +214,7 @@ def _test(
     }
     with writing() as session:
         session.execute(sa.insert(_delivery), [delivery])
-        recording.log_attempts(session, [tried])
+        recording.log_attempts(session, recording.rows_of([tried]))
     return db.session.get_one(Attempt, tried.request_id)
 
 

@@ -19,13 +19,16 @@ from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
+from portal.company import Company
 from portal.delivery import health, holding, lanes, recording
 from portal.delivery.attempts import Attempts, Request
 from portal.delivery.line import Line, places_of
-from portal.delivery.lines import SLICE_SECONDS, Lines
+from portal.delivery.lines import SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS, Lines
 from portal.delivery.recorder import Batch, Recorder
+from portal.delivery.shares import Shares
 from portal.delivery.sharing import Sharing
-from portal.delivery.transport import Transport
+from portal.delivery.transfer import Answer
+from portal.delivery.transport import AT_ONCE_SECONDS, Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.processes import open_files
@@ -104,7 +107,12 @@ class _Drain:
         self._kept_back: set[int] = set()
         """The merchants that may start no more until some of what is under way has ended."""
         self._sharing = Sharing(lane)
+        self._shares = Shares(Company(self._config.data_dir))
+        self._began, self._rested_seconds = time.monotonic(), 0.0
+        """How long it had nothing to do but for whom it keeps back beside others."""
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
+        self._heavy: dict[int, float] = {}
+        """The heavy merchants, and for how many seconds each is kept back (shares.Shares)."""
         self._is_cut = False
         """Whether more would have been started, had there been time."""
         self._rest = 0
@@ -122,19 +130,29 @@ class _Drain:
 
     def loop(self, should_stop: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
         idle_since = time.monotonic()
-        look = True
+        look = is_whole = True
         while self._tokens:
             stopping = should_stop()
+            self._heavy = self._shares.heavy({line.merchant_id for line in self._lines})
+            self._transport.at_once_seconds = (
+                SLICE_SECONDS_BESIDE_OTHERS if self._heavy else AT_ONCE_SECONDS
+            )
             if stopping:
                 self._attempts.begin_no_more()
-            else:
-                called = self._wakes.called()
-                look |= called or self._every("poll", POLL_SECONDS)
+                self._is_cut = self._lines.is_cut = False
+            # In any case: a call that nobody takes would be there at each round.
+            called = self._wakes.called()
+            if not stopping:
+                is_whole |= self._every("poll", POLL_SECONDS)
+                look |= called or is_whole
                 try:
-                    self._lines.read(self._tokens if look else None, self._sharing.leaving)
-                    look = False
+                    self._lines.read(
+                        self._tokens if look else None, self._sharing.leaving, self._heavy,
+                        is_whole=is_whole,
+                    )
+                    look = is_whole = False
                     if self._every("adopt", ADOPT_SECONDS):
-                        look = self._adopt()
+                        look = is_whole = self._adopt()
                     self._share()
                 except Unavailable as error:
                     _seldom.warn(
@@ -146,11 +164,16 @@ class _Drain:
                 if self._every("probe", holding.SECONDS):
                     self._holding.look_after(self._sharing.leaving)
             self._attempts.go_on()
-            for tag, answer in self._transport.run(self._pause()):
+            for tag, answer in self._run():
                 if isinstance(tag, Line):
                     self._holding.take_look(tag, answer)
                 else:
+                    self._shares.work(tag[0].line.merchant_id)
                     self._attempts.answered(tag, answer)
+            self._shares.count(
+                time.monotonic() - self._began - self._transport.waited_seconds,
+                is_idle=not (self._attempts.in_flight or self._unrecorded),
+            )
             self._take_written()
             if self._ready_to_record():
                 self._record()
@@ -201,10 +224,17 @@ class _Drain:
         self._next[what] = moment + seconds
         return True
 
+    def _run(self) -> list[tuple[Request, Answer]]:
+        waited = self._transport.waited_seconds
+        answers = self._transport.run(self._pause())
+        if any(self._heavy.values()):
+            self._rested_seconds += self._transport.waited_seconds - waited
+        return answers
+
     def _pause(self) -> float:
         if self._is_cut or self._lines.is_cut:
             return 0.0
-        wait = ADOPT_SECONDS
+        wait = min(filter(None, (ADOPT_SECONDS, *self._heavy.values())))
         if self._attempts.results and not self._recorder.is_busy:
             wait = min(wait, max(0.0, RECORD_SECONDS - self._attempts.oldest_seconds))
             if not self._attempts.in_flight:
@@ -227,18 +257,39 @@ class _Drain:
 
     def _submit(self) -> None:
         """Start requests until the caps are reached, or for SLICE_SECONDS: merchants take turns,
-        the one with the fewest first, and so do the webhooks of each."""
-        moment, end = now(), time.monotonic() + SLICE_SECONDS
-        waiting: dict[int, deque[Line]] = {}
+        the one with the fewest first, and so do the webhooks of each. The heavy ones have rounds of
+        their own, and shorter ones, so that what comes for others goes out before."""
+        moment = now()
         taken = Counter[int]()
+        light, heavy = dict[int, deque[Line]](), dict[int, deque[Line]]()
+        is_behind = self._attempts.results >= RECORD_COUNT
+        self._kept_back = {
+            whose for whose, seconds in self._heavy.items() if seconds or is_behind
+        }
         for line in self._lines:
-            taken[line.merchant_id] += line.places
-            if line.buffer and line.room(moment) and line.lane != self._sharing.leaving:
-                waiting.setdefault(line.merchant_id, deque()).append(line)
+            whose = line.merchant_id
+            taken[whose] += line.places
+            if (
+                line.buffer and whose not in self._kept_back and line.room(moment)
+                and line.lane != self._sharing.leaving
+            ):
+                some = heavy if whose in self._heavy else light
+                some.setdefault(whose, deque()).append(line)
+        has_started = self._start(light, taken, moment)
+        if not has_started:
+            self._start(heavy, taken, moment)
+        elif heavy:
+            self._is_cut = True
+
+    def _start(
+        self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int
+    ) -> bool:
+        """Start requests of lines by their merchants, who have so many places; whether it did."""
+        slice_seconds = SLICE_SECONDS_BESIDE_OTHERS if self._heavy else SLICE_SECONDS
+        end = time.monotonic() + slice_seconds
         free = self._most - max(self._attempts.in_flight, taken.total())
         turns = deque(sorted(waiting.items(), key=lambda turn: taken[turn[0]]))
-        self._kept_back.clear()
-        self._is_cut = False
+        self._is_cut = has_started = False
         while turns:
             whose, turn = turns.popleft()
             if self._attempts.in_flight >= self._most or taken[whose] > max(0, SHARE * free):
@@ -248,14 +299,17 @@ class _Drain:
             due = self._lines.take(line)
             taken[whose] += places_of(due)
             free -= places_of(due)
+            self._shares.begins(whose)
             self._attempts.begin(line, due)
+            has_started = True
             if line.buffer and line.room(moment):
                 turn.append(line)
             if turn:
                 turns.append((whose, turn))
             if turns and time.monotonic() >= end:
                 self._is_cut = True
-                return
+                break
+        return has_started
 
     # -- the log ----------------------------------------------------------------------------
 
@@ -327,7 +381,7 @@ class _Drain:
             self._sharing.choose(
                 waiting, is_idle=not waiting and not self._attempts.in_flight,
                 somebody_idle=self._wakes.take_somebody_idle(),
-                waited_seconds=self._transport.waited_seconds,
+                waited_seconds=self._transport.waited_seconds - self._rested_seconds,
             )
         if self._sharing.leaving is None:
             return

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import sqlalchemy as sa
 
@@ -17,13 +18,13 @@ from portal.delivery.line import BOTH, Line, size
 from portal.extensions import db, reading
 from portal.models import Webhook
 
-BUFFER = 200
-"""Deliveries read ahead for one webhook."""
+BUFFER, BUFFER_OF_HEAVY = 200, 50
+"""Deliveries read ahead for one webhook, and where its merchant is heavy (shares.Shares)."""
 BUFFER_BYTES = 32 * 1024 * 1024
 """Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
-SLICE_SECONDS = 0.005
-"""How long is read before what was read goes out: who has little waits for no more of who has
-much."""
+SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS = 0.005, 0.0015
+"""How long is read before what was read goes out, and how long where some are heavy beside others:
+who has little waits for no more of who has much."""
 
 
 class Lines:
@@ -59,31 +60,41 @@ class Lines:
             self.drop_buffer(line)
             del self._lines[line.webhook_id]
 
-    def read(self, look_in: Iterable[int] | None, leaving: int | None) -> None:
+    def read(
+        self, look_in: Iterable[int] | None, leaving: int | None,
+        heavy: Mapping[int, float] = MappingProxyType({}), *, is_whole: bool = True,
+    ) -> None:
         """Read ahead what is due, but of the lane that is being left; where there are lanes to
         `look_in`, find their webhooks that have something due first. One transaction, since each
-        costs PostgreSQL three round trips; it ends after SLICE_SECONDS."""
+        costs PostgreSQL three round trips; it ends after SLICE_SECONDS. `heavy` says for how many
+        seconds each heavy merchant is kept back; others are read for first, by themselves, and
+        alone looked for where the look is not `is_whole`."""
         self.is_cut = False
         for line in self:
             if line.takes_over_silence():
                 self.drop_buffer(line)
-        if look_in is None and not self._to_fill(leaving):
+        if look_in is None and not self._to_fill(leaving, heavy):
             return
         with reading():
             if look_in is not None:
-                self._look(sorted(look_in))
-            end = time.monotonic() + SLICE_SECONDS
-            for count, line in enumerate(self._to_fill(leaving)):
-                if count and time.monotonic() >= end:
+                self._look(sorted(look_in), () if is_whole else heavy)
+            slice_seconds = SLICE_SECONDS_BESIDE_OTHERS if heavy else SLICE_SECONDS
+            end = time.monotonic() + slice_seconds
+            was_heavy = True
+            for count, line in enumerate(self._to_fill(leaving, heavy)):
+                is_heavy = line.merchant_id in heavy
+                if count and (time.monotonic() >= end or (is_heavy and not was_heavy)):
                     self.is_cut = True
                     break
+                want, was_heavy = BUFFER_OF_HEAVY if is_heavy else BUFFER, is_heavy
                 self._buffered_bytes += line.fill(
-                    BUFFER if self._buffered_bytes < BUFFER_BYTES else 1, now()
+                    want if self._buffered_bytes < BUFFER_BYTES else 1, now()
                 )
         self._hold_unreadable()
 
-    def _look(self, look_in: list[int]) -> None:
-        """Find the webhooks that have something due, and take over changes of their settings."""
+    def _look(self, look_in: list[int], passing_over: Collection[int]) -> None:
+        """Find the webhooks that have something due, and take over changes of their settings; but
+        of some merchants."""
         moment = now()
         kinds_due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
         rows = db.session.execute(
@@ -91,6 +102,7 @@ class Lines:
                 Webhook.id, Webhook.updated_at, Webhook.merchant_id, Webhook.lane, *kinds_due
             ).where(
                 Webhook.lane.in_(look_in), Webhook.enabled, Webhook.deleted_at.is_(None),
+                *([Webhook.merchant_id.not_in(passing_over)] if passing_over else ()),
                 sa.or_(
                     *kinds_due, Webhook.catch_up_from.is_not(None), lanes.may_probe(moment)
                 ),
@@ -98,7 +110,7 @@ class Lines:
         ).all()
         wanted = {row.id for row in rows}
         for webhook_id, line in list(self._lines.items()):
-            if webhook_id not in wanted:
+            if webhook_id not in wanted and line.merchant_id not in passing_over:
                 # Disabled, deleted, or nothing due: what was read ahead is not sent.
                 self.drop_buffer(line)
                 if not line.is_busy:
@@ -121,17 +133,19 @@ class Lines:
                 hold = health.hold_unreadable if line.is_usable else health.hold_unusable
                 line.take_health(hold(line.webhook_id, moment))
 
-    def _to_fill(self, leaving: int | None) -> list[Line]:
-        """Those of merchants with the least under way first."""
+    def _to_fill(self, leaving: int | None, heavy: Mapping[int, float]) -> list[Line]:
+        """Those of merchants with the least under way first, and of heavy ones last."""
         moment = now()
         found = [
             line for line in self
             if line.may_have_more and not line.buffer and line.room(moment)
-            and line.lane != leaving
+            and line.lane != leaving and not heavy.get(line.merchant_id)
         ]
         if len(found) > 1:
             under_way = Counter[int]()
             for line in self:
                 under_way[line.merchant_id] += len(line.known)
-            found.sort(key=lambda line: (under_way[line.merchant_id], len(line.known)))
+            found.sort(key=lambda line: (
+                line.merchant_id in heavy, under_way[line.merchant_id], len(line.known)
+            ))
         return found

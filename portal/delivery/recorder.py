@@ -21,14 +21,15 @@ from portal.config import Config
 from portal.delivery import defects, health, lanes, recording
 from portal.delivery.recording import Change, Tried
 from portal.errors import Unavailable
-from portal.extensions import db, writing
+from portal.extensions import are_several_there, db, writing
 from portal.people import storage
 from portal.seldom import Seldom
 
 PAUSE_SECONDS = 0.2
 """Between two tries while the database is away."""
-AT_ONCE = 300
-"""Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms."""
+AT_ONCE, AT_ONCE_BESIDE_OTHERS = 300, 75
+"""Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms, or
+where others are there some five."""
 MOST_LEFT_OUT = 3
 """Results of one batch that are left out where the database takes them in no form and takes others:
 the lane's next owner makes these attempts again. With more the fault is not theirs."""
@@ -57,11 +58,11 @@ class Batch:
             [one for one in self.healths if one.lane not in lost],
         )
 
-    def pieces(self) -> list[Batch]:
+    def pieces(self, most: int = AT_ONCE) -> list[Batch]:
         """The same in transactions of their own, none of which keeps others from writing for long;
         what it means for receivers is in the last."""
-        starts = range(0, max(1, len(self.tried)), AT_ONCE)
-        found = [Batch(self.tokens, self.tried[one : one + AT_ONCE]) for one in starts]
+        starts = range(0, max(1, len(self.tried)), most)
+        found = [Batch(self.tokens, self.tried[one : one + most]) for one in starts]
         found[-1].healths = self.healths
         return found
 
@@ -167,7 +168,8 @@ class Recorder:
         written: list[Tried] = []
         left_out = 0
         has_one_writer = db.engine.dialect.name == "sqlite"
-        waiting = batch.pieces()[::-1] if has_one_writer else [batch]
+        most = AT_ONCE_BESIDE_OTHERS if are_several_there() else AT_ONCE
+        waiting = batch.pieces(most)[::-1] if has_one_writer else [batch]
         while waiting and (batch := waiting.pop().without(lost)).tokens:
             try:
                 self._commit(batch)
@@ -214,10 +216,12 @@ class Recorder:
 
     def _commit(self, batch: Batch) -> None:
         full = storage.full_among(tried.due.merchant_id for _, tried, _ in batch.tried)
+        # Before it has the turn to write, in which it may have to wait for the interpreter.
+        rows = recording.rows_of([tried for _, tried, _ in batch.tried], full)
         with writing(is_large=bool(batch.tried)) as session:
             lanes.renew(batch.tokens)
             if batch.tried:
-                recording.log_attempts(session, [tried for _, tried, _ in batch.tried], full)
+                recording.log_attempts(session, rows)
                 recording.update_deliveries(
                     session, [(tried.due.id, change) for _, tried, change in batch.tried]
                 )

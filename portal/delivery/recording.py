@@ -26,6 +26,7 @@ from portal.strict_json import dump
 
 Change = dict[str, Any]
 """What becomes of a delivery: new values of its row."""
+Rows = list[tuple[Any, ...]]
 
 _delivery = table(Delivery)
 
@@ -94,18 +95,21 @@ class Tried:
         return retry.retry_after(values, self.finished_at)
 
 
-def log_attempts(
-    session: scoped_session[Any], tried: Sequence[Tried], full: Collection[int] = ()
-) -> None:
-    """Insert the header log and the payload log of attempts in the running transaction; of
-    merchants whose storage is full the header log alone, or what they owe would go on to fill it,
-    with a megabyte for each request that a template makes."""
-    connection = session.connection()
-    bulk.insert(connection, table(Attempt), _ATTEMPT, [_attempt_row(one) for one in tried])
-    bulk.insert(
-        connection, table(AttemptPayload), _ATTEMPT_PAYLOAD,
+def rows_of(tried: Sequence[Tried], full: Collection[int] = ()) -> tuple[Rows, Rows]:
+    """The rows of attempts in the header log and in the payload log; of merchants whose storage is
+    full in the header log alone, or what they owe would go on to fill it, with a megabyte for each
+    request that a template makes."""
+    return (
+        [_attempt_row(one) for one in tried],
         [_payload_row(one) for one in tried if one.due.merchant_id not in full],
     )
+
+
+def log_attempts(session: scoped_session[Any], rows: tuple[Rows, Rows]) -> None:
+    """Insert the rows of attempts in the running transaction."""
+    connection, (attempts, payloads) = session.connection(), rows
+    bulk.insert(connection, table(Attempt), _ATTEMPT, attempts)
+    bulk.insert(connection, table(AttemptPayload), _ATTEMPT_PAYLOAD, payloads)
 
 
 def is_kept(tried: Tried, schedule: Sequence[int]) -> bool:

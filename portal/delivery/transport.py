@@ -33,8 +33,8 @@ LOOKS_AT, LOOKS_AFTER_SECONDS = 16, 0.001
 """How many times a connection is read before it is looked at how much came, and how much time one
 of them may take."""
 AT_ONCE_SECONDS = 0.01
-"""How long sockets are looked after before `run` returns: what comes meanwhile for others waits no
-longer, and what is left is next."""
+"""How long sockets are looked after before `run` returns, unless told otherwise: what comes for
+others meanwhile waits no longer, and what is left is next."""
 MOST_READY = 4_096
 """Sockets of which it is asked at once whether something came."""
 _RECEIVED, _INFO_BYTES = 128, 136
@@ -66,6 +66,7 @@ class Transport(Generic[Tag]):
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
         self._wake_at: float | None = None
+        self.at_once_seconds = AT_ONCE_SECONDS
         self.woken = False
         """Whether a watched fd could be read in the last `run`."""
         self.waited_seconds = 0.0
@@ -187,7 +188,7 @@ class Transport(Generic[Tag]):
                 self._is_cut = True
             else:
                 self._act(fd, events)
-                is_over = time.monotonic() - started >= AT_ONCE_SECONDS
+                is_over = time.monotonic() - started >= self.at_once_seconds
         return rings
 
     def _act(self, fd: int, events: int) -> None:

@@ -25,7 +25,7 @@ from portal.events.group_commit import GroupCommit
 from portal.events.repeats import Known
 from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
-from portal.extensions import db, table, writing
+from portal.extensions import are_several_there, db, table, writing
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.people import storage
@@ -34,6 +34,8 @@ MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
 PART_DELIVERIES, PART_CHARACTERS = 1_000, 1_048_576
 """What one transaction stores of a request at most: some 20 ms of SQLite's one turn to write."""
+BESIDE_OTHERS = 4
+"""Into how many each of these parts is divided while others may want to write."""
 LARGE_EVENTS = 100
 """A request with more waits in the line of those that write much."""
 
@@ -129,8 +131,12 @@ def _stored_in_parts(request: _Request, parts: int) -> list[Accepted]:
         _fresh(request, {(known.merchant_id, known.id): known for known in found})
         db.session.rollback()
         answers, waiting = list[Accepted](), request.split(parts)[::-1]
+        small = math.ceil(len(waiting[0].events) / BESIDE_OTHERS)
         while waiting:
             part = waiting.pop()
+            if len(part.events) > small and are_several_there():
+                waiting += part.split(BESIDE_OTHERS)[::-1]
+                continue
             try:
                 answers += _stored(part)
             except _TooMuch as much:

@@ -15,8 +15,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from portal.company import Company
 from portal.front import refusals
-from portal.front.company import Company
 
 EVENTS, BATCHES = "events", "batches"
 RATES = {EVENTS: 0.4, BATCHES: 0.2}
@@ -126,6 +126,8 @@ class Accounts:
         else:
             with self._mutex:
                 self._light[work] = clock
+            if is_known:
+                self._company.begins(name[0], clock)
         self._begin(work)
         return work
 
@@ -165,7 +167,7 @@ class Accounts:
         if is_heavy and self._company.has_others(account.owner, began):
             at_least = max(at_least, min(took / account.rate - took, PATIENCE_SECONDS))
             while now - began < at_least or (
-                now - began < PATIENCE_SECONDS and self._is_awaited(now)
+                now - began < PATIENCE_SECONDS and self._is_awaited(account.owner, now)
             ):
                 time.sleep(0.002)
                 now = time.monotonic()
@@ -204,10 +206,12 @@ class Accounts:
         waited = clock - account.began_at
         return _owed(account, clock) <= FREE_SECONDS and (
             waited >= PATIENCE_SECONDS
-            or (not account.under_way and not self._is_awaited(clock))
+            or (not account.under_way and not self._is_awaited(account.owner, clock))
         )
 
-    def _is_awaited(self, clock: float) -> bool:
+    def _is_awaited(self, owner: str, clock: float) -> bool:
+        if self._company.is_awaited(owner, clock):
+            return True
         with self._mutex:
             newest = next(reversed(self._light.values()), float("-inf"))
         return clock - newest < FRESH_SECONDS

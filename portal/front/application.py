@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from portal import courtesy, processes, security_log
 from portal.addresses import network_of
 from portal.api.blueprint import PREFIX
+from portal.company import Company
 from portal.config import Config
 from portal.front import bodies, refusals, sockets
 from portal.front.accounts import BATCHES, EVENTS, Accounts, Work
-from portal.front.company import Company
 from portal.front.credentials import Credentials
 from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
@@ -61,7 +61,7 @@ class Front:
         self._proxies, self._count = config.proxies, config.web_threads
         self._documentation = f"{config.public_url}/api/docs"
         self._under_way: Counter[str] = Counter()
-        self._company = Company(config.data_dir / "web-company")
+        self._company = Company(config.data_dir)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,0 +1,78 @@
+"""Who has asked lately, or had something delivered, in any process of this machine: they share its
+processors, its disk and its database, so who is alone in one process is not alone."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+
+LATELY_SECONDS = 1.0
+"""Who has asked within this time is there."""
+BEGUN_SECONDS = 0.008
+"""For so long who needs much stands back for what has begun for somebody who needs little."""
+_NAME = "web-company"
+_RECORD = struct.Struct("<qdqd")
+_ASKED, _BEGUN = 0, _RECORD.size
+_SIZE = 2 * _RECORD.size
+
+
+class Company:
+    """The last who asked, and the last other one before, and the same of who needs little: two of
+    them are all that matters. In a file that the processes share; where it cannot be had each knows
+    its own. They may lose a word to each other, and the next request says it again."""
+
+    def __init__(self, directory: Path):
+        self._memory = _shared(directory / _NAME) or mmap.mmap(-1, _SIZE)
+
+    def asked(self, owner: str, clock: float) -> None:
+        """Somebody asks at `clock` (the system's monotonic clock)."""
+        self._note(_ASKED, owner, clock)
+
+    def begins(self, owner: str, clock: float) -> None:
+        """Something begins for somebody who needs little."""
+        self._note(_BEGUN, owner, clock)
+
+    def has_others(self, owner: str, clock: float) -> bool:
+        """Whether anybody else has asked lately."""
+        # What was left from before the machine started may lie ahead.
+        return 0 <= clock - self._others(_ASKED, owner) < LATELY_SECONDS
+
+    def are_several(self, clock: float) -> bool:
+        """Whether more than one have asked lately."""
+        return 0 <= clock - _RECORD.unpack_from(self._memory, _ASKED)[-1] < LATELY_SECONDS
+
+    def is_awaited(self, owner: str | None, clock: float) -> bool:
+        """Whether something has just begun for anybody else who needs little, or (None) for
+        anybody."""
+        return 0 <= clock - self._others(_BEGUN, owner) < BEGUN_SECONDS
+
+    def _note(self, place: int, owner: str, clock: float) -> None:
+        who = _name(owner)
+        last, at, other, other_at = _RECORD.unpack_from(self._memory, place)
+        if last != who:
+            other, other_at = last, at
+        _RECORD.pack_into(self._memory, place, who, clock, other, other_at)
+
+    def _others(self, place: int, owner: str | None) -> float:
+        last, at, _, other_at = _RECORD.unpack_from(self._memory, place)
+        then: float = other_at if owner is not None and last == _name(owner) else at
+        return then
+
+
+def _name(owner: str) -> int:
+    return zlib.crc32(owner.encode())
+
+
+def _shared(path: Path) -> mmap.mmap | None:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(file, _SIZE)
+            return mmap.mmap(file, _SIZE)
+        finally:
+            os.close(file)
+    except OSError:
+        return None

@@ -15,7 +15,15 @@ from portal.clock import SECOND, now
 from portal.errors import Invalid
 from portal.extensions import db, writing
 from portal.models import Mail, Passkey, User
-from portal.people import accounts, audit, mail, passkeys, resets, second_factor
+from portal.people import (
+    account_notices,
+    accounts,
+    audit,
+    mail,
+    passkeys,
+    resets,
+    second_factor,
+)
 from portal.people.account_notices import CHANGES
 from tests.authenticator import Authenticator
 from tests.conftest import PASSWORD, on_both_databases
@@ -213,3 +221,16 @@ class TestWithoutMail:
     def test_nothing_waits_to_be_sent(self, ann: User) -> None:
         accounts.change_password(ann, NEW, "cli")
         assert db.session.scalars(sa.select(Mail)).all() == []
+
+
+def test_who_changes_an_account_again_and_again_floods_nobody(
+    app: Flask, ann: User, mailbox: Mailbox
+) -> None:
+    for number in range(30):
+        accounts.change_password(ann, f"another password {number}", "cli")
+    assert mail.send_due() == account_notices.AT_ONCE
+    db.session.rollback()
+    waiting = db.session.scalars(sa.select(Mail)).all()
+    # All the same moment, or two where a period ended just now.
+    assert 1 <= len({one.next_attempt_at for one in waiting}) <= 2
+    assert len(waiting) == 30 - account_notices.AT_ONCE

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from flask import Flask, current_app
 from flask.testing import FlaskClient
 from werkzeug.datastructures import MultiDict
 
-from portal.clock import DAY, HOUR, MINUTE, now
+from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.delivery.health import Changed, Health, store
 from portal.errors import Invalid
 from portal.events import ingest
@@ -496,3 +497,73 @@ def test_many_notices_of_one_merchant_delay_no_other_mail(
     for _ in range(5):
         mail.send_due()
     assert len(set(mailbox.recipients)) == 32
+
+
+@on_both_databases
+def test_webhooks_that_come_and_go_all_day_make_few_mails(merchant: Merchant, mailbox: Mailbox):
+    make_user("owner", merchant, email="ann@example.com")
+    webhook, config = make_webhook(merchant), current_app.config["PORTAL"]
+    start = now() // HOUR * HOUR
+    with time_machine.travel(start / SECOND, tick=False) as clock:
+        for minute in range(150):
+            clock.move_to((start + minute * MINUTE) / SECOND)
+            with writing() as session:
+                kind = ("held", "recovered")[minute % 2]
+                notices.tell(
+                    session, merchant.id, webhook.id, kind, "It flaps.", now(), config
+                )
+            mail.send_due()
+        # Each of the first, then all of ten minutes together, then all of an hour.
+        assert 6 <= len(mailbox.messages) <= 14
+        # What waits of one merchant for one address is bounded.
+        for _ in range(2 * notices.MOST_WAITING):
+            with writing() as session:
+                notices.tell(
+                    session, merchant.id, webhook.id, "held", "It flaps.", now(), config
+                )
+        assert len(waiting()) == notices.MOST_WAITING
+
+
+@on_both_databases
+def test_many_mails_to_one_address_delay_no_other_and_are_one(
+    merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mail, "BATCH", 3)
+    moment = now() - MINUTE
+    with writing() as session:
+        for number in range(30):
+            flood = Mail.make("ann@example.com", "Check it", f"number {number}")
+            flood.next_attempt_at = moment
+            session.add(flood)
+        for number in range(9):
+            session.add(Mail.make("bob@example.com", "Of its own", f"number {number}"))
+        session.add(Mail.make("carl@example.com", "Choose another password", "A link."))
+    assert mail.send_due() == 3
+    assert sorted(set(mailbox.recipients)) == [
+        f"{name}@example.com" for name in ("ann", "bob", "carl")
+    ]
+    flood_message = next(one for one in mailbox.messages if one["To"] == "ann@example.com")
+    assert "number 19" in flood_message.get_content()
+    assert "And 10 more: https://hooks.example.com/account" in flood_message.get_content()
+    while mail.send_due():
+        pass
+    assert len(mailbox.messages) == 11
+
+
+@pytest.mark.parametrize("said", ["334 a", "334 aGFsbG8="])
+def test_a_server_that_says_what_it_should_not_is_a_failure_that_is_tried_again(
+    merchant: Merchant, mailbox: Mailbox, app: Flask, said: str
+):
+    """What smtplib makes of it, such as ValueError, came out of the job."""
+    config = app.config["PORTAL"]
+    app.config["PORTAL"] = dataclasses.replace(
+        config, smtp_url=config.smtp_url.replace("smtp://", "smtp://ann:p%C3%A4ss@")
+    )
+    mailbox.answers["AUTH"] = said
+    with writing() as session:
+        session.add(Mail.make("ann@example.com", "Hello", "text"))
+    assert mail.send_due() == 0
+    (tried,) = waiting()
+    assert tried.attempts == 1
+    assert tried.last_error
+    assert tried.next_attempt_at > now()

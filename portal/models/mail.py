@@ -30,14 +30,15 @@ class Mail(Base):
 
     @classmethod
     def make(
-        cls, to_email: str, subject: str, body: str, merchant_id: int | None = None, wait: int = 0
+        cls, to_email: str, subject: str, body: str, merchant_id: int | None = None,
+        due_at: int | None = None,
     ) -> Mail:
-        """A mail that is sent in `wait` µs. What cannot be printed does not get into its subject,
-        which is a header."""
+        """A mail that is sent at once, or from `due_at` (Unix µs) on. What cannot be printed does
+        not get into its subject, which is a header."""
         line = "".join(letter if letter.isprintable() else " " for letter in subject)
         return cls(
             to_email=to_email, merchant_id=merchant_id, subject=line[:300],
-            body_token=vault.encrypt(body), next_attempt_at=now() + wait,
+            body_token=vault.encrypt(body), next_attempt_at=now() if due_at is None else due_at,
         )
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.clock import now, to_datetime
+from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.models import AuditEntry, Mail, User
 from portal.people.audit import actor_of, note
@@ -27,6 +28,8 @@ CHANGES: Mapping[str, str] = {
 }
 """What is told, as the audit log calls it; `{…}` is a detail of the entry."""
 SUBJECT = "Check how you sign in to Webhook Portal"
+AT_ONCE, PERIOD = 3, 15 * MINUTE
+"""How many changes of an hour are told at once; the others together at the end of each period."""
 
 
 def note_and_tell(
@@ -37,7 +40,25 @@ def note_and_tell(
     entry = note(session, actor, action, user.email, **detail)
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
-        session.add(Mail.make(user.email, SUBJECT, _text(entry, user, config)))
+        due_at = _due_at(session, user.email)
+        session.add(Mail.make(user.email, SUBJECT, _text(entry, user, config), due_at=due_at))
+
+
+def _due_at(session: Session | scoped_session[Session], email: str) -> int:
+    """When the mail is sent: after AT_ONCE within an hour they go out together, so that nobody
+    is flooded by who changes an account, which may be in another's name, again and again."""
+    moment = now()
+    # By action and time: of an account's own entries there may be many, such as sign-ins.
+    target = AuditEntry.target.concat(sa.literal_column("''"))
+    lately = session.scalars(
+        sa.select(AuditEntry.at)
+        .where(
+            target == email, AuditEntry.action.in_(CHANGES),
+            AuditEntry.at > moment - HOUR, AuditEntry.at <= moment,
+        )
+        .limit(AT_ONCE)
+    ).all()
+    return moment - moment % PERIOD + PERIOD if len(lately) >= AT_ONCE else moment
 
 
 def _text(entry: AuditEntry, user: User, config: Config) -> str:

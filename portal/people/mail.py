@@ -42,6 +42,13 @@ RUN_SECONDS = 5
 connection is cut, greeting and all, for a server that answers byte by byte is never silent long."""
 SHOWN_NOTICES = 20
 
+_GROUP = (
+    Mail.to_email, sa.func.coalesce(Mail.merchant_id, 0),
+    sa.case((Mail.merchant_id.is_(None), Mail.subject), else_=""),
+    sa.case((Mail.merchant_id.is_(None), Mail.next_attempt_at), else_=0),
+)
+"""What is the same for the mails of one message."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +75,8 @@ _POLICY = SMTP.clone(header_factory=_HEADERS)
 
 @dataclass(frozen=True)
 class _Message:
-    """What is sent to one address: one mail, or several notices about one merchant."""
+    """What is sent to one address: one mail, several notices about one merchant, or several mails
+    of no merchant that have waited for the same moment."""
 
     mails: Sequence[Mail]
     merchant: Merchant | None
@@ -97,7 +105,7 @@ def send_due() -> int:
     try:
         try:
             server = _connect(config, watchdog)
-        except (OSError, smtplib.SMTPException) as error:
+        except Exception as error:  # noqa: BLE001 - smtplib raises much of what a server says
             for message in messages:
                 _failed(message, error)
             return 0
@@ -122,7 +130,7 @@ def _send_all(
             continue
         try:
             _send(server, message, config)
-        except (OSError, smtplib.SMTPException, _Refused) as error:
+        except Exception as error:  # noqa: BLE001 - likewise
             _failed(message, error)
             if _is_gone(error):
                 _put_back(messages[place + 1 :])
@@ -153,20 +161,25 @@ def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
 
 def _claim() -> list[_Message]:
     moment = now()
-    # What concerns one account first, then a notice of each merchant in turn: many of one keep no
-    # other's waiting.
-    turn = sa.func.row_number().over(partition_by=Mail.merchant_id, order_by=Mail.id)
+    # What concerns accounts first, of each address in turn, then a notice of each merchant in turn:
+    # many of one keep no other's waiting. What is sent as one message comes whole.
+    whose = sa.case((Mail.merchant_id.is_(None), Mail.to_email))
+    turn = sa.func.row_number().over(partition_by=[Mail.merchant_id, whose], order_by=Mail.id)
     next_ones = (
-        sa.select(Mail.id).where(Mail.next_attempt_at <= moment)
+        sa.select(*_GROUP)
+        .where(Mail.next_attempt_at <= moment)
         .order_by(Mail.merchant_id.is_not(None), turn, Mail.id).limit(BATCH)
     )
     due = (
-        sa.select(Mail).where(Mail.id.in_(next_ones.scalar_subquery())).order_by(Mail.id)
-        .with_for_update(skip_locked=True)
+        sa.select(Mail).where(Mail.next_attempt_at <= moment, sa.tuple_(*_GROUP).in_(next_ones))
+        .order_by(Mail.id).with_for_update(skip_locked=True)
     )
     with writing() as session:
         mails = session.scalars(due).all()
+        groups: dict[tuple[Any, ...], list[Mail]] = defaultdict(list)
         for mail in mails:
+            alone = () if mail.merchant_id else (mail.subject, mail.next_attempt_at)
+            groups[mail.to_email, mail.merchant_id, *alone].append(mail)
             mail.next_attempt_at = moment + CLAIM
         session.flush()
         merchants = {
@@ -177,10 +190,6 @@ def _claim() -> list[_Message]:
         }
         for row in (*mails, *merchants.values()):
             session.expunge(row)
-    groups: dict[tuple[str, int], list[Mail]] = defaultdict(list)
-    for mail in mails:
-        # A mail of its own is a group of its own: no merchant has a negative number.
-        groups[mail.to_email, mail.merchant_id or -mail.id].append(mail)
     return [
         _Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()
     ]
@@ -239,15 +248,13 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
     mails, first = message.mails, message.mails[0]
     texts = [vault.decrypt(mail.body_token) for mail in mails[:SHOWN_NOTICES]]
     subject = first.subject
+    if message.merchant is not None and len(mails) > 1:
+        name = "".join(letter for letter in message.merchant.name if letter.isprintable())
+        subject = f"[{name}] {len(mails)} notices about webhooks"
+    if len(mails) > SHOWN_NOTICES:
+        path = f"/m/{message.merchant.slug}/" if message.merchant else "/account"
+        texts.append(f"And {len(mails) - SHOWN_NOTICES} more: {config.public_url}{path}")
     if message.merchant is not None:
-        if len(mails) > 1:
-            name = "".join(letter for letter in message.merchant.name if letter.isprintable())
-            subject = f"[{name}] {len(mails)} notices about webhooks"
-        if len(mails) > SHOWN_NOTICES:
-            texts.append(
-                f"And {len(mails) - SHOWN_NOTICES} more: "
-                f"{config.public_url}/m/{message.merchant.slug}/"
-            )
         texts.append(
             f"-- \nYou get this as a member of {message.merchant.name}. Choose what you are told: "
             f"{config.public_url}/account"
@@ -267,8 +274,8 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
 
 
 def _is_gone(error: Exception) -> bool:
-    return isinstance(error, OSError | smtplib.SMTPServerDisconnected) and not isinstance(
-        error, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
+    return not isinstance(
+        error, _Refused | smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
     )
 
 

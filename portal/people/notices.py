@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal.clock import DAY, MINUTE, now, readable
+from portal.clock import DAY, HOUR, MINUTE, SECOND, now, readable
 from portal.config import Config
 from portal.errors import FieldError, Invalid
 from portal.extensions import db, writing
@@ -52,6 +52,11 @@ TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
 }
 WAIT = MINUTE
 """How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
+CALM = ((30, HOUR), (5, 10 * MINUTE))
+"""Where so many notices of a merchant were replaced by later ones within an hour, its webhooks come
+and go, and its mails go out together at the end of each such time."""
+MOST_WAITING = 100
+"""Mails of one merchant to one address that wait for that; all is in the portal."""
 WARNED_BEFORE = DAY
 
 
@@ -98,12 +103,42 @@ def tell(
     # Not the whole URL: what stands behind the host may be a secret, and mail is read by many.
     name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
     address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
-    for user, kinds in _listeners(session, merchant_id):
-        if kind in kinds:
+    listening = [
+        user.email for user, kinds in _listeners(session, merchant_id) if kind in kinds
+    ]
+    due_at, is_calmed = _due_at(session, merchant_id)
+    full = _with_many_waiting(session, merchant_id) if is_calmed else set()
+    for email in listening:
+        if email not in full:
             session.add(Mail.make(
-                user.email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
-                f"{name}: {message}\n{address}", merchant_id, WAIT,
+                email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
+                f"{name}: {message}\n{address}", merchant_id, due_at,
             ))
+
+
+def _due_at(session: scoped_session[Any], merchant_id: int) -> tuple[int, bool]:
+    """When a merchant's mail is sent, and whether that is late because many came before it."""
+    moment = now()
+    replaced = (
+        sa.select(Notice.id)
+        .where(Notice.merchant_id == merchant_id, Notice.dismissed_at > moment - HOUR)
+        .limit(CALM[0][0]).subquery()
+    )
+    count = session.scalar(sa.select(sa.func.count()).select_from(replaced)) or 0
+    for most, period in CALM:
+        if count >= most:
+            # The same moment for all of them; each merchant has its own.
+            own = merchant_id * 37 * SECOND
+            return moment + period - (moment - own) % period, True
+    return moment + WAIT, False
+
+
+def _with_many_waiting(session: scoped_session[Any], merchant_id: int) -> set[str]:
+    query = (
+        sa.select(Mail.to_email).where(Mail.merchant_id == merchant_id)
+        .group_by(Mail.to_email).having(sa.func.count() >= MOST_WAITING)
+    )
+    return set(session.scalars(query))
 
 
 def tell_members(
@@ -115,12 +150,11 @@ def tell_members(
     config: Config = current_app.config["PORTAL"]
     if not config.smtp_url:
         return
+    subject = f"[{merchant.name}] {headline}"
+    text = f"{message}\n{config.public_url}/m/{merchant.slug}/{path}"
     for user, kinds in _listeners(session, merchant.id):
         if kind in kinds:
-            session.add(Mail.make(
-                user.email, f"[{merchant.name}] {headline}",
-                f"{message}\n{config.public_url}/m/{merchant.slug}/{path}", merchant.id, WAIT,
-            ))
+            session.add(Mail.make(user.email, subject, text, merchant.id, now() + WAIT))
 
 
 def look_after() -> int:

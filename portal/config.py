@@ -8,6 +8,7 @@ stops the start with a sentence (`SettingError`).
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -354,9 +355,8 @@ def _data_directory(text: str) -> Path:
 def _make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise SettingError(
             f"PORTAL_DATA_DIR={str(path)[:_SHOWN]!r} cannot be written ({error.strerror}): "

@@ -5,6 +5,10 @@ of the line, without white space around it; quotes around the whole of it are ta
 expanded, so `$`, `&`, `#` and `%` stand for themselves. What systemd (EnvironmentFile=) and a shell
 would read in different ways, a backslash, a comment behind a value, `export`, is refused: whatever
 is taken here means the same to systemd.
+
+Who may write the file chooses what the portal trusts, and which programs it starts; so one that
+everybody may write, or put another in place of, is refused, as by sudo and ssh. A group that may,
+may on purpose.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import stat
 from pathlib import Path
 
 NAME = "PORTAL_ENV_FILE"
@@ -40,7 +45,9 @@ def use(path: str) -> None:
 def read(path: Path) -> dict[str, str]:
     """The variables that a file sets. Raises WrongFile."""
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as file:
+            _refuse_anybodys(path, os.fstat(file.fileno()))
+            text = file.read().decode()
     except UnicodeDecodeError:
         raise WrongFile(f"{NAME}={str(path)[:200]!r} cannot be used: it is not UTF-8.") from None
     except OSError as error:
@@ -65,6 +72,30 @@ def read(path: Path) -> dict[str, str]:
             raise WrongFile(f"{path}, line {number}: {error}.") from None
         found[name] = value
     return found
+
+
+def _refuse_anybodys(path: Path, found: os.stat_result) -> None:
+    """Raises WrongFile for a file that everybody on this machine may write, or put another in place
+    of."""
+    if stat.S_ISCHR(found.st_mode):
+        # Such as /dev/null.
+        return
+    shown = f"{NAME}={str(path)[:200]!r} cannot be used:"
+    if found.st_mode & stat.S_IWOTH:
+        raise WrongFile(
+            f"{shown} everybody on this machine may write it, and so choose what the portal does. "
+            f"Look at what it says, then run: chmod o-w {path}"
+        )
+    for step in (path.absolute(), path.resolve()):
+        for inside, directory in zip((step, *step.parents), step.parents, strict=False):
+            mode = directory.stat().st_mode
+            # In one such as /tmp nobody takes away what is another's, and anybody may be first.
+            is_safe = mode & stat.S_ISVTX and inside.lstat().st_uid in (0, os.geteuid())
+            if mode & stat.S_IWOTH and not is_safe:
+                raise WrongFile(
+                    f"{shown} everybody on this machine may put a file there, since they may write "
+                    f"{directory}. Keep it in a directory such as /etc."
+                )
 
 
 def _variable(line: str) -> tuple[str, str]:

@@ -52,6 +52,12 @@ def close(data_dir: Path, database: Path | None) -> None:
         files += [one, *beside]
     if set(inside) <= set(files) and not any(_mode(path) & _GROUP for path in files):
         closed += [data_dir] if _close(data_dir, kind=stat.S_ISDIR) else []
+    if _is_anybodys(data_dir):
+        _log.warning(
+            "Everybody on this machine may put files into %s, the secret key and the database in "
+            "place of the portal's among them: run chmod o-w %s, or give the portal a directory of "
+            "its own.", data_dir, data_dir,
+        )
     if closed:
         names = [str(path.relative_to(data_dir.parent)) for path in closed]
         _log.warning(
@@ -74,6 +80,13 @@ def _close(path: Path, is_shared: bool = False, kind: Callable[[int], bool] = st
                      path, error.strerror)
         return False
     return True
+
+
+def _is_anybodys(directory: Path) -> bool:
+    try:
+        return bool(directory.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
 
 
 def _mode(path: Path, kind: Callable[[int], bool] = stat.S_ISREG) -> int:

@@ -61,9 +61,11 @@ def keep(key: str, path: Path) -> None:
     """Keep a new key, for its owner alone. Raises FileExistsError when another process has made
     one meanwhile, and other OSErrors."""
     draft = path.with_name(f"{_DRAFT}{os.getpid()}")
-    draft.touch(mode=0o600)
+    # One of its own, whatever somebody has put there.
+    draft.unlink(missing_ok=True)
+    number = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
     try:
-        with draft.open("w") as file:
+        with os.fdopen(number, "w") as file:
             file.write(key)
             file.flush()
             os.fsync(file.fileno())

@@ -39,7 +39,9 @@ def take(path: Path, schema: str) -> Path:
     copy = path.with_name(f"{path.name}.before-{schema}-{moment}")
     draft = copy.with_name(f"{copy.name}.part")
     try:
-        os.close(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+        # One of its own, whatever somebody has put there.
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
         with (
             contextlib.closing(sqlite3.connect(path)) as source,
             contextlib.closing(sqlite3.connect(draft)) as target,

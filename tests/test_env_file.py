@@ -92,3 +92,43 @@ def test_every_command_reads_the_same_file_from_wherever_it_is_started(tmp_path:
         )
         assert done.returncode == 0, done.stderr
         assert "application_name=$HOME#1" in done.stdout
+
+
+def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path):
+    path = written(tmp_path, "PORTAL_PORT=8001\n")
+    path.chmod(0o666)
+    with pytest.raises(SettingError, match="everybody on this machine may write it") as caught:
+        load_config({"PORTAL_ENV_FILE": str(path)})
+    assert f"chmod o-w {path}" in str(caught.value)
+    path.chmod(0o664)
+    assert env_file.read(path) == {"PORTAL_PORT": "8001"}
+    assert env_file.read(Path("/dev/null")) == {}
+
+
+def test_a_file_in_whose_place_everybody_may_put_another_is_refused(tmp_path: Path):
+    shared = tmp_path / "shared"
+    inner = shared / "inner"
+    inner.mkdir(parents=True)
+    path = written(inner, "PORTAL_PORT=8001\n")
+    link = tmp_path / "link.env"
+    link.symlink_to(path)
+    shared.chmod(0o777)
+    for way in (path, link):
+        with pytest.raises(env_file.WrongFile, match=f"since they may write {shared}"):
+            env_file.read(way)
+    # As in /tmp, where nobody takes away what is another's.
+    shared.chmod(0o1777)
+    assert env_file.read(path) == env_file.read(link) == {"PORTAL_PORT": "8001"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_somebody_else_has_put_into_a_shared_directory_is_refused(tmp_path: Path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    path = written(shared, "PORTAL_PORT=8001\n")
+    os.chown(path, 12_345, 12_345)
+    with pytest.raises(env_file.WrongFile, match="may put a file there"):
+        env_file.read(path)
+    shared.chmod(0o755)
+    assert env_file.read(path) == {"PORTAL_PORT": "8001"}

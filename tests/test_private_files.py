@@ -3,16 +3,18 @@ and what is not the portal's, stays as it is."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from portal import private_files
+from portal import private_files, secret_key, snapshots
 from tests.test_first_start import start
 
 ANOTHER_GROUP = 12_345
@@ -156,3 +158,36 @@ def test_who_is_named_in_a_list_keeps_what_he_was_given(old: Path):
 
 def test_no_directory_is_no_matter(tmp_path: Path):
     private_files.close(tmp_path / "none", None)
+
+
+def test_a_directory_that_everybody_may_write_is_said(
+    old: Path, caplog: pytest.LogCaptureFixture
+):
+    # What somebody else keeps there leaves it open.
+    (old / "others.txt").touch()
+    old.chmod(0o777)
+    private_files.close(old, old / "portal.db")
+    assert f"may put files into {old}" in caplog.text
+    old.chmod(0o755)
+    caplog.clear()
+    private_files.close(old, old / "portal.db")
+    assert "may put files" not in caplog.text
+
+
+@pytest.mark.parametrize("made", [
+    lambda directory: secret_key.keep("k" * 40, directory / "secret_key"),
+    lambda directory: snapshots.take(directory / "portal.db", "0001"),
+])
+def test_a_link_that_somebody_has_put_in_place_of_a_draft_leads_nowhere(
+    tmp_path: Path, made: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(snapshots, "iso", lambda _: "now")
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with contextlib.closing(sqlite3.connect(tmp_path / "portal.db")) as database:
+        database.execute("CREATE TABLE a (b)")
+    precious = tmp_path / "precious"
+    precious.write_text("stays")
+    for name in ("secret_key.7", "portal.db.before-0001-now.part"):
+        (tmp_path / name).symlink_to(precious)
+    made(tmp_path)
+    assert precious.read_text() == "stays"

@@ -16,7 +16,7 @@ from portal.delivery import transfer
 from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.effort import HALF_LIFE_SECONDS, Efforts
 from portal.delivery.heads import MAX_INTERIM
-from portal.delivery.transfer import Answer
+from portal.delivery.transfer import MAX_PIECES, Answer
 from portal.delivery.transport import Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver
@@ -140,6 +140,16 @@ def test_as_many_interim_answers_as_a_patient_receiver_gives_are_taken(receive):
     answer = send_now(outgoing(receive(answers)), 30, LOOPBACK)
     assert (answer.status, answer.error, answer.body) == (200, None, b"ok")
     assert [value for name, value in answer.headers if name == "X"] == []
+
+
+def test_of_a_body_in_pieces_of_a_byte_some_are_kept_and_it_is_judged_by_its_status(receive):
+    def answers(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n")
+
+    answer = send_now(outgoing(receive(answers)), 30, LOOPBACK)
+    assert (answer.status, answer.error, answer.truncated) == (200, None, True)
+    assert MAX_PIECES <= len(answer.body) < 2 * MAX_PIECES
 
 
 def test_headers_are_ended_as_soon_as_they_are_too_many(receive):

@@ -33,6 +33,9 @@ from portal.delivery.effort import Efforts
 from portal.delivery.heads import Head
 
 MAX_BODY = 64 * 1024
+MAX_PIECES = 2_000
+"""Pieces of a body that are taken, as chunks and frames make them: each costs as much as any other
+step of a delivery, and a body may be in as many as it has bytes."""
 RECEIVE_BYTES = 32 * 1024
 """What the kernel keeps of what a connection brings until it is read: so a flood is read in small
 pieces, between which others have their turn, and a thousand connections fill no memory."""
@@ -124,7 +127,7 @@ class Transfer(Generic[Tag]):
         self._opened = 0
         """How many connections had been opened when it was last sent."""
         self._head = Head()
-        self._came = 0
+        self._came = self._pieces = 0
         self._body = bytearray()
         self._truncated = False
         self.easy = easy = pycurl.Curl()
@@ -251,7 +254,7 @@ class Transfer(Generic[Tag]):
     def end(self) -> None:
         """Forget the request, and be ready for the next."""
         self._connections.answered(self.own, self._came)
-        self._came = 0
+        self._came = self._pieces = 0
         self._refused = None
         self._sends = 0
         self._opens = self._turned_away = self._is_sent = self._reuses = False
@@ -363,7 +366,8 @@ class Transfer(Generic[Tag]):
         room = MAX_BODY - len(self._body)
         self._body += chunk[:room]
         self._came += len(chunk)
-        if len(chunk) > room:
+        self._pieces += 1
+        if len(chunk) > room or self._pieces > MAX_PIECES:
             self._truncated = True
             return 0
         return None

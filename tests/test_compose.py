@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 import shlex
+import subprocess
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -163,6 +166,17 @@ def test_a_copied_curl_line_is_quoted_for_the_shell():
     assert shlex.split(line.replace("\\\n", ""))[4:] == [
         "--cert", "client.pem", "--key", "client.key",
     ]
+
+
+def test_a_copied_curl_line_steers_no_terminal():
+    body = "it's \\u0041\x03\nrm -rf ~\r\x1b[201~\x7f\x85 ü"
+    line = as_curl("POST", "https://a.example/", [], body)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", line)
+    shown = subprocess.run(
+        ["bash", "-c", line.replace("curl", "printf '%s\\0'", 1)], capture_output=True, check=True,
+        env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+    )
+    assert shown.stdout.decode().split("\0")[-2] == body
 
 
 @pytest.mark.parametrize(("field", "name", "room"), [

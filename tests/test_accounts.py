@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,23 @@ from flask import Flask
 
 from portal.clock import SECOND, now
 from portal.errors import Conflict, Forbidden, Invalid, NotFound
-from portal.extensions import db, writing
+from portal.extensions import db, table, writing
 from portal.listing import BadCursor
 from portal.models import ApiKey, AuditEntry, Membership, Merchant, User, UserSession
 from portal.models import user as user_models
-from portal.people import accounts, audit, invitations, members, sessions
+from portal.people import (
+    accounts,
+    audit,
+    invitations,
+    members,
+    passkeys,
+    second_factor,
+    sessions,
+)
 from tests.conftest import on_both_databases
+from tests.factories import make_user
+
+SECRET = second_factor.new_secret()
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -535,3 +548,44 @@ def test_a_password_costs_what_argon2_asks_for() -> None:
     assert int(cost[1]) >= 65_536
     assert int(cost[2]) >= 3
     assert nobodys.startswith(cost[0]), "an address without an account costs as much to try"
+
+
+def test_keys_of_a_merchant_are_bounded(shop: Merchant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "MAX_KEYS", 2)
+    for _ in range(2):
+        accounts.create_key(shop, "read", "", "cli")
+    with pytest.raises(Invalid, match="at most 2 keys"):
+        accounts.create_key(shop, "read", "", "cli")
+    accounts.revoke_key(shop, accounts.keys(shop)[0].id, "cli")
+    assert accounts.create_key(shop, "read", "", "cli")
+
+
+@on_both_databases
+@pytest.mark.parametrize("act", [
+    lambda user: accounts.change_own_password(user, PASSWORD, "another one 1", "another one 1"),
+    lambda user: second_factor.renew_codes(user, PASSWORD),
+    lambda user: second_factor.turn_off(user, PASSWORD),
+    lambda user: second_factor.turn_on(
+        user, SECRET, second_factor.code_at(base64.b32decode(SECRET), now() // (30 * SECOND)),
+        PASSWORD,
+    ),
+    lambda user: passkeys.remove(user, "pk_1", PASSWORD),
+])
+def test_a_password_that_is_changed_meanwhile_does_nothing_more(
+    app: Flask, act: Callable[[User], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, check = make_user(password=PASSWORD), User.check_password
+
+    def and_then_it_is_another(user: User, password: str) -> bool:
+        fits = check(user, password)
+        db.session.rollback()
+        with db.engine.begin() as elsewhere:
+            elsewhere.execute(sa.update(table(User)).values(password_hash="another"))
+        return fits
+
+    monkeypatch.setattr(User, "check_password", and_then_it_is_another)
+    with pytest.raises(Conflict, match="at this very moment"):
+        act(user)
+    db.session.rollback()
+    assert user.password_hash == "another"
+    assert user.totp_token is None

@@ -12,7 +12,7 @@ from flask import Flask
 
 from portal.clock import SECOND, now
 from portal.errors import Conflict, Forbidden, Invalid, NotFound, PortalError
-from portal.extensions import db
+from portal.extensions import db, writing
 from portal.models import AuditEntry, Invitation, Mail, Membership, Merchant, User
 from portal.people import accounts, invitations, mail, members
 from tests.conftest import PASSWORD, on_both_databases
@@ -262,3 +262,24 @@ def test_an_account_made_in_anothers_name_gets_nowhere_else(merchant: Merchant, 
         members.add_member(other, "boss@example.com", "owner", "cli")
     invitations.invite(other, "boss@example.com", "owner", "cli")
     assert accounts.get_user("boss@example.com").role_at(other.id) is None
+
+
+@on_both_databases
+def test_members_and_invitations_of_a_merchant_are_bounded(
+    app: Flask, merchant: Merchant, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = db.session.scalar(sa.select(sa.func.count()).select_from(Membership)) or 0
+    monkeypatch.setattr(invitations, "MAX_PEOPLE", members + 2)
+    for name in ("one", "two", "two"):
+        invitations.invite(merchant, f"{name}@example.com", "viewer", "cli")
+    with pytest.raises(Invalid, match="at most"):
+        invitations.invite(merchant, "three@example.com", "viewer", "cli")
+    # One that has ended makes room.
+    with writing() as session:
+        session.execute(
+            sa.update(Invitation).where(Invitation.email == "one@example.com").values(expires_at=1)
+        )
+    invitations.invite(merchant, "three@example.com", "viewer", "cli")
+    assert {one.email for one in invitations.invitations(merchant)} == {
+        "two@example.com", "three@example.com"
+    }

@@ -35,6 +35,8 @@ from portal.people.rules import (
     unique,
 )
 
+MAX_KEYS = 100
+"""Of one merchant, in use: all of them stand on one page, and a program may ask for many."""
 _PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without letters that are mistaken for others: a new password may be read from paper."""
 
@@ -114,8 +116,8 @@ def merchants(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple
 def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
     """Give a merchant an API key; its text, which is kept nowhere and so shown once.
 
-    Two keys in use cannot have one name, so that a form sent twice makes one key; keys without
-    a name may be many. Raises Invalid.
+    Two keys in use cannot have one name, so that a form sent twice makes one key; of keys without
+    a name there may be several. Raises Invalid, also past MAX_KEYS.
     """
     name = name.strip()
     errors = name_errors(name)
@@ -124,6 +126,11 @@ def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
     refuse(errors)
     with writing() as session:
         lock_merchant(session, merchant.id)
+        if len(keys(merchant)) >= MAX_KEYS:
+            refuse([FieldError(
+                "/name", f"A merchant has at most {MAX_KEYS} keys; revoke one that is not needed "
+                "any more.",
+            )])
         if name and session.scalar(_keys(merchant).where(ApiKey.name == name)):
             refuse([FieldError(
                 "/name", f"There is a key named {name} already; revoke it first, or choose "
@@ -226,24 +233,29 @@ def enable_user(user: User, actor: str) -> None:
             note(session, actor, "user.enabled", user.email)
 
 
-def change_password(user: User, password: str, actor: str) -> None:
-    """Give a user another password and end all their sessions. Raises Invalid."""
+def change_password(
+    user: User, password: str, actor: str, checked: str | None = None
+) -> None:
+    """Give a user another password and end all their sessions; with `checked` as in `lock_user`.
+    Raises Invalid."""
     refuse(password_errors(password))
     password_hash = hash_password(password)
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         user.set_password_hash(password_hash)
         note_and_tell(session, user, actor, "user.password_changed")
 
 
 def change_own_password(user: User, current: str, password: str, repeated: str) -> None:
-    """The same by the user, who knows the current one. Raises Invalid."""
+    """The same by the user, who knows the current one. Raises Invalid, and Conflict where it is
+    changed or the account disabled meanwhile."""
+    checked = user.password_hash
     errors = new_password_errors(password, repeated)
     if len(current) > MAX_PASSWORD or not user.check_password(current):
         tries.note_refused("password_refused", user.email)
         errors.append(FieldError("/current", "This is not your current password."))
     refuse(errors)
-    change_password(user, password, actor_of(user))
+    change_password(user, password, actor_of(user), checked)
 
 
 def reset_password(user: User, actor: str) -> str:

@@ -28,13 +28,17 @@ from portal.people.rules import (
 )
 
 LIFETIME = 7 * DAY
+MAX_PEOPLE = 500
+"""Members of a merchant and invitations together: each is told of its webhooks, in the transaction
+that something happens in, and all of them stand on one page."""
 
 
 def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
     """Ask an address to join a merchant; the link, which works once within LIFETIME and is kept
     nowhere. It is mailed too where PORTAL_SMTP_URL is set. An earlier invitation ends.
 
-    Raises Invalid, and Forbidden for oneself: nobody gives themselves a role.
+    Raises Invalid, also past MAX_PEOPLE, and Forbidden for oneself: nobody gives themselves a
+    role.
     """
     email = clean_email(email)
     refuse(email_errors(email) + role_errors(role))
@@ -53,8 +57,14 @@ def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
                 "/email", f"{email} is a member already; change the role in the list."
             )])
         session.execute(sa.delete(Invitation).where(
-            Invitation.merchant_id == merchant.id, Invitation.email == email
+            Invitation.merchant_id == merchant.id,
+            sa.or_(Invitation.email == email, Invitation.expires_at <= now()),
         ))
+        if _people(session, merchant) >= MAX_PEOPLE:
+            raise Invalid([FieldError(
+                "/email", f"A merchant has at most {MAX_PEOPLE} members and invitations; remove "
+                "one first.",
+            )])
         invitation, token = Invitation.make(merchant, email, role, LIFETIME, actor)
         session.add(invitation)
         note(session, actor, "member.invited", email, merchant.id, role=role)
@@ -64,6 +74,16 @@ def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
                 merchant, role, actor, link, invitation.expires_at
             )))
     return link
+
+
+def _people(session: scoped_session[Session], merchant: Merchant) -> int:
+    counts = (
+        session.scalar(
+            sa.select(sa.func.count()).select_from(model).where(model.merchant_id == merchant.id)
+        )
+        for model in (Membership, Invitation)
+    )
+    return sum(count or 0 for count in counts)
 
 
 def invitations(merchant: Merchant) -> Sequence[Invitation]:

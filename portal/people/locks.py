@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
+from portal.errors import Conflict
 from portal.models import Merchant, User
 
 
@@ -20,6 +21,10 @@ def lock_merchant(session: scoped_session[Any], merchant_id: int) -> None:
     )
 
 
-def lock_user(session: scoped_session[Any], user: User) -> None:
-    """Let nobody else change the user, or sign in as them, until the transaction ends."""
+def lock_user(session: scoped_session[Any], user: User, checked: str | None = None) -> None:
+    """Let nobody else change the user, or sign in as them, until the transaction ends. Raises
+    Conflict where the password is not the one any more whose hash was `checked` before, or the
+    account was disabled since: who had it may do nothing more with it."""
     session.refresh(user, with_for_update=True)
+    if checked is not None and (user.password_hash != checked or not user.is_active):
+        raise Conflict("The account was changed at this very moment. Sign in again.")

@@ -130,13 +130,13 @@ def add(
     Raises Invalid.
     """
     name = name.strip()
-    errors = password_errors(user, password)
+    checked, errors = user.password_hash, password_errors(user, password)
     if not name or len(name) > MAX_NAME or not name.isprintable():
         errors.append(FieldError("/name", f"Give a name of 1 to {MAX_NAME} visible characters."))
     refuse(errors)
     made = _verify_new(answer, challenge)
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         if made is None or challenge is None or not _is_fresh(user, challenge):
             raise Invalid([FieldError("/passkey", WRONG_PASSKEY)])
         if len(user.passkeys) >= MAX_PASSKEYS:
@@ -158,9 +158,10 @@ def add(
 
 def remove(user: User, passkey_id: str, password: str) -> None:
     """Take one of a user's passkeys no more. Raises Invalid and NotFound."""
+    checked = user.password_hash
     refuse(password_errors(user, password))
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         found = next((one for one in user.passkeys if one.id == passkey_id), None)
         if found is None:
             raise NotFound("There is no such passkey; it is removed already.")

@@ -31,23 +31,29 @@ def ask(email: str) -> None:
     """
     email = clean_email(email)
     refuse(email_errors(email))
+    # Made, and encrypted, for who has no account too: that takes longer than all else here.
+    token = new_token()
+    mail = Mail.make(email, "Choose another password", (
+        "Someone, probably you, wants another password for your account at Webhook Portal.\n\n"
+        f"To choose it, open this link within an hour. It works once:\n{_link(token)}"
+        "\n\nIf it was not you, ignore this: nothing changes."
+    ))
     with writing() as session:
         note(session, "portal", "user.password_forgotten", email)
         user = find_user(email)
+        _forget_ended(session)
         if user and user.is_active:
-            link = _make_link(session, user)
-            session.add(Mail.make(email, "Choose another password", (
-                "Someone, probably you, wants another password for your account at Webhook "
-                f"Portal.\n\nTo choose it, open this link within an hour. It works once:\n{link}"
-                "\n\nIf it was not you, ignore this: nothing changes."
-            )))
+            session.add_all((_reset(user, token), mail))
 
 
 def make_link(user: User, actor: str) -> str:
     """A link for a user to choose another password, for an operator to hand over."""
     with writing() as session:
         note(session, actor, "user.reset_link_made", user.email)
-        return _make_link(session, user)
+        _forget_ended(session)
+        token = new_token()
+        session.add(_reset(user, token))
+        return _link(token)
 
 
 def find(token: str) -> User:
@@ -81,11 +87,16 @@ def choose(token: str, password: str, repeated: str) -> None:
         note_and_tell(session, user, actor_of(user), "user.password_reset")
 
 
-def _make_link(session: scoped_session[Session], user: User) -> str:
-    config: Config = current_app.config["PORTAL"]
+def _forget_ended(session: scoped_session[Session]) -> None:
     session.execute(sa.delete(PasswordReset).where(PasswordReset.expires_at <= now()))
-    token = new_token()
-    session.add(PasswordReset(
+
+
+def _reset(user: User, token: str) -> PasswordReset:
+    return PasswordReset(
         digest=digest_of(token), user_id=user.id, expires_at=now() + LIFETIME
-    ))
+    )
+
+
+def _link(token: str) -> str:
+    config: Config = current_app.config["PORTAL"]
     return f"{config.public_url}/reset-password/{token}"

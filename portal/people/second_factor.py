@@ -59,7 +59,7 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
 
     `code` is one of the app, which shows that it has the secret. Raises Invalid.
     """
-    errors = password_errors(user, password)
+    checked, errors = user.password_hash, password_errors(user, password)
     step = _step_of(secret, code)
     if step is None:
         errors.append(FieldError("/code", WRONG_CODE))
@@ -67,7 +67,7 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
         raise Invalid(errors)
     token = vault.encrypt(secret)
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         user.totp_token, user.totp_step = token, step
         note_and_tell(session, user, actor_of(user), "user.second_factor_on")
         return replace_codes(session, user)
@@ -75,25 +75,27 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
 
 def renew_codes(user: User, password: str) -> list[str]:
     """New recovery codes in place of the old. Raises Invalid."""
+    checked = user.password_hash
     if errors := password_errors(user, password):
         raise Invalid(errors)
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         note_and_tell(session, user, actor_of(user), "user.recovery_codes_renewed")
         return replace_codes(session, user)
 
 
 def turn_off(user: User, password: str) -> None:
     """Ask a user for the password alone. Raises Invalid."""
+    checked = user.password_hash
     if errors := password_errors(user, password):
         raise Invalid(errors)
-    remove(user, actor_of(user))
+    remove(user, actor_of(user), checked)
 
 
-def remove(user: User, actor: str) -> None:
+def remove(user: User, actor: str, checked: str | None = None) -> None:
     """The same without the password, for an operator who knows whom they help."""
     with writing() as session:
-        lock_user(session, user)
+        lock_user(session, user, checked)
         if user.has_second_factor:
             note_and_tell(session, user, actor, "user.second_factor_off")
         user.totp_token = user.totp_step = None

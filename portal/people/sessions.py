@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import current_app
 
 from portal.clock import HOUR, MINUTE, now
-from portal.errors import Conflict, NotFound
+from portal.errors import NotFound
 from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import User, UserSession
@@ -31,9 +31,7 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
     """
     checked = user.password_hash
     with writing() as session:
-        lock_user(session, user)
-        if user.password_hash != checked or not user.is_active:
-            raise Conflict("The account was changed at this very moment. Sign in again.")
+        lock_user(session, user, checked)
         session.execute(sa.delete(UserSession).where(UserSession.created_at <= _oldest()))
         too_many = session.scalars(
             sa.select(UserSession.id).where(UserSession.user_id == user.id)

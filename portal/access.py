@@ -193,6 +193,7 @@ def check_access() -> ResponseReturnValue | None:
         _check_key(allowed)
         return None
     if not current_user.is_authenticated:
+        courtesy.is_for(courtesy.NOBODYS)
         return to_sign_in() if request.method == "GET" else abort(401)
     g.roles = _roles()
     is_members = g.merchant is not None and not current_user.staff_role
@@ -299,18 +300,18 @@ def handed() -> Handed:
 
 def key_of(authorization: str) -> sa.Row[*tuple[Any, ...]] | None:
     """The key in an Authorization header; None for one that is unknown, revoked or not there."""
-    text = _key_in(authorization)
+    text = key_in(authorization)
     if not text:
         return None
     # A connection for a moment: events wait for their turn without one (portal.events.ingest).
     with one_statement() as connection:
         found = connection.execute(_KEY, {"digest": ApiKey.digest_of(text)}).first()
-    if found is not None:
-        courtesy.is_for(f"merchant {found.merchant_id}")
+    courtesy.is_for(courtesy.NOBODYS if found is None else f"merchant {found.merchant_id}")
     return found
 
 
-def _key_in(authorization: str) -> str:
+def key_in(authorization: str) -> str:
+    """The text of the key in an Authorization header; empty where there is none."""
     scheme, _, text = authorization.partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""
 
@@ -321,7 +322,7 @@ def _check_key(allowed: frozenset[str]) -> None:
         raise before.error
     authorization = request.headers.get("Authorization", "")
     found = before.key or key_of(authorization)
-    if found is None and not _key_in(authorization):
+    if found is None and not key_in(authorization):
         raise Unauthorized("Send the header Authorization: Bearer whp_….")
     if found is None:
         security_log.note("api_key_refused")

@@ -5,9 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
-from portal import MIGRATIONS, access, form_limits, hosts, places, request_ids, security_log
+from portal import (
+    MIGRATIONS,
+    access,
+    form_limits,
+    hosts,
+    places,
+    proxies,
+    request_ids,
+    security_log,
+)
 from portal.company import Company
 from portal.config import Config, load_config
 from portal.defects import Portal
@@ -51,9 +59,7 @@ def make(config: Config | None) -> Flask:
     app.wsgi_app = door.add_to(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
     if config.proxies:
         # Limits on tries count by address; without this it would be the proxy's for everyone.
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=config.proxies, x_proto=config.proxies
-        )
+        app.wsgi_app = proxies.add_to(app.wsgi_app, config.proxies)  # type: ignore[method-assign, assignment]
     app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.before_request(hosts.check_host)
     form_limits.init_app(app)

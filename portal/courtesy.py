@@ -10,6 +10,9 @@ import threading
 import time
 from typing import Protocol
 
+NOBODYS = ""
+"""For whom a thread works that was shown what is no key and no sign-in, or is none any more."""
+
 _thread = threading.local()
 
 

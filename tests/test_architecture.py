@@ -48,7 +48,7 @@ LEVELS = (
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
      "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
      "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy",
-     "portal.company", "portal.writers"),
+     "portal.company", "portal.writers", "portal.proxies"),
 )
 
 

@@ -57,13 +57,13 @@ class Server:
         return socket.create_connection((host, self.port), seconds, (address, 0))
 
     def get(
-        self, path: str, address: str = "127.0.0.1", key: str = ""
+        self, path: str, address: str = "127.0.0.1", key: str = "", method: str = "GET"
     ) -> tuple[int, bytes, float]:
         """Status, body and seconds of an answer."""
         began = time.monotonic()
         client = HTTPConnection("127.0.0.1", self.port, 10, (address, 0))
         with contextlib.closing(client):
-            client.request("GET", path, headers={"Authorization": key} if key else {})
+            client.request(method, path, headers={"Authorization": key} if key else {})
             answer = client.getresponse()
             return answer.status, answer.read(), time.monotonic() - began
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from portal import courtesy
 from portal.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
-from portal.front.credentials import Credentials
+from portal.front.credentials import MOST_UNPROVEN, Credentials
 from tests.test_front import Server, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("front")]
@@ -205,6 +206,34 @@ def test_a_credential_is_nobodys_until_it_was_found_to_be_somebodys():
     assert known.owner({"authorization": "Bearer whp_two"}, "192.0.2.1")[0] == "192.0.2.1"
 
 
+def test_a_credential_that_is_nobodys_any_more_is_counted_to_nobody_else():
+    known = Credentials()
+    for headers in ({"authorization": "Bearer whp_one"}, {"cookie": "portal_session=abc"}):
+        _, credential = known.owner(headers, "192.0.2.1")
+        assert credential is not None
+        known.learn(credential, "merchant 1")
+        known.learn(credential, courtesy.NOBODYS)
+        assert known.owner(headers, "192.0.2.1")[0] == "192.0.2.1"
+        # Where nothing looks at it, as for files and for addresses that lead nowhere.
+        known.learn(credential, "merchant 1")
+        for _ in range(MOST_UNPROVEN - 1):
+            assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
+        known.learn(credential, "merchant 1")
+        for _ in range(MOST_UNPROVEN + 1):
+            assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
+        assert known.owner(headers, "192.0.2.1")[0] == "192.0.2.1"
+
+
+def test_a_key_is_one_however_its_header_is_written():
+    known = Credentials()
+    credentials = {
+        known.owner({"authorization": header}, "192.0.2.1")[1]
+        for header in ("Bearer whp_one", "bearer whp_one", "BEARER  whp_one ")
+    }
+    assert len(credentials) == 1
+    assert known.owner({"authorization": "Basic whp_one"}, "")[1] not in credentials
+
+
 # ── Over real sockets ─────────────────────────────────────────────────────────────────────
 
 
@@ -214,12 +243,18 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_beside_others_one_has_a_share_of_the_processor_and_alone_all_of_it(bare: Server):
+# By a key, and by what asks for health, which waits for nobody, or by its address.
+@pytest.mark.parametrize(("method", "path"), [
+    ("GET", "/work"), ("GET", "/healthz?work"), ("POST", "/readyz?work"),
+])
+def test_beside_others_one_has_a_share_of_the_processor_and_alone_all_of_it(
+    method: str, path: str, bare: Server
+):
     done, ends = itertools.count(), threading.Event()
 
     def flood() -> None:
         while not ends.is_set():
-            assert bare.get("/work", key="flood")[0] == 200
+            assert bare.get(path, key=f"flood {path}", method=method)[0] == 200
             next(done)
 
     def so_far() -> int:

@@ -14,6 +14,7 @@ import time
 
 from flask import Response, current_app, g, request
 
+from portal import access
 from portal.access import handed
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
@@ -97,7 +98,7 @@ by_key = Window(KEY_SECONDS)
 wrong_keys = Window(ADDRESS_SECONDS)
 events, deliveries = Debts(), Debts()
 _proven: set[int] = set()
-"""Hashes of Authorization headers that were right in this process: the keys of a sender go on
+"""Hashes of keys that were right in this process: the keys of a sender go on
 working when someone behind the same address tries wrong ones."""
 
 
@@ -111,7 +112,7 @@ def refuse_guessing() -> None:
     most = current_app.config["PORTAL"].api_wrong_keys
     if not most or wrong_keys.count(sender_network(), clock) < most:
         return
-    if hash(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
+    if _proof(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
         raise TooManyRequests(
             f"{most} wrong keys came from this address within a minute. Check the key, and try "
             "again when Retry-After is over.", wrong_keys.left(clock),
@@ -183,6 +184,8 @@ def tell_limits(response: Response) -> Response:
     if "key" not in g:
         if response.status_code == 401:
             wrong_keys.add(sender_network(), time.monotonic())
+            # It may have been revoked.
+            _proven.discard(_proof(request.environ.get("HTTP_AUTHORIZATION", "")))
         return response
     prove(request.environ.get("HTTP_AUTHORIZATION", ""))
     response.headers.update(headers_of(g.get("counted")))
@@ -190,12 +193,17 @@ def tell_limits(response: Response) -> Response:
 
 
 def prove(authorization: str) -> None:
-    """Remember a header that was right."""
-    proof = hash(authorization)
+    """Remember the key of a header that was right."""
+    proof = _proof(authorization)
     if proof not in _proven:
         if len(_proven) > MOST_NAMES:
             _proven.clear()
         _proven.add(proof)
+
+
+def _proof(authorization: str) -> int:
+    # However the header is written: one key would fill it.
+    return hash(access.key_in(authorization))
 
 
 def headers_of(counted: tuple[int, int] | None) -> list[tuple[str, str]]:

@@ -26,8 +26,9 @@ from portal.front.accounts import BATCHES, EVENTS, Accounts, Work
 from portal.front.credentials import Credentials
 from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
-from portal.front.threads import HEALTH, Threads
+from portal.front.threads import Threads, is_for_health
 from portal.front.wsgi import Application, Body
+from portal.proxies import passed_on
 from portal.seldom import Seldom
 
 if TYPE_CHECKING:
@@ -84,8 +85,14 @@ class Front:
         try:
             _refuse_unreadable(scope.headers)
             body, rest = await bodies.begin(scope.headers, exchange)
-            if scope.path in HEALTH:
-                await self._answer(scope, exchange, io.BytesIO(body))
+            if is_for_health(scope.method, scope.path):
+                # It is no company for others, so that who is alone has everything though the portal
+                # is watched; but who asks without pause has no more than a share either.
+                work = await self._accounts.enter((network, "health"), is_known=False)
+                try:
+                    await self._answer(scope, exchange, io.BytesIO(body), work)
+                finally:
+                    self._accounts.leave(work)
                 return
             owner, credential = self._credentials.owner(scope.headers, network)
             work = await self._accounts.enter(
@@ -117,15 +124,13 @@ class Front:
                 del self._under_way[network]
 
     def _network_of(self, scope: Scope) -> str:
-        """Who asks, by the same rule as werkzeug's ProxyFix."""
+        """Who asks, by the same rule as in the pages (portal.proxies)."""
         client = scope.client.rpartition(":")[0].strip("[]")
         if self._proxies:
-            named = [
+            named = ",".join(
                 value for name, value in scope.headers.items() if name == "x-forwarded-for"
-            ]
-            passed_on = [part.strip() for part in ",".join(named).split(",")]
-            if named and len(passed_on) >= self._proxies:
-                client = passed_on[-self._proxies]
+            )
+            client = passed_on(named, self._proxies) or client
         return network_of(client)
 
     def _refuse(self, refused: refusals.Refused, scope: Scope, exchange: Exchange) -> None:

@@ -19,6 +19,11 @@ END_SECONDS = 0.005
 """How long the task of an answered request may wait for others to end with."""
 
 
+def is_for_health(method: str, path: str) -> bool:
+    """Whether a request asks for health. One to the same address by another method does not."""
+    return path in HEALTH and method in ("GET", "HEAD")
+
+
 class Threads:
     """Those of one process, and the loop whose tasks wait for them."""
 
@@ -50,9 +55,8 @@ class Threads:
             finally:
                 self._end_soon(is_ended)
 
-        health = self._health.get(path)
-        if health is not None and method in ("GET", "HEAD"):
-            health.submit(perform)
+        if is_for_health(method, path):
+            self._health[path].submit(perform)
         else:
             self._waiting.put(perform)
         await done

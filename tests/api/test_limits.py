@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
+from portal import access, courtesy
 from portal.api import limits
 from portal.api.limits import Window
 from portal.models import Merchant
@@ -81,6 +82,33 @@ def test_wrong_keys_from_an_address_are_soon_looked_up_no_more(
     problem(fresh.get("/webhooks"), 429)
     clock[0] += 60
     assert fresh.get("/webhooks").status_code == 200
+
+
+def test_a_key_that_was_revoked_is_a_wrong_one_from_then_on(
+    app: Flask, alice: Merchant, clock: list[float]
+) -> None:
+    text = accounts.create_key(alice, "write", "", "cli")
+    caller = Caller(app.test_client(), text)
+    assert caller.get("/webhooks").status_code == 200
+    assert caller.post("/events", ORDER).status_code == 202
+    accounts.revoke_key(alice, accounts.keys(alice)[0].id, "cli")
+    clock[0] += 1
+    statuses = [caller.post("/events", ORDER).status_code for _ in range(4)]
+    assert statuses == [401, 401, 429, 429]
+
+
+def test_whose_a_key_is_is_found_once_it_was_looked_at(app: Flask, alice: Merchant) -> None:
+    class Work:
+        whose: str | None = None
+
+    text = accounts.create_key(alice, "write", "", "cli")
+    found = []
+    for header in (f"Bearer {text}", "Bearer whp_unknown", ""):
+        courtesy.do(work := Work())  # type: ignore[arg-type]
+        access.key_of(header)
+        found.append(work.whose)
+    courtesy.do(None)
+    assert found == [f"merchant {alice.id}", courtesy.NOBODYS, None]
 
 
 def test_an_ipv6_host_cannot_hide_among_its_addresses(app: Flask, clock: list[float]) -> None:

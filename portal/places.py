@@ -51,26 +51,49 @@ class Places:
         self._each = {kind: (most + 1) // 2 for kind, most in self._most.items()}
         self._each[PAGE] = self._each[PAGE_OF_USER] = max(1, threads * 3 // 4)
         self._taken: Counter[tuple[str, int | None]] = Counter()
-        self._mutex = threading.Lock()
+        self._waiting: dict[str, list[int | None]] = {}
+        """Who waits for a place of each kind, those first who came first."""
+        self._freed = threading.Condition()
 
-    def take(self, kind: str, merchant_id: int | None) -> None:
-        """Take a place, for a merchant (of PAGE_OF_USER a user) or (None) for staff. Raises
-        TooManyRequests."""
+    def take(self, kind: str, merchant_id: int | None, patience: float = 0.0) -> None:
+        """Take a place, for a merchant (of PAGE_OF_USER a user) or (None) for staff. Who has none
+        waits for so many seconds for one that others have. Raises TooManyRequests."""
         most = self._most[kind]
         each = most if merchant_id is None else self._each[kind]
-        with self._mutex:
-            taken = sum(count for (what, _), count in self._taken.items() if what == kind)
-            if taken < most and self._taken[kind, merchant_id] < each:
-                self._taken[kind, merchant_id] += 1
-                return
+        with self._freed:
+            waiting = self._waiting.setdefault(kind, [])
+            if self._taken[kind, merchant_id] < each:
+                may_wait = patience > 0 and merchant_id not in waiting and len(waiting) < most
+                if (not waiting and self._free(kind)) or (
+                    may_wait and self._is_turn(kind, merchant_id, patience)
+                ):
+                    self._taken[kind, merchant_id] += 1
+                    return
         raise TooManyRequests(f"{_SENTENCES[kind]} Try again in a moment.", RETRY_SECONDS[kind])
 
     def give_back(self, kind: str, merchant_id: int | None) -> None:
         """Give back what was taken."""
-        with self._mutex:
+        with self._freed:
             self._taken[kind, merchant_id] -= 1
             if not self._taken[kind, merchant_id]:
                 del self._taken[kind, merchant_id]
+            self._freed.notify_all()
+
+    def _free(self, kind: str) -> bool:
+        taken = sum(count for (what, _), count in self._taken.items() if what == kind)
+        return taken < self._most[kind]
+
+    def _is_turn(self, kind: str, merchant_id: int | None, patience: float) -> bool:
+        """Whether it becomes a merchant's turn in time."""
+        waiting = self._waiting[kind]
+        waiting.append(merchant_id)
+        try:
+            return self._freed.wait_for(
+                lambda: waiting[0] == merchant_id and self._free(kind), patience
+            )
+        finally:
+            waiting.remove(merchant_id)
+            self._freed.notify_all()
 
 
 def places() -> Places:
@@ -80,10 +103,10 @@ def places() -> Places:
 
 
 @contextlib.contextmanager
-def held(kind: str, merchant_id: int | None) -> Iterator[None]:
+def held(kind: str, merchant_id: int | None, patience: float = 0.0) -> Iterator[None]:
     """A place for the time of a `with`. Raises TooManyRequests."""
     own = places()
-    own.take(kind, merchant_id)
+    own.take(kind, merchant_id, patience)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +16,7 @@ from portal.errors import TooManyRequests
 from portal.extensions import db
 from portal.models import Merchant, User, Webhook
 from portal.people import sessions
-from portal.places import DOWNLOAD, PAGE, PAGE_OF_USER, SEARCH, TAIL, TEST, Places
+from portal.places import DOWNLOAD, PAGE, PAGE_OF_USER, SEARCH, TAIL, TEMPLATE, TEST, Places
 from portal.views import exports
 from tests.factories import make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
@@ -70,6 +71,29 @@ def test_many_threads_take_no_more_than_there_are() -> None:
         list(threads.map(work, range(16)))
     assert 0 < most <= 10
     assert not places._taken
+
+
+def test_who_has_none_waits_for_one_that_others_have_and_goes_before_them() -> None:
+    places = Places(8)
+    for other in (1, 2):
+        places.take(TEMPLATE, other)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(places.take, TEMPLATE, 3, 60.0)
+        while not places._waiting[TEMPLATE]:
+            time.sleep(0.01)
+        # One waits for each merchant, and none for one that has its own share.
+        for merchant_id in (1, 3):
+            with pytest.raises(TooManyRequests):
+                places.take(TEMPLATE, merchant_id, 60.0)
+        places.give_back(TEMPLATE, 1)
+        # Who asks again at once, as a loop does, does not get before it.
+        with pytest.raises(TooManyRequests):
+            places.take(TEMPLATE, 1)
+        waiting.result(60)
+    with pytest.raises(TooManyRequests):
+        places.take(TEMPLATE, 4, 0.01)
+    places.give_back(TEMPLATE, 2)
+    places.take(TEMPLATE, 4)
 
 
 class TestTests:

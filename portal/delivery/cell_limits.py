@@ -5,6 +5,8 @@ from __future__ import annotations
 
 CPU_SECONDS = 0.25
 """Time of the processor, for all templates of one request."""
+HEAVY_SECONDS = 0.05
+"""From so much on others' templates do not wait behind it (portal.delivery.filling)."""
 MAX_TOGETHER = 2 * 1024 * 1024
 """Bytes that they may make together."""
 MAX_MEMORY = 512 * 1024 * 1024

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from portal import courtesy
-from portal.delivery.cell_limits import READY, TOO_LONG, TOO_MUCH_MEMORY
+from portal.delivery.cell_limits import CPU_SECONDS, READY, TOO_LONG, TOO_MUCH_MEMORY
 from portal.processes import ROOT
 from portal.seldom import Seldom
 
@@ -85,6 +85,8 @@ class Cell:
         self._overdue_at = time.monotonic() + START_SECONDS
         self.is_ready = False
         """Whether it can be asked without waiting for it."""
+        self.seconds = 0.0
+        """Time of the processor that what was asked last took; all of it where no answer came."""
 
     def fileno(self) -> int:
         """What can be read once there is an answer."""
@@ -117,6 +119,7 @@ class Cell:
             self.greet()
         # In ASCII, since what was stored may hold half a character.
         asked = json.dumps([event, list(templates)]).encode()
+        self.seconds = CPU_SECONDS
         self._overdue_at = time.monotonic() + KILL_SECONDS
         assert self._process.stdin is not None
         try:
@@ -131,7 +134,7 @@ class Cell:
         """What the templates make, in their order. Raises NotFilled; the cell may be gone then."""
         try:
             (size,) = _SIZE.unpack(self._read(_SIZE.size))
-            texts, why, template = json.loads(self._read(size))
+            texts, why, template, self.seconds = json.loads(self._read(size))
         except EOFError:
             raise self._cause_of_end() from None
         if why == TOO_LONG:

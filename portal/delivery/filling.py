@@ -1,21 +1,27 @@
 """The templates of attempts under way, filled in cells beside the thread that sends.
 
-Merchants take turns, and each has at most one cell at a time: templates that take long keep other
-merchants' from nothing but a cell that another one has.
+Merchants take turns, and each has at most one cell at a time. Those whose templates take long have
+one cell less than there are between them: however many they are, the templates of all others wait
+for quick ones alone.
 """
 
 from __future__ import annotations
 
 import select
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from portal.delivery.cell_limits import HEAVY_SECONDS
 from portal.delivery.cells import MOST, Cell, TookTooLong, cells
 from portal.delivery.compose import Composer, Payload
 from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
+
+HEAVY_FOR_SECONDS = 60.0
+"""How long a merchant is one of those whose templates take long, after one that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Filling:
         """By merchant, those whose turn is next first."""
         self._busy: dict[int, tuple[Cell, Filled]] = {}
         """By merchant too."""
+        self._heavy: dict[int, float] = {}
+        """Merchants whose templates take long, and until when they are taken for such."""
 
     @property
     def in_flight(self) -> int:
@@ -55,7 +63,7 @@ class Filling:
         """What has been filled, or will not be. Starts what is next."""
         ended = [*self._answered(), *self._overdue()] if self._busy else []
         while len(self._busy) < MOST:
-            whose = next((one for one in self._waiting if one not in self._busy), None)
+            whose = self._next()
             if whose is None:
                 break
             asked = self._next_of(whose)
@@ -81,6 +89,17 @@ class Filling:
             self._transport.unwatch(cell.fileno())
             cell.kill()
         self._busy.clear()
+
+    def _next(self) -> int | None:
+        """The merchant whose turn it is, where a cell may be had."""
+        now = time.monotonic()
+        self._heavy = {one: until for one, until in self._heavy.items() if until > now}
+        is_full = sum(one in self._heavy for one in self._busy) >= MOST - 1
+        return next(
+            (one for one in self._waiting
+             if one not in self._busy and not (is_full and one in self._heavy)),
+            None,
+        )
 
     def _next_of(self, whose: int) -> Filled:
         turns = self._waiting.pop(whose)
@@ -113,12 +132,17 @@ class Filling:
                 ended.append(replace(asked, texts=cell.answer()))
             except Exception as error:  # noqa: BLE001 - as above
                 ended.append(replace(asked, error=error))
+            self._learn(whose[fd], cell)
             cells.give_back(cell)
         return ended
 
     def _forget(self, whose: int, fd: int) -> None:
         del self._busy[whose]
         self._transport.unwatch(fd)
+
+    def _learn(self, whose: int, cell: Cell) -> None:
+        if cell.seconds > HEAVY_SECONDS:
+            self._heavy[whose] = time.monotonic() + HEAVY_FOR_SECONDS
 
     def _overdue(self) -> list[Filled]:
         ended = []
@@ -127,6 +151,7 @@ class Filling:
                 del self._busy[whose]
                 self._transport.unwatch(cell.fileno())
                 cell.kill()
+                self._learn(whose, cell)
                 ended.append(replace(asked, error=TookTooLong()))
         return ended
 

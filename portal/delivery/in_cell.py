@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -48,7 +49,9 @@ def main() -> None:
     write.flush()
     while size := read(_SIZE.size):
         event, templates = json.loads(read(_SIZE.unpack(size)[0]))
-        answer = json.dumps(_fill(event, templates)).encode()
+        began = time.process_time()
+        filled = _fill(event, templates)
+        answer = json.dumps([*filled, time.process_time() - began]).encode()
         write.write(_SIZE.pack(len(answer)) + answer)
         write.flush()
 

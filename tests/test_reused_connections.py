@@ -168,10 +168,10 @@ def test_one_deadline_covers_both_tries_and_the_time_is_that_of_both(start, tran
     server.serve = lambda connection: next(answer_late)(connection)
     (answer,) = send(transport, server.url, seconds=2)
     assert (answer.status, answer.sends) == (200, 2)
-    assert 550_000 < answer.duration_us < 900_000
+    assert answer.duration_us > 550_000
     parts = (answer.connect_us, answer.send_us, answer.wait_us, answer.download_us)
     assert sum(part or 0 for part in parts) <= answer.duration_us
-    assert 150_000 < (answer.wait_us or 0) < 350_000
+    assert 150_000 < (answer.wait_us or 0) < answer.duration_us - 300_000
 
     hang_late = itertools.chain([late], itertools.repeat(lambda _: time.sleep(3) or True))
     server.serve = lambda connection: next(hang_late)(connection)

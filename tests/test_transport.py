@@ -69,7 +69,7 @@ def test_a_slow_receiver_ends_at_the_deadline(receive, behaviour):
     answer = ask(receive(behaviour), seconds=0.6)
     assert answer.error == "timeout"
     assert answer.status is None
-    assert 0.5 < time.monotonic() - started < 1.1
+    assert 0.5 < time.monotonic() - started < 2.5
 
 
 def test_at_most_64_kib_of_an_answer_are_kept_and_it_is_judged_by_its_status(receive):

@@ -84,10 +84,10 @@ def test_a_packed_body_is_unpacked_also_where_its_end_is_missing(coding, pack):
 
 def test_a_bomb_is_unpacked_to_what_is_kept_at_most_and_at_once():
     bomb = gzip.compress(b"x" * 60_000_000)[: 64 * 1024]
-    started = time.monotonic()
+    started = time.thread_time()
     shown = readable(bomb, typed("text/plain", "gzip"))
     assert (len(shown.text), shown.is_cut) == (MAX_UNPACKED, True)
-    assert time.monotonic() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip", "identity", "klingon"])

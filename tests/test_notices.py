@@ -567,3 +567,17 @@ def test_a_server_that_says_what_it_should_not_is_a_failure_that_is_tried_again(
     assert tried.attempts == 1
     assert tried.last_error
     assert tried.next_attempt_at > now()
+
+
+def test_notices_of_a_webhook_that_comes_and_goes_do_not_pile_up(merchant: Merchant):
+    webhook, config = make_webhook(merchant), current_app.config["PORTAL"]
+    start = now()
+    for number in range(20):
+        with writing() as session:
+            notices.tell(
+                session, merchant.id, webhook.id, ("held", "recovered")[number % 2], "It flaps.",
+                start + number * HOUR * 12, config,
+            )
+    kept = db.session.scalars(sa.select(Notice).order_by(Notice.at)).all()
+    assert len(kept) <= 2 * notices.KEPT_AFTER // (12 * HOUR)
+    assert [one.kind for one in kept if one.dismissed_at is None] == ["recovered"]

@@ -58,6 +58,8 @@ and go, and its mails go out together at the end of each such time."""
 MOST_WAITING = 100
 """Mails of one merchant to one address that wait for that; all is in the portal."""
 WARNED_BEFORE = DAY
+KEPT_AFTER = 2 * DAY
+"""How long notices of a webhook that has recovered are kept after others came in their place."""
 
 
 def refused(failures: int, failing_since: int | None, config: Config) -> str:
@@ -89,6 +91,13 @@ def tell(
         )
         .values(dismissed_at=moment)
     )
+    if kind == "recovered":
+        # What was told while it failed is of no more use, or they would pile up where it comes and
+        # goes; those of the last days say that it does.
+        session.execute(sa.delete(Notice).where(
+            Notice.merchant_id == merchant_id, Notice.dismissed_at < moment - KEPT_AFTER,
+            Notice.webhook_id == webhook_id, Notice.kind.not_in(_CERTIFICATES),
+        ))
     session.add(Notice(
         merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
     ))

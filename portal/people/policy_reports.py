@@ -48,10 +48,13 @@ def take(report: Any) -> None:
 def _is_new(message: str) -> bool:
     digest = hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()
     try:
-        redis = queues.client()
+        redis, hour = queues.client(), queues.key("csp", "hour")
+        if int(redis.get(hour) or 0) > MAX_PER_HOUR:
+            # Nothing more is kept in this hour, and no digest either: anyone may send any number.
+            return False
         if not redis.set(queues.key("csp", digest), "1", nx=True, ex=_DAY_SECONDS):
             return False
-        pipeline, hour = redis.pipeline(), queues.key("csp", "hour")
+        pipeline = redis.pipeline()
         pipeline.incr(hour)
         pipeline.expire(hour, _HOUR_SECONDS, nx=True)
         return int(pipeline.execute()[0]) <= MAX_PER_HOUR

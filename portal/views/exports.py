@@ -25,9 +25,14 @@ from portal.views.streams import Stream
 bp = Blueprint("exports", __name__)
 
 TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
-FORMULA = re.compile(r"""^(?=[=+\-@\t\r])|(?<=[;\r\n])(?="*[=+\-@])""")
-"""Where a cell that a spreadsheet would compute begins (OWASP, CSV injection); also within a cell,
-since where the comma is the decimal sign Excel divides lines at semicolons, whatever is quoted."""
+_BEGINS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
+"""What a formula begins with; the last four are of full width, which some take for the others."""
+FORMULA = re.compile(
+    rf"""^(?=\s*{_BEGINS}|[\t\r])|(?<=[;\r\n])(?=[ \t\xa0"]*{_BEGINS})"""
+)
+"""Where a cell that a spreadsheet would compute begins (OWASP, CSV injection), also behind white
+space, which some leave out; and within a cell, since where the comma is the decimal sign Excel
+divides lines at semicolons, whatever is quoted."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """Excel reads a table that begins otherwise in the code page of its country."""

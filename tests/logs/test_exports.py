@@ -80,7 +80,14 @@ def test_a_cell_is_never_a_formula(evil: str):
     assert row == {"a": f"'{evil}", "b": "fine-1"}
 
 
+@pytest.mark.parametrize("evil", [" =1", "\xa0@SUM(A1)", "\u3000+1", "\uff1d1", " \uff20a"])
+def test_what_spreadsheets_take_for_a_formula_too_is_none(evil: str):
+    (row,) = as_rows("".join(exports.csv_text(["a", "b"], [[{"a": evil, "b": "fine =1"}]])))
+    assert row == {"a": f"'{evil}", "b": "fine =1"}
+
+
 @pytest.mark.parametrize("evil", [
+    "a; =1", "a;\uff1d1",
     "a;=1+1", "a;@SUM(A1)", "a\n=1", "a\r\n-1", 'a;"=1', 'a";=1', "\r=1", ";;=1", "x;=;=1",
 ])
 def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
@@ -91,6 +98,7 @@ def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
         rows = csv.reader(io.StringIO(text), delimiter=";", quoting=quoting)
         for cell in [cell for row in rows for cell in row]:
             assert not cell.lstrip('"').startswith(("=", "+", "-", "@")), cell
+            assert not cell.lstrip('" ').startswith(("=", "\uff1d")), cell
 
 
 def test_what_a_stranger_wrote_stays_in_its_cell(signed_in: SignIn, merchant: Merchant):

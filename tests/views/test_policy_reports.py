@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal import queues
 from portal.extensions import db
 from portal.models.audit import OperationsEntry
 from portal.people import policy_reports
@@ -67,6 +68,8 @@ def test_a_flood_fills_nothing(app: Flask, client: FlaskClient, monkeypatch: pyt
     ]
     assert statuses.count(429) == 10
     assert len(written()) == 3
+    # Nor Redis: what is not written down is not remembered.
+    assert len(list(queues.client().scan_iter(f"{queues.key('csp', '')}*"))) <= 3 + 2
 
 
 @pytest.mark.parametrize("body", ["", "x", "[]", "{}", '{"csp-report": 1}', "\xff"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import json
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, quote_plus
 
@@ -97,3 +99,20 @@ def test_what_every_text_holds_is_left_and_a_body_does_not_grow():
     assert Echoes(["a", "42"]).without("a 42") == "a 42"
     assert not Echoes(["", "abc"])
     assert len(Echoes(["abcd"]).without_in_body(b"abcd" * 16_384)) == 65_536
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda body: body])
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16"])
+def test_a_secret_is_found_in_a_body_that_is_packed_or_wide(
+    pack: Callable[[bytes], bytes], charset: str
+):
+    echoes = Echoes([PASSWORD])
+    packed = pack(f"you sent {PASSWORD}, they said".encode(charset))
+    masked = echoes.without_in_body(packed, "gzip")
+    assert masked.decode(charset) == "you sent ********, they said"
+    harmless = pack("you sent nothing".encode(charset))
+    assert echoes.without_in_body(harmless, "gzip") == harmless
+    # What unpacks to more than is kept is cut.
+    bomb = pack(PASSWORD.encode(charset) + b"x" * 10_000_000)
+    if len(bomb) < 1_000_000:
+        assert len(echoes.without_in_body(bomb, "gzip")) <= 65_536

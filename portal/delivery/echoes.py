@@ -8,6 +8,7 @@ import base64
 import binascii
 import html
 import json
+import zlib
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
@@ -15,8 +16,11 @@ from portal.models.webhook import MASK
 
 SHORTEST = 4
 """Characters of a secret that is looked for: a shorter one stands in every text."""
-_MASK_IN_BODY = b"*" * len(MASK)
+MOST = 64 * 1024
+_MASK_IN_BODY = "*" * len(MASK)
 """Whatever the body's charset is."""
+_NARROW, _WIDE = ("utf-8",), ("utf-8", "utf-16-le", "utf-16-be")
+"""Charsets in which secrets are looked for: also in those of two bytes, where there are NULs."""
 
 
 class Echoes:
@@ -30,7 +34,6 @@ class Echoes:
         }
         # What holds another goes before it.
         self._texts = sorted(spelled, key=len, reverse=True)
-        self._bytes = [text.encode("utf-8", "replace") for text in self._texts]
 
     def __bool__(self) -> bool:
         return bool(self._texts)
@@ -42,13 +45,29 @@ class Echoes:
                 text = text.replace(secret, MASK)
         return text
 
-    def without_in_body(self, body: bytes) -> bytes:
-        """A body, likewise, of the same length at most."""
-        size = len(body)
-        for secret in self._bytes:
-            if secret in body:
-                body = body.replace(secret, _MASK_IN_BODY)
-        return body[:size]
+    def without_in_body(self, body: bytes, packing: str = "") -> bytes:
+        """A body, likewise, no longer than it was. One that is packed (`packing`, as of the header
+        Content-Encoding) and holds a secret comes unpacked, MOST bytes of it."""
+        plain = _unpacked(body) if packing else body
+        masked = plain
+        for encoding in _WIDE if b"\0" in plain else _NARROW:
+            mask = _MASK_IN_BODY.encode(encoding)
+            for text in self._texts:
+                secret = text.encode(encoding, "replace")
+                if secret in masked:
+                    masked = masked.replace(secret, mask)
+        return body if masked == plain else masked[: len(plain)]
+
+
+def _unpacked(body: bytes) -> bytes:
+    """What zlib makes of a body, whichever frame it has; as it is where that is nothing."""
+    for window_bits in (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):
+        try:
+            if plain := zlib.decompressobj(window_bits).decompress(body, MOST):
+                return plain
+        except zlib.error:
+            pass
+    return body
 
 
 def _parts(value: str) -> Iterable[str]:

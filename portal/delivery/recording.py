@@ -51,10 +51,13 @@ class Tried:
         """What is logged of the answer holds no secret of the request."""
         answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
         if echoes and answer.status is not None:
+            packing = "".join(
+                value for name, value in answer.headers if name.lower() == "content-encoding"
+            )
             self.answer = replace(
                 answer,
                 headers=[(name, echoes.without(value)) for name, value in answer.headers],
-                body=echoes.without_in_body(answer.body),
+                body=echoes.without_in_body(answer.body, packing),
             )
 
     def plainly(self, answer: Answer) -> Tried:

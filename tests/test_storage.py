@@ -33,7 +33,7 @@ from portal.models import (
     StoredBytes,
     Webhook,
 )
-from portal.people import accounts, storage
+from portal.people import accounts, periods, storage
 from portal.people.storage import MB
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
@@ -237,6 +237,31 @@ def test_large_changes_are_refused_and_a_webhook_can_still_be_mended(merchant: M
     assert db.session.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.number)).all() == [
         "webhook.created", "webhook.updated", "webhook.created"
     ]
+
+
+@on_both_databases
+def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: Merchant) -> None:
+    """Each entry is small, and a program can have any number made."""
+    webhook = setup.create_webhook(
+        merchant, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
+    )
+    accounts.create_key(merchant, "read", "one", "user:ann@example.com")
+    has_stored(merchant, 19 * MB)
+    accounts.create_key(merchant, "read", "two", "user:ann@example.com")
+    has_stored(merchant, 20 * MB)
+    for act in (
+        lambda: accounts.create_key(merchant, "read", "three", "user:ann@example.com"),
+        lambda: setup.update_webhook(webhook, {"description": "x"}, "key:key_1"),
+        lambda: setup.rotate_secret(webhook, "key:key_1"),
+    ):
+        with pytest.raises(StorageFull, match="nothing was changed"):
+            act()
+    for key in accounts.keys(merchant):
+        accounts.revoke_key(merchant, key.id, "user:ann@example.com")
+    setup.disable(webhook, "Enough.", "key:key_1")
+    periods.change(merchant, "10", "5", "user:ann@example.com")
+    setup.delete(webhook, "key:key_1")
+    accounts.create_key(merchant, "read", "by the operator", "cli")
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "٣", "9" * 5_000, "2000000001"])

@@ -24,6 +24,14 @@ _WALK: Walk[AuditEntry] = Walk(
     lambda _: [now(), 0],
 )
 
+_PEOPLE = ("user:", "key:")
+ENDS = (
+    "revoked", ".removed", ".deleted", ".disabled", ".cancelled", ".activated", ".deactivated",
+    ".retention_changed", ".storage_changed",
+)
+"""How actions are called that end something, make room, or are the operators': they have an end
+themselves."""
+
 FILE_COLUMNS = (
     "number", "time", "who", "what", "merchant", "on", "from", "detail", "hash",
 )
@@ -46,7 +54,14 @@ def note(
 
     `actor` is `user:<email>`, `key:<id>`, `cli` or `portal`; `action` such as
     `webhook.updated`; `detail` is JSON and holds no secret. The address is the request's.
+    Raises StorageFull where a merchant that has stored far more than it may has more to be noted
+    that somebody does there, but for what ENDS something.
     """
+    if merchant_id is not None and actor.startswith(_PEOPLE) and not action.endswith(ENDS):
+        # Below, since what may be stored is changed with a note.
+        from portal.people import storage
+
+        storage.ask_far_beyond(merchant_id)
     entry = AuditEntry(
         actor=actor[:300], action=action, target=target[:300], merchant_id=merchant_id,
         detail=detail, address=request.remote_addr if has_request_context() else None,

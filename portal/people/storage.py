@@ -33,6 +33,9 @@ RETRY_SECONDS = 300
 """When a refused sender may try again: the clean-up runs each night, and a person may make room."""
 NEARLY = 0.8
 """The part of what a merchant may store from which its people are warned."""
+FAR_BEYOND = 2.0
+"""The part of what a merchant may store from which on nothing more is noted of what its people and
+programs do, and so not done; until then everything can still be mended."""
 MOST_MB = 2_000_000_000
 MOST_KNOWN = 10_000
 """Merchants of which a process remembers the number; with more it begins anew."""
@@ -83,6 +86,17 @@ def ask(merchant_id: int) -> None:
         f"This store has stored {in_words(usage)} in the portal; nothing was stored. Keep its logs "
         "for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,
     )
+
+
+def ask_far_beyond(merchant_id: int) -> None:
+    """Refuse to note more that people do for a merchant who has stored FAR_BEYOND what it may: each
+    entry is small, and stays for ever. Raises StorageFull."""
+    usage = lately(merchant_id)
+    if usage.part >= FAR_BEYOND:
+        raise StorageFull(
+            f"This store has stored {in_words(usage)} in the portal; nothing was changed. Keep its "
+            "logs for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,
+        )
 
 
 def lately(merchant_id: int) -> Usage:

@@ -66,6 +66,16 @@ _log = logging.getLogger("worker")
 _seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
 
 
+def _is_no_traceback(record: logging.LogRecord) -> bool:
+    """Whether a line of RQ's log stands as it is; one with a traceback stands seldom, for whoever
+    writes into Redis brings about as many as they like."""
+    if record.exc_info and record.exc_info[0] is not None:
+        _defects.warn((record.msg, record.exc_info[0]), record.getMessage(),
+                      exc_info=record.exc_info)
+        return False
+    return True
+
+
 class NotServed(StopRequested):
     """Redis is away, hangs, or is full; RQ's loop ends as quietly as when it is told to stop."""
 
@@ -99,6 +109,7 @@ class PortalWorker(SimpleWorker):
             job_class=KnownJob, queue_class=ImpatientQueue, worker_ttl=WORKER_TTL,
         )
         self._delivers = queue == queues.DELIVERIES
+        self.log.addFilter(_is_no_traceback)
         jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
         jobs.Host.keep_alive = staticmethod(self._keep_alive)
 

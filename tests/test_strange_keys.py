@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import tracemalloc
 import zlib
@@ -23,6 +24,7 @@ from portal.events import ingest
 from portal.extensions import db
 from portal.known_jobs import KnownJob
 from portal.models import Lane, Merchant
+from portal.seldom import Seldom
 from portal.strange_keys import MOST
 from tests.factories import make_webhook
 from tests.receiver import Receiver
@@ -238,3 +240,17 @@ def test_a_drain_that_is_called_without_end_hears_no_more_and_looks_by_itself(
     pipeline.execute()
     wait_for(lambda: wakes.called() and redis.pubsub_numsub(channel())[0][1] == 0)
     wakes.close()
+
+
+def test_what_ends_a_workers_rounds_has_one_traceback_a_minute(
+    app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("worker._defects", Seldom(logging.getLogger("worker"), 60))
+    monkeypatch.setattr(PortalWorker, "_look_about", lambda _: None)
+    queue = somebodys(redis, queues.MAINTENANCE)
+    for _ in range(5):
+        monkeypatch.setattr("worker.tidy", lambda _: redis.set(queue.started_job_registry.key, "x"))
+        redis.delete(queue.key)
+        queue.enqueue(queues.MEASURE)
+        work(queues.MAINTENANCE, monkeypatch)
+    assert len([record for record in caplog.records if record.exc_info]) == 1

@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ from portal.database_errors import (
 )
 from portal.errors import Unavailable
 from portal.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
-from portal.writers import Writers
+from portal.writers import Manners, Writers
 
 LOCK_WAIT_MS = 5_000
 """How long a statement waits for another program's or process's lock before the request answers
@@ -135,8 +135,8 @@ def writing(
     first and writes later would fail at once, whatever the timeout, when another process wrote
     in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`. One
     that `is_large` stands in line with its like first, so that who writes little never waits for
-    more than one or two of them; while several merchants are there (portal.company), those have
-    the turn half of the time at most, and none begins just when something has begun for others.
+    more than one or two of them; while several merchants are there (portal.company), those write
+    half of the time at most, and none begins just when something has begun for others.
     Objects loaded before it are read again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
@@ -208,7 +208,8 @@ def turn_to_write(
     writers = _writers.get(engine)
     if writers is None:
         # PostgreSQL has a queue of its own for each row.
-        yield {}
+        with _manners[engine].shown() if is_large else nullcontext():
+            yield {}
         return
     if patience_seconds is None:
         patience = writers.patience_seconds(LOCK_WAIT_MS / 1_000)
@@ -217,13 +218,11 @@ def turn_to_write(
     until = time.monotonic() + patience
     if is_large:
         with _in_line(writers.large, patience):
-            writers.stand_back()
-            with turn_to_write(
+            # The line rests too.
+            with _manners[engine].shown(), turn_to_write(
                 engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
             ) as options:
-                began = time.monotonic()
                 yield options
-            writers.rest(time.monotonic() - began)
         return
     try:
         try:
@@ -271,8 +270,7 @@ def _is_locked(error: Unavailable | DBAPIError) -> bool:
 def are_several_there() -> bool:
     """Whether who writes much keeps others from writing now, so that it is to write less at a time;
     nobody does on PostgreSQL."""
-    writers = _writers.get(db.engine)
-    return writers is not None and writers.are_several()
+    return db.engine in _writers and _manners[db.engine].are_several()
 
 
 def write_turns() -> Record | None:
@@ -282,6 +280,7 @@ def write_turns() -> Record | None:
 
 
 _writers: weakref.WeakKeyDictionary[Engine, Writers] = weakref.WeakKeyDictionary()
+_manners: weakref.WeakKeyDictionary[Engine, Manners] = weakref.WeakKeyDictionary()
 
 
 def _caller() -> str:
@@ -307,6 +306,8 @@ def prepare_engine(engine: Engine, company: Company) -> None:
     """Make the database fit for many processes that may end or vanish at any moment, and SQLite
     durable."""
 
+    _manners[engine] = Manners(company)
+
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
         original = context.original_exception
@@ -319,7 +320,7 @@ def prepare_engine(engine: Engine, company: Company) -> None:
             context.is_disconnect = True
 
     if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine, company)
+        _prepare_sqlite(engine)
         return
 
     @event.listens_for(engine, "connect")
@@ -338,11 +339,11 @@ def prepare_engine(engine: Engine, company: Company) -> None:
         connection.commit()
 
 
-def _prepare_sqlite(engine: Engine, company: Company) -> None:
+def _prepare_sqlite(engine: Engine) -> None:
     file = engine.url.database
     if file and file != ":memory:" and not file.startswith("file:"):
         path = Path(file).absolute()
-        _writers[engine] = Writers(Turns(path), Turns(path, "large"), company)
+        _writers[engine] = Writers(Turns(path), Turns(path, "large"))
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+import time_machine
+from flask import Flask, current_app
 
 from benchmarks import history
 from portal import bulk, stored
-from portal.clock import DAY, HOUR, now
+from portal.clock import DAY, HOUR, SECOND, now
 from portal.events import repeats
 from portal.extensions import db, table, writing
 from portal.ids import new_id, request_id_at
@@ -35,6 +36,7 @@ from portal.people import (
     idempotency,
     invitations,
     mail,
+    notices,
     resets,
     second_factor,
     sessions,
@@ -192,6 +194,9 @@ def records_left_over(merchant: Merchant) -> None:
 def kept_answers(merchant: Merchant) -> None:
     idempotency.take(merchant.id, "k", "d")
     idempotency.give_back(merchant.id, "k")
+    with time_machine.travel((now() - 2 * DAY) / SECOND):
+        idempotency.take(merchant.id, "k", "d")
+    idempotency.take(merchant.id, "k", "d")
 
 
 def an_inspector(merchant: Merchant) -> None:
@@ -230,6 +235,13 @@ def invited(merchant: Merchant) -> None:
     invitations.invite(merchant, "bob@example.com", "viewer", "cli")
 
 
+def a_webhook_that_came_and_went(merchant: Merchant) -> None:
+    webhook, config = make_webhook(merchant), current_app.config["PORTAL"]
+    for kind in ("held", "recovered"):
+        with writing() as session:
+            notices.tell(session, merchant.id, webhook.id, kind, "It flaps.", now(), config)
+
+
 DELETES: dict[str, Callable[[Merchant], object]] = {
     "events/repeats.py": records_left_over,
     "logs/shares.py": shares_of,
@@ -239,6 +251,7 @@ DELETES: dict[str, Callable[[Merchant], object]] = {
     "people/idempotency.py": kept_answers,
     "people/invitations.py": invited,
     "people/mail.py": mail_given_up,
+    "people/notices.py": a_webhook_that_came_and_went,
     "people/resets.py": password_links,
     "people/second_factor.py": recovery_codes,
     "people/sessions.py": sign_ins,

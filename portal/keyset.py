@@ -170,6 +170,19 @@ def in_view(wanted: Wanted[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     return _find(wanted, query, walk, MAX_LIMIT)[0]
 
 
+def floor(walk: Walk[Any], cursor: str | None) -> list[Any] | None:
+    """The key of the last row before a page's `next_cursor`; None where there is no next page.
+    Raises BadCursor."""
+    return _unseal(walk, cursor, _OLDER)[1] if cursor else None
+
+
+def down_to(wanted: Wanted[Row], walk: Walk[Row], key: list[Any] | None) -> Wanted[Row]:
+    """Of these rows those from `key` on that are newer, and its own; None: all."""
+    if key is None:
+        return wanted
+    return wanted.narrowed(sa.tuple_(*walk.columns) >= tuple(key))
+
+
 def every(
     wanted: Wanted[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
 ) -> Iterator[list[Shape]]:

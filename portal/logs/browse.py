@@ -33,10 +33,10 @@ from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
 from portal.places import SEARCH
 
 __all__ = [
-    "attempt_detail", "attempts", "deliveries", "delivery_states", "event_deliveries",
-    "event_story", "events", "events_in_view", "every_attempt", "every_event", "get_event",
-    "live_attempts", "live_events", "merchants_of", "new_attempts", "new_events",
-    "recent_attempts", "same_action", "same_record", "webhooks_of",
+    "attempt_detail", "attempt_floor", "attempts", "deliveries", "delivery_states",
+    "event_deliveries", "event_floor", "event_story", "events", "events_in_view", "every_attempt",
+    "every_event", "get_event", "live_attempts", "live_events", "merchants_of", "new_attempts",
+    "new_events", "recent_attempts", "same_action", "same_record", "webhooks_of",
 ]
 
 Shape = TypeVar("Shape")
@@ -46,6 +46,8 @@ _INGEST_TAKES = 10 * SECOND
 _ATTEMPT_TAKES = 3 * MINUTE
 """An attempt is in the log this long after it began: the longest timeout, and the commit."""
 LIVE_FOR, LIVE_ROWS = _ATTEMPT_TAKES, keyset.MAX_LIMIT
+Floor = list[Any] | None
+"""The key of the oldest row that a live page shows; None where it shows all there are."""
 
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────
@@ -85,12 +87,21 @@ def events_in_view(
         return keyset.in_view(conditions.events(scope, given, zone), _event_walk(scope), view)
 
 
-def live_events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Sequence[Event]:
-    """The newest LIVE_ROWS of the events that came in the last LIVE_FOR, for a live tail. It costs
-    no more than a page, however much comes."""
+def live_events(
+    scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
+) -> Sequence[Event]:
+    """The newest LIVE_ROWS of the events that came in the last LIVE_FOR, for a live tail; none that
+    lie below `floor`, which the page does not show. It costs no more than a page, however much
+    comes."""
+    walk = _event_walk(scope)
     wanted = conditions.events(scope, given, zone).narrowed(Event.received_at >= now() - LIVE_FOR)
     with _place_to_search(scope, given):
-        return keyset.page(wanted, _event_walk(scope), None, LIVE_ROWS).rows
+        return keyset.page(keyset.down_to(wanted, walk, floor), walk, None, LIVE_ROWS).rows
+
+
+def event_floor(scope: int | None, cursor: str | None) -> Floor:
+    """The last event of a page with this next_cursor. Raises BadCursor."""
+    return keyset.floor(_event_walk(scope), cursor)
 
 
 def every_event(
@@ -157,13 +168,19 @@ def new_attempts(
 
 
 def live_attempts(
-    scope: int | None, given: Mapping[str, Any], zone: str = "UTC"
+    scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
 ) -> Sequence[Attempt]:
     """The newest LIVE_ROWS of the attempts that began in the last LIVE_FOR, as `live_events`."""
+    walk = _attempt_walk(scope)
     wanted = conditions.attempts(scope, given, zone).narrowed(
         Attempt.id >= request_id_at(now() - LIVE_FOR)
     )
-    return keyset.page(wanted, _attempt_walk(scope), None, LIVE_ROWS).rows
+    return keyset.page(keyset.down_to(wanted, walk, floor), walk, None, LIVE_ROWS).rows
+
+
+def attempt_floor(scope: int | None, cursor: str | None) -> Floor:
+    """The last attempt of a page with this next_cursor. Raises BadCursor."""
+    return keyset.floor(_attempt_walk(scope), cursor)
 
 
 def recent_attempts(

@@ -41,6 +41,8 @@ TAILS = {
     "staff.events": "tail.all_events", "staff.attempts": "tail.all_attempts",
 }
 """Where what is new in each log comes from while its page is live."""
+FLOOR = "floor"
+"""The parameter by which a live page says where it ends."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Asked:
 
     `typed` holds the filters that are set, as texts; `scope` is the merchant's ID, None for all;
     `address` makes the page's URL for some filters, `export` that of the whole log in a format.
-    `is_live` says that new rows put themselves on top as they come, by `tail`; `other` is the page
-    where they do not, or do.
+    `is_live` says that new rows put themselves on top as they come, by `tail`, which takes the
+    page's `next_cursor`: what is older than its last row is none of them. `other` is the page where
+    they do not, or do.
     """
 
     typed: dict[str, str]
@@ -77,7 +80,7 @@ class Asked:
     address: Callable[[dict[str, Any]], str]
     export: Callable[[str], str]
     is_live: bool
-    tail: str
+    tail: Callable[[str | None], str]
     other: str
     errors: dict[str, list[str]] = field(default_factory=dict)
 
@@ -146,7 +149,7 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
     asked = Asked(
         typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address,
         lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
-        is_live, url_for(TAILS[endpoint], **(place | typed)),
+        is_live, lambda cursor: url_for(TAILS[endpoint], **(place | typed | {FLOOR: cursor})),
         url_for(endpoint, **(place | typed | ({} if is_live else live))),
     )
     if not merchant and "merchant" in typed:

@@ -62,9 +62,10 @@ def all_attempts() -> ResponseReturnValue:
 
 def _events(merchant: Merchant | None) -> Response:
     asked = _asked("events", merchant, filters.EVENTS)
+    floor = browse.event_floor(asked.scope, request.args.get(log_filters.FLOOR))
 
     def look(seen: Seen) -> str:
-        rows = browse.live_events(asked.scope, asked.typed, asked.zone)
+        rows = browse.live_events(asked.scope, asked.typed, asked.zone, floor)
         states = browse.delivery_states(rows)
         now: Seen = {
             (row.merchant_id, row.id): frozenset(states.get((row.merchant_id, row.id), {}).items())
@@ -82,9 +83,10 @@ def _events(merchant: Merchant | None) -> Response:
 
 def _attempts(merchant: Merchant | None) -> Response:
     asked = _asked("attempts", merchant, filters.ATTEMPTS)
+    floor = browse.attempt_floor(asked.scope, request.args.get(log_filters.FLOOR))
 
     def look(seen: Seen) -> str:
-        rows = browse.live_attempts(asked.scope, asked.typed, asked.zone)
+        rows = browse.live_attempts(asked.scope, asked.typed, asked.zone, floor)
         now: Seen = {(row.merchant_id, row.id): None for row in rows}
         changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
         _remember(seen, now)

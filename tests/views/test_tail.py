@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import keyset
+from portal import clock, keyset
 from portal.extensions import db
 from portal.logs import browse
 from portal.models import Merchant
@@ -93,6 +94,30 @@ def test_attempts_come_too(signed_in: SignIn, merchant: Merchant):
     assert "503" in rows
     assert reader.next() == ""
     reader.close()
+
+
+@on_both_databases
+@pytest.mark.parametrize("log", ["events", "attempts"])
+def test_what_lies_below_the_pages_last_row_is_no_news(
+    signed_in: SignIn, merchant: Merchant, log: str
+):
+    webhook = factories.make_webhook(merchant)
+    moment = clock.now()
+    for number in range(60):
+        event = factories.make_event(merchant, object_id=f"o{number}", received_at=moment)
+        factories.make_attempt(factories.make_delivery(event, webhook), 200)
+    client = signed_in("viewer")
+    page = client.get(f"/m/alice/{log}?live=1").text
+    shown = re.findall(r'<tr id="(row-[^"]+)"', page)
+    found = re.search(r'data-tail="([^"]+)"', page)
+    assert found
+    reader = Reader(client, html.unescape(found[1]))
+    assert re.findall(r'<tr id="(row-[^"]+)"', reader.next()) == shown
+    newest = factories.make_event(merchant, object_id="new")
+    factories.make_attempt(factories.make_delivery(newest, webhook), 200)
+    assert reader.next().count("<tr ") == 1
+    reader.close()
+    assert client.get(f"/m/alice/live/{log}?floor=other", headers=STREAM).status_code == 400
 
 
 def test_another_merchants_rows_never_come(signed_in: SignIn, merchant: Merchant):

@@ -88,6 +88,8 @@ def test_schemas_that_were_read_take_bounded_memory() -> None:
 def test_to_read_the_schemas_of_one_request_takes_a_bounded_time_together() -> None:
     work, empty = schemas.Work(), record({})
     answers = [schemas.error_by_own(heavy(100 + number), empty, work) for number in range(40)]
+    # Each takes a twentieth of a second to read, and of a second all together may take a half.
     assert answers[0] is None
+    assert 4 < answers.count(None) < 16
     assert answers[-1] == NOT_CHECKED
     assert schemas.error_by_own({"type": "object"}, empty, schemas.Work()) is None

@@ -33,8 +33,9 @@ _DIVISION, _LONG_DIVISION = 150, 2_000
 with large exponents have hundreds of digits then. (Twelve kilobytes took four seconds.)"""
 _ORDINARY_DIVISORS = (1e-9, 1e15)
 _LONG_NUMBER = re.compile(r"\d[eE]|\d{20}")
-_BUILDING = 400
-"""Characters of data as which it counts to read a schema before it can be checked against."""
+_READING = 300
+"""Characters of data as which it counts to read a schema before it can be checked against; as much
+again for each unevaluated… in it, as far as they may stand in each other."""
 _MAX_KEPT = 1024 * 1024
 """Characters of schemas that are kept as they were read, each as often as unevaluated… stands in
 itself and once more: so read they take a hundred times their text."""
@@ -51,6 +52,15 @@ class Work:
     def may_do(self, amount: int) -> bool:
         """Take so much of it; False when it is too much, for once or for all."""
         if amount > min(self.left, _MAX_SCHEMA_WORK):
+            return False
+        self.left -= amount
+        return True
+
+    def may_read(self, schema: str) -> bool:
+        """The same, to read a schema."""
+        looks = min(sum(map(schema.count, _UNEVALUATED)), _MAX_UNEVALUATED)
+        amount = len(schema) * _READING * (1 + looks)
+        if amount > self.left:
             return False
         self.left -= amount
         return True
@@ -90,17 +100,26 @@ class _Own:
 
 _kept: LRUCache[str, _Own] = LRUCache(_MAX_KEPT, getsizeof=lambda own: own.size)
 _kept_lock = threading.Lock()
+_reading = threading.Lock()
+"""One is read at a time: while it is, it takes several times what it takes then."""
 
 
 def _own(text: str, work: Work) -> _Own | None:
     """A merchant's schema as it was read; None where to read it is too much."""
-    with _kept_lock:
-        known = _kept.get(text)
-    if known is None and work.may_do(len(text) * _BUILDING):
-        known = _Own.of(text)
-        with _kept_lock:
-            _kept[text] = known
+    known = _known(text)
+    if known is None and work.may_read(text):
+        with _reading:
+            # Another thread may have read it meanwhile.
+            known = _known(text) or _Own.of(text)
+            if known.size <= _MAX_KEPT:
+                with _kept_lock:
+                    _kept[text] = known
     return known
+
+
+def _known(text: str) -> _Own | None:
+    with _kept_lock:
+        return _kept.get(text)
 
 
 def error_by_own(schema: dict[str, Any], data: dict[str, Any], work: Work) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, g, request
 
-from portal import strict_json
+from portal import places, strict_json
 from portal.api import idempotency, limits, queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
@@ -22,6 +22,8 @@ from portal.people import periods
 
 MAX_RELATED = 100
 """Related events of each kind in one answer."""
+_PATIENCE_SECONDS = 5.0
+"""How long a large batch waits for those of other merchants to be read."""
 
 
 @bp.post("/events")
@@ -41,6 +43,16 @@ def take(
     many bytes, 0 where nothing was said; the content of the answer. Raises what refuses it."""
     limits.admit_events(merchant_id, declared)
     raw = read()
+    if len(raw) <= MAX_BODY:
+        return _take(merchant_id, declared, raw, idempotency_key)
+    # What was read of it may take sixty times its size of memory.
+    with places.held(places.BODY, merchant_id, _PATIENCE_SECONDS):
+        return _take(merchant_id, declared, raw, idempotency_key)
+
+
+def _take(
+    merchant_id: int, declared: int, raw: bytes, idempotency_key: str | None
+) -> dict[str, Any]:
     value = strict_json.parse_events(raw)
     if isinstance(value, dict) and "events" in value:
         batch = _batch(value)

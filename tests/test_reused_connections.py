@@ -367,6 +367,56 @@ def test_an_http2_stream_that_is_cancelled_was_answered_and_is_not_sent_again(ht
     assert (answer.sends, http2.requests) == (1, 1)
 
 
+@pytest.fixture
+def one_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The own port of every connection, whatever place it goes to; the kernel gives some to
+    several."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+
+    def bound(*kind: int) -> socket.socket:
+        opened = socket.socket(*kind)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(("127.0.0.1", port))
+        return opened
+
+    stands_in = SimpleNamespace(**{**vars(socket), "socket": bound})
+    monkeypatch.setattr(transfer, "socket", stands_in)
+    return port
+
+
+def at_length(connection: socket.socket) -> bool:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000)
+    return True
+
+
+def in_pieces(connection: socket.socket) -> bool:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
+    for _ in range(20):
+        connection.sendall(b"x" * 100)
+        # So that each is read by itself.
+        time.sleep(0.01)
+    return True
+
+
+def test_two_connections_with_one_port_of_ours_are_not_taken_for_each_other(
+    start, transport, one_port: int
+):
+    much, other = start(at_length), start()
+    for _ in range(60):
+        assert outcomes(send(transport, much.url)) == {(200, None, 1)}
+    assert outcomes(send(transport, other.url)) == {(200, None, 1)}
+    much.serve = in_pieces
+    for _ in range(3):
+        # What came in its whole life is not what came since the other one was opened.
+        assert outcomes(send(transport, much.url)) == {(200, None, 1)}
+    assert {one.getpeername()[1] for one in (*much.connections, *other.connections)} == {one_port}
+    other.kill()
+    assert transport.run(0.2) == []
+    assert outcomes(send(transport, much.url)) == {(200, None, 1)}
+    assert len(much.connections) == 1, "it was not the one that ended"
+
+
 # ── What is known of them ─────────────────────────────────────────────────────────────────
 
 
@@ -375,21 +425,26 @@ def test_connections_are_known_until_they_die():
     here, there = ("192.0.2.1", 443), ("192.0.2.2", 443)
 
     def usable() -> list[int]:
-        return [port for port in range(1, 6) if known.may_use(("10.0.0.1", port))]
+        return [
+            port for port in range(1, 6)
+            if any(known.may_use((("10.0.0.1", port), place)) for place in (here, there))
+        ]
 
-    known.open(("10.0.0.1", 1), here)
-    known.open(("10.0.0.1", 2), there)
+    known.open((("10.0.0.1", 1), here))
+    known.open((("10.0.0.1", 2), there))
     assert usable() == [1, 2]
     known.leave(here, known.opened)
     assert usable() == [2]
-    known.open(("10.0.0.1", 1), here)
+    known.open((("10.0.0.1", 1), here))
     # One that died had been sent over before this one was opened.
     known.leave(here, 2)
     assert usable() == [1, 2]
-    # The oldest is forgotten; a port that is used again belongs to a new one.
-    known.open(("10.0.0.1", 2), here)
-    known.open(("10.0.0.1", 4), here)
+    # The oldest is forgotten; ends that are used again belong to a new one.
+    known.open((("10.0.0.1", 2), there))
+    known.open((("10.0.0.1", 4), here))
     assert usable() == [2, 4]
-    known.close(("10.0.0.1", 4))
-    known.close(("10.0.0.1", 5))
+    known.close((("10.0.0.1", 4), here))
+    known.close((("10.0.0.1", 5), here))
+    # It is another one that has the same port.
+    known.close((("10.0.0.1", 2), here))
     assert usable() == [2]

@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 Address = tuple[str, int]
 """An IP address and a port."""
-
-
-class _Kept(NamedTuple):
-    place: Address
-    number: int
+Ends = tuple[Address, Address]
+"""Our own end of a connection, and the place it goes to. The kernel gives one port to several
+connections at once where they go to different places."""
 
 
 class _Seen(NamedTuple):
@@ -28,89 +26,94 @@ class _Seen(NamedTuple):
 
 
 class Connections:
-    """The connections that were opened and are not known to have died, each by the address of our
-    own end. They are numbered in the order in which they were opened.
+    """The connections that were opened and are not known to have died, each by its ends. They are
+    numbered in the order in which they were opened.
 
     At most `most` are known; one that was forgotten is taken for dead, which costs a new one.
     """
 
     def __init__(self, most: int):
         self._most = most
-        self._kept: dict[Address, _Kept] = {}
-        self._sent: Counter[Address] = Counter()
-        self._answered: Counter[Address] = Counter()
-        self._seen: dict[Address, _Seen] = {}
-        self._whose: dict[Address, int | None] = {}
+        self._kept: dict[Ends, int] = {}
+        self._sent: Counter[Ends] = Counter()
+        self._answered: Counter[Ends] = Counter()
+        self._seen: dict[Ends, _Seen] = {}
+        self._whose: dict[Ends, int | None] = {}
         self.opener: int | None = None
         """Whose request a connection was last opened for."""
-        self.flooded: set[Address] = set()
-        """Those that were ended for what they brought, until they are opened anew."""
+        self._flooded: dict[Ends, None] = {}
         self.opened = 0
         """How many were opened so far: the number of the newest."""
 
-    def open(self, own: Address, place: Address) -> None:
-        """Note a new connection to a place."""
+    def open(self, ends: Ends) -> None:
+        """Note a new connection."""
         self.opened += 1
-        self._forget(own)
-        self.flooded.discard(own)
-        # Out first, so that a port that is used again stands at the end, with the newest.
-        self._kept.pop(own, None)
-        self._kept[own] = _Kept(place, self.opened)
+        self._forget(ends)
+        self._flooded.pop(ends, None)
+        # Out first, so that ends that are used again stand at the end, with the newest.
+        self._kept.pop(ends, None)
+        self._kept[ends] = self.opened
         if len(self._kept) > self._most:
             oldest = next(iter(self._kept))
             del self._kept[oldest]
             self._forget(oldest)
 
-    def may_use(self, own: Address) -> bool:
+    def may_use(self, ends: Ends) -> bool:
         """Whether a connection is not known to have died."""
-        return own in self._kept
+        return ends in self._kept
 
-    def close(self, own: Address) -> None:
+    def close(self, ends: Ends) -> None:
         """Note that the receiver has closed a connection."""
-        self._kept.pop(own, None)
-        self._forget(own)
+        self._kept.pop(ends, None)
+        self._forget(ends)
 
-    def sent(self, own: Address, whose: int | None) -> None:
+    def flood(self, ends: Ends) -> None:
+        """Note that a connection is ended for what it has brought."""
+        self._flooded[ends] = None
+        if len(self._flooded) > self._most:
+            del self._flooded[next(iter(self._flooded))]
+
+    def has_flooded(self, ends: Ends) -> bool:
+        """Whether a connection was ended for what it has brought."""
+        return ends in self._flooded
+
+    def sent(self, ends: Ends, whose: int | None) -> None:
         """Note that somebody's request goes out over a connection."""
-        self._sent[own] += 1
-        self._whose[own] = whose
+        self._sent[ends] += 1
+        self._whose[ends] = whose
 
-    def opens(self, own: Address) -> None:
-        """Note the own end of a connection that is being opened."""
-        self._whose[own] = self.opener
+    def whose(self, ends: Ends | None, opener: int | None) -> int | None:
+        """Whose request a connection carries, or carried last; the opener's, where none yet."""
+        return self._whose.get(ends, opener) if ends else opener
 
-    def whose(self, own: Address | None) -> int | None:
-        """Whose request a connection carries, or carried last."""
-        return self._whose.get(own) if own else None
-
-    def forget_owner(self, own: Address) -> None:
+    def forget_owner(self, ends: Ends) -> None:
         """Forget whose a connection was that is no more."""
-        self._whose.pop(own, None)
+        self._whose.pop(ends, None)
 
-    def answered(self, own: Address, came: int) -> None:
+    def answered(self, ends: Ends, came: int) -> None:
         """Note that an answer has ended of which so many bytes came over a connection."""
-        if own in self._sent:
-            self._answered[own] += came
+        if ends in self._sent:
+            self._answered[ends] += came
 
-    def brought(self, own: Address, received: int, coming: int) -> tuple[int, int]:
+    def brought(self, ends: Ends, received: int, coming: int) -> tuple[int, int]:
         """How many bytes a connection has brought since it was last looked at before the last
         request went out over it, and how many of them were of answers; `received` are those of its
         whole life, `coming` those of the answers that have not ended."""
-        sent, now = self._sent[own], (received, self._answered[own] + coming)
-        before = self._seen.get(own) or _Seen(sent, (0, 0), (0, 0))
+        sent, now = self._sent[ends], (received, self._answered[ends] + coming)
+        before = self._seen.get(ends) or _Seen(sent, (0, 0), (0, 0))
         since = before.since if before.sent == sent else before.last
-        self._seen[own] = _Seen(sent, since, now)
+        self._seen[ends] = _Seen(sent, since, now)
         return now[0] - since[0], now[1] - since[1]
 
-    def _forget(self, own: Address) -> None:
-        self._sent.pop(own, None)
-        self._answered.pop(own, None)
-        self._seen.pop(own, None)
+    def _forget(self, ends: Ends) -> None:
+        self._sent.pop(ends, None)
+        self._answered.pop(ends, None)
+        self._seen.pop(ends, None)
 
     def leave(self, place: Address, opened: int) -> None:
         """Use no connection to a place again that was among the first `opened`: one of them died
         while it was in use, and the others are as old."""
         self._kept = {
-            own: kept for own, kept in self._kept.items()
-            if kept.place != place or kept.number > opened
+            ends: number for ends, number in self._kept.items()
+            if ends[1] != place or number > opened
         }

@@ -28,7 +28,7 @@ from requests.utils import requote_uri
 from portal.clock import SECOND
 from portal.delivery import egress, failures, heads, names, timing
 from portal.delivery.compose import Certificate, Frame, Outgoing
-from portal.delivery.connections import Address, Connections
+from portal.delivery.connections import Connections, Ends
 from portal.delivery.effort import Efforts
 from portal.delivery.heads import Head
 
@@ -121,9 +121,8 @@ class Transfer(Generic[Tag]):
         self._asked_at = 0.0
         self._names_us = 0
         """How long it has waited for addresses."""
-        self._place: Address = ("", 0)
-        self.own: Address = ("", 0)
-        """Our end of the connection that it was last sent over."""
+        self.ends: Ends = ("", 0), ("", 0)
+        """Those of the connection that it was last sent over."""
         self._opened = 0
         """How many connections had been opened when it was last sent."""
         self._head = Head()
@@ -184,12 +183,12 @@ class Transfer(Generic[Tag]):
         had died; it is then prepared to open a new one, within the time that is left."""
         died = (
             self._reuses and code in failures.DIED and not self._head.lines
-            and self.own not in self._connections.flooded
+            and not self._connections.has_flooded(self.ends)
         )
         if not (died or self._turned_away) or self._sends == MOST_SENDS:
             return False
         if self._sends:
-            self._connections.leave(self._place, self._opened)
+            self._connections.leave(self.ends[1], self._opened)
         self._turned_away = self._is_sent = self._reuses = False
         self._refused = self.name = None
         self._go_on()
@@ -253,7 +252,7 @@ class Transfer(Generic[Tag]):
 
     def end(self) -> None:
         """Forget the request, and be ready for the next."""
-        self._connections.answered(self.own, self._came)
+        self._connections.answered(self.ends, self._came)
         self._came = self._pieces = 0
         self._refused = None
         self._sends = 0
@@ -337,20 +336,20 @@ class Transfer(Generic[Tag]):
     ) -> int:
         """What libcurl calls each time when it is about to send the request."""
         connections = self._connections
-        own, place = (own_ip, own_port), (place_ip, place_port)
+        ends = (own_ip, own_port), (place_ip, place_port)
         opened, self._opens = self._opens, False
         if opened:
-            connections.open(own, place)
-        if self._is_sent or not connections.may_use(own):
+            connections.open(ends)
+        if self._is_sent or not connections.may_use(ends):
             # This connection has died, or the one before it, and libcurl tries again by itself, for
             # which the time would start anew. `once_more` goes on from here.
             self._turned_away = True
             return pycurl.PREREQFUNC_ABORT
         self._sends += 1
         self._is_sent = True
-        self.own = own
-        connections.sent(own, self.whose)
-        self._reuses, self._place, self._opened = not opened, place, connections.opened
+        self.ends = ends
+        connections.sent(ends, self.whose)
+        self._reuses, self._opened = not opened, connections.opened
         return pycurl.PREREQFUNC_OK
 
     def _has_worked(self, *_progress: int) -> int:
@@ -380,7 +379,7 @@ class Transfer(Generic[Tag]):
         connected = self._is_sent or self.easy.getinfo(pycurl.CONNECT_TIME_T)
         if self._refused is not None and not connected:
             return "egress_refused", f"The target's address may not be reached: {self._refused}."
-        if self._is_sent and self.own in self._connections.flooded:
+        if self._is_sent and self._connections.has_flooded(self.ends):
             return "bad_answer", (
                 "The answer brought far more than its headers and its body are, such as chunk "
                 "extensions or frames of HTTP/2 without an end."

@@ -16,7 +16,7 @@ import pycurl
 
 from portal.delivery import defects, egress
 from portal.delivery.compose import NONE, Certificate, Frame, Outgoing
-from portal.delivery.connections import Address, Connections
+from portal.delivery.connections import Address, Connections, Ends
 from portal.delivery.effort import Efforts
 from portal.delivery.transfer import Answer, Tag, Transfer
 from portal.delivery.waiting import Waiting
@@ -81,8 +81,10 @@ class Transport(Generic[Tag]):
         self._efforts = Efforts()
         self._is_cut = False
         """Whether there was no time for some sockets in the last `run`."""
-        self._ends: dict[int, Address] = {}
-        """Our own ends of the sockets."""
+        self._ends: dict[int, Ends] = {}
+        """Those of the sockets that were connected when it was last asked for them."""
+        self._openers: dict[int, int | None] = {}
+        """For whom each socket was opened."""
         self._idle: list[Transfer[Tag]] = []
         self._busy: dict[Any, Transfer[Tag]] = {}
         self._waiting = Waiting()
@@ -264,7 +266,15 @@ class Transport(Generic[Tag]):
             self._idle.append(transfer)
 
     def _whose_socket(self, fd: int) -> int | None:
-        return self._connections.whose(self._ends.get(fd))
+        return self._connections.whose(self._ends_of(fd), self._openers.get(fd))
+
+    def _ends_of(self, fd: int) -> Ends | None:
+        ends = self._ends.get(fd)
+        if ends is None:
+            # It has no other end before it is connected.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+                ends = self._ends[fd] = _address(one.getsockname()), _address(one.getpeername())
+        return ends
 
     def _look_at_idle(self, fd: int, events: int) -> None:
         """Something came over a connection that carries no request."""
@@ -274,19 +284,20 @@ class Transport(Generic[Tag]):
                 self._epoll.modify(fd, select.EPOLLRDHUP)
                 return
             self._epoll.unregister(fd)
-            with socket.socket(fileno=os.dup(fd)) as closed:
-                self._connections.close(_own_end(closed))
+            if (ends := self._ends_of(fd)) is not None:
+                self._connections.close(ends)
 
     def _look_at_busy(self, fd: int) -> None:
         """End a connection that brings more than answers can be."""
+        if (ends := self._ends_of(fd)) is None:
+            return
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as busy:
-            own = _own_end(busy)
             info = busy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
             received = struct.unpack_from("Q", info, _RECEIVED)[0]
-            coming = sum(one.came for one in self._busy.values() if one.own == own)
-            brought, answers = self._connections.brought(own, received, coming)
+            coming = sum(one.came for one in self._busy.values() if one.ends == ends)
+            brought, answers = self._connections.brought(ends, received, coming)
             if brought > MAX_BESIDE + MAX_FRAMES * answers:
-                self._connections.flooded.add(own)
+                self._connections.flood(ends)
                 busy.shutdown(socket.SHUT_RDWR)
 
     def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
@@ -302,18 +313,15 @@ class Transport(Generic[Tag]):
             self._efforts.forget(fd)
             if (before := self._ends.pop(fd, None)) is not None:
                 self._connections.forget_owner(before)
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as opened:
-                self._ends[fd] = own = _own_end(opened)
-                self._connections.opens(own)
+            self._openers[fd] = self._connections.opener
             self._epoll.register(fd, _EVENTS[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         self._wake_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1_000
 
 
-def _own_end(connection: socket.socket) -> Address:
-    ip, port = connection.getsockname()[:2]
-    return ip.partition("%")[0], port
+def _address(name: tuple[Any, ...]) -> Address:
+    return str(name[0]).partition("%")[0], int(name[1])
 
 
 def send_now(

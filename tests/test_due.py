@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
 from portal.clock import HOUR, MINUTE, SECOND, now
 from portal.delivery import drain, due, health, outcome
 from portal.delivery.due import START
+from portal.delivery.lines import Lines
 from portal.delivery.outcome import OWN_ERRORS
 from portal.extensions import db
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
@@ -141,6 +145,44 @@ def many_events(merchant: Merchant) -> None:
         {"merchant_id": merchant.id, "event_id": one, "head": "{}", "received_at": moment}
         for one in ids
     ])
+
+
+def test_what_waits_behind_its_record_is_looked_through_with_pauses(
+    merchant: Merchant, monkeypatch
+):
+    webhook = make_webhook(merchant, ordered=True)
+    make_delivery(
+        make_event(merchant), webhook, object_key="order:1", is_retry=True,
+        next_attempt_at=now() + HOUR,
+    )
+    for _ in range(60):
+        make_delivery(make_event(merchant), webhook, object_key="order:1")
+    read = due.read
+    reads = 0
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        time.sleep(0.01)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(due, "read", slowly)
+    ahead = Lines()
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        # As at each call for its lane, which has it start over.
+        ahead.read([0], None)
+        time.sleep(0.001)
+    # Without pauses there are fifty, on a machine that does nothing else.
+    assert 2 <= reads <= 25
+    for waiting in db.session.scalars(sa.select(Delivery).where(Delivery.is_retry)):
+        waiting.next_attempt_at = now()
+    db.session.commit()
+    line = ahead.get(webhook.id)
+    assert line is not None
+    while not line.buffer:
+        assert time.monotonic() < end + 60
+        ahead.read([0], None)
 
 
 @pytest.mark.usefixtures("prefer_indexes")

@@ -234,7 +234,8 @@ class _Drain:
     def _pause(self) -> float:
         if self._is_cut or self._lines.is_cut:
             return 0.0
-        wait = min(filter(None, (ADOPT_SECONDS, *self._heavy.values())))
+        kept_back = (*self._heavy.values(), *self._lines.rests())
+        wait = min(filter(None, (ADOPT_SECONDS, *kept_back)))
         if self._attempts.results and not self._recorder.is_busy:
             wait = min(wait, max(0.0, RECORD_SECONDS - self._attempts.oldest_seconds))
             if not self._attempts.in_flight:

@@ -254,22 +254,43 @@ def _may_hurry(row: sa.FromClause) -> sa.ColumnElement[bool]:
     )
 
 
-def _is_its_turn(row: sa.FromClause) -> sa.ColumnElement[bool]:
+def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
     """Whether a delivery is the first of its record that is owed: the next is due when that one is
-    finished."""
-    earlier = _delivery.alias("earlier")
+    finished. One look for each record among the rows, however many rows are one record's."""
+    first, earlier = _delivery.alias("first"), _delivery.alias("earlier")
+    records = (
+        sa.select(row.c.object_key).where(row.c.object_key.is_not(None)).distinct().cte("records")
+    )
+    firsts = sa.select(
+        sa.select(first.c.id)
+        .where(
+            first.c.webhook_id == sa.bindparam("webhook_id"),
+            first.c.object_key == records.c.object_key, *_holds_up(first),
+        )
+        .order_by(first.c.created_at, first.c.id)
+        .limit(1)
+        .correlate(records)
+        .scalar_subquery()
+    ).select_from(records)
     return sa.or_(
         row.c.object_key.is_(None),
-        ~sa.exists().where(
-            earlier.c.webhook_id == row.c.webhook_id,
-            earlier.c.object_key == row.c.object_key,
-            earlier.c.state == PENDING_LITERAL,
-            # One that was delivered, and is sent again, holds up nobody.
-            earlier.c.finished_at.is_(None),
-            sa.tuple_(earlier.c.created_at, earlier.c.id)
-            < sa.tuple_(row.c.created_at, row.c.id),
+        row.c.id.in_(firsts),
+        # It holds up nobody itself.
+        sa.and_(
+            row.c.finished_at.is_not(None),
+            ~sa.exists().where(
+                earlier.c.webhook_id == row.c.webhook_id,
+                earlier.c.object_key == row.c.object_key, *_holds_up(earlier),
+                sa.tuple_(earlier.c.created_at, earlier.c.id)
+                < sa.tuple_(row.c.created_at, row.c.id),
+            ),
         ),
     )
+
+
+def _holds_up(row: sa.FromClause) -> tuple[sa.ColumnElement[bool], ...]:
+    # One that was delivered, and is sent again, holds up nobody.
+    return row.c.state == PENDING_LITERAL, row.c.finished_at.is_(None)
 
 
 _owed = (
@@ -294,7 +315,7 @@ _owed = (
 
 def _walk(
     *conditions: sa.ColumnElement[bool],
-    fits: Callable[[sa.FromClause], sa.ColumnElement[bool]] | None = None,
+    fits: Callable[[sa.CTE], sa.ColumnElement[bool]] | None = None,
     ordered: bool, typed: bool, newest: bool = False,
 ) -> sa.Select[Any]:
     """So many rows of an index as are `looked` at, in its order, and of each whether it `fits`.
@@ -308,7 +329,7 @@ def _walk(
         .where(*conditions)
         .order_by(*(key.desc() if newest else key for key in keys))
         .limit(sa.bindparam("looked"))
-        .subquery("looked")
+        .cte("looked")
     )
     wanted = [make(row) for make in ((fits, _is_its_turn) if ordered else (fits,)) if make]
     query = sa.select(

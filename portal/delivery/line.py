@@ -291,31 +291,43 @@ class Line:
     def _due(self, want: int, moment: int) -> list[Due]:
         found: list[Due] = []
         for is_retry in self._kinds:
-            # From the start, rows that are known come again: they are due until recorded.
             place = self._places.get(is_retry, START)
-            limit = want - len(found) + (0 if place[0] else len(self.known))
-            rows, reached = due.read(
-                self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
-                ordered=self.ordered, without=self._aside,
-            )
-            for one, due_at in rows:
-                if len(found) == want:
-                    break
-                self._places[is_retry] = (due_at, one.id)
-                if one.id not in self.known:
-                    found.append(one)
+            reached = self._read(found, want, moment, is_retry, place)
+            further = self._reached.get(is_retry, START)
+            if place == START and reached is not None and further >= reached:
+                # What was looked through before it had to start over need not be so again; and it
+                # goes on, however often it has to.
+                reached = self._read(found, want, moment, is_retry, further)
             if len(found) == want:
                 self.may_have_more = True
                 break
             if reached is None:
                 self._reached.pop(is_retry, None)
                 continue
-            # What was looked through before it had to start over need not be so again.
-            place = max(reached, self._reached.get(is_retry, reached))
-            self._places[is_retry] = self._reached[is_retry] = place
+            self._places[is_retry] = self._reached[is_retry] = reached
             self.may_have_more = True
             break
         return found
+
+    def _read(
+        self, found: list[Due], want: int, moment: int, is_retry: bool, place: Place
+    ) -> Place | None:
+        """Add up to `want` to what was found; and where to read on, None at the end."""
+        if len(found) == want:
+            return place
+        # From the start, rows that are known come again: they are due until recorded.
+        limit = want - len(found) + (0 if place[0] else len(self.known))
+        rows, reached = due.read(
+            self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
+            ordered=self.ordered, without=self._aside,
+        )
+        for one, due_at in rows:
+            if len(found) == want:
+                break
+            self._places[is_retry] = (due_at, one.id)
+            if one.id not in self.known:
+                found.append(one)
+        return reached
 
     def _waiting(self, want: int, moment: int, tried_before: int) -> list[Due]:
         if self._caught_up_to is None:

@@ -26,6 +26,11 @@ SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS = 0.005, 0.0015
 """How long is read before what was read goes out, and how long where some are heavy beside others:
 who has little waits for no more of who has much."""
 
+RESTS, UNNOTICED_SECONDS = 4, 0.001
+"""How many times as long as a read that found nothing nobody reads for its merchant again, if it
+took longer than this: what waits behind others is looked through again whenever anything is
+called for."""
+
 
 class Lines:
     """All lines of a drain, which read ahead within common bounds."""
@@ -35,6 +40,8 @@ class Lines:
         """Whether more would have been read, had there been time."""
         self._lines: dict[str, Line] = {}
         self._buffered_bytes = 0
+        self._rests: dict[int, float] = {}
+        """Until when nobody reads for merchants (this process's clock)."""
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self._lines.values())
@@ -70,6 +77,7 @@ class Lines:
         seconds each heavy merchant is kept back; others are read for first, by themselves, and
         alone looked for where the look is not `is_whole`."""
         self.is_cut = False
+        self.rests()
         for line in self:
             if line.takes_over_silence():
                 self.drop_buffer(line)
@@ -87,10 +95,20 @@ class Lines:
                     self.is_cut = True
                     break
                 want, was_heavy = BUFFER_OF_HEAVY if is_heavy else BUFFER, is_heavy
+                started = time.monotonic()
                 self._buffered_bytes += line.fill(
                     want if self._buffered_bytes < BUFFER_BYTES else 1, now()
                 )
+                took = time.monotonic() - started
+                if not line.buffer and took > UNNOTICED_SECONDS:
+                    self._rests[line.merchant_id] = started + (1 + RESTS) * took
         self._hold_unreadable()
+
+    def rests(self) -> list[float]:
+        """For how many seconds each merchant rests for whom nobody reads."""
+        clock = time.monotonic()
+        self._rests = {one: until for one, until in self._rests.items() if until > clock}
+        return [until - clock for until in self._rests.values()]
 
     def _look(self, look_in: list[int], passing_over: Collection[int]) -> None:
         """Find the webhooks that have something due, and take over changes of their settings; but
@@ -140,6 +158,7 @@ class Lines:
             line for line in self
             if line.may_have_more and not line.buffer and line.room(moment)
             and line.lane != leaving and not heavy.get(line.merchant_id)
+            and line.merchant_id not in self._rests
         ]
         if len(found) > 1:
             under_way = Counter[int]()

@@ -32,7 +32,8 @@ def do(work: Work | None) -> None:
 
 def breathe(at_least: float = 0.0) -> float:
     """Let others go first, where there are any, and in any case for so many seconds; for how many
-    it was. To be called where nothing is held that others wait for."""
+    it was. To be called where nothing is held that others wait for, and in place of time.sleep():
+    what passes between two breaths counts as work."""
     work: Work | None = getattr(_thread, "work", None)
     if work is not None:
         return work.breathe(at_least)

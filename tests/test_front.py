@@ -40,7 +40,7 @@ class Server:
 
     def __init__(self, directory: Path, target: str, **settings: str):
         self.port = free_port()
-        environment = {
+        self.environment = environment = {
             "PORTAL_DATA_DIR": str(directory), "PORTAL_PORT": str(self.port),
             "PORTAL_REDIS_URL": "redis://127.0.0.1:1", "PORTAL_SECRET_KEY": "k" * 40,
             "PORTAL_WEB_PROCESSES": "1", "PORTAL_WEB_THREADS": "4", "PORTAL_HOST": "::",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
-from portal import courtesy
+from portal import courtesy, create_app
 from portal.company import Company
+from portal.config import load_config
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials
+from tests.factories import make_merchant, make_user
 from tests.test_front import Server, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("front")]
@@ -285,3 +289,33 @@ def test_who_is_refused_for_asking_too_often_is_told_so_late(bare: Server):
     status, _, seconds = bare.get("/too-often", key="often")
     assert status == 429
     assert seconds >= 0.5
+
+
+def test_who_watches_a_log_live_has_all_other_pages_beside_others(tmp_path: Path):
+    with running(tmp_path, "wsgi:front", WEB_THREADS="8") as portal:
+        url, ends = f"http://127.0.0.1:{portal.port}", threading.Event()
+        with create_app(load_config(portal.environment)).app_context():
+            email = make_user("viewer", make_merchant("alice")).email
+        browser = requests.Session()
+        (token,) = set(re.findall(
+            r'name="csrf_token" value="([^"]+)"', browser.get(f"{url}/sign-in", timeout=60).text
+        ))
+        browser.post(f"{url}/sign-in", timeout=60, data={
+            "csrf_token": token, "email": email, "password": "correct horse battery",
+        })
+
+        def others() -> None:
+            while not ends.wait(0.2):
+                portal.get("/sign-in", "127.0.0.2")
+
+        asking = threading.Thread(target=others, daemon=True)
+        asking.start()
+        with browser.get(
+            f"{url}/m/alice/live/events", headers={"Accept": "text/event-stream"}, stream=True,
+            timeout=60,
+        ) as live:
+            lines = live.iter_lines(chunk_size=1)
+            assert [next(lines) for _ in range(6)] == [b":", b""] * 3
+            assert browser.get(f"{url}/m/alice/", timeout=60).status_code == 200
+        ends.set()
+        asking.join()

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, copy_current_request_context, g, render_t
 from flask.typing import ResponseReturnValue
 
 from portal import access
+from portal.courtesy import breathe
 from portal.errors import Forbidden, TooManyRequests, Unavailable
 from portal.extensions import reading
 from portal.logs import browse, filters
@@ -151,7 +152,8 @@ def _messages(look: Look) -> Iterator[str]:
             rows = ""
         # Something each time, so that a reader who left is noticed.
         yield _message(rows) if rows else ":\n\n"
-        time.sleep(LOOK_SECONDS)
+        # A sleep would count as its store's use of the processor, and keep its pages waiting.
+        breathe(LOOK_SECONDS)
 
 
 def _message(text: str) -> str:

@@ -26,12 +26,11 @@ API = os.environ.get("API", "http://127.0.0.1:8000/api/v1")
 
 def call(method, path, content=None):
     """The portal's answer to a request, None where it has no body."""
+    key = os.environ.get("KEY") or sys.exit("KEY is missing: export the key that bin/run printed.")
     request = urllib.request.Request(
         API + path,
         data=None if content is None else json.dumps(content).encode(),
-        headers={
-            "Authorization": f"Bearer {os.environ['KEY']}", "Content-Type": "application/json",
-        },
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         method=method,
     )
     try:
@@ -39,6 +38,9 @@ def call(method, path, content=None):
             body = answer.read()
     except urllib.error.HTTPError as error:
         sys.exit(f"The portal refused {method} {path}: {error.read().decode()}")
+    except urllib.error.URLError as error:
+        sys.exit(f"No portal answers at {API} ({error.reason}): start it, or export API=… where "
+                 "it has another port.")
     return json.loads(body) if body else None
 
 
@@ -65,6 +67,8 @@ def make(webhook):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__)
     only_remove = sys.argv[1] == "--remove"
     for file in sys.argv[1 + only_remove:]:
         fields = json.loads(Path(file).read_text())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,17 @@ def test_the_parts_list_is_that_of_the_lock():
     ]
     listed = [(part["name"], part["version"]) for part in parts]
     assert sorted(listed) == sorted([*locked, *map(tuple, vendored)]), "run bin/audit"
+
+
+@pytest.mark.parametrize(("environment", "says"), [
+    ({}, "KEY is missing"),
+    ({"KEY": "whp_x", "API": "http://127.0.0.1:1/api/v1"}, "No portal answers at http://127.0.0.1"),
+])
+def test_an_example_that_cannot_begin_says_why(environment: dict[str, str], says: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.setup", "examples/erp/webhook.json"], cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(says)
+    assert "Traceback" not in done.stderr

@@ -154,14 +154,14 @@ def admit_events(merchant_id: int, size: int) -> None:
     than the merchant's limits allow."""
     config, clock = current_app.config["PORTAL"], time.monotonic()
     for debts, most, what in (
-        (events, config.api_events, "events"),
-        (deliveries, config.api_deliveries, "deliveries that its events owe"),
+        (events, config.api_events, "This store has sent more than {:,} events a second."),
+        (deliveries, config.api_deliveries,
+         "The events of this store have owed more than {:,} deliveries a second."),
     ):
         seconds = debts.seconds(merchant_id, most, clock) if most else 0
         if seconds > 0:
             raise TooManyRequests(
-                f"This store has sent more than {most:,} {what} a second. Try again when "
-                "Retry-After is over.", math.ceil(seconds),
+                f"{what.format(most)} Try again when Retry-After is over.", math.ceil(seconds),
             )
     count_events(merchant_id, size / EVENT_BYTES)
 

@@ -202,7 +202,7 @@ class TestEvents:
         assert api.post("/events", {"events": [ORDER] * 9}).status_code == 202
         refused = api.post("/events", ORDER)
         problem(refused, 429)
-        assert "more than 20 deliveries that its events owe a second" in refused.json["detail"]
+        assert "have owed more than 20 deliveries a second" in refused.json["detail"]
         assert refused.headers["Retry-After"] == "3"
 
     def test_what_comes_again_owes_nothing_new_and_does_not_count_again(

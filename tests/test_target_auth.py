@@ -188,6 +188,23 @@ def test_where_many_tokens_are_kept_another_one_is_used_too(
     assert len(access_tokens._kept) == 2
 
 
+def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
+    merchant: Merchant, receiver: Receiver, endpoint: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(access_tokens, "KEPT_CHARACTERS", 40_000)
+    monkeypatch.setattr(access_tokens, "_kept", {})
+    long = "x" * 15_000
+    endpoint.answers = [gives("short"), *[gives(f"{long}{number}") for number in range(4)]]
+    for number in range(5):
+        make_webhook(merchant, receiver.url(), auth=oauth2(endpoint, client_id=f"shop:{number}"))
+    send(merchant)
+    drain.drain(0)
+    assert len(receiver.ledger) == 5, "one that did not stay was used too"
+    kept = [token.value for token in access_tokens._kept.values()]
+    assert len(kept) == 3
+    assert "short" in kept
+
+
 @on_both_databases
 @pytest.mark.parametrize(("answer", "said"), [
     # What no database takes must not keep the attempts of others from being recorded.

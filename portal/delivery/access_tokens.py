@@ -29,8 +29,9 @@ MARGIN_SECONDS = 30
 SHORTEST_SECONDS = 1
 """How long a token is used at least, whatever its endpoint says: one that ends before the request
 could be made would be asked for without an end."""
-KEPT = 10_000
-"""Tokens that a process keeps; beyond them those go that were taken first."""
+KEPT, KEPT_CHARACTERS = 10_000, 16 * 1024 * 1024
+"""Tokens that a process keeps; beyond them those go that were taken first. And characters of them
+and of who asked for them; beyond those the longest go, of which hardly any are honest."""
 TOKEN_FAILED = "token_failed"
 """The error of an attempt that got no access token."""
 
@@ -136,8 +137,26 @@ def take(client: Client, answer: Answer, moment: int) -> str:
     _kept.pop(client, None)
     while len(_kept) >= KEPT:
         _kept.pop(next(iter(_kept)), None)
+    _make_room(client, value)
     _kept[client] = _Token(value, moment, moment + int(lasts * SECOND))
     return value
+
+
+def _make_room(client: Client, value: str) -> None:
+    sizes = {one: _size(one, token.value) for one, token in list(_kept.items())}
+    beyond = sum(sizes.values()) + _size(client, value) - KEPT_CHARACTERS
+    if beyond <= 0:
+        return
+    for one in sorted(sizes, key=lambda one: -sizes[one]):
+        _kept.pop(one, None)
+        beyond -= sizes[one]
+        if beyond <= 0:
+            return
+
+
+def _size(client: Client, value: str) -> int:
+    parts = client.token_url, client.client_id, client.secret, client.scope, client.audience, value
+    return sum(map(len, parts))
 
 
 def forget(client: Client, attempted_at: int) -> None:

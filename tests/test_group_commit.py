@@ -105,6 +105,21 @@ def test_an_exception_of_one_is_its_own_and_what_is_raised_ends_all_and_nobody_l
     assert gathered.turns.take(4) == 4
 
 
+def test_who_runs_another_group_first_does_not_end_with_it():
+    def run(tasks: list[int]) -> list[int | Exception]:
+        if 13 in tasks:
+            raise LookupError
+        return [*tasks]
+
+    turns = GroupCommit[int, int](run, lambda _: None, lambda _: 1, 1)
+    other = _Waiting[int, int](13)
+    turns._waiting.append(other)
+    assert turns.take(3) == 3
+    assert not turns._waiting, "it would be run later, when nobody knows of it any more"
+    with pytest.raises(LookupError):
+        other.future.result(1)
+
+
 def events_at_once(app: Flask, sent: list[tuple[int, dict[str, Any]]]) -> tuple[list[Any], int]:
     """What each request gives that came while another was stored, and in how many groups."""
     gathered = Gathered(ingest._store)
@@ -183,3 +198,27 @@ def test_a_defect_that_one_event_meets_fails_it_alone(
     assert [type(answer).__name__ for answer in answers] == [
         "Accepted", "Accepted", "UnicodeEncodeError", "Accepted",
     ]
+
+
+@on_both_databases
+def test_what_was_stored_alone_is_told_so_though_the_database_takes_no_other(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    add = ingest._Rows.add
+
+    def stumble(rows: Any, request: Any) -> Any:
+        answers = add(rows, request)
+        if request.events[0].type == "order.paid":
+            if len(rows._events) == 1:
+                raise Unavailable("The database is busy or away.")
+            raise ValueError("of all together")
+        return answers
+
+    monkeypatch.setattr(ingest._Rows, "add", stumble)
+    types = ["order.created", "order.deleted", "order.updated", "order.paid"]
+    gathered, _ = events_at_once(app, [(merchant.id, {"type": name}) for name in types])
+    assert [type(answer).__name__ for answer in gathered] == [
+        "Accepted", "Accepted", "Accepted", "Unavailable",
+    ]
+    stored = db.session.scalars(sa.select(Event.type)).all()
+    assert sorted(stored) == sorted(types[:3])

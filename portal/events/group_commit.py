@@ -59,6 +59,8 @@ class GroupCommit(Generic[Task, Result]):
     def _results(self, group: list[_Waiting[Task, Result]]) -> list[Result | Exception]:
         try:
             return self._run([waiting.task for waiting in group])
+        except Exception as error:  # noqa: BLE001 - theirs who are in it; this thread's may be next
+            return [error] * len(group)
         except BaseException as error:
             for waiting in group:
                 waiting.future.set_exception(error)

@@ -207,8 +207,9 @@ def _store(requests: list[_Request]) -> list[_Stored | Exception]:
     """Store requests together, or each alone where that fails by one of them."""
     try:
         return _commit(requests)
-    except Unavailable:
-        raise
+    except Unavailable as error:
+        # Not raised: others may be stored, each alone, and must hear so.
+        return [error] * len(requests)
     except Exception as error:  # noqa: BLE001 - whose it is gets it
         if len(requests) == 1:
             return [error]

@@ -213,15 +213,17 @@ def failures(
     """What a page and the API answer when they fail with a traceback, by a table that is away."""
     asked = {"page": f"/m/{store.slug}/events", "API": "/api/v1/webhooks"}
     for what, table in (("page", "saved_filter"), ("API", "webhook")):
+        # Each by a name of its own: a connection may still know the last one's (SQLite).
+        away = f"away_{table}"
         with live.app.app_context():
             with db.engine.begin() as connection:
-                connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO away"))
+                connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO {away}"))
             key = {"Authorization": f"Bearer {store.key}"} if what == "API" else {}
             failed = (requests if what == "API" else owner).get(
                 live.url + asked[what], headers=key, timeout=20
             )
             with db.engine.begin() as connection:
-                connection.execute(sa.text(f"ALTER TABLE away RENAME TO {table}"))
+                connection.execute(sa.text(f"ALTER TABLE {away} RENAME TO {table}"))
         assert failed.status_code == 500, failed.text
         yield f"failure of {what}", failed.text
 

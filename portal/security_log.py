@@ -16,6 +16,8 @@ from typing import Literal, get_args
 
 from flask import Response, has_request_context, request
 
+from portal.addresses import network_of
+
 Kind = Literal[
     "sign_in_refused", "second_factor_refused", "password_refused", "limit_reached",
     "api_key_refused", "form_token_refused", "host_refused",
@@ -36,6 +38,8 @@ _log = logging.getLogger("portal.security")
 @dataclass
 class _Said:
     at: float
+    address: str
+    """The last one."""
     more: int = 0
 
 
@@ -48,23 +52,24 @@ class SecurityLog:
         self._mutex = threading.Lock()
         self._looks_at = 0.0
 
-    def note(self, kind: Kind, address: str) -> None:
-        """Count one of this kind from an address."""
+    def note(self, kind: Kind, address: str, network: str = "") -> None:
+        """Count one of this kind from an address, with all of its network where one is given."""
         with self._mutex:
             moment = time.monotonic()
             if moment > self._looks_at + self._seconds:
                 # A fork leaves the timer behind that would have looked.
                 self._said.clear()
                 self._look_later()
-            key = (kind, address)
+            key = (kind, network or address)
             if key not in self._said and len(self._said) >= MOST_ADDRESSES:
-                key = (kind, MANY)
+                key, address = (kind, MANY), MANY
             said = self._said.get(key)
             if said is not None:
                 said.more += 1
+                said.address = address
                 return
-            self._said[key] = _Said(moment)
-        self._say(key, 1)
+            self._said[key] = _Said(moment, address)
+        self._say(kind, address, 1)
 
     def _look_later(self) -> None:
         pause = self._seconds / 5
@@ -82,19 +87,18 @@ class SecurityLog:
                 if moment - said.at < self._seconds:
                     continue
                 if said.more:
-                    counts.append((key, said.more))
-                    self._said[key] = _Said(moment)
+                    counts.append((key[0], said.address, said.more))
+                    self._said[key] = _Said(moment, said.address)
                 else:
                     del self._said[key]
             if self._said:
                 self._look_later()
             else:
                 self._looks_at = 0.0
-        for key, count in counts:
-            self._say(key, count)
+        for kind, address, count in counts:
+            self._say(kind, address, count)
 
-    def _say(self, key: tuple[str, str], count: int) -> None:
-        kind, address = key
+    def _say(self, kind: str, address: str, count: int) -> None:
         _log.warning("%s from %s (%d)", kind, address, count)
 
 
@@ -109,7 +113,9 @@ def note(kind: Kind) -> None:
 
 def note_of(kind: Kind, address: str) -> None:
     """Count one of this kind from an address or a network, before there is a request."""
-    _security_log.note(kind, _readable(address))
+    # Else one host of IPv6 would have a line for each of its addresses.
+    shown = _readable(address)
+    _security_log.note(kind, shown, network_of(shown))
 
 
 def note_answer(response: Response) -> Response:

@@ -61,6 +61,17 @@ def test_who_has_used_much_waits_while_others_ask_and_they_do_not(own: Accounts)
     asyncio.run(play())
 
 
+def test_a_request_counts_once_however_often_it_ends(own: Accounts):
+    async def play() -> None:
+        work = await own.enter(("store", PEOPLE))
+        work.needed = 0.1
+        own.leave(work)
+        own.leave(work)
+        assert work.account.owed == pytest.approx(0.1 + accounts.REQUEST_SECONDS, rel=1e-4)
+
+    asyncio.run(play())
+
+
 def test_who_is_alone_waits_for_nobody(own: Accounts):
     async def play() -> None:
         for _ in range(20):

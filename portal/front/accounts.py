@@ -137,7 +137,7 @@ class Accounts:
         seconds, work.needed = work.needed, 0.0
         clock = time.monotonic()
         with self._mutex:
-            _charge(account, seconds + REQUEST_SECONDS, clock)
+            _charge(account, seconds, clock)
             self._uncount(work)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -189,6 +189,8 @@ class Accounts:
 
     def _begin(self, work: Work) -> None:
         with self._mutex:
+            # Here, since it may end twice: when its thread has, and when its task has.
+            _charge(work.account, REQUEST_SECONDS, time.monotonic())
             work.account.under_way += 1
             work.is_counted = True
         work.account.began_at = time.monotonic()

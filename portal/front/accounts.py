@@ -95,7 +95,8 @@ class Work:
 
 
 class Accounts:
-    """Those of one process. All but `breathe` is called by the thread of its loop."""
+    """Those of one process. `breathe`, `count` and `set_aside` are called by the thread that does
+    the work, all else by that of the loop."""
 
     def __init__(self, company: Company):
         self._company = company

@@ -109,12 +109,19 @@ def test_frames_of_http2_without_an_end_keep_nobody_waiting(
 
     url, other = flood(say), receive(answers)
     transport: Transport[str] = Transport(LOOPBACK)
+    # As Redis by a Unix socket is, which has no address: what is watched is always ready here.
+    watched, talks = socket.socketpair()
+    talks.send(b"x")
+    transport.watch(watched.fileno())
     try:
         for number in range(FLOODS):
             transport.submit(outgoing(f"{url}{number}"), 50, "flood", 1)
         floods, waited = beside(transport, other, 30)
+        assert transport.woken
     finally:
         transport.abort()
+        watched.close()
+        talks.close()
     assert [answer.error for answer in floods] == [error] * FLOODS
     assert statistics.median(waited) < 0.3
 

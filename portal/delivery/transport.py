@@ -203,9 +203,10 @@ class Transport(Generic[Tag]):
             mask |= pycurl.CSELECT_OUT
         if events & select.EPOLLERR:
             mask |= pycurl.CSELECT_ERR
+        whose = self._whose_socket(fd)
         self._efforts.begin()
         self._multi.socket_action(fd, mask)
-        took = self._efforts.took(self._whose_socket(fd))
+        took = self._efforts.took(whose)
         self._efforts.done(fd)
         if (took > LOOKS_AFTER_SECONDS or self._reads[fd] >= LOOKS_AT) and fd in self._wanted:
             self._reads[fd] = 0
@@ -266,6 +267,9 @@ class Transport(Generic[Tag]):
             self._idle.append(transfer)
 
     def _whose_socket(self, fd: int) -> int | None:
+        if fd not in self._wanted:
+            # One that is watched may be none of the internet's, as Redis's is.
+            return None
         return self._connections.whose(self._ends_of(fd), self._openers.get(fd))
 
     def _ends_of(self, fd: int) -> Ends | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials
 from tests.factories import make_merchant, make_user
-from tests.test_front import Server, running
+from tests.front_server import SHARE
+from tests.test_front import Server, clients, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("front")]
 
@@ -330,3 +332,19 @@ def test_who_watches_a_log_live_has_all_other_pages_beside_others(tmp_path: Path
             assert browser.get(f"{url}/m/alice/", timeout=60).status_code == 200
         ends.set()
         asking.join()
+
+def test_what_one_asks_for_at_once_keeps_nobody_from_the_threads(bare: Server):
+    # Nobody knows yet what these cost: a twentieth of a second each.
+    with clients(bare.connect, SHARE - 10, b"GET /work HTTP/1.1\r\nHost: a\r\n\r\n") as many:
+        time.sleep(0.1)
+        for _ in range(3):
+            assert bare.get("/calm", key="calm", address="127.0.0.2")[0] == 200
+            assert sum(map(_is_unanswered, many)) > SHARE // 3, "it was not behind all of them"
+
+
+def _is_unanswered(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return not client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True

@@ -23,6 +23,12 @@ RATES = {EVENTS: 0.4, BATCHES: 0.2}
 RATE = 0.15
 """Seconds of a process that an account has in each second, beside others: to send events, some or
 many at once, and for all else."""
+HEALTH = "health"
+AT_ONCE = frozenset((EVENTS, HEALTH))
+"""Single events are quick and stored together, and health has threads of its own. Of all else an
+account begins no more at once than there are threads: nobody knows what a request costs until it
+has ended. Others would wait behind as many as were begun, and for so long count as not there, for
+which still more were."""
 FREE_SECONDS = 0.3
 """What who is light may owe."""
 MOST_SECONDS = 2.0
@@ -54,12 +60,17 @@ class Account:
     """When its last request began."""
     under_way: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    places: asyncio.Semaphore | None = None
+    """Those of its requests that may be with threads at once."""
 
 
 class Work:
     """A request under way."""
 
-    __slots__ = ("_accounts", "_cpu", "account", "is_counted", "needed", "since", "whose")
+    __slots__ = (
+        "_accounts", "_cpu", "account", "has_place", "is_counted", "is_with_thread", "needed",
+        "since", "whose",
+    )
 
     def __init__(self, accounts: Accounts, account: Account):
         self._accounts, self.account = accounts, account
@@ -70,6 +81,7 @@ class Work:
         """Whose it was found to be."""
         self.is_counted = False
         """Whether it is one of those under way."""
+        self.has_place = self.is_with_thread = False
 
     def begin(self) -> None:
         """By the thread that does it: count from here."""
@@ -98,8 +110,9 @@ class Accounts:
     """Those of one process. `breathe`, `count` and `set_aside` are called by the thread that does
     the work, all else by that of the loop."""
 
-    def __init__(self, company: Company):
+    def __init__(self, company: Company, threads: int = 8):
         self._company = company
+        self._each = threads
         self._accounts: OrderedDict[Name, Account] = OrderedDict()
         """Those who asked last are last."""
         self._mutex = threading.Lock()
@@ -111,9 +124,30 @@ class Accounts:
         """Begin a request of an account, when it is its turn. One of whom is not known yet whose it
         is may be of somebody who is there already: for its sake nobody waits. Raises Refused when
         its turn does not come."""
-        clock = time.monotonic()
-        account = self._asked(name, clock, is_known)
+        account = self._asked(name, time.monotonic(), is_known)
         work = Work(self, account)
+        if account.places is not None:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await account.places.acquire()
+            except TimeoutError:
+                raise refusals.heavy() from None
+            work.has_place = True
+        try:
+            await self._take_turn(work, name[0], is_known)
+        except BaseException:
+            self.give_place_back(work)
+            raise
+        return work
+
+    def give_place_back(self, work: Work) -> None:
+        """Let one more request of its account come to the threads; a second time is none."""
+        if work.has_place and work.account.places is not None:
+            work.has_place = False
+            work.account.places.release()
+
+    async def _take_turn(self, work: Work, owner: str, is_known: bool) -> None:
+        account, clock = work.account, time.monotonic()
         if _owed(account, clock) > FREE_SECONDS:
             if not self._may_begin(account):
                 try:
@@ -121,21 +155,22 @@ class Accounts:
                         while not self._may_begin(account):
                             await self._change()
                         self._begin(work)
-                        return work
+                        return
                 except TimeoutError:
                     raise refusals.heavy() from None
         else:
             with self._mutex:
                 self._light[work] = clock
             if is_known:
-                self._company.begins(name[0], clock)
+                self._company.begins(owner, clock)
         self._begin(work)
-        return work
 
     def leave(self, work: Work) -> None:
         """End a request; a second time is none."""
         account = work.account
         seconds, work.needed = work.needed, 0.0
+        if not work.is_with_thread:
+            self.give_place_back(work)
         clock = time.monotonic()
         with self._mutex:
             _charge(account, seconds, clock)
@@ -182,6 +217,8 @@ class Accounts:
             while len(self._accounts) >= MOST_ACCOUNTS:
                 self._accounts.popitem(last=False)
             account = self._accounts[name] = Account(name[0], RATES.get(name[1], RATE))
+            if name[1] not in AT_ONCE:
+                account.places = asyncio.Semaphore(self._each)
         else:
             self._accounts.move_to_end(name)
         if is_known:

@@ -22,7 +22,7 @@ from portal.api.blueprint import PREFIX
 from portal.company import Company
 from portal.config import Config
 from portal.front import bodies, refusals, sockets
-from portal.front.accounts import BATCHES, EVENTS, Accounts, Work
+from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts, Work
 from portal.front.credentials import Credentials
 from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
@@ -68,7 +68,7 @@ class Front:
         self._loop = loop
         processes.notice_signals_of(loop)
         self._large, self._pages = bodies.Large(self._count), Pages(self._count)
-        self._accounts, self._credentials = Accounts(self._company), Credentials()
+        self._accounts, self._credentials = Accounts(self._company, self._count), Credentials()
         self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
         sockets.Guard(None if self._proxies else SHARE).start()
@@ -88,27 +88,37 @@ class Front:
             if is_for_health(scope.method, scope.path):
                 # It is no company for others, so that who is alone has everything though the portal
                 # is watched; but who asks without pause has no more than a share either.
-                work = await self._accounts.enter((network, "health"), is_known=False)
+                work = await self._accounts.enter((network, HEALTH), is_known=False)
                 try:
-                    await self._answer(scope, exchange, io.BytesIO(body), work)
+                    await self._answer(scope, exchange, io.BytesIO(body), work, lambda: None)
                 finally:
                     self._accounts.leave(work)
                 return
             owner, credential = self._credentials.owner(scope.headers, network)
-            work = await self._accounts.enter(
-                (owner, _part(scope, rest is not None)),
-                is_known=credential is None or owner != network,
-            )
+            give_back = await self._pages.place(scope.path, scope.headers)
+            try:
+                work = await self._accounts.enter(
+                    (owner, _part(scope, rest is not None)),
+                    is_known=credential is None or owner != network,
+                )
+            except BaseException:
+                give_back()
+                raise
             try:
                 if rest is None:
-                    later = await self._answer(scope, exchange, io.BytesIO(body), work)
+                    later = await self._answer(
+                        scope, exchange, io.BytesIO(body), work, give_back
+                    )
                 else:
                     async with self._large.turn(network):
                         whole = bodies.Rest(body, rest, self._loop, bodies.declared(scope.headers))
                         later = await self._answer(
-                            scope, exchange, io.BufferedReader(whole, bodies.SMALL), work
+                            scope, exchange, io.BufferedReader(whole, bodies.SMALL), work,
+                            give_back,
                         )
             finally:
+                if not work.is_with_thread:
+                    give_back()
                 self._accounts.leave(work)
                 if credential is not None and work.whose is not None:
                     self._credentials.learn(credential, work.whose)
@@ -138,21 +148,20 @@ class Front:
             exchange.response_bytes(*refused.answer(scope.path, self._documentation))
 
     async def _answer(
-        self, scope: Scope, exchange: Exchange, body: Body, work: Work | None = None
+        self, scope: Scope, exchange: Exchange, body: Body, work: Work,
+        give_back: Callable[[], None],
     ) -> Callable[[], None] | None:
         """Have a thread answer; what says the answer, where it is to be said later."""
-        give_back = await self._pages.place(scope.path, scope.headers)
         later: Callable[[], None] | None = None
 
         def begins_to_stream() -> None:
-            if work is not None:
-                work.set_aside()
+            work.set_aside()
+            self._loop.call_soon_threadsafe(self._accounts.give_place_back, work)
             self._loop.call_soon_threadsafe(give_back)
 
         def answer() -> None:
             nonlocal later
-            if work is not None:
-                work.begin()
+            work.begin()
             courtesy.do(work)
             try:
                 later = self._wsgi.answer(scope, exchange, body, work, begins_to_stream)
@@ -165,14 +174,14 @@ class Front:
                 _log.warn(_place_of(sys.exc_info()), "A request could not be answered.",
                           exc_info=True)
             finally:
-                if work is not None:
-                    work.end()
+                work.end()
 
         def then() -> None:
             give_back()
-            if work is not None:
-                self._accounts.leave(work)
+            work.is_with_thread = False
+            self._accounts.leave(work)
 
+        work.is_with_thread = True
         await self._threads.perform(scope.method, scope.path, answer, then)
         return later
 

@@ -133,10 +133,10 @@ def test_others_go_first_between_the_records_and_it_looks_as_far(
     for number in range(40):
         order(merchant, number, "needle" if number == 0 else "hay")
     monkeypatch.setattr(keyset, "BREATH_SECONDS", 0.0)
-    monkeypatch.setattr(keyset, "SIFTED_SECONDS", 1.0)
+    monkeypatch.setattr(keyset, "SIFTED_SECONDS", 3.0)
     breaths: list[None] = []
     # Together longer than the search itself may take.
-    courtesy.do(Breathing(lambda: breaths.append(None), rests=2 * keyset.SIFTED_SECONDS / 40))
+    courtesy.do(Breathing(lambda: breaths.append(None), rests=1.2 * keyset.SIFTED_SECONDS / 40))
     try:
         page = browse.events(merchant.id, {"text": "needle"})
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from portal.delivery.cells import Cell
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.filling import Filled, Filling
 from portal.delivery.transport import Transport
@@ -25,6 +26,8 @@ class Merchants:
     def __init__(self) -> None:
         self.transport = Transport[Any](())
         self.filling = Filling(self.transport)
+        self.last: Filled | None = None
+        """What ended last."""
 
     def ask(self, merchant_id: int, template: str) -> None:
         """One attempt of a merchant."""
@@ -41,6 +44,7 @@ class Merchants:
             assert time.monotonic() - began < 60
             self.transport.run(1.0)
             ended += self.filling.collect()
+        self.last = ended[-1]
         return [one.trying.line.merchant_id for one in ended]
 
 
@@ -67,3 +71,25 @@ def test_merchants_with_slow_templates_keep_quick_ones_waiting_for_none_of_them(
         waited_for += len(merchants.until(4)) - 1
     # It took one of them at least for each while all had the same turns.
     assert waited_for < 7
+
+
+def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
+    merchants: Merchants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, failed = Cell._read, list[int]()
+
+    def fails_once(cell: Cell, size: int) -> bytes:
+        # Its length has been read; the answer itself is left in the pipe.
+        if cell.is_ready and size > 4 and not failed:
+            failed.append(size)
+            raise OSError("failed")
+        return read(cell, size)
+
+    monkeypatch.setattr(Cell, "_read", fails_once)
+    merchants.ask(1, "{{ event.id }} of the first")
+    merchants.until(1)
+    assert merchants.last is not None
+    assert isinstance(merchants.last.error, OSError)
+    merchants.ask(2, QUICK)
+    merchants.until(2)
+    assert (merchants.last.error, merchants.last.texts) == (None, ["evt_1"])

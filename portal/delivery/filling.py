@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from portal.delivery.cell_limits import HEAVY_SECONDS
-from portal.delivery.cells import MOST, Cell, TookTooLong, cells
+from portal.delivery.cells import MOST, Cell, NotFilled, TookTooLong, cells
 from portal.delivery.compose import Composer, Payload
 from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
@@ -130,8 +130,12 @@ class Filling:
             self._forget(whose[fd], fd)
             try:
                 ended.append(replace(asked, texts=cell.answer()))
-            except Exception as error:  # noqa: BLE001 - as above
+            except NotFilled as error:
                 ended.append(replace(asked, error=error))
+            except Exception as error:  # noqa: BLE001 - as above
+                # The rest of its answer may come yet, and would be the next one's.
+                ended.append(replace(asked, error=error))
+                cell.kill()
             self._learn(whose[fd], cell)
             cells.give_back(cell)
         return ended

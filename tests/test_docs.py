@@ -86,3 +86,11 @@ def test_an_example_that_cannot_begin_says_why(environment: dict[str, str], says
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(says)
     assert "Traceback" not in done.stderr
+
+
+def test_who_starts_the_server_by_hand_starts_it_without_websockets():
+    # The portal has none, and to a request for one its answer could not be given.
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for line in path.read_text().splitlines():
+            if line.startswith("granian --interface rsgi"):
+                assert "--no-ws" in line.split(), path.name

@@ -11,13 +11,10 @@ from typing import Any
 from flask import Flask, request
 
 from portal.http_methods import PortalRequest
-from portal.seldom import Seldom
-
-TOLD_SECONDS = 60.0
-"""How often the same defect has its traceback in the log."""
+from portal.seldom import DEFECT_SECONDS, Seldom
 
 _log = logging.getLogger(__name__)
-_tracebacks = Seldom(_log, TOLD_SECONDS)
+_tracebacks = Seldom(_log, DEFECT_SECONDS)
 
 
 class Portal(Flask):

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+DEFECT_SECONDS = 60.0
+"""How often the same defect has its traceback in the log."""
+
 
 @dataclass
 class _Said:

@@ -33,7 +33,7 @@ from portal.models import (
     StoredBytes,
     Webhook,
 )
-from portal.people import accounts, periods, storage
+from portal.people import accounts, periods, storage, storage_bounds
 from portal.people.storage import MB
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
@@ -210,7 +210,7 @@ def test_one_merchant_may_have_another_bound_and_who_gave_it_is_noted(
 ) -> None:
     has_stored(merchant, 11 * MB)
     for text, status in (("12", 202), ("11", 429), ("0", 202), ("", 429)):
-        storage.change(merchant, text, "user:ann@example.com")
+        storage_bounds.change(merchant, text, "user:ann@example.com")
         assert send(app, merchant).status_code == status, text
     entry = db.session.scalars(sa.select(AuditEntry).where(
         AuditEntry.action == "merchant.storage_changed"
@@ -267,7 +267,7 @@ def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: M
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "٣", "9" * 5_000, "2000000001"])
 def test_another_amount_is_refused_with_the_rule(merchant: Merchant, text: str) -> None:
     with pytest.raises(Invalid, match="Give a whole number of MB"):
-        storage.change(merchant, text, "cli")
+        storage_bounds.change(merchant, text, "cli")
     assert merchant.storage_mb is None
 
 

@@ -26,6 +26,7 @@ from portal.people import (
     resets,
     second_factor,
     storage,
+    storage_bounds,
 )
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
@@ -71,7 +72,7 @@ def merchant_storage(slug: str, mb: str | None) -> None:
     "default" for as many as PORTAL_MERCHANT_MB says."""
     found = accounts.get_merchant(slug)
     if mb is not None:
-        storage.change(found, "" if mb == "default" else mb or "-", ACTOR)
+        storage_bounds.change(found, "" if mb == "default" else mb or "-", ACTOR)
     click.echo(storage.in_words(storage.of([found.id])[found.id]))
 
 

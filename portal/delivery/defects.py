@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 
-from portal.defects import TOLD_SECONDS
 from portal.delivery.outcome import INTERNAL_ERROR
 from portal.delivery.transfer import Answer
-from portal.seldom import Seldom
+from portal.seldom import DEFECT_SECONDS, Seldom
 
 _log = logging.getLogger(__name__)
-_seldom = Seldom(_log, TOLD_SECONDS)
+_seldom = Seldom(_log, DEFECT_SECONDS)
 
 
 def noted(error: BaseException, what: str, whose: str = "") -> None:

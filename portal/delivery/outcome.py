@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-from portal.delivery import retry
-
 INTERNAL_ERROR = "internal_error"
 """The error of an attempt at which the portal itself failed, by a defect or by what is stored of
 its webhook or event (portal.delivery.defects)."""
@@ -30,6 +28,11 @@ _NO_CONNECTION = frozenset({
     "connect_failed", "connect_timeout", "connection_refused", "dns_failed", "egress_refused",
 })
 """Errors, with all `tls_…`, that a mere look at the target (Transport.submit) would have too."""
+
+
+def is_success(status: int | None) -> bool:
+    """2xx and nothing else (Standard Webhooks)."""
+    return status is not None and 200 <= status < 300
 
 
 class Outcome(Enum):
@@ -74,7 +77,7 @@ def of(
             return Outcome.OWN
         failed_before = error in _NO_CONNECTION or error.startswith("tls_")
         return Outcome.UNREACHABLE if failed_before and not was_connected else Outcome.SILENT
-    if retry.is_success(status):
+    if is_success(status):
         return Outcome.DELIVERED
     if status is None:
         return Outcome.SILENT

@@ -74,7 +74,7 @@ class Tried:
     @property
     def ok(self) -> bool:
         """Whether the delivery succeeded: a whole answer with 2xx."""
-        return self.answer.error is None and retry.is_success(self.answer.status)
+        return self.answer.error is None and outcome.is_success(self.answer.status)
 
     @property
     def outcome(self) -> Outcome:

@@ -20,11 +20,6 @@ UNAUTHORIZED = 401
 _SECOND = 1_000_000
 
 
-def is_success(status: int | None) -> bool:
-    """2xx and nothing else (Standard Webhooks)."""
-    return status is not None and 200 <= status < 300
-
-
 def next_attempt_at(
     schedule: Sequence[int],
     step: int,

@@ -35,7 +35,6 @@ from portal.models import (
     Webhook,
 )
 from portal.models.delivery import PENDING_LITERAL
-from portal.people import idempotency
 
 EVENTS, PAYLOADS = "events", "payloads"
 """The two periods of a merchant."""
@@ -138,7 +137,7 @@ def _beside() -> tuple[Log, ...]:
             )
         ),
         Log(
-            table(IdempotencyKey), (table(IdempotencyKey).c.created_at,), idempotency.KEPT,
+            table(IdempotencyKey), (table(IdempotencyKey).c.created_at,), IdempotencyKey.KEPT,
             bound=lambda moment: moment + 1,
         ),
         Log(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.clock import now
+from portal.clock import DAY, now
 from portal.extensions import Base
 from portal.vault import Token
 
@@ -14,6 +14,8 @@ class IdempotencyKey(Base):
     """One key of a merchant. Without an answer its request is under way, or was cut off."""
 
     __tablename__ = "idempotency_key"
+    KEPT = DAY
+    """How long in µs; then portal.logs.retention deletes it."""
 
     merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"), primary_key=True)
     key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)

@@ -17,7 +17,7 @@ from portal.extensions import db
 from portal.keyset import LogPage, Walk, Wanted
 from portal.listing import Page, newest_first
 from portal.models import AuditEntry, Merchant, OperationsEntry, User
-from portal.people import audit_chain
+from portal.people import audit_chain, storage
 
 _WALK: Walk[AuditEntry] = Walk(
     "audit", (AuditEntry.at, AuditEntry.id), lambda entry: [entry.at, entry.id],
@@ -58,9 +58,6 @@ def note(
     that somebody does there, but for what ENDS something.
     """
     if merchant_id is not None and actor.startswith(_PEOPLE) and not action.endswith(ENDS):
-        # Below, since what may be stored is changed with a note.
-        from portal.people import storage
-
         storage.ask_far_beyond(merchant_id)
     entry = AuditEntry(
         actor=actor[:300], action=action, target=target[:300], merchant_id=merchant_id,

@@ -16,16 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import scoped_session
 
 from portal import vault
-from portal.clock import DAY, now
+from portal.clock import now
 from portal.errors import Conflict, KeyReused, StorageFull
 from portal.extensions import table, writing
 from portal.models import IdempotencyKey
 from portal.people import storage
 from portal.stored import of_deleted, part_of, take_off
 from portal.strict_json import dump
-
-KEPT = DAY
-"""How long; then portal.logs.retention deletes them."""
 
 _key = table(IdempotencyKey)
 _NO_ROOM = (
@@ -59,7 +56,7 @@ def take(merchant_id: int, key: str, digest: str) -> Answer | None:
     try:
         with writing() as session:
             row = session.get(IdempotencyKey, (merchant_id, key))
-            if row is not None and row.created_at <= moment - KEPT:
+            if row is not None and row.created_at <= moment - IdempotencyKey.KEPT:
                 _forget(session, row)
                 row = None
             if row is not None:

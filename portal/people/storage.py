@@ -19,10 +19,9 @@ from flask import current_app
 from sqlalchemy.orm import scoped_session
 
 from portal.config import Config
-from portal.errors import FieldError, Invalid, StorageFull
-from portal.extensions import db, reading, table, unavailable_when_away, writing
+from portal.errors import StorageFull
+from portal.extensions import db, reading, table, unavailable_when_away
 from portal.models import MeasuredUntil, Merchant, OperationsEntry, StoredBytes
-from portal.people.audit import note
 from portal.seldom import Seldom
 from portal.stored import ALL
 
@@ -36,7 +35,6 @@ NEARLY = 0.8
 FAR_BEYOND = 2.0
 """The part of what a merchant may store from which on nothing more is noted of what its people and
 programs do, and so not done; until then everything can still be mended."""
-MOST_MB = 2_000_000_000
 MOST_KNOWN = 10_000
 """Merchants of which a process remembers the number; with more it begins anew."""
 
@@ -97,6 +95,11 @@ def ask_far_beyond(merchant_id: int) -> None:
             f"This store has stored {in_words(usage)} in the portal; nothing was changed. Keep its "
             "logs for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,
         )
+
+
+def forget() -> None:
+    """Read anew, at the next question, what each merchant has stored and what it may."""
+    current_app.extensions.pop("portal_storage", None)
 
 
 def lately(merchant_id: int) -> Usage:
@@ -174,34 +177,6 @@ def amount(size: int) -> str:
     if size < 1_000 * MB:
         return f"{size * 10 // MB / 10:,.1f} MB".replace(".0 ", " ")
     return f"{size // (100 * MB) / 10:,.1f} GB".replace(".0 ", " ")
-
-
-def change(merchant: Merchant, text: str, actor: str) -> None:
-    """Let a merchant store as many MB as a text says: 0 for any amount, nothing for as much as
-    PORTAL_MERCHANT_MB says. Raises Invalid."""
-    mb = _mb(text)
-    with writing() as session:
-        before = merchant.storage_mb
-        if mb == before:
-            return
-        merchant.storage_mb = mb
-        note(
-            session, actor, "merchant.storage_changed", merchant.slug, merchant.id,
-            storage_mb=mb, before={"storage_mb": before},
-        )
-    current_app.extensions.pop("portal_storage", None)
-
-
-def _mb(text: str) -> int | None:
-    text = text.strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MOST_MB:
-        return int(text)
-    raise Invalid([FieldError(
-        "/storage_mb", f"Give a whole number of MB from 1 to {MOST_MB:,}, 0 for any amount, or "
-        "nothing for the portal's own.",
-    )])
 
 
 def _usage(row: Sequence[Any]) -> Usage:

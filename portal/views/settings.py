@@ -12,7 +12,7 @@ from flask_login import current_user
 from portal import rendering
 from portal.errors import FieldError, Invalid
 from portal.extensions import limiter
-from portal.people import accounts, invitations, members, periods, storage
+from portal.people import accounts, invitations, members, periods, storage, storage_bounds
 from portal.people.audit import actor_of
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
@@ -62,7 +62,9 @@ def change_periods(slug: str) -> ResponseReturnValue:
 def change_storage(slug: str) -> ResponseReturnValue:
     """Let the merchant store another amount."""
     try:
-        storage.change(g.merchant, request.form.get("storage_mb", ""), actor_of(current_user))
+        storage_bounds.change(
+            g.merchant, request.form.get("storage_mb", ""), actor_of(current_user)
+        )
     except Invalid as error:
         return _render(None, 422, storage_errors=error.by_field(), typed=request.form)
     flash("What the store may store is changed.")

@@ -1,0 +1,39 @@
+"""How much staff let a merchant store."""
+
+from __future__ import annotations
+
+from portal.errors import FieldError, Invalid
+from portal.extensions import writing
+from portal.models import Merchant
+from portal.people import storage
+from portal.people.audit import note
+
+MOST_MB = 2_000_000_000
+
+
+def change(merchant: Merchant, text: str, actor: str) -> None:
+    """Let a merchant store as many MB as a text says: 0 for any amount, nothing for as much as
+    PORTAL_MERCHANT_MB says. Raises Invalid."""
+    mb = _mb(text)
+    with writing() as session:
+        before = merchant.storage_mb
+        if mb == before:
+            return
+        merchant.storage_mb = mb
+        note(
+            session, actor, "merchant.storage_changed", merchant.slug, merchant.id,
+            storage_mb=mb, before={"storage_mb": before},
+        )
+    storage.forget()
+
+
+def _mb(text: str) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MOST_MB:
+        return int(text)
+    raise Invalid([FieldError(
+        "/storage_mb", f"Give a whole number of MB from 1 to {MOST_MB:,}, 0 for any amount, or "
+        "nothing for the portal's own.",
+    )])

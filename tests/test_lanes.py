@@ -16,6 +16,7 @@ from rq.utils import now as rq_now
 from portal import jobs, queues
 from portal.clock import HOUR, now
 from portal.delivery import drain, lanes, sharing
+from portal.delivery.lines import Lines
 from portal.events import ingest
 from portal.extensions import db, writing
 from portal.ids import new_id
@@ -217,3 +218,21 @@ def test_cron_goes_on_after_the_clock_was_set_back():
     assert job.should_run()
     job.set_enqueue_time(rq_now())
     assert not job.should_run()
+
+
+@on_both_databases
+def test_to_look_for_what_is_due_makes_no_statements(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    # It is done at each event and many times a second, and to make one takes twice as long as the
+    # rest of it, in which all else that its worker sends must wait.
+    webhook = make_webhook(merchant)
+    make_delivery(make_event(merchant), webhook)
+    made: list[Any] = []
+    select = sa.select
+    monkeypatch.setattr(sa, "select", lambda *columns: made.append(columns) or select(*columns))
+    lines = Lines()
+    lines.read([webhook.lane], None)
+    assert [line.webhook_id for line in lines] == [webhook.id]
+    assert lanes.forgotten() == [webhook.lane]
+    assert not made

@@ -33,6 +33,10 @@ _EVER = 2**62
 _log = logging.getLogger(__name__)
 _lane = table(Lane)
 _delivery = table(Delivery)
+_webhook = table(Webhook)
+MOMENT = sa.bindparam("moment", type_=sa.BigInteger)
+"""When something is to be due (Unix µs), in statements that are made once: each is asked many times
+a second, and to make it takes longer than to ask it."""
 
 
 class LeaseLost(Exception):
@@ -63,9 +67,9 @@ def prepare_lanes() -> None:
                 )
 
 
-def _free(moment: int) -> sa.ColumnElement[bool]:
+def _free(moment: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
     # A lease that ends far ahead was made before the clock was set back.
-    return sa.or_(Lane.leased_until < moment, Lane.leased_until > moment + 2 * LEASE)
+    return sa.or_(_lane.c.leased_until < moment, _lane.c.leased_until - 2 * LEASE > moment)
 
 
 def lease(lane: int, owner: str) -> int | None:
@@ -89,14 +93,19 @@ def renew(tokens: dict[int, int]) -> None:
     if not tokens:
         return
     renewed = db.session.scalars(
-        sa.update(_lane)
-        .where(sa.tuple_(_lane.c.id, _lane.c.token).in_(sorted(tokens.items())))
-        .values(leased_until=now() + LEASE)
-        .returning(_lane.c.id)
+        _RENEW, {"leases": sorted(tokens.items()), "until": now() + LEASE}
     )
     lost = tokens.keys() - set(renewed)
     if lost:
         raise LeaseLost(lost)
+
+
+_RENEW = (
+    sa.update(_lane)
+    .where(sa.tuple_(_lane.c.id, _lane.c.token).in_(sa.bindparam("leases", expanding=True)))
+    .values(leased_until=sa.bindparam("until"))
+    .returning(_lane.c.id)
+)
 
 
 def release(tokens: dict[int, int], *, rest: int = 0) -> None:
@@ -115,9 +124,11 @@ def release(tokens: dict[int, int], *, rest: int = 0) -> None:
             )
 
 
-def has_due(moment: int, *, is_retry: bool) -> sa.ColumnElement[bool]:
+def has_due(
+    is_retry: bool, moment: int | sa.BindParameter[int] = MOMENT,
+) -> sa.ColumnElement[bool]:
     """Whether a webhook of the query around it is owed a first attempt, or a retry, that is due at
-    `moment` (Unix µs): one look into the index for each webhook, whatever the planner knows of the
+    a moment (Unix µs): one look into the index for each webhook, whatever the planner knows of the
     table.
 
     Not EXISTS, of which it may make a join that goes through all that is owed to anybody once for
@@ -126,7 +137,7 @@ def has_due(moment: int, *, is_retry: bool) -> sa.ColumnElement[bool]:
     first = (
         sa.select(_delivery.c.id)
         .where(
-            _delivery.c.webhook_id == Webhook.id,
+            _delivery.c.webhook_id == _webhook.c.id,
             _delivery.c.state == PENDING_LITERAL,
             _delivery.c.is_retry == is_retry,
             _delivery.c.next_attempt_at <= moment,
@@ -134,44 +145,42 @@ def has_due(moment: int, *, is_retry: bool) -> sa.ColumnElement[bool]:
         .order_by(_delivery.c.next_attempt_at)
         .limit(1)
     )
-    return first.correlate(Webhook).scalar_subquery().is_not(None)
+    return first.correlate(_webhook).scalar_subquery().is_not(None)
 
 
-def may_probe(moment: int) -> sa.ColumnElement[bool]:
-    """Whether a webhook of the query around it is held, may be probed at `moment` (Unix µs), and
-    is owed anything, also what waits for its time."""
-    return sa.and_(
-        Webhook.held_at.is_not(None), Webhook.next_probe_at <= moment,
-        sa.or_(has_due(_EVER, is_retry=False), has_due(_EVER, is_retry=True)),
-    )
+MAY_PROBE = sa.and_(
+    _webhook.c.held_at.is_not(None), _webhook.c.next_probe_at <= MOMENT,
+    sa.or_(has_due(False, _EVER), has_due(True, _EVER)),
+)
+"""Whether a webhook of the query around it is held, may be probed at MOMENT, and is owed anything,
+also what waits for its time."""
 
 
 def forgotten() -> list[int]:
     """Lanes with due work and no living owner: one look per webhook into an index, never a scan
     of the deliveries."""
-    moment = now()
-    due = (
-        sa.exists()
-        .where(
-            Webhook.lane == Lane.id,
-            Webhook.enabled,
-            Webhook.deleted_at.is_(None),
-            sa.or_(
-                sa.and_(
-                    Webhook.held_at.is_(None),
-                    sa.or_(
-                        has_due(moment, is_retry=False), has_due(moment, is_retry=True),
-                        Webhook.catch_up_from.is_not(None),
-                    ),
-                ),
-                may_probe(moment),
-            ),
-        )
-    )
     with reading() as session:
-        return list(
-            session.scalars(sa.select(Lane.id).where(_free(moment), due).order_by(Lane.id))
-        )
+        return list(session.scalars(_FORGOTTEN, {"moment": now()}))
+
+
+_HAS_DUE_WORK = (
+    sa.exists()
+    .where(
+        _webhook.c.lane == _lane.c.id,
+        _webhook.c.enabled,
+        _webhook.c.deleted_at.is_(None),
+        sa.or_(
+            sa.and_(
+                _webhook.c.held_at.is_(None),
+                sa.or_(
+                    has_due(False), has_due(True), _webhook.c.catch_up_from.is_not(None),
+                ),
+            ),
+            MAY_PROBE,
+        ),
+    )
+)
+_FORGOTTEN = sa.select(_lane.c.id).where(_free(MOMENT), _HAS_DUE_WORK).order_by(_lane.c.id)
 
 
 def sweep() -> int:

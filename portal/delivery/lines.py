@@ -15,7 +15,7 @@ from portal.clock import now
 from portal.delivery import health, lanes
 from portal.delivery.due import Due
 from portal.delivery.line import BOTH, Line, size
-from portal.extensions import db, reading
+from portal.extensions import db, reading, table
 from portal.models import Webhook
 
 BUFFER, BUFFER_OF_HEAVY = 200, 50
@@ -114,18 +114,9 @@ class Lines:
         """Find the webhooks that have something due, and take over changes of their settings; but
         of some merchants."""
         moment = now()
-        kinds_due = [lanes.has_due(moment, is_retry=is_retry) for is_retry in BOTH]
-        rows = db.session.execute(
-            sa.select(
-                Webhook.id, Webhook.updated_at, Webhook.merchant_id, Webhook.lane, *kinds_due
-            ).where(
-                Webhook.lane.in_(look_in), Webhook.enabled, Webhook.deleted_at.is_(None),
-                *([Webhook.merchant_id.not_in(passing_over)] if passing_over else ()),
-                sa.or_(
-                    *kinds_due, Webhook.catch_up_from.is_not(None), lanes.may_probe(moment)
-                ),
-            )
-        ).all()
+        rows = db.session.execute(_HAVE_DUE, {
+            "moment": moment, "lanes": look_in, "passing_over": sorted(passing_over),
+        }).all()
         wanted = {row.id for row in rows}
         for webhook_id, line in list(self._lines.items()):
             if webhook_id not in wanted and line.merchant_id not in passing_over:
@@ -168,3 +159,15 @@ class Lines:
                 line.merchant_id in heavy, under_way[line.merchant_id], len(line.known)
             ))
         return found
+
+
+_webhook = table(Webhook)
+_KINDS_DUE = [lanes.has_due(is_retry) for is_retry in BOTH]
+_HAVE_DUE = sa.select(
+    _webhook.c.id, _webhook.c.updated_at, _webhook.c.merchant_id, _webhook.c.lane, *_KINDS_DUE
+).where(
+    _webhook.c.lane.in_(sa.bindparam("lanes", expanding=True)), _webhook.c.enabled,
+    _webhook.c.deleted_at.is_(None),
+    _webhook.c.merchant_id.not_in(sa.bindparam("passing_over", expanding=True)),
+    sa.or_(*_KINDS_DUE, _webhook.c.catch_up_from.is_not(None), lanes.MAY_PROBE),
+)

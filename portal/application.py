@@ -7,10 +7,10 @@ from datetime import timedelta
 from flask import Flask
 
 from portal import (
-    MIGRATIONS,
     access,
     form_limits,
     hosts,
+    installed,
     places,
     proxies,
     request_ids,
@@ -38,7 +38,7 @@ def make(config: Config | None) -> Flask:
     from portal.views import page_limits
 
     config = config or load_config()
-    app = Portal("portal", static_folder="../static")
+    app = Portal("portal", static_folder=installed.folder("static"))
     app.config.update(
         PORTAL=config,
         SECRET_KEY=config.secret_keys[0],
@@ -66,7 +66,7 @@ def make(config: Config | None) -> Flask:
     places.init_app(app)
     app.after_request(security_log.note_answer)
     db.init_app(app)
-    migrate.init_app(app, db, directory=MIGRATIONS)
+    migrate.init_app(app, db, directory=str(installed.folder("migrations")))
     csrf.init_app(app)
     login.init_app(app)
     limiter.init_app(app)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import env_file, secret_key, surroundings
-from portal.processes import ROOT
+from portal import env_file, installed, secret_key, surroundings
 from portal.setting_values import (
     Network,
     check_text,
@@ -349,7 +348,15 @@ def _data_directory(text: str) -> Path:
             f"PORTAL_DATA_DIR={text!r} cannot be used: ~ stands for nothing here. Give the whole "
             "path."
         )
-    return Path(text or ROOT / "var").absolute()
+    if text:
+        return Path(text).absolute()
+    try:
+        return installed.data_directory()
+    except RuntimeError:
+        raise SettingError(
+            "This user has no home directory: say where the data is to lie, as in "
+            "PORTAL_DATA_DIR=/var/lib/webhook-portal."
+        ) from None
 
 
 def _make_directory(path: Path) -> None:

@@ -13,7 +13,6 @@ may on purpose.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import stat
@@ -25,14 +24,6 @@ _LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 class WrongFile(Exception):
     """The file cannot be used; the message is a sentence that names it and the line."""
-
-
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """Let a command take --env-file."""
-    parser.add_argument(
-        "--env-file", default="", metavar="PATH",
-        help="a file with settings, NAME=value a line (default: what PORTAL_ENV_FILE names)",
-    )
 
 
 def use(path: str) -> None:

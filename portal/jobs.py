@@ -11,7 +11,7 @@ from portal.people import notices, storage_notices
 
 
 class Host:
-    """The worker that runs the jobs of this process; worker.py fills it in."""
+    """The worker that runs the jobs of this process; portal.worker fills it in."""
 
     should_stop: Callable[[], bool] = staticmethod(lambda: False)
     keep_alive: Callable[[], None] = staticmethod(lambda: None)

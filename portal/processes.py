@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISED = "WEBHOOK_PORTAL_SUPERVISED"
-"""Set for children whose own children must die with them (wsgi.py looks for it)."""
+"""Set for children whose own children must die with them (portal.wsgi looks for it)."""
 STOP_SECONDS = 30.0
 """How long a part may take to end in order."""
 BEAT_SECONDS = 5.0

@@ -16,16 +16,18 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from flask import current_app
 
-from portal import snapshots
+from portal import installed, snapshots
 from portal.config import SettingError
 from portal.database_errors import Trouble
 from portal.extensions import db, turn_to_write
 
 EMPTY = Trouble(
-    "schema-empty", "The database has no tables yet; run: bin/portal migrate", passes=False
+    "schema-empty", f"The database has no tables yet; run: {installed.COMMAND} migrate",
+    passes=False,
 )
 OLDER = Trouble(
-    "schema-older", "The database is not migrated to this version yet; run: bin/portal migrate",
+    "schema-older",
+    f"The database is not migrated to this version yet; run: {installed.COMMAND} migrate",
     passes=False,
 )
 AHEAD = Trouble(
@@ -158,7 +160,7 @@ def _copy(found: str, tell: Callable[[str], None]) -> None:
     except (OSError, sqlite3.Error) as error:
         raise SettingError(
             f"The database {path} cannot be copied before its schema is changed ({error}): look at "
-            "that file and its directory, or run: bin/portal migrate --no-copy"
+            f"that file and its directory, or run: {installed.COMMAND} migrate --no-copy"
         ) from None
     tell(f"The schema is brought up to date; the database from before is {copy}.")
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from portal import installed
 from portal.clock import iso, now
 
 KEPT = 3
@@ -33,7 +34,7 @@ def take(path: Path, schema: str) -> Path:
         raise NoRoom(
             f"There is no room for a copy of {path} before its schema is changed: it needs "
             f"{_mb(size + SPARE_BYTES)}, and {_mb(free)} are free. Make room; or copy it elsewhere "
-            "yourself and run: bin/portal migrate --no-copy"
+            f"yourself and run: {installed.COMMAND} migrate --no-copy"
         )
     moment = iso(now()).replace(":", "").replace("-", "")
     copy = path.with_name(f"{path.name}.before-{schema}-{moment}")

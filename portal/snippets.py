@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "examples" / "verify"
+from portal import installed
+
 _LANGUAGES = {
     "python": ("Python", "verify.py"), "node": ("Node.js", "verify.mjs"),
     "php": ("PHP", "verify.php"), "ruby": ("Ruby", "verify.rb"), "go": ("Go", "verify.go"),
@@ -25,7 +25,8 @@ class Snippet:
 @lru_cache(maxsize=1)
 def verify() -> list[Snippet]:
     """The programs that verify a request, in the order in which pages show them."""
+    folder = installed.folder("examples/verify")
     return [
-        Snippet(key, title, (FOLDER / file).read_text())
+        Snippet(key, title, (folder / file).read_text())
         for key, (title, file) in _LANGUAGES.items()
     ]

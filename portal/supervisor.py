@@ -5,7 +5,6 @@ They are stopped in order: cron, web, workers, Redis last.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import errno
@@ -24,7 +23,7 @@ from typing import IO
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from portal import env_file, log_lines, processes, surroundings
+from portal import installed, log_lines, processes, surroundings
 from portal.children import STARTING_SECONDS, Supervisor
 from portal.config import Config, SettingError, load_config
 from portal.processes import ROOT, STOP_SECONDS, say
@@ -37,10 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """`bin/run`: everything, on a fresh machine or an old one."""
-    parser = argparse.ArgumentParser("bin/run", description="Start everything; Ctrl-C stops it.")
-    env_file.add_option(parser)
-    env_file.use(parser.parse_args().env_file)
+    """Everything, on a fresh machine or an old one; the exit code."""
     os.umask(0o077)
     try:
         config = load_config(first_start=True)
@@ -65,7 +61,7 @@ def _run(config: Config) -> int:
     try:
         _start_redis(config, supervisor)
         # Only now: it takes seconds, in which the queue has started too, and Ctrl-C is heard.
-        import worker
+        from portal import worker
 
         worker.load(config)
         _await_redis(config, supervisor)
@@ -86,7 +82,7 @@ def _run(config: Config) -> int:
 
 
 def _start_parts(config: Config, supervisor: Supervisor) -> None:
-    import worker
+    from portal import worker
 
     if supervisor.stopping:
         return
@@ -97,7 +93,7 @@ def _start_parts(config: Config, supervisor: Supervisor) -> None:
     supervisor.start("cron", lambda: worker.run_part("cron", config))
 
 
-def _serve(config: Config, target: str = "wsgi:front") -> None:
+def _serve(config: Config, target: str = "portal.wsgi:front") -> None:
     """The web server, whose own processes are forks too."""
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
@@ -138,7 +134,8 @@ def _check_port(config: Config) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise SettingError(
                     f"Port {config.port} on {config.host} is taken by another program: stop it, "
-                    f"or choose another port, as in PORTAL_PORT={config.port + 1} bin/run."
+                    "or choose another port, as in "
+                    f"PORTAL_PORT={config.port + 1} {installed.START}."
                 ) from None
             raise SettingError(
                 f"The portal cannot listen on {config.host}:{config.port} ({error.strerror}): "
@@ -310,7 +307,7 @@ def _announce(config: Config, key: str) -> None:
     if key:
         say("Send a first event:")
     else:
-        say("Make an API key:  bin/portal api-key create --merchant demo --scope write")
+        say(f"Make an API key:  {installed.COMMAND} api-key create --merchant demo --scope write")
         say("Send an event with it:")
     say(f"  curl -X POST {config.public_url}/api/v1/events \\")
     say(f"    -H 'Authorization: Bearer {key or 'whp_…'}' -H 'Content-Type: application/json' \\")
@@ -319,7 +316,3 @@ def _announce(config: Config, key: str) -> None:
         "\"currency\": \"EUR\"}}'")
     say("")
     say("Ctrl-C stops everything in order.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,9 @@ import stat
 import time
 from pathlib import Path
 
-NOT_YET = "A new portal is made by bin/run, or by bin/portal migrate."
+from portal import installed
+
+NOT_YET = f"A new portal is made by {installed.START}, or by {installed.COMMAND} migrate."
 _SHOWN = 200
 _SQLITE = b"SQLite format 3\0"
 _TEMPORARY = Path("/tmp")

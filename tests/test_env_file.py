@@ -82,8 +82,8 @@ def test_every_command_reads_the_same_file_from_wherever_it_is_started(tmp_path:
     environment["PYTHONPATH"] = str(ROOT)
     show = "import json; from portal.config import load_config; print(load_config().database_url)"
     for arguments, extra in (
-        (["-m", "portal.cli", "--env-file", "portal.env", "settings"], {}),
-        (["-m", "portal.cli", "settings"], {"PORTAL_ENV_FILE": str(path)}),
+        (["-m", "portal", "--env-file", "portal.env", "settings"], {}),
+        (["-m", "portal", "settings"], {"PORTAL_ENV_FILE": str(path)}),
         (["-c", show], {"PORTAL_ENV_FILE": "portal.env"}),
     ):
         done = subprocess.run(

@@ -271,7 +271,7 @@ class Reader:
 
     def send(self) -> None:
         """What the other terminal is told."""
-        command = self._send.replace("bin/portal", "python3 -m portal.cli")
+        command = self._send.replace("bin/portal", "python3 -m portal")
         self._run(command.replace("--merchant demo", "--merchant alice"))
 
     def hears(self) -> None:

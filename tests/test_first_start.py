@@ -31,7 +31,7 @@ SQLITE = b"SQLite format 3\0"
 PARTS = {
     "web": ["-c", "import wsgi"],
     "worker": ["worker.py", "--part", "deliver"],
-    "cli": ["-m", "portal.cli", "merchant", "list"],
+    "cli": ["-m", "portal", "merchant", "list"],
 }
 
 
@@ -57,7 +57,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made") / "data"
-    done = start(directory, "-m", "portal.cli", "migrate")
+    done = start(directory, "-m", "portal", "migrate")
     assert done.returncode == 0, done.stderr
     return directory
 
@@ -102,7 +102,7 @@ def test_a_lost_key_is_not_made_anew(made: Path, part: str):
 
 def test_nor_by_the_commands_that_make_a_new_portal(made: Path):
     (made / "secret_key").unlink()
-    said = sentence(start(made, "-m", "portal.cli", "migrate"))
+    said = sentence(start(made, "-m", "portal", "migrate"))
     assert "No new one is made." in said
     assert not (made / "secret_key").exists()
 
@@ -322,7 +322,7 @@ def test_files_that_are_not_what_they_should_be_are_named_in_a_sentence(
     for rest in made.glob("portal.db-*"):
         rest.unlink()
     spoil(made / name)
-    arguments = PARTS.get(part, ["-m", "portal.supervisor"])
+    arguments = PARTS.get(part, ["-m", "portal", "run"])
     done = start(made, *arguments, REDIS_URL="")
     assert "Traceback" not in done.stderr + done.stdout
     assert words in done.stderr
@@ -352,7 +352,7 @@ def _start_at_once(starts: list[tuple[Path, dict[str, str]]]) -> list[tuple[int,
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PORTAL_")}
     begun = [
         subprocess.Popen(
-            [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, text=True,
+            [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, text=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=environment | {"PORTAL_DATA_DIR": str(directory), "PORTAL_LOG_LEVEL": "ERROR"}
             | {f"PORTAL_{name}": value for name, value in settings.items()},
@@ -395,7 +395,7 @@ def test_of_three_starts_at_once_one_migrates_and_no_key_stays_that_is_not_the_d
             assert "opy" in said
         for directory in directories:
             if _key_of(directory).exists():
-                again = start(directory, "-m", "portal.cli", "merchant", "list", **settings)
+                again = start(directory, "-m", "portal", "merchant", "list", **settings)
                 assert again.returncode == 0, again.stderr
     with app.app_context():
         _drop_everything()
@@ -535,12 +535,12 @@ def test_an_empty_file_beside_a_key_is_a_database_that_was_lost(made: Path, part
     for path in made.glob("portal.db*"):
         path.unlink()
     (made / "portal.db").touch()
-    line = sentence(start(made, *(PARTS | {"migrate": ["-m", "portal.cli", "migrate"]})[part]))
+    line = sentence(start(made, *(PARTS | {"migrate": ["-m", "portal", "migrate"]})[part]))
     assert str(made / "portal.db") in line
     assert "backup" in line
     assert (made / "portal.db").stat().st_size == 0
     (made / "portal.db").unlink()
-    assert start(made, "-m", "portal.cli", "migrate").returncode == 0
+    assert start(made, "-m", "portal", "migrate").returncode == 0
 
 
 def test_a_first_start_that_was_killed_leaves_nothing_that_keeps_the_next_from_starting(
@@ -548,7 +548,7 @@ def test_a_first_start_that_was_killed_leaves_nothing_that_keeps_the_next_from_s
 ):
     """Whatever it has made by then: only a file that is empty, or one with a key beside it."""
     (tmp_path / "portal.db").touch(0o600)
-    assert start(tmp_path, "-m", "portal.cli", "migrate").returncode == 0
+    assert start(tmp_path, "-m", "portal", "migrate").returncode == 0
     other = tmp_path / "other"
     killed = (
         "import os; from portal import cli, schema; "
@@ -556,11 +556,11 @@ def test_a_first_start_that_was_killed_leaves_nothing_that_keeps_the_next_from_s
     )
     assert start(other, "-c", killed).returncode == 9
     assert (other / "secret_key").exists()
-    assert start(other, "-m", "portal.cli", "migrate").returncode == 0
+    assert start(other, "-m", "portal", "migrate").returncode == 0
 
 
 def test_asking_for_the_settings_makes_nothing(tmp_path: Path):
-    done = start(tmp_path / "data", "-m", "portal.cli", "settings")
+    done = start(tmp_path / "data", "-m", "portal", "settings")
     assert done.returncode == 0, done.stderr
     assert "PORTAL_PORT=8000" in done.stdout
     assert not (tmp_path / "data").exists()
@@ -572,7 +572,7 @@ def test_a_key_that_is_lost_for_good_is_followed_by_a_portal_of_its_own(made: Pa
     (made / "lost").mkdir()
     for path in made.glob("portal.db*"):
         path.rename(made / "lost" / path.name)
-    assert start(made, "-m", "portal.cli", "migrate").returncode == 0
-    assert start(made, "-m", "portal.cli", "merchant", "list").returncode == 0
+    assert start(made, "-m", "portal", "migrate").returncode == 0
+    assert start(made, "-m", "portal", "merchant", "list").returncode == 0
     with sqlite3.connect(made / "lost" / "portal.db") as old:
         assert old.execute("SELECT count(*) FROM event").fetchone() == (0,)

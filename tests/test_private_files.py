@@ -51,7 +51,7 @@ def test_a_key_that_a_killed_start_had_not_kept_yet_leaves_the_directory_closed(
 @pytest.mark.whole
 def test_an_old_portal_is_closed_by_its_next_start_which_says_so_once(tmp_path: Path):
     directory = tmp_path / "data"
-    migrate = ("-m", "portal.cli", "migrate")
+    migrate = ("-m", "portal", "migrate")
     assert start(directory, *migrate).returncode == 0
     # A reader that keeps the database open, so that its -wal and -shm are there.
     with sqlite3.connect(directory / "portal.db") as reader:

@@ -26,9 +26,9 @@ from portal.known_jobs import KnownJob
 from portal.models import Lane, Merchant
 from portal.seldom import Seldom
 from portal.strange_keys import MOST
+from portal.worker import PortalWorker
 from tests.factories import make_webhook
 from tests.receiver import Receiver
-from worker import PortalWorker
 
 pytestmark = pytest.mark.engine
 
@@ -245,11 +245,13 @@ def test_a_drain_that_is_called_without_end_hears_no_more_and_looks_by_itself(
 def test_what_ends_a_workers_rounds_has_one_traceback_a_minute(
     app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("worker._defects", Seldom(logging.getLogger("worker"), 60))
+    monkeypatch.setattr("portal.worker._defects", Seldom(logging.getLogger("portal.worker"), 60))
     monkeypatch.setattr(PortalWorker, "_look_about", lambda _: None)
     queue = somebodys(redis, queues.MAINTENANCE)
     for _ in range(5):
-        monkeypatch.setattr("worker.tidy", lambda _: redis.set(queue.started_job_registry.key, "x"))
+        monkeypatch.setattr(
+            "portal.worker.tidy", lambda _: redis.set(queue.started_job_registry.key, "x")
+        )
         redis.delete(queue.key)
         queue.enqueue(queues.MEASURE)
         work(queues.MAINTENANCE, monkeypatch)

@@ -61,7 +61,7 @@ def name_of(pid: int) -> str:
 class Run:
     """One start of everything, with what it printed."""
 
-    command = (sys.executable, "bin/_run.py")
+    command = (sys.executable, "bin/_portal.py", "run")
 
     def __init__(self, directory: Path, **settings: str):
         directory.mkdir(exist_ok=True)

@@ -382,7 +382,7 @@ def test_who_wrote_for_long_is_in_the_log_and_in_the_metrics(
 def test_a_migration_waits_for_its_turn(environment: dict[str, str], tmp_path: Path):
     holder = keeper_of_the_turn(tmp_path / "portal.db")
     migration = subprocess.Popen(
-        [sys.executable, "-m", "portal.cli", "migrate"], cwd=ROOT, env=os.environ | environment
+        [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, env=os.environ | environment
     )
     time.sleep(4)
     # Looked at only where it is: SQLite would make an empty one.

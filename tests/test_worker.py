@@ -21,10 +21,10 @@ from portal.clock import HOUR, now
 from portal.events import ingest
 from portal.extensions import db
 from portal.models import Attempt, Delivery, EventCount, Lane, Merchant
+from portal.worker import PortalWorker
 from tests.conftest import on_both_databases
 from tests.factories import make_event, make_webhook
 from tests.receiver import Receiver
-from worker import PortalWorker
 
 pytestmark = [pytest.mark.engine, pytest.mark.whole]
 
@@ -272,7 +272,8 @@ def test_a_job_that_was_wiped_while_it_ran_is_no_failure(
 
 @pytest.mark.parametrize("started", [
     "import wsgi; print(gc.get_freeze_count())",
-    "import worker; worker.PortalWorker.serve = lambda self: print(gc.get_freeze_count()); "
+    "from portal import worker; "
+    "worker.PortalWorker.serve = lambda self: print(gc.get_freeze_count()); "
     "worker.run_worker('deliveries')",
 ], ids=["web", "worker"])
 def test_what_is_loaded_at_the_start_is_not_walked_through_again(

@@ -1,4 +1,4 @@
-"""The command line, `bin/portal`: what an operator does without a browser, and scripts do.
+"""The command line: what an operator does without a browser, and scripts do.
 
 Exit codes: 0 done, 1 refused (one sentence on standard error), 2 wrong usage.
 """
@@ -6,29 +6,44 @@ Exit codes: 0 done, 1 refused (one sentence on standard error), 2 wrong usage.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import click
 
-from portal import env_file as settings_file
-from portal.cli import people, traffic
+from portal.cli.options import env_file_option
+
+_MODULES = {
+    "run": "running", "worker": "running",
+    "merchant": "people", "user": "people", "member": "people", "api-key": "people",
+    "audit": "people", "event": "traffic", "webhook": "traffic", "retention": "traffic",
+    "migrate": "traffic", "secrets": "traffic", "settings": "traffic",
+}
+"""The module of each command, which is loaded when that is called: those that work inside the
+portal take two seconds for it, and a start is to begin at once."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--env-file", default="", metavar="PATH",
-    help="A file with settings, NAME=value a line (default: what PORTAL_ENV_FILE names).",
-)
-def cli(env_file: str) -> None:
+class Commands(click.Group):
+    """The commands of _MODULES."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as Click has it
+        """Click's."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Click's."""
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"portal.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@env_file_option
+def cli() -> None:
     """Webhook Portal on the command line.
 
-    It takes the same PORTAL_ environment variables as bin/run and works beside a running portal.
+    `run` starts everything. The others take the same PORTAL_ environment variables, and work beside
+    a running portal.
     """
-    settings_file.use(env_file)
     os.umask(0o077)
-
-
-for command in (
-    people.merchant, people.user, people.member, people.api_key, people.audit, traffic.event,
-    traffic.webhook, traffic.retention, traffic.migrate, traffic.secrets, traffic.settings,
-):
-    cli.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
@@ -46,6 +47,9 @@ def _inside(command: Callable[P, None], *, may_be_new: bool) -> Callable[P, None
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        # Who is asked for a password and leaves by Ctrl-C gets a terminal back that shows what they
+        # type (portal.__main__ has it end at once).
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             config = load_config(first_start=may_be_new)
             log_lines.set_up(config.log_level, sys.stderr)

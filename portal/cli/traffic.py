@@ -115,7 +115,7 @@ def webhook_list(slug: str, as_json: bool) -> None:
 @click.option("--no-copy", is_flag=True, help="Do not copy an SQLite database before.")
 @with_new_portal
 def migrate(no_copy: bool) -> None:
-    """Bring the database to this version's schema; bin/run does so by itself.
+    """Bring the database to this version's schema; a start does so by itself.
 
     For a new portal it makes the data directory, the secret key and the database.
     """

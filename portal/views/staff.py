@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from redis.exceptions import RedisError
 
-from portal import queues, rendering, vitals
+from portal import installed, queues, rendering, vitals
 from portal.errors import FieldError, Invalid, NotFound
 from portal.extensions import db
 from portal.listing import clean_search
@@ -185,7 +185,7 @@ def operations() -> ResponseReturnValue:
     return rendering.render(
         "staff/operations.html", "staff/_now.html", **now_running,
         lanes=vitals.lanes_now(), backlog=vitals.backlog(), cap=vitals.BACKLOG_CAP,
-        clean_up=vitals.clean_up_now(),
+        clean_up=vitals.clean_up_now(), command=installed.COMMAND, start=installed.START,
         page=audit.operations(request.args.get("cursor", "")),
     )
 

@@ -166,7 +166,7 @@ def running(port: int = 0, **settings: str) -> Iterator[LivePortal]:
     log = directory / "log"
     with log.open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "portal.supervisor"], cwd=ROOT, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "portal", "run"], cwd=ROOT, stdin=subprocess.DEVNULL,
             stdout=lines, stderr=subprocess.STDOUT, env=_clean_environment() | environment,
         )
     try:

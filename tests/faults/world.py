@@ -143,7 +143,7 @@ class World:
                 "--log-level", "error", "wsgi:front",
             ]
         if name == "clean-up":
-            return [sys.executable, "-m", "portal.cli", "retention", "run"]
+            return [sys.executable, "-m", "portal", "retention", "run"]
         kind = name.partition("-")[0]
         part = "deliver" if kind == "worker" else kind
         return [sys.executable, "worker.py", "--part", part, "--processes", "1"]

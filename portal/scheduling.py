@@ -63,7 +63,8 @@ class PortalCron(CronScheduler):
                     make_way(self.connection, {
                         cron_scheduler_registry.get_registry_key(): "zset", self.key: "hash",
                     })
-                    return self.start()
+                    self.start()
+                    return
                 except RedisError as error:
                     _seldom.warn("redis", f"Redis does not serve ({error}); trying again.")
                     time.sleep(AGAIN_SECONDS)

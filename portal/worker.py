@@ -263,7 +263,7 @@ class PortalWorker(SimpleWorker):
     def set_shutdown_requested_date(self) -> None:
         """RQ's, called in the signal handler, where a Redis that is away must not break a drain."""
         with contextlib.suppress(RedisError):
-            super().set_shutdown_requested_date()
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
     def _keep_alive(self) -> None:
         """Tell RQ that the job and the worker live; a drain may run for days. In a thread of its

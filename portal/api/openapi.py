@@ -7,8 +7,8 @@ from typing import Any
 from portal.api import idempotency, problems, queries
 from portal.api.blueprint import PREFIX
 from portal.api.openapi_links import LINKS
-from portal.api.openapi_requests import ID
-from portal.api.openapi_schemas import SCHEMAS, ref
+from portal.api.openapi_requests import ID, ref
+from portal.api.openapi_schemas import SCHEMAS
 from portal.api.operations import OPERATIONS, Operation
 
 ETAG: dict[str, Any] = {

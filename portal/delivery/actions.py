@@ -14,7 +14,8 @@ from portal.clock import now
 from portal.delivery import access_tokens, defects, recording
 from portal.delivery.access_tokens import Client
 from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target
-from portal.delivery.recording import Due, Tried
+from portal.delivery.due import Due
+from portal.delivery.recording import Tried
 from portal.delivery.retry import UNAUTHORIZED
 from portal.delivery.transfer import Answer
 from portal.delivery.transport import send_now

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 from portal.clock import SECOND, now
 from portal.config import Config
@@ -27,7 +28,7 @@ class Holding:
     """The held webhooks of a drain: looks whether somebody listens, and ends of rounds."""
 
     def __init__(
-        self, lines: Lines, transport: Transport[Line | tuple], recorder: Recorder,
+        self, lines: Lines, transport: Transport[Any], recorder: Recorder,
         tokens: Mapping[int, int], config: Config,
     ):
         self._lines = lines

@@ -79,12 +79,13 @@ def lease(lane: int, owner: str) -> int | None:
     # machine left behind; a drain that waited for it would let its own lanes go.
     free = sa.select(_lane.c.id).where(_lane.c.id == lane, _free(moment))
     with writing() as session:
-        return session.scalar(
+        token: int | None = session.scalar(
             sa.update(_lane)
             .where(_lane.c.id == free.with_for_update(skip_locked=True).scalar_subquery())
             .values(owner=owner, token=_lane.c.token + 1, leased_until=moment + LEASE)
             .returning(_lane.c.token)
         )
+        return token
 
 
 def renew(tokens: dict[int, int]) -> None:

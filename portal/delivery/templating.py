@@ -23,7 +23,7 @@ from liquid.ast import Node
 from liquid.builtin.expressions.primitive import FloatLiteral
 from liquid.builtin.output import Output, OutputNode
 from liquid.builtin.tags.cycle_tag import CycleNode, CycleTag
-from liquid.builtin.tags.echo_tag import EchoTag
+from liquid.builtin.tags.echo_tag import EchoNode, EchoTag
 from liquid.exceptions import (
     FilterArgumentError,
     FilterError,
@@ -201,7 +201,8 @@ class _Output(Output):
 
 class _Echo(EchoTag):
     def parse(self, stream: TokenStream) -> Node:
-        node: Any = super().parse(stream)
+        node = super().parse(stream)
+        assert isinstance(node, EchoNode)
         node.expression = _Printed(node.expression)
         return node
 
@@ -291,7 +292,10 @@ def _moment(value: Any) -> datetime | None:
         # dateutil reads "GMT+3" as POSIX does, three hours west.
         text = _UTC_BEFORE_OFFSET.sub(" ", value)
         is_day_first = _DOTTED_DAY.match(text) is not None
-        return parser.parse(text, default=midnight, tzinfos=_zone, dayfirst=is_day_first)
+        found: datetime = parser.parse(
+            text, default=midnight, tzinfos=_zone, dayfirst=is_day_first
+        )
+        return found
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -43,6 +43,8 @@ MOST_SENDS = 2
 """How often a request is sent within one attempt."""
 NAMES_SECONDS = 8
 """How long addresses of names are kept."""
+_GO_ON: int = pycurl.PREREQFUNC_OK
+_STOP: int = pycurl.PREREQFUNC_ABORT
 
 Tag = TypeVar("Tag")
 
@@ -344,13 +346,13 @@ class Transfer(Generic[Tag]):
             # This connection has died, or the one before it, and libcurl tries again by itself, for
             # which the time would start anew. `once_more` goes on from here.
             self._turned_away = True
-            return pycurl.PREREQFUNC_ABORT
+            return _STOP
         self._sends += 1
         self._is_sent = True
         self.ends = ends
         connections.sent(ends, self.whose)
         self._reuses, self._opened = not opened, connections.opened
-        return pycurl.PREREQFUNC_OK
+        return _GO_ON
 
     def _has_worked(self, *_progress: int) -> int:
         """What libcurl calls each time when it has done something for this request."""

@@ -156,7 +156,7 @@ def _prepare_listeners() -> Iterator[int]:
 
 def _quiet_ms(connection: socket.socket) -> int:
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-    return min(struct.unpack_from("I", info, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))
+    return min(int(struct.unpack_from("I", info, at)[0]) for at in (_LAST_SENT, _LAST_RECEIVED))
 
 
 def _same(connection: socket.socket) -> socket.socket:

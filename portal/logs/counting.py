@@ -113,7 +113,7 @@ def _hour(moment: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
 def _counted_until(horizon: int) -> int:
     """Where the last run ended; at first, where the logs begin."""
     with reading() as session:
-        found = session.scalar(sa.select(CountedUntil.moment))
+        found: int | None = session.scalar(sa.select(CountedUntil.moment))
     if found is not None and found <= horizon + SETTLED:
         return found
     with writing() as session:

@@ -47,4 +47,5 @@ def _within(number: int, inside: float) -> int:
         return round(BOUNDS[0] * inside)
     low = BOUNDS[number - 1]
     high = BOUNDS[number] if number < len(BOUNDS) else low
-    return round(low * (high / low) ** inside)
+    growth: float = (high / low) ** inside
+    return round(low * growth)

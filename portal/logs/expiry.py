@@ -158,7 +158,7 @@ class Periods:
     def __init__(self, moment: int):
         config = current_app.config["PORTAL"]
         self._moment = moment
-        self._default = {
+        self._default: dict[str, int] = {
             EVENTS: moment - config.event_days * DAY, PAYLOADS: moment - config.payload_days * DAY
         }
         with reading() as session:

@@ -6,6 +6,7 @@ Every number is bounded: a log is never counted to its end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -147,7 +148,7 @@ def dismiss_notice(merchant: Merchant, notice_id: int) -> None:
 
 
 def _steps(merchant_id: int, webhooks: dict[str, Webhook]) -> Steps:
-    def any_of(statement: sa.Select) -> bool:
+    def any_of(statement: sa.Select[Any]) -> bool:
         return db.session.scalar(statement.limit(1)) is not None
 
     return Steps(

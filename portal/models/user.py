@@ -32,7 +32,7 @@ _hasher = PasswordHasher()
 _NOBODY = hash_of_nobody(_hasher)
 
 
-class User(UserMixin, Base):
+class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its types
     """A person: staff (`auditor` reads everything, `operator` runs it), or member of merchants."""
 
     __tablename__ = "user_account"

@@ -59,7 +59,7 @@ def make_link(user: User, actor: str) -> str:
 def find(token: str) -> User:
     """Whose password a link changes. Raises the same NotFound for one that is unknown, used or
     too old, and for an account that is disabled."""
-    user = db.session.scalar(
+    user: User | None = db.session.scalar(
         sa.select(User)
         .join(PasswordReset, PasswordReset.user_id == User.id)
         .where(PasswordReset.digest == digest_of(token), PasswordReset.expires_at > now())

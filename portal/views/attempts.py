@@ -13,6 +13,8 @@ from portal.clock import now
 from portal.errors import Conflict, Invalid, NotFound
 from portal.logs import browse, explain, filters, reports, shares, signatures
 from portal.models import Merchant
+from portal.models.delivery import TRIGGERS
+from portal.models.webhook import METHODS
 from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
@@ -89,7 +91,7 @@ def log_page(merchant: Merchant | None) -> Response:
         webhooks=browse.webhooks_of(rows),
         merchants={} if merchant else browse.merchants_of(rows),
         choices=setup.list_webhooks(asked.scope) if asked.scope else [],
-        methods=filters.METHODS, triggers=filters.TRIGGERS, error_codes=sorted(explain.ERRORS),
+        methods=METHODS, triggers=TRIGGERS, error_codes=sorted(explain.ERRORS),
     )
 
 

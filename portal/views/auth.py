@@ -48,7 +48,7 @@ WRONG = "The address or the password is wrong."
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]{0,2000}")
 
 
-@login.user_loader
+@login.user_loader  # type: ignore[untyped-decorator] # Flask-Login has no types
 def load_user(user_id: str) -> User | None:
     """Who is signed in; None once that has ended. Sets `g.user_session`."""
     found = sessions.find(session.get("token", ""))

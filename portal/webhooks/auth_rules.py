@@ -206,10 +206,10 @@ def _password(password: Any) -> str:
 
 
 def _client_secret(secret: Any) -> str:
-    secret = _secret_line(secret, "client secret", "of the client", MAX_TOKEN)
-    if not secret.isascii():
+    line = _secret_line(secret, "client secret", "of the client", MAX_TOKEN)
+    if not line.isascii():
         raise ValueError("The client secret holds a character that is not ASCII.")
-    return secret
+    return line
 
 
 def _secret_line(secret: Any, name: str, purpose: str, most: int) -> str:

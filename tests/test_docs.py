@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from flask import Flask
 
 from portal.config import SETTINGS, Setting
@@ -54,6 +55,45 @@ def test_every_document_that_is_linked_exists():
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+SCRIPTS = sorted(path.name for path in (ROOT / "bin").iterdir() if path.name[0] != "_")
+
+
+def test_every_script_says_in_a_line_what_it_does():
+    done = subprocess.run([ROOT / "bin" / "help"], capture_output=True, text=True, check=True)
+    listed = dict(line.removeprefix("bin/").split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(listed) == SCRIPTS
+    for name, sentence in listed.items():
+        assert sentence.endswith("."), name
+        assert os.access(ROOT / "bin" / name, os.X_OK), name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_is_in_the_documents(name: str):
+    documents = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
+    assert any(re.search(rf"\bbin/{name}\b", path.read_text()) for path in documents)
+
+
+def test_a_commit_is_checked_as_ci_checks_it_and_fetches_nothing():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in hooks["repos"]] == ["local"]
+    (own,) = hooks["repos"]
+    assert [hook["entry"] for hook in own["hooks"]] == ["bin/check", ".ci/run"]
+    assert {hook["language"] for hook in own["hooks"]} == {"system"}
+    assert "exec bin/test\n" in (ROOT / ".ci" / "run").read_text()
+    assert '"$root/bin/check"\n' in (ROOT / "bin" / "test").read_text()
+
+
+def test_files_are_as_editors_are_told_to_write_them():
+    kinds = {".css", ".html", ".js", ".md", ".mjs", ".py", ".svg", ".toml", ".yaml"}
+    folders = ("benchmarks", "bin", "docs", "examples", "migrations", "portal", "static", "tests")
+    paths = [*ROOT.glob("*"), *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    for path in paths:
+        if path.suffix in kinds and "vendor" not in path.parts:
+            text = path.read_bytes()
+            assert text.endswith(b"\n") or not text, path
+            assert not re.search(rb"[ \t]$|\r", text, re.MULTILINE), path
 
 
 def test_every_promise_about_security_names_a_test_that_exists():

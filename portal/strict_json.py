@@ -18,10 +18,13 @@ from typing import Any, Self
 
 import orjson
 
-from portal.errors import Malformed
+from portal.errors import Malformed, TooLarge
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 300
+MAX_VALUES, MAX_VALUES_OF_BATCH = 250_000, 1_500_000
+"""Values in a body, and in one that only a batch may be as large as: each takes some hundred bytes
+of memory, however few it has in the text, and they are read without a pause for other threads."""
 _EXACT = 2**53
 """Up to here a double holds every integer (IEEE 754)."""
 
@@ -71,9 +74,9 @@ def parse(raw: bytes) -> Any:
 
     Raises Malformed for what is not JSON, for doubled keys, NaN and numbers beyond a double,
     NUL characters and lone surrogates (a receiver or PostgreSQL could not take them), and for
-    nesting deeper than MAX_DEPTH.
+    nesting deeper than MAX_DEPTH; TooLarge for more than MAX_VALUES.
     """
-    text = _decoded(raw)
+    text = _decoded(raw, MAX_VALUES)
     value = _strictly(_DECODER.decode, text)
     # Most bodies have few brackets and none of these escapes, and need no second look.
     if _brackets(text) > MAX_DEPTH and _is_deeper(value, MAX_DEPTH, _CONTAINERS):
@@ -92,23 +95,28 @@ def parse_record(raw: bytes) -> Any:
     return value
 
 
-def parse_events(raw: bytes) -> Any:
-    """The same for one event, or a batch `{"events": [ … ]}`: in each the objects `data` and
-    `previous` are Records, and so may be other objects."""
-    text = _decoded(raw)
+def parse_events(raw: bytes, most: int = MAX_VALUES) -> Any:
+    """The same for one event, or a batch `{"events": [ … ]}`, of `most` values: in each the objects
+    `data` and `previous` are Records, and so may be other objects."""
+    text = _decoded(raw, most)
     value = _strictly(_with_records, text)
     if "\\" in text and _UNSAFE_ESCAPE.search(text):
         _check_texts(value)
     return value
 
 
-def _decoded(raw: bytes) -> str:
+def _decoded(raw: bytes, most: int) -> str:
     if not raw or raw.isspace():
         raise Malformed("The body is empty; send a JSON object.")
     if raw.startswith(codecs.BOM_UTF8):
         # Senders must not add one (RFC 8259, 8.1).
         raise Malformed(
             "The body begins with a byte order mark (EF BB BF), which JSON must not; leave it out."
+        )
+    if values_of(raw, most) > most:
+        raise TooLarge(
+            f"The body may hold at most {most:,} values here: texts, numbers, objects, lists and "
+            "the like. Send less of the record, or fewer events at once."
         )
     try:
         return raw.decode("utf-8")
@@ -250,6 +258,36 @@ _WS = f"[{_SPACE}]*+"
 _OBJECT = re.compile(rf'"(?<=[0-9A-Za-z]"){_WS}:{_WS}(?=\{{)')
 """The end of a name such as `data`, and an object after it. Where a text begins, or has a quote in
 it, no letter or digit is before the quote."""
+
+
+# ── How many values ────────────────────────────────────────────────────────────────────────
+
+
+def values_of(raw: bytes, most: int) -> int:
+    """About how many values JSON text has, at least: as many as commas and opening brackets outside
+    of texts. Not more than `most` where a look tells that there are no more."""
+    # Each takes two bytes, with the sign that parts it from the next one.
+    few = len(raw) // 2
+    if few > most:
+        few = sum(map(raw.count, _PARTING))
+    return few if few <= most else _values_outside_of_texts(raw)
+
+
+def _values_outside_of_texts(raw: bytes) -> int:
+    # Backslashes stand in texts alone, in pairs or before what they spell.
+    signs = raw.replace(rb"\\", b"").replace(rb'\"', b"").translate(None, _OTHERS)
+    count, is_text = 0, 0
+    for start in range(0, len(signs), _PIECE):
+        # Piece by piece, so that it takes little memory, and others' threads get their turn.
+        parts = signs[start : start + _PIECE].split(b'"')
+        count += sum(map(len, parts[is_text::2]))
+        is_text = (is_text + len(parts) - 1) % 2
+    return count
+
+
+_PARTING = (b",", b"[", b"{")
+_OTHERS = bytes(set(range(256)) - set(b',[{"'))
+_PIECE = 64 * 1024
 
 
 # ── What is refused ────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from flask import Flask
 
 from portal import courtesy, places
 from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
-from portal.events import ingest
+from portal.events import ingest, rules
 from portal.events.rules import NewEvent
 from portal.extensions import db, writing
 from portal.models import Delivery, Event, EventPayload, Merchant
@@ -165,6 +165,20 @@ def test_a_batch_keeps_its_order_and_repeats_count_once(merchant: Merchant):
     assert answers[-1] == answers[-2]
     stored = db.session.scalars(sa.select(Event).order_by(Event.received_at)).all()
     assert [event.id for event in stored] == [answer.id for answer in answers[:-1]]
+
+
+def test_a_record_has_at_most_so_many_bytes_in_a_batch_too(merchant: Merchant):
+    def event(letters: int) -> Any:
+        return ORDER | {"data": {"text": "é" * letters}, "previous": {"a": 1}}
+
+    most = (rules.MAX_RECORD - len('{"text":""}{"a":1}')) // 2
+    assert len(send(merchant, event(most), batch=True)) == 1
+    with pytest.raises(Invalid) as refused:
+        send(merchant, ORDER, event(most + 1), batch=True)
+    (error,) = refused.value.errors
+    assert error.pointer == "/events/1/data"
+    assert "at most 2,097,152" in error.message
+    assert count(Event) == 1
 
 
 def test_one_wrong_event_of_a_batch_refuses_all_and_is_named(merchant: Merchant):

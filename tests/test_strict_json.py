@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portal.errors import Malformed
+from portal.errors import Malformed, TooLarge
 from portal.strict_json import (
     MAX_DEPTH,
+    MAX_VALUES,
+    MAX_VALUES_OF_BATCH,
     Number,
     dump,
     loads,
     parse,
     parse_events,
     parse_record,
+    values_of,
     whole,
 )
 
@@ -223,3 +229,56 @@ def test_a_number_without_a_fraction_is_whole_however_it_is_written(
     value: object, number: int | None
 ) -> None:
     assert whole(value) == number
+
+
+@pytest.mark.parametrize("read", [parse, parse_record, parse_events])
+@pytest.mark.parametrize("value", [b"1", b'"1,2"', b'"\\",[,"', b'"\\\\"', b'"[{"'])
+def test_so_many_values_are_read_and_no_more(read: Any, value: bytes):
+    most = b"[" + b",".join([value] * MAX_VALUES) + b"]"
+    assert len(read(most)) == MAX_VALUES
+    with pytest.raises(TooLarge, match="250,000 values"):
+        read(most[:-1] + b",1]")
+
+
+@given(st.recursive(
+    st.text(st.sampled_from('",[]{}\\é\n')) | st.none() | st.integers(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.sampled_from('",[{\\')), inner),
+))
+@settings(deadline=None, max_examples=200)
+def test_values_are_counted_outside_of_texts_alone(value: Any):
+    def signs(one: Any) -> int:
+        if not isinstance(one, dict | list):
+            return 0
+        inner = list(one.values()) if isinstance(one, dict) else one
+        return 1 + max(0, len(inner) - 1) + sum(map(signs, inner))
+
+    assert values_of(json.dumps(value, ensure_ascii=False).encode(), 0) == signs(value)
+
+
+@pytest.mark.parametrize(
+    "unit", ["{}", "[]", '{"a":1}', '{"a":{}}', '{"a":[]}', "[[[[1]]]]", "1.5"]
+)
+def test_a_large_body_of_tiny_values_takes_bounded_memory(unit: str):
+    """Refused or read: of the largest body that is taken, and of the largest there is."""
+    script = """
+import resource, sys
+from portal.errors import TooLarge
+from portal.strict_json import MAX_VALUES_OF_BATCH as MOST, parse_events
+unit = sys.argv[1]
+each = unit.count("{") + unit.count("[") + 1
+bodies = [b"[" + (unit + ",").encode() * n + unit.encode() + b"]"
+          for n in (MOST // each - 2, 16_000_000 // (len(unit) + 1))]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert isinstance(parse_events(bodies[0], MOST), list)
+try:
+    parse_events(bodies[1], MOST)
+except TooLarge:
+    pass
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, unit], capture_output=True, text=True, check=True
+    )
+    # In MiB. Without a bound it was 500 to 1,000 of these bodies.
+    assert int(done.stdout) < 300
+    assert MAX_VALUES < MAX_VALUES_OF_BATCH

@@ -14,7 +14,7 @@ from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
 from portal.errors import Conflict, FieldError, Invalid
-from portal.events.ingest import Accepted, ingest_events
+from portal.events.ingest import MAX_BATCH, Accepted, ingest_events
 from portal.extensions import db
 from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
@@ -45,7 +45,7 @@ def take(
     raw = read()
     if len(raw) <= MAX_BODY:
         return _take(merchant_id, declared, raw, idempotency_key)
-    # What was read of it may take sixty times its size of memory.
+    # What is read of it takes many times its size of memory, though its values are counted.
     with places.held(places.BODY, merchant_id, _PATIENCE_SECONDS):
         return _take(merchant_id, declared, raw, idempotency_key)
 
@@ -53,13 +53,18 @@ def take(
 def _take(
     merchant_id: int, declared: int, raw: bytes, idempotency_key: str | None
 ) -> dict[str, Any]:
-    value = strict_json.parse_events(raw)
+    is_large = len(raw) > MAX_BODY
+    value = strict_json.parse_events(
+        raw, strict_json.MAX_VALUES_OF_BATCH if is_large else strict_json.MAX_VALUES
+    )
     if isinstance(value, dict) and "events" in value:
         batch = _batch(value)
-        limits.count_events(merchant_id, max(0, len(batch) - declared / limits.EVENT_BYTES))
+        # Those beyond a batch are refused with it, and were no events.
+        count = min(len(batch), MAX_BATCH)
+        limits.count_events(merchant_id, max(0, count - declared / limits.EVENT_BYTES))
         answers = _ingest(merchant_id, batch, idempotency_key, batch=True)
         return {"data": [_accepted(one) for one in answers]}
-    if len(raw) > MAX_BODY:
+    if is_large:
         raise reading.too_large_event()
     limits.count_events(merchant_id, max(0, 1 - declared / limits.EVENT_BYTES))
     (accepted,) = _ingest(merchant_id, [value], idempotency_key, batch=False)

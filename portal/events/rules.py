@@ -15,6 +15,11 @@ from portal.strict_json import text, text_of, whole
 
 MAX_BATCH = 1_000
 MAX_TEXT = 255
+MAX_RECORD = 2 * 1_048_576
+"""Bytes of an event's `data` and `previous` together, in a batch too: each delivery of it is made
+of them at one go."""
+_LONG = MAX_RECORD // 4
+"""Characters that may be more bytes: none is more than four."""
 MAX_ERRORS = 50
 """Errors named in one answer; a thousand wrong events need no thousand sentences each."""
 
@@ -158,9 +163,19 @@ class _Cleaner:
             None if data is None else text_of(data),
             None if previous is None else text_of(previous),
         )
+        if len(cleaned[-2] or "") + len(cleaned[-1] or "") > _LONG:
+            self._check_size(cleaned[-2:])
         if self.errors or event_type is None:
             return None
         return NewEvent(*cleaned, catalogue.schema_error(event_type, data, self._types.schema_work))
+
+    def _check_size(self, texts: Sequence[str | None]) -> None:
+        size = sum(len((text or "").encode()) for text in texts)
+        if size > MAX_RECORD:
+            self._wrong(
+                "data", f"data and previous have {size:,} bytes together; one event may have at "
+                f"most {MAX_RECORD:,}. Send less of the record.",
+            )
 
     def _unknown(self, event: dict[str, Any]) -> None:
         for name in event:

@@ -176,6 +176,13 @@ class TestEvents:
         clock[0] += 3.6
         assert api.post("/events", ORDER).status_code == 202
 
+    def test_what_is_refused_as_no_batch_counts_as_a_batch_at_most(
+        self, api: Caller, clock: list[float]
+    ) -> None:
+        problem(api.post("/events", {"events": [{}] * 100_000}), 422)
+        clock[0] += 100.0
+        assert api.post("/events", ORDER).status_code == 202
+
     def test_many_small_requests_are_counted_together(
         self, api: Caller, clock: list[float]
     ) -> None:

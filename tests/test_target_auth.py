@@ -372,6 +372,10 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
     assert "does not belong" in refused(certificate=chain, key=other_key)["/auth/key"]
     assert "BEGIN CERTIFICATE" in refused(certificate="x", key=key)["/auth/certificate"]
     assert "BEGIN PRIVATE KEY" in refused(certificate=chain, key="x")["/auth/key"]
+    # One of Ed448 that is as short as one of Ed25519, of which OpenSSL has no word to say.
+    short = base64.b64encode(bytes.fromhex("302e020100300506032b657104220420") + bytes(32)).decode()
+    key_of_448 = f"-----BEGIN PRIVATE KEY-----\n{short}\n-----END PRIVATE KEY-----\n"
+    assert "BEGIN PRIVATE KEY" in refused(certificate=chain, key=key_of_448)["/auth/key"]
     assert "Give the private key" in refused(certificate=chain)["/auth/key"]
     assert "private key" in refused(certificate=chain + key, key=key)["/auth/certificate"]
     assert "https://" in refused("http://8.8.8.8/", certificate=chain, key=key)["/auth/type"]

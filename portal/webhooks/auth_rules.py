@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -263,7 +263,9 @@ def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
             "The private key is protected by a passphrase; give it without one. It is encrypted "
             "as it is stored."
         ) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
+        # The last is made of an error that the library does not know, as of a key of Ed448 that is
+        # too short.
         raise ValueError(
             "This is no private key in PEM: it begins with -----BEGIN PRIVATE KEY-----."
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,8 +20,14 @@ import pytest
 import sqlalchemy as sa
 
 from portal import places
-from portal.delivery import cells, drain
-from portal.delivery.cell_limits import CPU_SECONDS, MAX_MEMORY, TOO_LONG
+from portal.delivery import cells, drain, in_cell
+from portal.delivery.cell_limits import (
+    CPU_SECONDS,
+    MAX_MEMORY,
+    RECORD_TOO_LARGE,
+    RECORD_TOO_LONG,
+    TOO_LONG,
+)
 from portal.delivery.cells import Cell, Cells, NotFilled, TookTooLong
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.filling import Filling
@@ -162,6 +169,103 @@ def test_one_that_stands_still_keeps_nobody_at_handing_it_a_large_event(
         finally:
             cell._process.kill()
     assert own.fill(large, ["{{ event.data | size }}"]) == ["200000"]
+
+
+def test_one_that_stands_still_keeps_nobody_at_what_it_is_given_and_has_made(own: Cells) -> None:
+    """Each of them more than any pipe takes at once, while the other side does nothing."""
+    large = json.dumps({"data": {"text": "é" * 1_000_000}}, ensure_ascii=False)
+    with own.borrowed() as cell:
+        pid = cell._process.pid
+        cell.ask(EVENT, ["a"])
+        assert cell.wait() == ["a"]
+        os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                half = "{{ event.data.text | slice: 0, 500000 }}"
+                pool.submit(cell.ask, large, [half]).result(60)
+                os.kill(pid, signal.SIGCONT)
+                poll = select.poll()
+                poll.register(cell.fileno(), select.POLLIN)
+                assert poll.poll(60_000)
+                os.kill(pid, signal.SIGSTOP)
+                made = pool.submit(cell.answer).result(60)
+            except BaseException:
+                cell._process.kill()
+                raise
+        os.kill(pid, signal.SIGCONT)
+    assert made == ["é" * 500_000]
+
+
+def test_nothing_of_what_was_given_stays_for_whoever_comes_next(own: Cells) -> None:
+    with own.borrowed() as cell:
+        cell.ask('{"id":"a secret"}', ["{{ event.id }}"])
+        assert cell.wait() == ["a secret"]
+        assert os.fstat(cell._memory).st_size == 0
+
+
+def test_what_takes_long_to_read_is_no_fault_of_the_template(
+    own: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "KILL_SECONDS", 60.0)
+
+    def event(numbers: int) -> str:
+        return f'{{"id":"evt_1","data":[{",".join(["1.5"] * numbers)}]}}'
+
+    # It takes longer to read than a template may take.
+    assert own.fill(event(300_000), ["{{ event.id }}"]) == ["evt_1"]
+    with pytest.raises(TookTooLong) as failed:
+        own.fill(event(3_000_000), ["{{ event.id }}"])
+    assert str(failed.value) == RECORD_TOO_LONG
+    with pytest.raises(NotFilled) as failed_by_memory:
+        own.fill(f'{{"data":[{",".join(["[1]"] * 6_000_000)}]}}', ["{{ event.id }}"])
+    assert str(failed_by_memory.value) in (RECORD_TOO_LARGE, RECORD_TOO_LONG)
+    assert own.fill(EVENT, ["{{ event.id }}"]) == ["evt_1"]
+
+
+def test_what_the_machine_has_no_time_for_is_no_fault_of_the_template(
+    own: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.fill(EVENT, ["{{ event.id }}"])
+    with own.borrowed() as cell:
+        os.kill(cell._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(cells, "KILL_SECONDS", 0.3)
+    with pytest.raises(TookTooLong, match="not by its own fault"):
+        own.fill(EVENT, ["{{ event.id }}"])
+
+
+def test_a_library_that_takes_the_end_of_the_time_for_its_own_failure_does_not_go_on(
+    own: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """orjson makes an error of its own of whatever is raised while it asks how a number is written.
+    """
+    row = f'[{",".join(["1.5"] * 9_000)}]'
+    event = f'{{"data":[{",".join([row] * 28)}]}}'
+    monkeypatch.setattr(cells, "KILL_SECONDS", 60.0)
+    many = "{% for i in (1..7) %}{% assign text = event.data | json %}{% endfor %}"
+    own.fill(EVENT, ["{{ event.id }}"])
+    with own.borrowed() as cell:
+        pid = cell._process.pid
+    for _ in range(5):
+        with pytest.raises(TookTooLong) as failed:
+            own.fill(event, [many])
+        assert str(failed.value) == TOO_LONG
+    with own.borrowed() as cell:
+        assert cell._process.pid == pid, "the kernel did not have to end it"
+
+
+def test_what_is_made_in_time_counts_though_the_time_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_time(_seconds: float, do: Callable[..., Any], *given: Any) -> Any:
+        made = do(*given)
+        if do is in_cell._fill_each:
+            raise in_cell._TimeIsOver
+        return made
+
+    monkeypatch.setattr(in_cell, "_in_time", in_time)
+    monkeypatch.setattr(in_cell, "_read", lambda *_: (["{{ event.id }}"], {"id": "evt_1"}))
+    monkeypatch.setattr(in_cell.os, "pwrite", lambda *_: 1)
+    assert in_cell._fill(0, 0) == (["evt_1"], None, 0)
 
 
 @pytest.mark.parametrize(("number", "why"), [

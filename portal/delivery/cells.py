@@ -3,6 +3,8 @@
 A template may take any time and memory, some of it in calls that nothing in Python can interrupt.
 So it is filled in a process that holds no secret and no connection, whose memory is bounded, that
 stops the work when it has had its time of the processor, and that is killed where that is no help.
+What it is given, and what it makes, lies in memory that both share: no pipe takes more than a few
+pages at once, and the thread that sends would wait for a process that yields to everybody.
 (Why no library: multiprocessing, and what is built on it, starts its processes with the memory of
 this one, keys and all, or imports the program that it runs.)
 """
@@ -15,6 +17,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -23,13 +26,25 @@ import time
 from collections.abc import Iterator, Sequence
 
 from portal import courtesy
-from portal.delivery.cell_limits import CPU_SECONDS, READY, TOO_LONG, TOO_MUCH_MEMORY
+from portal.delivery.cell_limits import (
+    ANSWERED,
+    ASKED,
+    BUSY,
+    CPU_SECONDS,
+    READ_AT,
+    READING_SECONDS,
+    READY,
+    RECORD_TOO_LARGE,
+    RECORD_TOO_LONG,
+    TOO_LONG,
+    TOO_MUCH_MEMORY,
+)
 from portal.processes import ROOT
 from portal.seldom import Seldom
 
 MOST = 2
 """Cells that one process uses at once; each is started when it is first needed."""
-KILL_SECONDS = 3.0
+KILL_SECONDS = 6.0
 """How long a cell may take by the clock: it has its time of the processor long before, unless the
 machine is overloaded."""
 START_SECONDS = 20.0
@@ -41,11 +56,13 @@ _MAIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from portal.delivery.in_cell import main; main()"
 )
-_SIZE = struct.Struct(">I")
+_ASKED, _ANSWERED, _READ_AT = map(struct.Struct, (ASKED, ANSWERED, READ_AT))
 _OWN_FAULT = "the portal could not fill it; its log says why"
 _OUT_OF_MEMORY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """What ends a process whose memory is at its limit: the kernel where the machine has no more, and
 libraries that do not look whether they got any."""
+_ending: list[subprocess.Popen[bytes]] = []
+"""Processes that were killed, until they are gone."""
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 60)
 
@@ -62,8 +79,8 @@ class NotFilled(Exception):
 class TookTooLong(NotFilled):
     """It had had its time before it was filled."""
 
-    def __init__(self, template: int = 0):
-        super().__init__(TOO_LONG, template)
+    def __init__(self, template: int = 0, why: str = TOO_LONG):
+        super().__init__(why, template)
 
 
 class Cell:
@@ -73,25 +90,34 @@ class Cell:
     the machine has no room for a process."""
 
     def __init__(self) -> None:
-        try:
-            # -I: nothing of this process's environment, or of who may write where it stands.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _MAIN, str(ROOT)], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, env={}, cwd="/", bufsize=0,
-            )
-        except OSError as error:
-            _log.error("No process can be started that fills templates: %s", error)
-            raise NotFilled(_OWN_FAULT) from None
+        with contextlib.ExitStack() as stack:
+            try:
+                memory = stack.enter_context(os.fdopen(os.memfd_create("cell"), "r+b", buffering=0))
+                self._memory = memory.fileno()
+                self._socket, its = socket.socketpair()
+                stack.enter_context(self._socket)
+                with its:
+                    # -I: nothing of this process's environment, or of who may write where it
+                    # stands.
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-I", "-c", _MAIN, str(ROOT)], stdin=self._memory,
+                        stdout=its.fileno(), env={}, cwd="/",
+                    )
+            except OSError as error:
+                _log.error("No process can be started that fills templates: %s", error)
+                raise NotFilled(_OWN_FAULT) from None
+            self._close = stack.pop_all().close
         self._overdue_at = time.monotonic() + START_SECONDS
         self.is_ready = False
         """Whether it can be asked without waiting for it."""
         self.seconds = 0.0
         """Time of the processor that what was asked last took; all of it where no answer came."""
+        self._had = 0.0
+        self._is_over = False
 
     def fileno(self) -> int:
         """What can be read once there is an answer."""
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
+        return self._socket.fileno()
 
     @property
     def is_overdue(self) -> bool:
@@ -101,12 +127,12 @@ class Cell:
     @property
     def is_alive(self) -> bool:
         """Whether it can be asked."""
-        return self._process.poll() is None
+        return not self._is_over and self._process.poll() is None
 
     def greet(self) -> None:
         """Take its first word. Raises NotFilled when the process is gone."""
         try:
-            self._read(len(READY))
+            self._hear(len(READY))
         except EOFError:
             raise self._cause_of_end() from None
         self.is_ready = True
@@ -117,34 +143,35 @@ class Cell:
         if not self.is_ready:
             self._wait()
             self.greet()
-        # In ASCII, since what was stored may hold half a character.
-        asked = json.dumps([event, list(templates)]).encode()
+        # What was stored may hold half a character.
+        asked, record = json.dumps(list(templates)).encode(), event.encode("utf-8", "surrogatepass")
         self.seconds = CPU_SECONDS
         self._overdue_at = time.monotonic() + KILL_SECONDS
-        assert self._process.stdin is not None
+        _write(self._memory, bytes(_READ_AT.size) + asked, 0)
+        _write(self._memory, record, _READ_AT.size + len(asked))
+        self._had = self._used()
         try:
-            _write(self._process.stdin.fileno(), _SIZE.pack(len(asked)) + asked, self._overdue_at)
-        except TimeoutError:
-            self.kill()
-            raise TookTooLong from None
+            self._socket.sendall(_ASKED.pack(len(asked), len(record)))
         except OSError:
             raise self._cause_of_end() from None
 
     def answer(self) -> list[str]:
         """What the templates make, in their order. Raises NotFilled; the cell may be gone then."""
         try:
-            (size,) = _SIZE.unpack(self._read(_SIZE.size))
-            texts, why, template, self.seconds = json.loads(self._read(size))
+            size, of_texts = _ANSWERED.unpack(self._hear(_ANSWERED.size))
         except EOFError:
             raise self._cause_of_end() from None
-        if why == TOO_LONG:
-            raise TookTooLong(template)
+        said = memoryview(self._read(size + of_texts))
+        sizes, why, template, self.seconds = json.loads(bytes(said[:size]))
+        # It is the system's again until the next time.
+        os.ftruncate(self._memory, 0)
+        if why in (TOO_LONG, RECORD_TOO_LONG):
+            raise TookTooLong(template, why)
         if why is not None:
-            if why == TOO_MUCH_MEMORY:
+            if why in (TOO_MUCH_MEMORY, RECORD_TOO_LARGE):
                 self.kill()
             raise NotFilled(why, template)
-        filled: list[str] = texts
-        return filled
+        return list(_texts(said[size:], sizes))
 
     def wait(self) -> list[str]:
         """The answer, when it comes in time. Raises NotFilled."""
@@ -156,35 +183,64 @@ class Cell:
         poll.register(self.fileno(), select.POLLIN)
         left = max(0.0, self._overdue_at - time.monotonic())
         if not poll.poll(left * 1_000):
-            self.kill()
-            raise TookTooLong
+            raise self.end_overdue()
+
+    def end_overdue(self) -> TookTooLong:
+        """End the process, whose time is over; why it was not done by then."""
+        used, read_at = self._used(), self._read_at()
+        self.kill()
+        if used - (read_at or self._had) < (CPU_SECONDS if read_at else READING_SECONDS):
+            self.seconds = used - self._had
+            return TookTooLong(why=BUSY)
+        return TookTooLong(why=TOO_LONG if read_at else RECORD_TOO_LONG)
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does. Nobody waits until it is gone, and has given its
+        memory back."""
+        if self._is_over:
+            return
+        self._is_over = True
         self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._close()
+        _ending.append(self._process)
+        _forget_ended()
 
     def _cause_of_end(self) -> NotFilled:
         code = self._process.wait()
+        is_read = self._read_at() > 0
         self.kill()
         if code == -signal.SIGVTALRM:
-            return TookTooLong()
+            return TookTooLong(why=TOO_LONG if is_read else RECORD_TOO_LONG)
         _seldom.warn(code, f"A process that fills templates has ended by itself ({code}).")
-        return NotFilled(TOO_MUCH_MEMORY if -code in _OUT_OF_MEMORY else _OWN_FAULT)
+        if -code in _OUT_OF_MEMORY:
+            return NotFilled(TOO_MUCH_MEMORY if is_read else RECORD_TOO_LARGE)
+        return NotFilled(_OWN_FAULT)
+
+    def _read_at(self) -> float:
+        """How much of the processor's time it had had when it came to the templates; 0 before."""
+        (read_at,) = _READ_AT.unpack(os.pread(self._memory, _READ_AT.size, 0))
+        return float(read_at)
+
+    def _used(self) -> float:
+        """How much of the processor's time the process has had."""
+        with contextlib.suppress(OSError):
+            # The clock of a process by its number (clock_getcpuclockid(3)), which Python has not.
+            return time.clock_gettime((~self._process.pid << 3) | 2)
+        return 0.0
+
+    def _hear(self, size: int) -> bytes:
+        """What the process says. Raises EOFError when it is gone."""
+        try:
+            said = self._socket.recv(size)
+        except ConnectionResetError:
+            said = b""
+        if not said:
+            raise EOFError
+        return said
 
     def _read(self, size: int) -> bytes:
-        parts = []
-        while size:
-            part = os.read(self.fileno(), size)
-            if not part:
-                raise EOFError
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        """What the process has put into the memory."""
+        return os.pread(self._memory, size, _READ_AT.size)
 
 
 class Cells:
@@ -250,15 +306,19 @@ cells = Cells()
 os.register_at_fork(after_in_child=cells.forget)
 
 
-def _write(fd: int, data: bytes, until: float) -> None:
-    """Write all, by that moment of the monotonic clock. Raises TimeoutError: a pipe takes 64 KiB,
-    and what stands still reads no more."""
-    os.set_blocking(fd, False)
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
+def _write(fd: int, data: bytes, place: int) -> None:
     view = memoryview(data)
     while view:
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1_000):
-            raise TimeoutError
-        with contextlib.suppress(BlockingIOError):
-            view = view[os.write(fd, view):]
+        written = os.pwrite(fd, view, place)
+        view, place = view[written:], place + written
+
+
+def _texts(made: memoryview, sizes: Sequence[int]) -> Iterator[str]:
+    start = 0
+    for size in sizes:
+        yield str(made[start : start + size], "utf-8")
+        start += size
+
+
+def _forget_ended() -> None:
+    _ending[:] = [one for one in _ending if one.poll() is None]

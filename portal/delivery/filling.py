@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from portal.delivery.cell_limits import HEAVY_SECONDS
-from portal.delivery.cells import MOST, Cell, NotFilled, TookTooLong, cells
+from portal.delivery.cells import MOST, Cell, NotFilled, cells
 from portal.delivery.compose import Composer, Payload
 from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
@@ -67,11 +67,14 @@ class Filling:
             if whose is None:
                 break
             asked = self._next_of(whose)
+            cell = None
             try:
                 cell = cells.take()
                 if cell.is_ready:
                     _ask(cell, asked)
             except Exception as error:  # noqa: BLE001 - no drain ends because of a delivery
+                if cell is not None:
+                    cell.kill()
                 ended.append(replace(asked, error=error))
                 continue
             self._busy[whose] = cell, asked
@@ -118,7 +121,7 @@ class Filling:
             cell, asked = self._busy[whose[fd]]
             try:
                 if not cell.is_ready:
-                    # Not before: a pipe takes 64 KiB, and the thread that sends waits for nobody.
+                    # Not before: the thread that sends waits for nobody.
                     cell.greet()
                     _ask(cell, asked)
                     continue
@@ -154,9 +157,9 @@ class Filling:
             if cell.is_overdue:
                 del self._busy[whose]
                 self._transport.unwatch(cell.fileno())
-                cell.kill()
+                error = cell.end_overdue()
                 self._learn(whose, cell)
-                ended.append(replace(asked, error=TookTooLong()))
+                ended.append(replace(asked, error=error))
         return ended
 
 

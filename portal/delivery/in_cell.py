@@ -1,5 +1,9 @@
 """What a cell does (portal.delivery.cells): it fills the templates that it is given, one request
-after the other, until its input ends. Nothing is imported here that needs an application."""
+after the other, until nobody is there who asks. Nothing is imported here that needs an application.
+
+Its input is the memory that it shares with who asks, and its output a socket, over which both say
+when there is something in it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,23 @@ import os
 import resource
 import signal
 import struct
-import sys
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from portal.delivery import templating
 from portal.delivery.cell_limits import (
+    ANSWERED,
+    ASKED,
     CPU_SECONDS,
     MAX_MEMORY,
     MAX_TOGETHER,
+    READ_AT,
+    READING_SECONDS,
     READY,
+    RECORD_TOO_LARGE,
+    RECORD_TOO_LONG,
     TOO_LONG,
     TOO_MUCH_MEMORY,
     TOO_MUCH_TEXT,
@@ -27,7 +37,14 @@ from portal.strict_json import loads
 
 NICE = 10
 """How much it yields the processor: beside who needs all of it, it has a tenth."""
-_SIZE = struct.Struct(">I")
+AGAIN_SECONDS = 0.05
+"""After so much more of the processor's time it is stopped once more: libraries may take the first
+time for a failure of theirs, and go on."""
+_ASKED, _ANSWERED, _READ_AT = map(struct.Struct, (ASKED, ANSWERED, READ_AT))
+_MEMORY, _SOCKET = 0, 1
+_Made = TypeVar("_Made")
+_is_over = False
+"""Whether the time of what is being done is over."""
 
 
 class _TimeIsOver(BaseException):
@@ -44,34 +61,35 @@ def main() -> None:
     # Ctrl-C is for who asks, whose end is this one's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, _stop)
-    read, write = sys.stdin.buffer.read, sys.stdout.buffer
-    write.write(READY)
-    write.flush()
-    while size := read(_SIZE.size):
-        event, templates = json.loads(read(_SIZE.unpack(size)[0]))
+    os.write(_SOCKET, READY)
+    while said := os.read(_SOCKET, _ASKED.size):
+        sizes = _ASKED.unpack(said)
         began = time.process_time()
-        filled = _fill(event, templates)
-        answer = json.dumps([*filled, time.process_time() - began]).encode()
-        write.write(_SIZE.pack(len(answer)) + answer)
-        write.flush()
+        texts, why, template = _fill(*sizes)
+        made = [text.encode() for text in texts]
+        took = time.process_time() - began
+        answer = json.dumps([[*map(len, made)], why, template, took]).encode()
+        os.pwrite(_MEMORY, answer + b"".join(made), _READ_AT.size)
+        os.write(_SOCKET, _ANSWERED.pack(len(answer), sum(map(len, made))))
 
 
-def _fill(event: str, templates: list[str]) -> tuple[list[str], str | None, int]:
+def _fill(size: int, event_size: int) -> tuple[list[str], str | None, int]:
     """The texts, why not, and which template that concerns."""
     texts: list[str] = []
     try:
-        try:
-            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-            # Nobody handles this one: the kernel ends the process in the middle of any call.
-            signal.setitimer(signal.ITIMER_VIRTUAL, 4 * CPU_SECONDS)
-            _fill_each(event, templates, texts)
-        finally:
-            _rest()
+        templates, record = _in_time(READING_SECONDS, _read, size, event_size)
     except _TimeIsOver:
-        _rest()
+        return [], RECORD_TOO_LONG, 0
+    except MemoryError:
+        return [], RECORD_TOO_LARGE, 0
+    os.pwrite(_MEMORY, _READ_AT.pack(time.process_time()), 0)
+    try:
+        _in_time(CPU_SECONDS, _fill_each, record, templates, texts)
+    except _TimeIsOver:
         # It may have been stopped in the middle of keeping one.
         templating.forget_templates()
-        return [], TOO_LONG, len(texts)
+        if len(texts) < len(templates):
+            return [], TOO_LONG, len(texts)
     except MemoryError:
         return [], TOO_MUCH_MEMORY, len(texts)
     except templating.TemplateFailed as error:
@@ -79,8 +97,35 @@ def _fill(event: str, templates: list[str]) -> tuple[list[str], str | None, int]
     return texts, None, 0
 
 
-def _fill_each(event: str, templates: list[str], texts: list[str]) -> None:
-    record: dict[str, Any] = loads(event)
+def _in_time(seconds: float, do: Callable[..., _Made], *given: Any) -> _Made:
+    """Do something within so much of the processor's time. Raises _TimeIsOver, also where what
+    was raised before was taken for a failure of another kind."""
+    global _is_over
+    _is_over = False
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_SECONDS)
+            # Nobody handles this one: the kernel ends the process in the middle of any call.
+            signal.setitimer(signal.ITIMER_VIRTUAL, 4 * seconds)
+            return do(*given)
+        finally:
+            _rest()
+    except (_TimeIsOver, Exception):
+        _rest()
+        if _is_over:
+            raise _TimeIsOver from None
+        raise
+
+
+def _read(size: int, event_size: int) -> tuple[list[str], dict[str, Any]]:
+    templates: list[str] = json.loads(os.pread(_MEMORY, size, _READ_AT.size))
+    event = os.pread(_MEMORY, event_size, _READ_AT.size + size)
+    # What was stored may hold half a character.
+    record: dict[str, Any] = loads(event.decode("utf-8", "surrogatepass"))
+    return templates, record
+
+
+def _fill_each(record: dict[str, Any], templates: list[str], texts: list[str]) -> None:
     left = MAX_TOGETHER
     for template in templates:
         text = templating.render(template, record)
@@ -91,6 +136,8 @@ def _fill_each(event: str, templates: list[str], texts: list[str]) -> None:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
+    global _is_over
+    _is_over = True
     raise _TimeIsOver
 
 

@@ -49,11 +49,12 @@ MAX_KEPT = 512 * 1024
 """Characters of templates that are kept as they were parsed."""
 
 _WHATEVER = (
-    LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError,
+    LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, OSError,
     RuntimeError, TypeError, ValueError,
 )
 """What templates and filters raise that meet what anybody wrote, and what anybody's records hold;
-python-liquid makes errors of its own of a part of it."""
+python-liquid makes errors of its own of a part of it. (That there is no more memory is for the cell
+to say, and ends it.)"""
 _OF_VALUES = (
     FilterError, FilterArgumentError, FilterItemTypeError, FilterValueError, LiquidTypeError,
 )

@@ -129,7 +129,8 @@ ERRORS = {
     "template_error": Diagnosis(
         "A template failed",
         "A template of the webhook cannot be filled in with this event. Nothing was sent.",
-        "Edit the webhook and correct it; the preview shows what it makes.", WEBHOOK,
+        "Where the template is named as the cause, edit the webhook and correct it; the preview "
+        "shows what it makes.", WEBHOOK,
     ),
     "timeout": Diagnosis(
         "No answer within the time limit",

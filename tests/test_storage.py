@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -33,11 +36,11 @@ from portal.models import (
     StoredBytes,
     Webhook,
 )
-from portal.people import accounts, periods, storage, storage_bounds
+from portal.people import accounts, audit, members, periods, storage, storage_bounds
 from portal.people.storage import MB
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
-from tests.factories import make_event, make_merchant, make_webhook
+from tests.factories import make_event, make_merchant, make_user, make_webhook
 from tests.receiver import Receiver
 
 ORDER: dict[str, Any] = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
@@ -252,7 +255,6 @@ def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: M
     for act in (
         lambda: accounts.create_key(merchant, "read", "three", "user:ann@example.com"),
         lambda: setup.update_webhook(webhook, {"description": "x"}, "key:key_1"),
-        lambda: setup.rotate_secret(webhook, "key:key_1"),
     ):
         with pytest.raises(StorageFull, match="nothing was changed"):
             act()
@@ -262,6 +264,39 @@ def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: M
     periods.change(merchant, "10", "5", "user:ann@example.com")
     setup.delete(webhook, "key:key_1")
     accounts.create_key(merchant, "read", "by the operator", "cli")
+
+
+@on_both_databases
+def test_far_beyond_it_what_keeps_others_out_and_makes_room_is_possible_and_bounded(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MOST_A_DAY", 3)
+    webhook = setup.create_webhook(
+        merchant, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
+    )
+    make_user("owner", merchant, email="ann@example.com")
+    bob = make_user("editor", merchant)
+    bob_id, before = bob.id, webhook.secret
+    has_stored(merchant, 20 * MB)
+    again = itertools.count(10)
+    acts: list[Callable[[str], object]] = [
+        lambda actor: setup.rotate_secret(webhook, actor, 0),
+        lambda actor: members.change_member(
+            merchant, bob_id, ("viewer", "editor")[next(again) % 2], actor
+        ),
+        lambda actor: periods.change(merchant, str(next(again)), "5", actor),
+    ]
+    for act in acts:
+        for _ in range(3):
+            act("user:bob@example.com")
+        with pytest.raises(StorageFull, match="nothing was changed"):
+            act("user:bob@example.com")
+        # Who does them for the sake of doing them uses up nobody else's.
+        act("user:ann@example.com")
+    db.session.rollback()
+    assert db.session.scalars(sa.select(Webhook)).one().secret != before
+    with time_machine.travel(time.time() + 86_401):
+        setup.rotate_secret(webhook, "user:bob@example.com", 0)
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "٣", "9" * 5_000, "2000000001"])

@@ -12,7 +12,7 @@ from flask import has_request_context, request
 from sqlalchemy.orm import Session, scoped_session
 
 from portal import keyset
-from portal.clock import iso, now
+from portal.clock import DAY, iso, now
 from portal.extensions import db
 from portal.keyset import LogPage, Walk, Wanted
 from portal.listing import Page, newest_first
@@ -25,12 +25,18 @@ _WALK: Walk[AuditEntry] = Walk(
 )
 
 _PEOPLE = ("user:", "key:")
+MAX_ACTOR = 300
 ENDS = (
     "revoked", ".removed", ".deleted", ".disabled", ".cancelled", ".activated", ".deactivated",
-    ".retention_changed", ".storage_changed",
+    ".storage_changed",
 )
-"""How actions are called that end something, make room, or are the operators': they have an end
-themselves."""
+"""How actions are called that end something, or are the operators': they have an end themselves."""
+ALWAYS = frozenset(("webhook.secret_rotated", "member.changed", "merchant.retention_changed"))
+"""What must be possible however much is stored: what takes a secret or a role from who should not
+have it, and what makes room."""
+MOST_A_DAY = 1_000
+"""How often one may do each of these within a day at a merchant that has stored far more than it
+may: they have no end themselves."""
 
 FILE_COLUMNS = (
     "number", "time", "who", "what", "merchant", "on", "from", "detail", "hash",
@@ -55,16 +61,32 @@ def note(
     `actor` is `user:<email>`, `key:<id>`, `cli` or `portal`; `action` such as
     `webhook.updated`; `detail` is JSON and holds no secret. The address is the request's.
     Raises StorageFull where a merchant that has stored far more than it may has more to be noted
-    that somebody does there, but for what ENDS something.
+    that somebody does there, but for what ENDS something, and what is ALWAYS possible.
     """
     if merchant_id is not None and actor.startswith(_PEOPLE) and not action.endswith(ENDS):
-        storage.ask_far_beyond(merchant_id)
+        storage.ask_far_beyond(
+            merchant_id,
+            but=lambda: (
+                action in ALWAYS and _noted(session, actor, action, merchant_id) < MOST_A_DAY
+            ),
+        )
     entry = AuditEntry(
-        actor=actor[:300], action=action, target=target[:300], merchant_id=merchant_id,
+        actor=actor[:MAX_ACTOR], action=action, target=target[:300], merchant_id=merchant_id,
         detail=detail, address=request.remote_addr if has_request_context() else None,
     )
     audit_chain.add(session, entry)
     return entry
+
+
+def _noted(
+    session: Session | scoped_session[Session], actor: str, action: str, merchant_id: int
+) -> int:
+    """How often somebody has done something at a merchant within a day, up to MOST_A_DAY."""
+    found = sa.select(AuditEntry.id).where(
+        AuditEntry.merchant_id == merchant_id, AuditEntry.action == action,
+        AuditEntry.at > now() - DAY, AuditEntry.actor == actor[:MAX_ACTOR],
+    ).limit(MOST_A_DAY)
+    return session.scalar(sa.select(sa.func.count()).select_from(found.subquery())) or 0
 
 
 def entries(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,11 @@ def ask(merchant_id: int) -> None:
     )
 
 
-def ask_far_beyond(merchant_id: int) -> None:
-    """Refuse to note more that people do for a merchant who has stored FAR_BEYOND what it may: each
-    entry is small, and stays for ever. Raises StorageFull."""
+def ask_far_beyond(merchant_id: int, but: Callable[[], bool]) -> None:
+    """Refuse to note more that people do for a merchant who has stored FAR_BEYOND what it may, but
+    for what is possible even then: each entry is small, and stays for ever. Raises StorageFull."""
     usage = lately(merchant_id)
-    if usage.part >= FAR_BEYOND:
+    if usage.part >= FAR_BEYOND and not but():
         raise StorageFull(
             f"This store has stored {in_words(usage)} in the portal; nothing was changed. Keep its "
             "logs for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,

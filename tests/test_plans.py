@@ -22,7 +22,7 @@ from portal.clock import DAY, HOUR, SECOND, now
 from portal.events import repeats
 from portal.extensions import db, table, writing
 from portal.ids import new_id, request_id_at
-from portal.logs import counting, expiry, inspector, measuring, retention, shares
+from portal.logs import browse, counting, expiry, inspector, measuring, retention, shares
 from portal.models import (
     CountedUntil,
     Delivery,
@@ -169,6 +169,24 @@ def test_the_clean_up_finds_and_deletes_by_ranges_of_an_index(app: Flask) -> Non
             # What grows with merchants alone; and, once, the last line of an earlier version.
             continue
         assert not scans(plan(statement, parameters)), statement
+
+
+def test_deliveries_are_read_in_the_order_of_their_events_and_are_not_sorted(
+    merchant: Merchant
+) -> None:
+    """A store whose events go to a hundred webhooks is owed hundreds of thousands."""
+    for number in range(3):
+        make_delivery(make_event(merchant, received_at=now() + number), make_webhook(merchant))
+    with noted("SELECT") as statements:
+        cursor = browse.deliveries(merchant.id, limit=1).next_cursor
+        browse.deliveries(merchant.id, cursor=cursor, limit=1)
+        for values in ({"state": "failed"}, {"since": str(now() // SECOND)}, {"until": "1"}):
+            browse.deliveries(merchant.id, values)
+    read = [one for one in statements if "FROM event JOIN delivery" in " ".join(one[0].split())]
+    assert len(read) >= 5
+    for statement, parameters in read:
+        # Those of one moment alone are.
+        assert "USE TEMP B-TREE FOR ORDER BY" not in plan(statement, parameters), statement
 
 
 def shares_of(merchant: Merchant) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ANY = "*"
 _REFUSED = "portal.refused_host"
+MOST_LETTERS = 253 + len(".:65535")
+"""No name is longer (RFC 1035, 2.3.4), and to read one takes time for each of its parts."""
 _NO_NAME = frozenset("/?#@\\")
 """What separates a name from other parts of an address."""
 
@@ -48,7 +50,9 @@ def check_host() -> None:
 
 def is_ours(host: str, config: Config) -> bool:
     """Whether a Host header names this portal, or nothing."""
-    return not host or _is_ours(host, config.public_url, config.hosts)
+    return not host or (
+        len(host) <= MOST_LETTERS and _is_ours(host, config.public_url, config.hosts)
+    )
 
 
 def add_to(application: WSGIApplication, config: Config) -> WSGIApplication:

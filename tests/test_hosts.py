@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 
-from portal import create_app
+from portal import create_app, hosts
 from portal.config import SettingError, load_config
 from portal.models import Merchant
 from portal.people import accounts
@@ -46,6 +47,21 @@ def test_another_name_is_refused_with_a_sentence(client: FlaskClient, host: str,
     assert "PORTAL_HOSTS" in answer.text
     if address.startswith("/api/"):
         assert answer.content_type == "application/problem+json"
+
+
+def test_a_host_that_is_too_long_to_be_a_name_is_not_taken_apart(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+):
+    """One of 60,000 letters has 5,000 parts, and took a quarter of a second of the processor."""
+    taken_apart = []
+    monkeypatch.setattr(
+        hosts, "urlsplit", lambda text: taken_apart.append(text) or urlsplit(text)
+    )
+    longest = ".".join(["a" * 50] * 4) + "." + "b" * 49 + ":65535"
+    for host in (longest, "xn--zckzah." * 5_000):
+        assert client.get("/healthz", headers={"Host": host}).status_code == 421
+    assert f"//{longest}" in taken_apart
+    assert max(map(len, taken_apart)) < 300
 
 
 def test_an_event_for_another_name_is_refused(client: FlaskClient, merchant: Merchant):

@@ -16,6 +16,7 @@ from flask import Response, current_app, g, request
 
 from portal import access
 from portal.access import handed
+from portal.addresses import network_of
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
 from portal.extensions import sender_network
@@ -106,17 +107,22 @@ working when someone behind the same address tries wrong ones."""
 def refuse_guessing() -> None:
     """Before a key is looked up: nothing but keys that were right before, from an address that
     has sent too many wrong ones. Raises TooManyRequests."""
-    if wrong_keys.is_empty or request.blueprint != "api":
-        return
-    clock = time.monotonic()
-    most = current_app.config["PORTAL"].api_wrong_keys
-    if not most or wrong_keys.count(sender_network(), clock) < most:
+    if request.blueprint != "api" or not is_guessing(request.remote_addr or ""):
         return
     if _proof(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
         raise TooManyRequests(
-            f"{most} wrong keys came from this address within a minute. Check the key, and try "
-            "again when Retry-After is over.", wrong_keys.left(clock),
+            f"{current_app.config['PORTAL'].api_wrong_keys} wrong keys came from this address "
+            "within a minute. Check the key, and try again when Retry-After is over.",
+            wrong_keys.left(time.monotonic()),
         )
+
+
+def is_guessing(address: str) -> bool:
+    """Whether an address has sent as many wrong keys as it may, of late."""
+    most: int = current_app.config["PORTAL"].api_wrong_keys
+    if wrong_keys.is_empty or not most:
+        return False
+    return wrong_keys.count(network_of(address), time.monotonic()) >= most
 
 
 @bp.before_request

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from portal.clock import now
 from portal.extensions import Base
 
-TOKEN_BYTES = 32
+TOKEN_BYTES, TOKEN_LETTERS = 32, 43
+"""How many random bytes the token of an inspector has, and letters as which they are written."""
 
 
 class Inspector(Base):
@@ -20,7 +21,7 @@ class Inspector(Base):
 
     merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"), primary_key=True)
     token: Mapped[str] = mapped_column(
-        sa.String(43), unique=True, default=lambda: secrets.token_urlsafe(TOKEN_BYTES)
+        sa.String(TOKEN_LETTERS), unique=True, default=lambda: secrets.token_urlsafe(TOKEN_BYTES)
     )
     answer: Mapped[str] = mapped_column(sa.String(10), default="200")
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)

@@ -11,6 +11,7 @@ from portal.errors import PortalError
 from portal.extensions import csrf, limiter, sender_network
 from portal.logs import inspector
 from portal.logs.inspector import Received
+from portal.models.inspector import TOKEN_LETTERS
 
 bp = Blueprint("inspected", __name__)
 # What comes here comes from webhooks, not from forms, and changes nothing of the merchant's.
@@ -21,7 +22,9 @@ REQUESTS_PER_SENDER = "120 per minute"
 
 
 def _sender() -> str:
-    return f"{sender_network()} {(request.view_args or {}).get('token')}"
+    # What cannot be a token is none's: anybody may send any text, and each is kept for a minute.
+    token = (request.view_args or {})["token"]
+    return f"{sender_network()} {token if len(token) == TOKEN_LETTERS else ''}"
 
 
 @bp.route("/inspect/<token>", methods=METHODS)

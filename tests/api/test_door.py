@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,10 +95,13 @@ def keys(alice: Merchant) -> dict[str, str]:
     return made
 
 
-def ask(app: Flask, keys: dict[str, str], body: bytes, headers: dict[str, str]) -> TestResponse:
+def ask(
+    app: Flask, keys: dict[str, str], body: bytes, headers: dict[str, str],
+    address: str = "127.0.0.1",
+) -> TestResponse:
     headers = {"Authorization": "Bearer {key}", "Host": "localhost", **JSON, **headers}
     # As the portal's own server says; elsewhere werkzeug has a word of its own for it.
-    environ: dict[str, Any] = {"wsgi.input_terminated": True}
+    environ: dict[str, Any] = {"wsgi.input_terminated": True, "REMOTE_ADDR": address}
     if "Content-Length" in headers:
         environ["CONTENT_LENGTH"] = headers.pop("Content-Length")
     return app.test_client().post(
@@ -145,6 +149,19 @@ def test_what_is_usual_needs_nothing_of_flask(
 ) -> None:
     assert ask(app, keys, *CASES[name]).status_code == 202
     assert not by_flask
+
+
+def test_wrong_keys_close_the_door_to_their_own_address_alone(
+    app: Flask, keys: dict[str, str], by_flask: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app.config, "PORTAL", replace(app.config["PORTAL"], api_wrong_keys=2))
+    for wrong in ("whp_1", "whp_2", "whp_3"):
+        ask(app, {}, BODY, {"Authorization": f"Bearer {wrong}"})
+    by_flask.clear()
+    assert ask(app, keys, BODY, {}, "192.0.2.2").status_code == 202
+    assert not by_flask
+    # Behind theirs a key that was never right here is not even looked for.
+    assert ask(app, {"key": keys["reading"]}, BODY, {}).status_code == 429
 
 
 def test_a_request_too_many_is_refused_alike(

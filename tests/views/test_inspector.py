@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 from werkzeug.serving import make_server
 
 from portal.clock import DAY, now
@@ -149,6 +150,19 @@ def test_the_newest_fifty_are_kept_for_a_day(
     assert db.session.scalar(count) == 6
     retention.purge_expired(moment=now() + DAY + 60_000_000)
     assert db.session.scalar(count) == 0
+
+
+def test_what_strangers_ask_for_is_not_kept_in_redis(
+    app: Flask, client: FlaskClient, own: Inspector, valkey: str
+):
+    """Each address that was asked for is counted for a minute: of those that are no token it is
+    not the text that is kept, of which there may be 60,000 letters a request."""
+    asked = [f"/inspect/{letter * 20_000}" for letter in "abc"]
+    assert [client.post(address).status_code for address in asked] == [404] * 3
+    assert client.post(path_of(own)).status_code == 200
+    names = Redis.from_url(valkey).keys()
+    assert any(own.token.encode() in name for name in names)
+    assert max(map(len, names)) < 300
 
 
 def test_values_that_are_secret_are_not_kept(

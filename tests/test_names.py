@@ -620,3 +620,13 @@ def test_a_name_that_cannot_be_one_fails_by_itself(transport: Transport[str]):
     found = answers(transport, 2)
     assert {answer.error for answer in found.values()} <= {"dns_failed", "invalid_url"}
     assert not any(answer.sends for answer in found.values())
+
+
+def test_of_a_name_with_thousands_of_addresses_a_few_are_tried(monkeypatch: pytest.MonkeyPatch):
+    many = [
+        (socket.AF_INET, kind, 6, "", (f"127.1.{number // 250}.{number % 250 + 1}", 0))
+        for number in range(4_000) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
+    found = names._addresses("many.example.com", socket.AF_INET)
+    assert found == [f"127.1.0.{number}" for number in range(1, names.MOST_ADDRESSES + 1)]

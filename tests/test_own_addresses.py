@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
+import shutil
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from portal.webhooks.resolver import is_of_this_machine
+from portal.delivery import egress
+from portal.delivery.egress import is_of_this_machine
+from portal.webhooks.url_rules import Reach, clean_url
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def addresses() -> list[str]:
@@ -50,3 +59,55 @@ def test_the_kernel_tells_which_they_are():
     assert all(map(is_of_this_machine, own))
     for other in ("203.0.113.7", "2001:db8::7", "8.8.8.8", "169.254.169.254"):
         assert not is_of_this_machine(ipaddress.ip_address(other))
+
+IN_A_NETWORK_OF_ITS_OWN = """
+import http.server, ipaddress, json, sys, threading
+from portal.delivery.compose import Frame, Outgoing
+from portal.delivery.transport import send_now
+
+class Inside(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"for this machine alone")
+    def log_message(self, *_): pass
+
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Inside)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+found = []
+for allow in ([], [ipaddress.ip_network("203.0.114.7/32")]):
+    url = f"http://203.0.114.7:{server.server_port}/"
+    answer = send_now(Outgoing(Frame("GET", url, [], url, []), [], None, "none"), 5, allow)
+    found.append([answer.status, answer.error, answer.error_detail])
+print(json.dumps(found))
+"""
+
+
+def test_what_listens_at_a_public_address_of_this_machine_is_not_reached():
+    """Nor behind its firewall: what comes from the machine itself passes that."""
+    start = "ip link set lo up && ip address add 203.0.114.7/32 dev lo && exec \"$@\""
+    run = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", start, "sh",
+         sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN],
+        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
+    ) if shutil.which("unshare") and shutil.which("ip") else None
+    if run is None or run.returncode:
+        pytest.skip(f"a network of one's own is not to be had: {run and run.stderr[-300:]}")
+    refused, admitted = json.loads(run.stdout)
+    assert refused[:2] == [None, "egress_refused"]
+    assert "203.0.114.7 is the portal's own machine" in refused[2]
+    assert admitted[:2] == [200, None]
+
+
+def test_a_public_address_of_this_machine_is_refused_when_it_is_saved(
+    monkeypatch: pytest.MonkeyPatch
+):
+    own = ipaddress.ip_address("203.0.114.7")
+    monkeypatch.setattr(egress, "is_of_this_machine", lambda address: address == own)
+    for resolve, host in ((None, str(own)), (lambda _: [own], "shop.example.com")):
+        with pytest.raises(ValueError, match=r"203\.0\.114\.7 \(the portal's own machine\)"):
+            clean_url(f"https://{host}/", Reach(resolve=resolve))
+    admitted = Reach([ipaddress.ip_network("203.0.114.0/24")])
+    assert clean_url("https://203.0.114.7/", admitted)
+    assert clean_url("https://203.0.114.8/", Reach())
+    assert egress.inspector_refusal(own) is None

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from portal.delivery import names, transfer
 from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.transfer import MAX_BODY, Answer
 from portal.delivery.transport import Transport, send_now
+from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -319,3 +322,74 @@ def test_a_connection_may_bring_many_answers(receive):
         assert len(receiver.requests) == 1, "one connection"
     finally:
         transport.abort()
+
+
+@pytest.mark.parametrize("head", [
+    b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le",
+    b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-Trace: 7\r\n",
+])
+def test_an_answer_that_is_cut_off_amid_its_headers_is_none(receive, head: bytes):
+    answer = ask(receive(says(head)))
+    assert answer.error in ("answer_cut_short", "empty_answer"), answer
+
+
+def test_a_receiver_of_tls_1_2_makes_no_group_of_its_own(receive, tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    monkeypatch.setattr(transfer.certifi, "where", lambda: str(authority.path))
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    path, group = tmp_path / "server.pem", tmp_path / "group.pem"
+    path.write_text("".join(authority.issue("127.0.0.1", key=key)))
+    group.write_text(GROUP)
+
+    def offering(ciphers: str) -> Answer:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(ciphers)
+        context.load_dh_params(group)
+        receiver = receive(says(OK), context)
+        return send_now(outgoing(f"https://127.0.0.1:{receiver.port}/"), 5, LOOPBACK)
+
+    assert offering("ECDHE+AESGCM:DHE+AESGCM").status == 200
+    assert offering("AES256-GCM-SHA384").status == 200
+    assert offering("DHE-RSA-AES256-GCM-SHA384").error == "tls_failed"
+
+
+GROUP = """-----BEGIN X9.42 DH PARAMETERS-----
+MIICDAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAgKCAQB//////////9b8KixRXaVN
+V+4rEBOennjsXOLB5xabStTwmyCKMhn95knO5xJNn3y+l/GxsYY67HtA2QFXYjC9
+ae+Paur+srCSGfqPr4M3aEKxsqqe9o152quJrz+r5JrMJ4Y4cHNFu/FTRO159/Q5
+DvisUJtW85qYVmUnpB08vV4FWMFZkn2w6IRUpdlkcf3ctW1bsGv6NA6noVHvHKb6
+Vyt287G5XYyFg9PkdwU2uE8BfnDm+/F2YBoCZpQaF7DIuX9OdMLB/8cniRl3eUDB
+4f8djaY31rmd2v5eF2EQAuLHeMG+i0HZY3mlE2DZd/1ENaEcMJQuS///////////
+-----END X9.42 DH PARAMETERS-----
+"""
+"""ffdhe2048 of RFC 7919, A.1."""
+
+
+@pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "127.1", "127.0.0.1.", "0177.0.0.1"])
+def test_libcurl_gets_an_address_as_the_guard_reads_it(receive, host: str):
+    receiver = receive(says(OK))
+    url = f"http://{host}:{receiver.port}/x?127.1"
+    assert names.plain(url) == f"http://127.0.0.1:{receiver.port}/x?127.1"
+    assert send_now(outgoing(url), 3, LOOPBACK).status == 200
+    assert f"\r\nHost: 127.0.0.1:{receiver.port}\r\n".encode() in receiver.requests[0]
+
+
+@pytest.mark.parametrize(("url", "plain"), [
+    ("http://u@127.1:9/", "http://u@127.0.0.1:9/"),
+    ("https://[2001:DB8:0::1]:9/x", "https://[2001:db8::1]:9/x"),
+    ("http://[fe80::1%25eth0]/", "http://[fe80::1]/"),
+    ("https://a.example/127.1", "https://a.example/127.1"),
+    ("http://a:b:c/", "http://a:b:c/"), ("http://\u0663.1/", "http://\u0663.1/"),
+    ("http://1_0.1/", "http://1_0.1/"), ("http://+1.2/", "http://+1.2/"),
+    ("http://127.0.0.1%00.a.example/", "http://127.0.0.1%00.a.example/"),
+    ("http://127%2e0.1/", "http://127%2e0.1/"),
+])
+def test_what_is_an_address_the_guard_says(url: str, plain: str):
+    assert names.plain(url) == plain

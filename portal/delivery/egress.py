@@ -1,4 +1,5 @@
-"""Which addresses webhooks may reach. Pure: an address in, a reason for refusal out.
+"""Which addresses webhooks may reach: an address in, a reason for refusal out. Pure, but for the
+kernel, which is asked whether an address is this machine's own.
 
 Asked at save where it can be decided, and always in the socket callback just before connecting,
 with the very address the kernel gets: a name that changes its answer cannot pass.
@@ -6,8 +7,10 @@ with the very address the kernel gets: a name that changes its answer cannot pas
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+import socket
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -54,7 +57,9 @@ _METADATA = frozenset(
     for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
 )
 
+_NUMBER = re.compile("[0-9]+|0x[0-9a-f]*")
 _INSPECTOR = re.compile(r"[A-Za-z0-9_-]{43}(\?[!-~]*)?")
+OWN_MACHINE = "the portal's own machine"
 _OWN_NETWORK = ("loopback", "private", "unique-local")
 """Where the portal itself may stand."""
 
@@ -105,10 +110,37 @@ def _refusal(address: Address, allow: tuple[Network, ...]) -> str | None:
     return None
 
 
+def refusal_here(address: Address, allow: Sequence[Network] = ()) -> str | None:
+    """The same as `refusal`, for public addresses of this machine too: what goes to one of its own
+    comes from inside, and passes a firewall before all that listens here. `allow` admits them."""
+    kind = refusal(address, allow)
+    if kind is None and not _is_in(address, allow) and is_of_this_machine(address):
+        return OWN_MACHINE
+    return kind
+
+
+def is_of_this_machine(address: Address) -> bool:
+    """Whether an address is one of this machine's own. It is the kernel that knows: what goes to
+    one comes from the same. Nothing is sent."""
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(address), 9))
+        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
+    return False
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(one.version == address.version and address in one for one in networks)
+
+
 def literal(host: str) -> Address | None:
     """The IP address that a URL's host spells out, in any spelling that a resolver would take
     (dotted, decimal, octal, hex, short, bracketed); None for a name."""
-    text = host.strip("[]").rstrip(".").split("%")[0]
+    text = host.strip("[]").rstrip(".")
+    if ":" in text:
+        text = text.partition("%")[0]
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -118,7 +150,8 @@ def literal(host: str) -> Address | None:
 def _inet_aton(text: str) -> Address | None:
     """IPv4 as inet_aton(3) reads it: one to four numbers, each decimal, octal or hex."""
     parts = text.lower().split(".")
-    if not 1 <= len(parts) <= 4:
+    # int() takes more: signs, spaces, underscores, digits of other scripts.
+    if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
         return None
     numbers = []
     for part in parts:

@@ -11,6 +11,8 @@ TOO_LARGE = (
     f"more than {MAX_INTERIM} interim answers came before it."
 )
 
+CUT = "The connection was closed amid the headers of the answer."
+
 
 class Head:
     """The lines of an answer's head, and of its trailers."""
@@ -21,11 +23,13 @@ class Head:
         self.is_too_large = False
         """Whether it was ended: each line costs work and memory."""
 
+        self._is_whole = False
+
     def clear(self) -> None:
         """Be ready for the next answer."""
         self.lines.clear()
         self._bytes = self._interim = 0
-        self.is_too_large = False
+        self.is_too_large = self._is_whole = False
 
     def take(self, line: bytes) -> bool:
         """Keep a line; whether more may come."""
@@ -34,7 +38,9 @@ class Head:
             self._interim += bool(self.lines)
             self.lines.clear()
             self._bytes = 0
+            self._is_whole = False
         self.lines.append(line)
+        self._is_whole |= not line.strip()
         self._bytes += len(line)
         if (
             self._bytes > MAX_HEADER_BYTES or self._interim > MAX_INTERIM
@@ -43,6 +49,12 @@ class Head:
         ):
             self.is_too_large = True
         return not self.is_too_large
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it has begun and its end has not come. libcurl takes what is closed there for an
+        answer (RFC 9112, 8: what it says cannot be known)."""
+        return bool(self.lines) and not self._is_whole
 
     def headers(self) -> list[tuple[str, str]]:
         """The headers of the answer that counts."""

@@ -25,6 +25,9 @@ MOST = 48
 SHARE = 4
 """A merchant may begin another one while its own are less than a quarter of the places that are
 free: ten alone, and somebody else finds some, however many names of others hang."""
+MOST_ADDRESSES = 16
+"""Addresses of a name that are used. It may have thousands, and where each is refused at once, by
+the guard or by the machine itself, libcurl tries all of them before anybody else has a turn."""
 NONE_SECONDS = 4.0
 """How long it is known that a name has no address: less than the 5 s after which the schedule tries
 again."""
@@ -39,9 +42,26 @@ _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_.-]{1,254}")
 
 
+def plain(url: str) -> str:
+    """A URL with its address in the plain form, where it spells one: what is an address, and which,
+    is the guard's to say and not libcurl's, which reads some spellings and has others looked up."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        address = egress.literal(parts.hostname or "")
+        if address is not None:
+            before, at, place = parts.netloc.rpartition("@")
+            _, colon, port = place.rpartition(":")
+            host = f"[{address}]" if address.version == 6 else str(address)
+            place = f"{host}:{port}" if colon and "]" not in port else host
+            if place != parts.netloc:
+                return url.replace(parts.netloc, f"{before}{at}{place}", 1)
+    return url
+
+
 def named_in(url: str) -> tuple[str, int] | None:
     """The name and the port of a URL whose addresses have to be looked up; None where libcurl knows
-    them by itself: of an address, in any spelling, and of this machine (RFC 6761, 6.3).
+    them by itself: of an address, which it gets in its `plain` form, and of this machine (RFC 6761,
+    6.3).
 
     The name is empty where the URL holds none that could be looked up.
     """
@@ -50,7 +70,7 @@ def named_in(url: str) -> tuple[str, int] | None:
         name, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     except (KeyError, ValueError):
         return "", 0
-    if egress.literal(name) is not None or f".{name.rstrip('.')}".endswith(".localhost"):
+    if egress.literal(name) is not None or f".{name}".endswith(".localhost"):
         return None
     return name if _NAME.fullmatch(name) else "", port
 
@@ -220,7 +240,8 @@ def _addresses(name: str, family: int) -> list[str]:
         found = socket.getaddrinfo(name.encode(), None, family, socket.SOCK_STREAM)
     except (OSError, ValueError):
         return []
-    return [str(address[0]).partition("%")[0] for *_, address in found]
+    unique = dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found)
+    return list(unique)[:MOST_ADDRESSES]
 
 
 @cache

@@ -17,6 +17,7 @@ from portal import bulk
 from portal.delivery import outcome, retry
 from portal.delivery.compose import NONE, OWN, Outgoing
 from portal.delivery.due import Due
+from portal.delivery.looking import looking
 from portal.delivery.outcome import Outcome
 from portal.delivery.transfer import Answer
 from portal.extensions import table
@@ -51,14 +52,7 @@ class Tried:
         """What is logged of the answer holds no secret of the request."""
         answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
         if echoes and answer.status is not None:
-            packing = "".join(
-                value for name, value in answer.headers if name.lower() == "content-encoding"
-            )
-            self.answer = replace(
-                answer,
-                headers=[(name, echoes.without(value)) for name, value in answer.headers],
-                body=echoes.without_in_body(answer.body, packing),
-            )
+            self.answer = looking.without_secrets(answer, echoes, self.due.merchant_id)
 
     def plainly(self, answer: Answer) -> Tried:
         """The same attempt as one at which the portal failed, with no more than its `answer`."""

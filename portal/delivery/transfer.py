@@ -39,6 +39,8 @@ step of a delivery, and a body may be in as many as it has bytes."""
 RECEIVE_BYTES = 32 * 1024
 """What the kernel keeps of what a connection brings until it is read: so a flood is read in small
 pieces, between which others have their turn, and a thousand connections fill no memory."""
+CIPHERS = "DEFAULT:!kDHE"
+"""Of TLS 1.2. In a group that a receiver makes up (DHE) one may take a second of all time."""
 MOST_SENDS = 2
 """How often a request is sent within one attempt."""
 NAMES_SECONDS = 8
@@ -71,6 +73,8 @@ class Answer:
     truncated: bool = False
     sends: int = 0
     """How often the request was sent: twice where the first connection died without an answer."""
+    came: int = 0
+    """How many bytes of it have come, whatever was kept of them."""
     duration_us: int = 0
     dns_us: int | None = None
     connect_us: int | None = None
@@ -143,6 +147,7 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.PATH_AS_IS, 1)
         easy.setopt(pycurl.CAINFO, certifi.where())
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        easy.setopt(pycurl.SSL_CIPHER_LIST, CIPHERS)
         easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         easy.setopt(pycurl.PREREQFUNCTION, self._before_sending)
         easy.setopt(pycurl.HEADERFUNCTION, self._take_header)
@@ -166,7 +171,8 @@ class Transfer(Generic[Tag]):
         if frame is not self._frame:
             self._frame = frame
             # Those of looks and token endpoints are as people wrote them.
-            easy.setopt(pycurl.URL, frame.url if frame.url.isascii() else requote_uri(frame.url))
+            url = frame.url if frame.url.isascii() else requote_uri(frame.url)
+            easy.setopt(pycurl.URL, names.plain(url))
             easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
             self._choose_guard(frame.url)
             self._choose_certificate(frame.certificate)
@@ -228,7 +234,7 @@ class Transfer(Generic[Tag]):
 
     def _choose_guard(self, url: str) -> None:
         is_inspector = egress.is_inspector(url, self._inspect_url)
-        self._refusal = egress.inspector_refusal if is_inspector else egress.refusal
+        self._refusal = egress.inspector_refusal if is_inspector else egress.refusal_here
         # What this guard lets through is for this request alone: no other may find the
         # connection in libcurl's pool, or share it while it is in use as HTTP/2 allows.
         self.easy.setopt(pycurl.FORBID_REUSE, is_inspector)
@@ -277,6 +283,8 @@ class Transfer(Generic[Tag]):
             error, detail = self._error(code, message)
         elif len(headers) > heads.MAX_HEADERS:
             error, detail, headers = "headers_too_large", heads.TOO_LARGE, []
+        elif self._head.is_cut:
+            error, detail = "answer_cut_short", heads.CUT
         status = easy.getinfo(pycurl.RESPONSE_CODE) or None
         if error is not None and error != "answer_cut_short":
             status = None
@@ -288,6 +296,7 @@ class Transfer(Generic[Tag]):
             body=bytes(self._body),
             truncated=self._truncated,
             sends=self._sends,
+            came=self._came,
             certificate_ends_at=self._certificate_ends_at() if self.looks_only else None,
             **timing.of(easy, self._before_us, self._names_us),
         )

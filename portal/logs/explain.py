@@ -37,7 +37,7 @@ class Diagnosis:
 ERRORS = {
     "answer_cut_short": Diagnosis(
         "The answer broke off",
-        "It ended before its announced length, so its status does not count.",
+        "It ended amid its headers or before its announced length, so its status does not count.",
         "Look for a crash, or for a proxy’s limit, at the receiver.", RECEIVER,
     ),
     "bad_answer": Diagnosis(

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import socket
 import threading
 
 from portal.delivery import names
 from portal.delivery.egress import Address
 
 WAIT_SECONDS = 2.0
-
-
-def is_of_this_machine(address: Address) -> bool:
-    """Whether an address is one of this machine's own. It is the kernel that knows: what goes to
-    one comes from the same. Nothing is sent."""
-    if address.is_loopback or address.is_unspecified:
-        return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect((str(address), 9))
-        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address
-    return False
 
 
 def addresses_of(

@@ -11,7 +11,7 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from portal import queues, vault
-from portal.delivery import signing
+from portal.delivery import egress, signing
 from portal.delivery.actions import discard_pending
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue
@@ -25,7 +25,7 @@ from portal.people.locks import lock_merchant
 from portal.stored import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
-from portal.webhooks.resolver import addresses_of, is_of_this_machine
+from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
 from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 
@@ -394,7 +394,7 @@ def _reach(merchant_id: int, *, resolve: bool) -> Reach:
     return Reach(
         config.egress_allow, frozenset(own), config.inspect_url,
         lambda address, port: (
-            listens_everywhere and port == config.port and is_of_this_machine(address)
+            listens_everywhere and port == config.port and egress.is_of_this_machine(address)
         ),
         (lambda host: addresses_of(host, merchant_id)) if resolve else None,
     )

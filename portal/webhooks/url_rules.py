@@ -1,4 +1,4 @@
-"""Which URLs a webhook may have. Pure but for the resolver that it is given.
+"""Which URLs a webhook may have. Pure but for the resolver that it is given and the kernel.
 
 A host name is kept in the form that goes over the wire (portal.addresses).
 """
@@ -159,7 +159,7 @@ def _check_reach(host: str, port: int, reach: Reach) -> None:
             "Give the receiver's URL."
         )
     for address in addresses:
-        kind = egress.refusal(address, reach.allow)
+        kind = egress.refusal_here(address, reach.allow)
         if kind is None:
             continue
         where = f"{address} ({kind})" if literal else f"{host}, which is {address} ({kind}),"

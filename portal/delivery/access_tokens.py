@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from portal import vault
-from portal.clock import DAY, SECOND
+from portal.clock import DAY, SECOND, now
 from portal.delivery import outcome
 from portal.delivery.compose import OWN, USER_AGENT, Frame, Outgoing, basic
 from portal.delivery.outcome import TOKEN_AWAY
@@ -89,7 +89,9 @@ def known(client: Client, moment: int) -> str | None:
     """The token that this process has for a client, if it can still be used at `moment`
     (Unix µs)."""
     token = _kept.get(client)
-    return token.value if token is not None and moment < token.ends_at else None
+    # One that was taken later than now was so before the clock was set back: it may have ended.
+    is_of_use = token is not None and token.taken_at <= moment < token.ends_at
+    return token.value if token is not None and is_of_use else None
 
 
 def request(client: Client) -> Outgoing:
@@ -163,7 +165,7 @@ def forget(client: Client, attempted_at: int) -> None:
     """Ask anew next time: a request that began at `attempted_at` (Unix µs) was answered 401, so
     the token that was there by then does not serve."""
     token = _kept.get(client)
-    if token is not None and token.taken_at <= attempted_at:
+    if token is not None and (token.taken_at <= attempted_at or token.taken_at > now()):
         _kept.pop(client, None)
 
 

@@ -59,7 +59,10 @@ def _targets() -> tuple[dict[str, list[str]], dict[str, int]]:
         sa.select(_webhook.c.id, _webhook.c.url, _webhook.c.merchant_id)
         .where(
             _webhook.c.enabled, _webhook.c.deleted_at.is_(None), _webhook.c.url.like("https:%"),
-            sa.func.coalesce(_webhook.c.certificate_checked_at, 0) <= now() - EVERY,
+            # One that is ahead was noted before the clock was set back.
+            ~sa.func.coalesce(_webhook.c.certificate_checked_at, 0).between(
+                now() - EVERY + 1, now()
+            ),
         )
         .order_by(_webhook.c.certificate_checked_at.nulls_first(), _webhook.c.id)
         .limit(BATCH)

@@ -55,6 +55,14 @@ class Health:
             webhook.held_at, webhook.next_probe_at, webhook.catch_up_from,
         )
 
+    def rests(self, moment: int) -> bool:
+        """Whether it is held, and a probe waits for its time at `moment` (Unix µs). One that would
+        wait for longer than any does was put off before the clock was set back, and so was one
+        that was held later than now."""
+        if self.held_at is None or self.held_at > moment:
+            return False
+        return moment < (self.next_probe_at or 0) <= moment + LONGEST_ASKED_PAUSE
+
     @property
     def is_confirmed(self) -> bool:
         """Whether it is held and a first round of probes has found nobody who takes anything."""
@@ -101,7 +109,7 @@ def after_attempt(
         return replace(
             health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None
         )
-    if attempted_at <= health.held_at:
+    if attempted_at <= health.held_at <= moment:
         # It was under way already, and no probe.
         return health
     if outcome in (Outcome.BROKEN, Outcome.SILENT) and not was_last and not asked:

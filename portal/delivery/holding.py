@@ -62,7 +62,8 @@ class Holding:
             return SECONDS / 2
         if not line.may_have_more:
             return inf
-        return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND)
+        rests = line.health.rests(moment)
+        return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND if rests else 0.0)
 
     def take_look(self, line: Line, answer: Answer) -> None:
         """Go on with a round where somebody listens; where nobody does it is over."""

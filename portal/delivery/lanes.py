@@ -14,6 +14,7 @@ from flask import current_app
 
 from portal import queues
 from portal.clock import MINUTE, SECOND, now
+from portal.delivery.health import LONGEST_ASKED_PAUSE
 from portal.extensions import db, insert_into, reading, table, writing
 from portal.models import Delivery, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
@@ -149,8 +150,13 @@ def has_due(
     return first.correlate(_webhook).scalar_subquery().is_not(None)
 
 
+_RESTS = sa.and_(
+    # As health.Health.rests.
+    _webhook.c.held_at <= MOMENT, _webhook.c.next_probe_at > MOMENT,
+    _webhook.c.next_probe_at - LONGEST_ASKED_PAUSE <= MOMENT,
+)
 MAY_PROBE = sa.and_(
-    _webhook.c.held_at.is_not(None), _webhook.c.next_probe_at <= MOMENT,
+    _webhook.c.held_at.is_not(None), sa.not_(_RESTS),
     sa.or_(has_due(False, _EVER), has_due(True, _EVER)),
 )
 """Whether a webhook of the query around it is held, may be probed at MOMENT, and is owed anything,

@@ -52,6 +52,8 @@ class Line:
         self.buffer: deque[Due] = deque()
         self.known: set[str] = set()
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        self._left_out = 0
+        """Of these, how many the database does not take in any form."""
         self._kinds: Sequence[bool] = BOTH
         self._places: dict[bool, Place] = {}
         """How far first attempts and retries were read."""
@@ -156,10 +158,16 @@ class Line:
         return (
             self.is_readable
             and self.health.held_at is not None and self.health.disabled_reason is None
-            and (self.health.next_probe_at or 0) <= moment
-            and len(self.known) == len(self.buffer) + hanging and hanging < self.most
+            and not self.health.rests(moment)
+            and len(self.known) - self._left_out == len(self.buffer) + hanging
+            and hanging < self.most
             and not self.probing.is_looking
         )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is sent but probes."""
+        return self.health.held_at is not None
 
     @property
     def wants_look(self) -> bool:
@@ -171,13 +179,18 @@ class Line:
         """Whether all has gone out that waited for its time when a hold ended."""
         return (
             self.health.catch_up_from is not None and self._caught_up_to is None
-            and not self.known and not self.may_have_more
+            and len(self.known) == self._left_out and not self.may_have_more
         )
 
     @property
     def is_busy(self) -> bool:
         """Whether something of it is under way, or not recorded yet."""
-        return bool(self.known) or self.probing.is_looking
+        return len(self.known) > self._left_out or self.probing.is_looking
+
+    def leave_out(self, one: Due) -> None:
+        """Leave a delivery whose result cannot be recorded to the lane's next owner: it is not read
+        again here, and nothing waits for it."""
+        self._left_out += one.id in self.known
 
     def look(self) -> tuple[str, Certificate | None]:
         """Where to look whether somebody listens: the URL, and what to show there in TLS."""
@@ -205,8 +218,10 @@ class Line:
         self.places -= places_of(one)
         self.silence.end(one.type, time.monotonic(), was_silent=outcome is Outcome.SILENT)
         if in_trouble:
-            if started_at > self._slowed_at:
-                self._slowed_at = now()
+            moment = now()
+            # One that is ahead was noted before the clock was set back.
+            if started_at > self._slowed_at or self._slowed_at > moment:
+                self._slowed_at = moment
                 self.cap = max(1.0, self.cap / 2)
             self.paused_until = max(self.paused_until, time.monotonic() + pause_seconds)
         elif outcome is Outcome.DELIVERED:

@@ -27,9 +27,10 @@ SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS = 0.005, 0.0015
 who has little waits for no more of who has much."""
 
 RESTS, UNNOTICED_SECONDS = 4, 0.001
-"""How many times as long as a read that found nothing nobody reads for its merchant again, if it
-took longer than this: what waits behind others is looked through again whenever anything is
-called for."""
+"""How many times as long as a read nobody reads for its merchant again, if it took longer than this
+and found nothing, or chose a probe: what waits behind others is looked through again whenever
+anything is called for, and what a held webhook is probed with is chosen among thousands, again and
+again. Held webhooks and others of a merchant rest each by themselves."""
 
 
 class Lines:
@@ -40,8 +41,9 @@ class Lines:
         """Whether more would have been read, had there been time."""
         self._lines: dict[str, Line] = {}
         self._buffered_bytes = 0
-        self._rests: dict[int, float] = {}
-        """Until when nobody reads for merchants (this process's clock)."""
+        self._rests: dict[tuple[int, bool], float] = {}
+        """Until when (this process's clock) nobody reads for a merchant's webhooks that are held
+        (True) or not."""
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self._lines.values())
@@ -59,6 +61,12 @@ class Lines:
     def drop_buffer(self, line: Line) -> None:
         """Forget what was read ahead for a webhook; it stays due in the database."""
         self._buffered_bytes -= line.drop_buffer()
+
+    def leave_out(self, some: Iterable[Due]) -> None:
+        """Leave deliveries whose results cannot be recorded to the next owners of their lanes."""
+        for one in some:
+            if (line := self._lines.get(one.webhook_id)) is not None:
+                line.leave_out(one)
 
     def drop(self, lanes_left: Iterable[int]) -> None:
         """Forget the webhooks of lanes that this drain has no more."""
@@ -100,8 +108,8 @@ class Lines:
                     want if self._buffered_bytes < BUFFER_BYTES else 1, now()
                 )
                 took = time.monotonic() - started
-                if not line.buffer and took > UNNOTICED_SECONDS:
-                    self._rests[line.merchant_id] = started + (1 + RESTS) * took
+                if (line.is_held or not line.buffer) and took > UNNOTICED_SECONDS:
+                    self._rests[line.merchant_id, line.is_held] = started + (1 + RESTS) * took
         self._hold_unreadable()
 
     def rests(self) -> list[float]:
@@ -137,8 +145,7 @@ class Lines:
     def _hold_unreadable(self) -> None:
         moment = now()
         for line in self:
-            rests = line.health.held_at is not None and (line.health.next_probe_at or 0) > moment
-            if not line.is_readable and not rests:
+            if not line.is_readable and not line.health.rests(moment):
                 hold = health.hold_unreadable if line.is_usable else health.hold_unusable
                 line.take_health(hold(line.webhook_id, moment))
 
@@ -149,7 +156,7 @@ class Lines:
             line for line in self
             if line.may_have_more and not line.buffer and line.room(moment)
             and line.lane != leaving and not heavy.get(line.merchant_id)
-            and line.merchant_id not in self._rests
+            and (line.merchant_id, line.is_held) not in self._rests
         ]
         if len(found) > 1:
             under_way = Counter[int]()

@@ -149,7 +149,8 @@ def find(
     at the earliest in the second round, for a moment's trouble needs no haste.
     """
     if probing.due is None:
-        probing.is_quick = moment < probing.regular_from
+        # One that is further ahead was meant by a clock that was set back since.
+        probing.is_quick = moment < probing.regular_from <= moment + health.LONGEST_PAUSE
         if not probing.is_quick:
             pause = health.pause_between(state, moment, health.LONGEST_PAUSE)
             probing.regular_from = moment + pause

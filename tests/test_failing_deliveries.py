@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal.clock import now
+from portal.clock import HOUR, now
 from portal.delivery import (
     access_tokens,
     actions,
@@ -453,3 +453,35 @@ def test_a_test_tells_what_the_portal_fails_at(
     attempt = actions.send_test(webhook, "order.created", "tests")
     assert attempt.error == "internal_error"
     assert attempt.error_detail == "The portal could not make the request (ValueError)."
+
+
+@on_both_databases
+def test_a_probe_whose_result_is_left_out_is_followed_by_others(
+    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health, "FIRST_PAUSE", 100_000)
+    monkeypatch.setattr(health, "LONGEST_PAUSE", 200_000)
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 3.0)
+    hour_ago = now() - HOUR
+    webhook = make_webhook(
+        merchant, receiver.url(), held_at=hour_ago, next_probe_at=hour_ago, failures=20, away=20,
+        failing_since=hour_ago,
+    )
+    event = make_event(merchant, type="customer.created")
+    # What a person asks for is the first probe.
+    odd = make_delivery(event, webhook, trigger="manual").id
+    make_delivery(make_event(merchant), webhook)
+    receiver.by_id = {event.id: 500}
+
+    def refuse(tried: Tried) -> None:
+        if tried.due.id == odd:
+            raise sa.exc.IntegrityError("INSERT", {}, ValueError())
+
+    with monkeypatch.context() as patch:
+        before(recording, "_attempt_row", refuse, patch)
+        assert drain.drain(0) == 1
+    assert len(receiver.ledger) == 2
+    db.session.rollback()
+    assert db.session.get_one(Webhook, webhook.id).held_at is None
+    states = db.session.execute(sa.select(Delivery.id == odd, Delivery.state)).all()
+    assert {tuple(row) for row in states} == {(True, "pending"), (False, "succeeded")}

@@ -4,7 +4,8 @@ request, to a result. Whatever a step of one raises is that attempt's failure an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from portal.clock import now
@@ -14,7 +15,7 @@ from portal.delivery.cells import NotFilled
 from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload
 from portal.delivery.due import Due
 from portal.delivery.filling import Filling
-from portal.delivery.line import Line
+from portal.delivery.line import Line, size
 from portal.delivery.outcome import PAYLOAD_EXPIRED
 from portal.delivery.recording import Change, Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
@@ -24,6 +25,9 @@ from portal.delivery.trying import Trying
 from portal.ids import new_id
 
 LONGEST_PAUSE_SECONDS = 60.0
+MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
+"""Bytes of results that may wait for the database, which may be locked or full for long; and how
+many times what is left of them a merchant may have."""
 
 Asked = tuple[Trying, Outgoing | Client]
 """An attempt's request, or that for the access token which it needs."""
@@ -42,6 +46,9 @@ class Attempts:
         self._filling = Filling(transport)
         self._results: list[tuple[Line, Tried, Change]] = []
         self._oldest_result = 0.0
+        self._unwritten = Counter[int]()
+        """Bytes of results that are not recorded yet, by merchant."""
+        self._unwritten_bytes = 0
 
     @property
     def in_flight(self) -> int:
@@ -65,7 +72,28 @@ class Attempts:
 
     def forget(self, lanes: set[int]) -> None:
         """Forget the results of lanes that were lost."""
+        lost = [one for one in self._results if one[0].lane in lanes]
         self._results = [one for one in self._results if one[0].lane not in lanes]
+        self.written((line.lane, tried, change) for line, tried, change in lost)
+
+    def written(self, results: Iterable[tuple[int, Tried, Change]]) -> None:
+        """Results that were taken are in memory no more, whatever became of them."""
+        for _, tried, _ in results:
+            self._count(tried, -1)
+
+    def have_too_much(self) -> set[int]:
+        """The merchants that may begin no more before some of their results are recorded."""
+        left = MOST_UNWRITTEN - self._unwritten_bytes
+        if SHARE * left >= self._unwritten_bytes:
+            return set()
+        return {whose for whose, size in self._unwritten.items() if size > SHARE * max(0, left)}
+
+    def _count(self, tried: Tried, sign: int) -> None:
+        whose, change = tried.due.merchant_id, sign * _size(tried)
+        self._unwritten_bytes += change
+        self._unwritten[whose] += change
+        if not self._unwritten[whose]:
+            del self._unwritten[whose]
 
     def begin(self, line: Line, due: Due) -> None:
         """Begin an attempt."""
@@ -166,6 +194,12 @@ class Attempts:
         if not self._results:
             self._oldest_result = time.monotonic()
         self._results.append((line, tried, change))
+        self._count(tried, 1)
+
+
+def _size(tried: Tried) -> int:
+    sent = tried.outgoing.body if tried.outgoing is not None else None
+    return size(tried.due) + len(sent or b"") + tried.answer.came
 
 
 class _Guard:

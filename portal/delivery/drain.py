@@ -266,7 +266,7 @@ class _Drain:
         is_behind = self._attempts.results >= RECORD_COUNT
         self._kept_back = {
             whose for whose, seconds in self._heavy.items() if seconds or is_behind
-        }
+        } | self._attempts.have_too_much()
         for line in self._lines:
             whose = line.merchant_id
             taken[whose] += line.places
@@ -312,8 +312,6 @@ class _Drain:
                 break
         return has_started
 
-    # -- the log ----------------------------------------------------------------------------
-
     def _ready_to_record(self) -> bool:
         if not self._attempts.results or self._recorder.is_busy:
             return False
@@ -344,11 +342,13 @@ class _Drain:
         self._unrecorded = True
         self._recorder.put(batch)
 
-    def _take_written(self, wait_seconds: float = 0.0) -> None:
-        found = self._recorder.take(wait_seconds)
+    def _take_written(self) -> None:
+        found = self._recorder.take()
         self._unrecorded = self._unrecorded and self._recorder.is_busy
         for written in found:
             self.attempts += len(written.tried)
+            self._attempts.written(written.batch.tried)
+            self._lines.leave_out(tried.due for tried in written.left_out)
             for tried in written.tried:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:
                     line.known.discard(tried.due.id)

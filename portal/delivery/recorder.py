@@ -88,9 +88,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a batch: the results that are committed, and the lanes that were lost."""
+    """What came of a batch: the results that are committed, those that were left out, and the lanes
+    that were lost."""
 
+    batch: Batch
     tried: list[Tried]
+    left_out: list[Tried]
     lost: set[int]
 
 
@@ -125,8 +128,8 @@ class Recorder:
         self._under_way += 1
         self._in.put(batch)
 
-    def take(self, wait_seconds: float = 0.0) -> list[Written]:
-        """What came of the batches that are done; waits for one where none is.
+    def take(self) -> list[Written]:
+        """What came of the batches that are done.
 
         Raises RuntimeError when the thread ended by a defect: the drain must end too, or it would
         send on and record nothing.
@@ -137,10 +140,7 @@ class Recorder:
         found: list[Written] = []
         while self._under_way:
             try:
-                found.append(
-                    self._out.get(timeout=wait_seconds) if wait_seconds and not found
-                    else self._out.get_nowait()
-                )
+                found.append(self._out.get_nowait())
             except queue.Empty:
                 if not self._thread.is_alive():
                     raise RuntimeError("The recorder has ended; see its error above.") from None
@@ -165,8 +165,10 @@ class Recorder:
 
     def _write(self, batch: Batch) -> Written:
         lost: set[int] = set()
+        whole = batch
         written: list[Tried] = []
-        left_out = 0
+        left_out: list[Tried] = []
+        refused = 0
         has_one_writer = db.engine.dialect.name == "sqlite"
         most = AT_ONCE_BESIDE_OTHERS if are_several_there() else AT_ONCE
         waiting = batch.pieces(most)[::-1] if has_one_writer else [batch]
@@ -191,10 +193,11 @@ class Recorder:
             except Exception as error:
                 parts = batch.parts(error)
                 waiting += reversed(parts)
-                left_out += not parts
                 if parts:
                     continue
-                if left_out <= MOST_LEFT_OUT and (written or waiting):
+                refused += 1
+                left_out += [tried for _, tried, _ in batch.tried]
+                if refused <= MOST_LEFT_OUT and (written or waiting):
                     defects.noted(error, "A result cannot be recorded in any form; it is left out.")
                     continue
                 if not isinstance(error, sa.exc.SQLAlchemyError):
@@ -206,7 +209,7 @@ class Recorder:
                 )
                 lost |= batch.tokens.keys()
                 self._give_back(batch.tokens)
-        return Written(written, lost)
+        return Written(whole, written, left_out, lost)
 
     def _give_back(self, tokens: dict[int, int]) -> None:
         try:

@@ -147,6 +147,7 @@ MAY = {
     "portal.delivery.failures": "names what libcurl says; no socket",
     "portal.delivery.timing": "reads what libcurl has measured; no socket",
     "portal.delivery.names": "looks up the names that the transport connects to",
+    "portal.delivery.egress": "asks the kernel which addresses are this machine's; sends nothing",
     "portal.delivery.compose": "asks requests to encode a request, and sends none",
     "portal.people.mail": "the operator's own mail server",
     "portal.people.mail_servers": "the same, for mail",
@@ -161,7 +162,6 @@ MAY = {
     "portal.front.pages": "the turns of pages",
     "portal.front.accounts": "tasks that wait for their turn; no socket",
     "portal.front.sockets": "looks at the connections that the server accepted",
-    "portal.webhooks.resolver": "looks names up, to warn of them at save",
 }
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from urllib.parse import urlsplit
 
+from requests.utils import requote_uri
+
 from portal.delivery import egress
 
 MOST = 48
@@ -45,6 +47,9 @@ _NAME = re.compile(r"[a-z0-9_.-]{1,254}")
 def plain(url: str) -> str:
     """A URL with its address in the plain form, where it spells one: what is an address, and which,
     is the guard's to say and not libcurl's, which reads some spellings and has others looked up."""
+    if not url.isascii():
+        # Those of looks and token endpoints are as people wrote them.
+        url = requote_uri(url)
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         address = egress.literal(parts.hostname or "")

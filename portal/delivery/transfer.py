@@ -23,7 +23,6 @@ from typing import Any, Generic, TypeVar
 import certifi
 import pycurl
 from cryptography import x509
-from requests.utils import requote_uri
 
 from portal.clock import SECOND
 from portal.delivery import egress, failures, heads, names, timing
@@ -170,9 +169,7 @@ class Transfer(Generic[Tag]):
         easy, frame = self.easy, outgoing.frame
         if frame is not self._frame:
             self._frame = frame
-            # Those of looks and token endpoints are as people wrote them.
-            url = frame.url if frame.url.isascii() else requote_uri(frame.url)
-            easy.setopt(pycurl.URL, names.plain(url))
+            easy.setopt(pycurl.URL, names.plain(frame.url))
             easy.setopt(pycurl.CUSTOMREQUEST, frame.method)
             self._choose_guard(frame.url)
             self._choose_certificate(frame.certificate)

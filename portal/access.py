@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
-from flask import abort, current_app, g, redirect, request, session, url_for
+from flask import Flask, abort, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -308,6 +308,15 @@ def key_of(authorization: str) -> sa.Row[*tuple[Any, ...]] | None:
         found = connection.execute(_KEY, {"digest": ApiKey.digest_of(text)}).first()
     courtesy.is_for(courtesy.NOBODYS if found is None else f"merchant {found.merchant_id}")
     return found
+
+
+def prover(app: Flask) -> Callable[[str], object]:
+    """What looks whose the key in an Authorization header is, and says so (portal.courtesy)."""
+    def look(authorization: str) -> None:
+        with app.app_context():
+            key_of(authorization)
+
+    return look
 
 
 def key_in(authorization: str) -> str:

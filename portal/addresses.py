@@ -55,6 +55,17 @@ def network_of(address: str) -> str:
     """Whom a limit counts for that counts by IP addresses: an IPv4 address alone, the /64 of an
     IPv6 one (a host has 2^64 of them, RFC 6177); what is no address, such as "", as it is. A port
     that a proxy writes behind it, as gateways of Azure do, is another one for each connection."""
+    return _part_of(address, 64)
+
+
+@lru_cache(maxsize=1_024)
+def site_of(address: str) -> str:
+    """Whom a share counts for that no number of networks makes larger: as network_of, and of IPv6
+    the /48, up to which one site may have networks (RFC 6177: 65,536 of them)."""
+    return _part_of(address, 48)
+
+
+def _part_of(address: str, bits: int) -> str:
     with_port = _WITH_PORT.fullmatch(address)
     host = with_port[1] or with_port[2] if with_port else address
     try:
@@ -65,7 +76,7 @@ def network_of(address: str) -> str:
         return str(found)
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
-    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
+    return f"{IPv6Address(int(found) >> 128 - bits << 128 - bits)}/{bits}"
 
 
 def clean_email(email: str) -> str:

@@ -18,7 +18,7 @@ if granian:
     if getattr(getattr(inherited, "__self__", None), "interrupt_signal", False):
         sys.exit(0)
 
-from portal import create_app, first_start, gate, log_lines, processes  # noqa: E402
+from portal import access, create_app, first_start, gate, log_lines, processes  # noqa: E402
 from portal.config import SettingError, load_config  # noqa: E402
 from portal.front.application import Front  # noqa: E402
 
@@ -37,7 +37,7 @@ try:
     app = create_app(config)
     first_start.guard(app)
     # It has its own threads, and no more than those.
-    front = Front(app.wsgi_app, config)
+    front = Front(app.wsgi_app, config, access.prover(app))
     app.wsgi_app = gate.add_to(app.wsgi_app, config.web_threads)  # type: ignore[method-assign, assignment]
 except SettingError as error:
     sys.exit(str(error))

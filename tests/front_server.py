@@ -15,11 +15,13 @@ from werkzeug.exceptions import HTTPException
 from portal import courtesy
 from portal.config import load_config
 from portal.front import application, bodies, sockets
+from portal.front.accounts import Accounts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 SHARE = application.SHARE = 40
+SITE_SHARE = application.SITE_SHARE = 60
 HEAD_SECONDS = application.HEAD_SECONDS = 2
 BODY_SECONDS = bodies.SECONDS = 2.0
 LATE_SECONDS = 1.2
@@ -29,7 +31,7 @@ sockets.LOOK_SECONDS = 0.1
 
 WORK_SECONDS = 0.05
 
-_streams = 0
+_streams = _pieces = 0
 _mutex = threading.Lock()
 
 
@@ -52,8 +54,8 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] 
         until = time.thread_time() + WORK_SECONDS
         while time.thread_time() < until:
             pass
-    if path == "/streams":
-        said = str(_streams)
+    if path in ("/streams", "/pieces"):
+        said = str(_streams if path == "/streams" else _pieces)
     elif path == "/environ":
         said = "\n".join(f"{name}={environ[name]}" for name in environ if name.isupper())
     elif path == "/memory":
@@ -68,6 +70,22 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] 
             return list(error.get_response(environ)(environ, start_response))
     start_response("200 OK", [("Content-Length", str(len(said.encode())))])
     return [said.encode()]
+
+
+_take_piece = Accounts.take_piece
+
+
+async def _count_piece(accounts: Accounts, owner: str) -> None:
+    global _pieces
+    _pieces += 1
+    await _take_piece(accounts, owner)
+
+
+Accounts.take_piece = _count_piece  # type: ignore[method-assign]
+
+
+def _look(authorization: str) -> None:
+    courtesy.is_for(authorization if authorization != "wrong" else courtesy.NOBODYS)
 
 
 def _endless() -> Iterator[bytes]:
@@ -92,4 +110,4 @@ if __name__ == "__main__":
 
     supervisor._serve(load_config(first_start=True), sys.argv[1])
 else:
-    front = application.Front(app, load_config(first_start=True))
+    front = application.Front(app, load_config(first_start=True), _look)

@@ -132,3 +132,12 @@ def test_a_sender_that_no_mail_can_have_stops_the_start(tmp_path: Path, text: st
 ])
 def test_limits_count_for_what_one_host_may_have_of_addresses(address: str, network: str) -> None:
     assert addresses.network_of(address) == network
+    if ":" not in network:
+        assert addresses.site_of(address) == network
+
+
+def test_a_site_is_all_the_networks_that_one_may_have():
+    one = addresses.site_of("2001:db8:1:2::3")
+    assert one == addresses.site_of("[2001:db8:1:ffff::1]:8080") == "2001:db8:1::/48"
+    assert one != addresses.site_of("2001:db8:2:2::3")
+    assert addresses.site_of("192.0.2.1:80") == "192.0.2.1"

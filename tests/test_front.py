@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import resource
 import socket
@@ -20,11 +22,13 @@ from portal.addresses import network_of
 from portal.config import load_config
 from portal.extensions import db
 from portal.front import sockets
+from portal.front.accounts import FREE_SECONDS, PIECE_SECONDS, RATE
 from tests.front_server import (
     BODY_SECONDS,
     HEAD_SECONDS,
     LATE_SECONDS,
     SHARE,
+    SITE_SHARE,
     UNTAKEN_SECONDS,
 )
 from tests.ports import free_port
@@ -232,10 +236,26 @@ def test_shares_are_held_where_there_is_no_room_for_more_files():
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, allowed)
         resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1].fileno() + 4, allowed[1]))
-        sockets.Guard(SHARE).look()
+        sockets.Guard((SHARE, SITE_SHARE)).look()
         for one in taken:
             one.settimeout(0.01)
         assert sum(map(_is_open, taken)) == SHARE
+
+
+def test_connections_of_all_networks_of_one_site_are_bounded_together(
+    monkeypatch: pytest.MonkeyPatch
+):
+    networks = itertools.cycle(f"2001:db8:7:{number:x}::/64" for number in range(SHARE))
+    monkeypatch.setattr(sockets, "network_of", lambda _: next(networks))
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=SHARE * 2))
+        for _ in range(SHARE * 2):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        taken = [stack.enter_context(listener.accept()[0]) for _ in range(SHARE * 2)]
+        sockets.Guard((SHARE, SITE_SHARE)).look()
+        for one in taken:
+            one.settimeout(0.01)
+        assert sum(map(_is_open, taken)) == SITE_SHARE
 
 
 def test_a_network_of_ipv6_has_one_share(portal: Server):
@@ -341,6 +361,42 @@ def test_large_bodies_leave_threads_for_the_others_and_must_keep_on_coming(bare:
         assert answer_on(client).read() == b"10000000"
 
 
+def test_strangers_keep_nobodys_large_bodies_waiting_however_many_they_are(bare: Server):
+    head = b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n{}\r\n"
+    stalls = head.replace(b"{}", b"Authorization: wrong\r\n") + b"x" * 100_000
+    with contextlib.ExitStack() as stack:
+        for number in range(2, 22):
+            address = f"127.0.0.{number}"
+            connect = functools.partial(bare.connect, address)
+            stack.enter_context(clients(connect, 2, stalls))
+        time.sleep(0.3)
+        # One that was never seen here before, and whose every request is large.
+        for owner in (b"a store", b"a store", b"another"):
+            began = time.monotonic()
+            with bare.connect() as client:
+                client.sendall(head.replace(b"{}", b"Authorization: " + owner + b"\r\n"))
+                client.sendall(b"x" * 200_000)
+                assert answer_on(client).read() == b"200000"
+            # The first of the strangers has not even ended.
+            assert time.monotonic() - began < BODY_SECONDS
+
+
+def test_a_body_in_tiny_pieces_has_its_networks_share_of_the_loop(bare: Server):
+    head = b"POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    tiny = head + b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n"
+    before, began = bare.number("/pieces"), time.monotonic()
+    with clients(functools.partial(bare.connect, "127.0.0.2"), 20, tiny) as each:
+        for client in each:
+            assert answer_on(client).status == 408
+        seconds = time.monotonic() - began
+        share = (FREE_SECONDS + RATE * seconds) / PIECE_SECONDS + len(each)
+        # Some come while this is asked. All of them would be a million.
+        assert bare.number("/pieces") - before <= 1.5 * share
+        with bare.connect() as other:
+            other.sendall(head + b"1\r\nx\r\n" * 500 + b"0\r\n\r\n")
+            assert answer_on(other).read() == b"500"
+
+
 def test_pages_of_one_sign_in_wait_for_each_other_and_keep_nobody_else_waiting(bare: Server):
     ask = "GET /late HTTP/1.1\r\nHost: localhost\r\nCookie: a=b; portal_session={}\r\n\r\n"
     own = ask.format("own").encode()
@@ -352,6 +408,36 @@ def test_pages_of_one_sign_in_wait_for_each_other_and_keep_nobody_else_waiting(b
                 assert answer_on(client).status == 200
                 assert time.monotonic() - began < LATE_SECONDS
         assert {answer_on(tab).status for tab in tabs} == {200}, "each is made in the end"
+
+
+def test_pages_of_one_sign_in_wait_for_each_other_however_its_cookie_is_written(bare: Server):
+    spellings = (
+        b"Cookie: portal_session=a.b.c", b"Cookie: x=y\r\nCookie: portal_session=a.b.c",
+        b"Cookie: portal_session =a.b.c", b'Cookie: portal_session="a.b.c"',
+        b'Cookie: portal_session="\\141.b.c"', b"Cookie: portal_session=a.b.c~~",
+        b"Cookie: portal_session=a.b.c; portal_session=other.b.c",
+    )
+    asked = [
+        b"GET /late HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%b\r\n\r\n" % spelling
+        for spelling in spellings
+    ]
+    with contextlib.ExitStack() as stack:
+        tabs = [stack.enter_context(bare.connect(seconds=30)) for _ in asked]
+        began = time.monotonic()
+        for tab, one in zip(tabs, asked, strict=True):
+            tab.sendall(one)
+        assert {answer_on(tab).status for tab in tabs} == {200}
+        # One after the other: a sign-in has one of four threads.
+        assert time.monotonic() - began >= len(asked) * LATE_SECONDS
+
+
+def test_more_cookies_than_are_read_are_refused_with_the_remedy(bare: Server):
+    with bare.connect() as client:
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: %b\r\n\r\n" % (b"a=b; " * 4_000)
+        )
+        answer = answer_on(client)
+        assert (answer.status, b"Delete the cookies" in answer.read()) == (431, True)
 
 
 def test_what_streams_leaves_its_place_to_the_pages_of_its_sign_in(bare: Server):
@@ -469,6 +555,23 @@ def test_behind_a_proxy_it_is_the_networks_before_it_that_have_shares(behind: Se
         for number, one in enumerate(many):
             one.sendall(slow(f"203.0.113.{number}").replace(b"200\r\n", b"1\r\n"))
         assert {answer_on(one).status for one in many} == {200}
+
+
+def test_all_networks_of_one_site_have_two_shares_at_most(behind: Server):
+    """One household has up to 65,536 of them."""
+    def slow(number: int, site: str = "2001:db8:7") -> bytes:
+        named = f"X-Forwarded-For: {site}:{number:x}::1\r\nHost:"
+        return SLOW.replace(b"Host:", named.encode())
+
+    with contextlib.ExitStack() as stack:
+        for number in range(SITE_SHARE):
+            stack.enter_context(behind.connect()).sendall(slow(number))
+        time.sleep(0.3)
+        one_more, other = (stack.enter_context(behind.connect()) for _ in range(2))
+        one_more.sendall(slow(SITE_SHARE))
+        assert answer_on(one_more).status == 429
+        other.sendall(slow(1, "2001:db8:8").replace(b"200\r\n", b"1\r\n"))
+        assert answer_on(other).status == 200
 
 
 def _waits(client: socket.socket) -> bool:

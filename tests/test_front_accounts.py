@@ -63,6 +63,26 @@ def test_who_has_used_much_waits_while_others_ask_and_they_do_not(own: Accounts)
     asyncio.run(play())
 
 
+def test_while_others_ask_one_has_three_eighths_of_the_threads_at_once(
+    own: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever each needs, which is known when it ends: a list may take seconds."""
+    others = [True]
+    monkeypatch.setattr(own._company, "has_others", lambda *_: others[0])
+
+    async def play() -> None:
+        store = [await own.enter(("store", PEOPLE)) for _ in range(3)]
+        assert not await begins(own, "store")
+        assert await begins(own, "other")
+        own.leave(store.pop())
+        assert await begins(own, "store")
+        others[0] = False
+        store += [await own.enter(("store", PEOPLE)) for _ in range(6)]
+        assert not await begins(own, "store"), "there are eight"
+
+    asyncio.run(play())
+
+
 def test_a_request_counts_once_however_often_it_ends(own: Accounts):
     async def play() -> None:
         work = await own.enter(("store", PEOPLE))
@@ -239,6 +259,16 @@ def test_a_credential_that_is_nobodys_any_more_is_counted_to_nobody_else():
         for _ in range(MOST_UNPROVEN + 1):
             assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
         assert known.owner(headers, "192.0.2.1")[0] == "192.0.2.1"
+
+
+def test_a_sign_in_is_one_whatever_is_sent_beside_it():
+    known = Credentials()
+    pages = [
+        {"cookie": "portal_session=a.b.c"}, {"cookie": "portal_session=a.b.c!"},
+        {"cookie": "x=y; portal_session =a.b.c; portal_session=d.e.f"},
+        {"cookie": "portal_session=a.b.c", "authorization": "Basic eDp5"},
+    ]
+    assert len({known.owner(page, "192.0.2.1", is_page=True)[1] for page in pages}) == 1
 
 
 def test_a_key_is_one_however_its_header_is_written():

@@ -18,23 +18,28 @@ from dataclasses import dataclass, field
 from portal.company import Company
 from portal.front import refusals
 
-EVENTS, BATCHES = "events", "batches"
+EVENTS, BATCHES, BODIES = "events", "batches", "bodies"
 RATES = {EVENTS: 0.4, BATCHES: 0.2}
 RATE = 0.15
 """Seconds of a process that an account has in each second, beside others: to send events, some or
 many at once, and for all else."""
 HEALTH = "health"
-AT_ONCE = frozenset((EVENTS, HEALTH))
-"""Single events are quick and stored together, and health has threads of its own. Of all else an
+AT_ONCE = frozenset((EVENTS, HEALTH, BODIES))
+"""Single events are quick and stored together, health has threads of its own, and bodies need none
+until they are here. Of all else an
 account begins no more at once than there are threads: nobody knows what a request costs until it
 has ended. Others would wait behind as many as were begun, and for so long count as not there, for
-which still more were."""
+which still more were. While they are there it begins three eighths of that: one that reads for
+seconds would else have all threads for as long."""
 FREE_SECONDS = 0.3
 """What who is light may owe."""
 MOST_SECONDS = 2.0
 """Nobody owes more."""
 REQUEST_SECONDS = 0.0005
 """What the server needs for a request, beside the thread that answers it."""
+PIECE_SECONDS = 0.00005
+"""What it needs for a piece of a body, however small: whoever sends chunks of one byte has the loop
+work for a second on 120 KB."""
 FRESH_SECONDS = 0.25
 """How long a light request that is under way is waited for: it may wait for a receiver itself."""
 PATIENCE_SECONDS = 0.5
@@ -62,6 +67,8 @@ class Account:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     places: asyncio.Semaphore | None = None
     """Those of its requests that may be with threads at once."""
+    placed: int = 0
+    """How many of these are taken."""
 
 
 class Work:
@@ -112,7 +119,7 @@ class Accounts:
 
     def __init__(self, company: Company, threads: int = 8):
         self._company = company
-        self._each = threads
+        self._each, self._beside = threads, max(1, threads * 3 // 8)
         self._accounts: OrderedDict[Name, Account] = OrderedDict()
         """Those who asked last are last."""
         self._mutex = threading.Lock()
@@ -129,7 +136,7 @@ class Accounts:
         if account.places is not None:
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
-                    await account.places.acquire()
+                    await self._take_place(account)
             except TimeoutError:
                 raise refusals.heavy() from None
             work.has_place = True
@@ -144,7 +151,21 @@ class Accounts:
         """Let one more request of its account come to the threads; a second time is none."""
         if work.has_place and work.account.places is not None:
             work.has_place = False
+            work.account.placed -= 1
             work.account.places.release()
+
+    async def _take_place(self, account: Account) -> None:
+        assert account.places is not None
+        await account.places.acquire()
+        try:
+            while account.placed >= self._beside and self._company.has_others(
+                account.owner, time.monotonic()
+            ):
+                await self._change()
+        except BaseException:
+            account.places.release()
+            raise
+        account.placed += 1
 
     async def _take_turn(self, work: Work, owner: str, is_known: bool) -> None:
         account, clock = work.account, time.monotonic()
@@ -188,6 +209,15 @@ class Accounts:
         """Let nobody wait for a request any more that takes its time."""
         with self._mutex:
             self._uncount(work)
+
+    async def take_piece(self, owner: str) -> None:
+        """Count a piece of a body, and wait where somebody brings more than a share of them."""
+        clock = time.monotonic()
+        account = self._asked((owner, BODIES), clock, is_known=False)
+        with self._mutex:
+            _charge(account, PIECE_SECONDS, clock)
+        if account.owed > FREE_SECONDS:
+            await asyncio.sleep((account.owed - FREE_SECONDS) / account.rate)
 
     def breathe(self, work: Work, at_least: float) -> float:
         """Count what a part of a request took, by the clock; for who is heavy then, wait for others

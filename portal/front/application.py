@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import logging
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from portal import courtesy, processes, security_log
-from portal.addresses import network_of
+from portal.addresses import network_of, site_of
 from portal.api.blueprint import PREFIX
 from portal.company import Company
 from portal.config import Config
@@ -38,11 +39,15 @@ CONNECTIONS = 2_048
 """How many connections a process of the server lets in at once."""
 SHARE = 256
 """How many of these one network may have, and how many requests under way."""
+SITE_SHARE = 512
+"""How many all networks of one site may have together (addresses.site_of)."""
 OTHER_FILES = 256
 """How many other files a process may need."""
 HEAD_SECONDS = 10
 """How long the head of a request may take, and a connection be idle."""
 MAX_HEAD = 64 * 1024
+MAX_COOKIES = 16 * 1024
+"""Letters of all cookies: the loop reads them to tell whose a request is."""
 REFUSAL_SECONDS = 0.5
 """How long who asks too often waits to be told so: it may ask again at once."""
 _NEEDED = (
@@ -57,8 +62,12 @@ _log = Seldom(logging.getLogger(__name__), 60)
 class Front:
     """The portal, for Granian's interface `rsgi`."""
 
-    def __init__(self, application: WSGIApplication, config: Config):
-        self._application = application
+    def __init__(
+        self, application: WSGIApplication, config: Config,
+        look: Callable[[str], object] | None = None,
+    ):
+        """`look` says (courtesy.is_for) whose the key in an Authorization header is."""
+        self._application, self._look = application, look
         self._proxies, self._count = config.proxies, config.web_threads
         self._documentation = f"{config.public_url}/api/docs"
         self._under_way: Counter[str] = Counter()
@@ -71,35 +80,43 @@ class Front:
         self._accounts, self._credentials = Accounts(self._company, self._count), Credentials()
         self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
-        sockets.Guard(None if self._proxies else SHARE).start()
+        sockets.Guard(None if self._proxies else (SHARE, SITE_SHARE)).start()
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         if not scope.client:
             raise RuntimeError("The portal is served over TCP, not on a Unix socket (--uds).")
-        network = self._network_of(scope)
-        if self._under_way[network] >= SHARE:
+        client = self._client_of(scope)
+        network, site = network_of(client), site_of(client)
+        if self._under_way[network] >= SHARE or self._under_way[site] >= SITE_SHARE:
             security_log.note_of("limit_reached", network)
             self._refuse(refusals.too_many(), scope, exchange)
             return
-        self._under_way[network] += 1
+        counted = {network, site}
+        for name in counted:
+            self._under_way[name] += 1
         try:
             _refuse_unreadable(scope.headers)
-            body, rest = await bodies.begin(scope.headers, exchange)
+            take = functools.partial(self._accounts.take_piece, site)
+            body, rest = await bodies.begin(scope.headers, exchange, take)
             if is_for_health(scope.method, scope.path):
                 # It is no company for others, so that who is alone has everything though the portal
                 # is watched; but who asks without pause has no more than a share either.
-                work = await self._accounts.enter((network, HEALTH), is_known=False)
+                work = await self._accounts.enter((site, HEALTH), is_known=False)
                 try:
                     await self._answer(scope, exchange, io.BytesIO(body), work, lambda: None)
                 finally:
                     self._accounts.leave(work)
                 return
-            owner, credential = self._credentials.owner(scope.headers, network)
+            owner, credential = self._credentials.owner(
+                scope.headers, site, is_page=not scope.path.startswith("/api/")
+            )
+            if rest is not None and credential is not None and owner == site:
+                owner = await self._prove(scope, site, credential)
             give_back = await self._pages.place(scope.path, scope.headers)
             try:
                 work = await self._accounts.enter(
                     (owner, _part(scope, rest is not None)),
-                    is_known=credential is None or owner != network,
+                    is_known=credential is None or owner != site,
                 )
             except BaseException:
                 give_back()
@@ -110,8 +127,10 @@ class Front:
                         scope, exchange, io.BytesIO(body), work, give_back
                     )
                 else:
-                    async with self._large.turn(network):
-                        whole = bodies.Rest(body, rest, self._loop, bodies.declared(scope.headers))
+                    async with self._large.turn(owner, is_stranger=owner == site):
+                        whole = bodies.Rest(
+                            body, rest, self._loop, bodies.declared(scope.headers), take
+                        )
                         later = await self._answer(
                             scope, exchange, io.BufferedReader(whole, bodies.SMALL), work,
                             give_back,
@@ -129,11 +148,38 @@ class Front:
         except refusals.Refused as refused:
             self._refuse(refused, scope, exchange)
         finally:
-            self._under_way[network] -= 1
-            if not self._under_way[network]:
-                del self._under_way[network]
+            for name in counted:
+                self._under_way[name] -= 1
+                if not self._under_way[name]:
+                    del self._under_way[name]
 
-    def _network_of(self, scope: Scope) -> str:
+    async def _prove(self, scope: Scope, site: str, credential: int) -> str:
+        """Whose a request with a large body is that brings a key for the first time: else a sender
+        of batches alone would wait behind strangers. The site, where that cannot be told."""
+        key = scope.headers.get("authorization")
+        if self._look is None or key is None:
+            return site
+        look = self._look
+        work = await self._accounts.enter((site, "programs"), is_known=False)
+
+        def find() -> None:
+            work.begin()
+            courtesy.do(work)
+            # What fails here fails again, and is answered then.
+            with contextlib.suppress(Exception):
+                look(key)
+            work.end()
+
+        try:
+            await self._perform(scope, work, find, lambda: None)
+        finally:
+            self._accounts.leave(work)
+        if not work.whose:
+            return site
+        self._credentials.learn(credential, work.whose)
+        return work.whose
+
+    def _client_of(self, scope: Scope) -> str:
         """Who asks, by the same rule as in the pages (portal.proxies)."""
         client = scope.client.rpartition(":")[0].strip("[]")
         if self._proxies:
@@ -141,7 +187,7 @@ class Front:
                 value for name, value in scope.headers.items() if name == "x-forwarded-for"
             )
             client = passed_on(named, self._proxies) or client
-        return network_of(client)
+        return client
 
     def _refuse(self, refused: refusals.Refused, scope: Scope, exchange: Exchange) -> None:
         with contextlib.suppress(*LEFT):
@@ -176,14 +222,19 @@ class Front:
             finally:
                 work.end()
 
+        await self._perform(scope, work, answer, give_back)
+        return later
+
+    async def _perform(
+        self, scope: Scope, work: Work, do: Callable[[], None], give_back: Callable[[], None]
+    ) -> None:
         def then() -> None:
             give_back()
             work.is_with_thread = False
             self._accounts.leave(work)
 
         work.is_with_thread = True
-        await self._threads.perform(scope.method, scope.path, answer, then)
-        return later
+        await self._threads.perform(scope.method, scope.path, do, then)
 
 
 def _part(scope: Scope, is_large: bool) -> str:
@@ -198,6 +249,10 @@ def _refuse_unreadable(headers: Headers) -> None:
     for name in _NEEDED:
         if name in headers and headers.get(name) is None:
             raise refusals.unreadable(name)
+    if "cookie" in headers and sum(
+        len(value) for name, value in headers.items() if name == "cookie"
+    ) > MAX_COOKIES:
+        raise refusals.large_cookies()
 
 
 def _place_of(failure: Any) -> tuple[object, object]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from werkzeug.exceptions import BadRequest, RequestTimeout
@@ -25,6 +25,9 @@ TOGETHER, TOGETHER_SECONDS = 256 * 1024, 0.05
 WAIT_SECONDS = 30.0
 """How long a large body waits for its turn to be read."""
 
+Take = Callable[[], Awaitable[None]]
+"""Counts a piece that has come, and waits where these are too many."""
+
 
 class Rest(io.RawIOBase):
     """A large body, for the thread that wants it: the beginning that is here, and the rest as it
@@ -33,10 +36,10 @@ class Rest(io.RawIOBase):
 
     def __init__(
         self, begun: bytes, rest: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop,
-        declared: int | None,
+        declared: int | None, take: Take,
     ):
         self._piece = memoryview(begun)
-        self._rest, self._loop = rest, loop
+        self._rest, self._loop, self._take = rest, loop, take
         self._missing = (declared or 0) - len(begun)
         self._is_over = False
         self._seconds = SECONDS
@@ -79,7 +82,7 @@ class Rest(io.RawIOBase):
         whole, began = bytearray(), self._loop.time()
         async with asyncio.timeout(self._seconds):
             while not self._is_over:
-                piece = await _next_of(self._rest)
+                piece = await _next_of(self._rest, self._take)
                 # What has ended is not asked again.
                 self._is_over = not piece
                 whole += piece
@@ -89,24 +92,28 @@ class Rest(io.RawIOBase):
 
 
 class Large:
-    """The turns of large bodies: half of the threads may be at one, half of these for one network.
-    So however slowly they come, small requests are answered."""
+    """The turns of large bodies: half of the threads may be at one, half of these for one owner;
+    and an eighth at those of strangers, who have shown nothing that is anybody's. So however slowly
+    they come, small requests are answered, and no number of strangers keeps an owner's waiting."""
 
     def __init__(self, threads: int):
         most = max(1, threads // 2)
         self._each = max(1, most // 2)
         self._all = asyncio.Semaphore(most)
-        self._by_network: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._strangers = asyncio.Semaphore(max(1, threads // 8))
+        self._by_owner: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
-    async def turn(self, network: str) -> AsyncIterator[None]:
-        """A turn for a network. Raises Refused when it does not come."""
-        own = self._by_network.setdefault(network, asyncio.Semaphore(self._each))
+    async def turn(self, owner: str, *, is_stranger: bool) -> AsyncIterator[None]:
+        """A turn for an owner, such as a merchant, or a network of which no more is known. Raises
+        Refused when it does not come."""
+        own = self._by_owner.setdefault(owner, asyncio.Semaphore(self._each))
+        together = self._strangers if is_stranger else self._all
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
                     await stack.enter_async_context(own)
-                    await stack.enter_async_context(self._all)
+                    await stack.enter_async_context(together)
             except TimeoutError:
                 raise refusals.crowded() from None
             yield
@@ -120,10 +127,10 @@ def declared(headers: Headers) -> int | None:
 
 
 async def begin(
-    headers: Headers, incoming: Incoming
+    headers: Headers, incoming: Incoming, take: Take
 ) -> tuple[bytes, AsyncIterator[bytes] | None]:
-    """The body, or its beginning and what brings the rest when it is larger than SMALL. Raises
-    Refused when it does not come in time."""
+    """The body, or its beginning and what brings the rest when it is larger than SMALL; of one that
+    comes in pieces, each is taken. Raises Refused when it does not come in time."""
     length = declared(headers)
     if length is None:
         if headers.get("transfer-encoding") is None:
@@ -138,27 +145,31 @@ async def begin(
         async with asyncio.timeout(SECONDS):
             if length <= SMALL:
                 return await incoming(), None
-            return await _first_of(incoming.__aiter__())
+            return await _first_of(incoming.__aiter__(), take)
     except TimeoutError:
         raise refusals.slow() from None
     except LEFT:
         raise refusals.ended() from None
 
 
-async def _first_of(pieces: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes] | None]:
+async def _first_of(
+    pieces: AsyncIterator[bytes], take: Take
+) -> tuple[bytes, AsyncIterator[bytes] | None]:
     begun = bytearray()
-    while piece := await _next_of(pieces):
+    while piece := await _next_of(pieces, take):
         begun += piece
         if len(begun) > SMALL:
             return bytes(begun), pieces
     return bytes(begun), None
 
 
-async def _next_of(pieces: AsyncIterator[bytes]) -> bytes:
+async def _next_of(pieces: AsyncIterator[bytes], take: Take) -> bytes:
     """The next bytes; b"" at the end. Granian's iterator may have an empty piece; it cannot be
     asked for its iterator again, as `async for` does, and anext() with a default crashes on it."""
     with contextlib.suppress(StopAsyncIteration):
         while True:
-            if piece := await pieces.__anext__():
+            piece = await pieces.__anext__()
+            await take()
+            if piece:
                 return piece
     return b""

@@ -1,10 +1,11 @@
 """Whose account a request is, before anybody has looked at what it brings: as the last one with the
-same key or session was found to be; of who has shown nothing yet, the network's."""
+same key or session was found to be; of who has shown nothing yet, the site's."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+
+from werkzeug.http import parse_cookie
 
 from portal.access import key_in
 from portal.courtesy import NOBODYS
@@ -15,7 +16,16 @@ MOST = 10_000
 MOST_UNPROVEN = 512
 """Requests in a row that may show a credential without its being looked at, as files do: it may be
 somebody's no more, and who has it still would use up what its owner has."""
-_SESSION = re.compile(r"(?:^|;\s*)portal_session=([^;]+)")
+_SESSION = "portal_session"
+
+
+def session_of(headers: Headers) -> str | None:
+    """What a browser sends to be known again, however it is written: cookies are read as the
+    application does, and of the session's what is signed, since a signature can be spelled in any
+    number of ways. None where there is none."""
+    cookies = "; ".join(value for name, value in headers.items() if name == "cookie")
+    shown = parse_cookie(cookies).get(_SESSION) if _SESSION in cookies else None
+    return shown and (shown.rpartition(".")[0] or shown)
 
 
 class Credentials:
@@ -25,21 +35,22 @@ class Credentials:
         self._owners: dict[int, str] = {}
         self._unproven: Counter[int] = Counter()
 
-    def owner(self, headers: Headers, network: str) -> tuple[str, int | None]:
-        """Whose a request is, and by what to remember whose it was."""
-        shown = headers.get("authorization")
+    def owner(
+        self, headers: Headers, site: str, *, is_page: bool = False
+    ) -> tuple[str, int | None]:
+        """Whose a request is, and by what to remember whose it was: of a page, a session before a
+        key, which makes none."""
+        key = headers.get("authorization")
+        shown = session_of(headers) if is_page or key is None else None
         if shown is None:
-            session = _SESSION.search(headers.get("cookie") or "")
-            if session is None:
-                return network, None
-            shown = session[1]
-        else:
+            if key is None:
+                return site, None
             # However it is written.
-            shown = key_in(shown) or shown
+            shown = key_in(key) or key
         credential = hash(shown)
         found = self._owners.get(credential)
         if found is None:
-            return network, credential
+            return site, credential
         self._unproven[credential] += 1
         if self._unproven[credential] > MOST_UNPROVEN:
             self._forget(credential)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from portal.front import refusals
+from portal.front.credentials import session_of
 from portal.front.rsgi import Headers
 
-COOKIE = "portal_session="
 WAIT_SECONDS = 20.0
 """How long a page waits for others of its sign-in."""
 _NO_PAGES = ("/api/", "/static/")
@@ -28,7 +28,7 @@ class Pages:
     async def place(self, path: str, headers: Headers) -> Callable[[], None]:
         """A place for a request, when there is one; to be called in the loop when the request is
         done, once or more often. Raises Refused when none comes."""
-        whose = None if path.startswith(_NO_PAGES) else _sign_in(headers)
+        whose = None if path.startswith(_NO_PAGES) else session_of(headers)
         if whose is None:
             return _nothing
         places = self._places.setdefault(whose, asyncio.Semaphore(self._each))
@@ -44,16 +44,6 @@ class Pages:
                 taken.pop().release()
 
         return give_back
-
-
-def _sign_in(headers: Headers) -> str | None:
-    """What a browser sends to be known again, whoever it is."""
-    for name, value in headers.items():
-        if name == "cookie":
-            for part in value.split(";"):
-                if part.strip().startswith(COOKIE):
-                    return part.strip()
-    return None
 
 
 def _nothing() -> None:

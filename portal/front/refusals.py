@@ -72,6 +72,15 @@ def unreadable(name: str) -> Refused:
     )
 
 
+def large_cookies() -> Refused:
+    """More cookies than are read here."""
+    return Refused(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The cookies that were sent here are too large. Delete the cookies of this address and of "
+        "the one above it.", kind="malformed",
+    )
+
+
 def too_many() -> Refused:
     """One more request at once than a network may have."""
     return Refused(

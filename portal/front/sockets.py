@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from portal import security_log
-from portal.addresses import network_of
+from portal.addresses import network_of, site_of
 
 UNTAKEN_SECONDS = 60.0
 """How long a client may take nothing of what is sent to it."""
@@ -88,11 +88,12 @@ def wire_to(client: str) -> Wire | None:
 
 class Guard:
     """Watches over this process's connections: a client that takes nothing for UNTAKEN_SECONDS
-    loses its own, and no network (addresses.network_of) has more than `share` of them. It is None
-    where all come from a proxy, which has as many as it needs."""
+    loses its own, and no network (addresses.network_of) has more of them than the first of
+    `shares`, nor a site (addresses.site_of) more than the second. They are None where all come from
+    a proxy, which has as many as it needs."""
 
-    def __init__(self, share: int | None):
-        self._share = share
+    def __init__(self, shares: tuple[int, int] | None):
+        self._shares = shares
         self._ports: set[int] = set()
 
     def start(self) -> None:
@@ -112,23 +113,26 @@ class Guard:
         last."""
         if not self._ports:
             self._ports = set(_prepare_listeners())
-        if self._share is not None and sum(1 for _ in _FILES.iterdir()) > self._share:
-            self._hold_to(self._share)
+        if self._shares is not None and sum(1 for _ in _FILES.iterdir()) > min(self._shares):
+            self._hold_to(*self._shares)
 
-    def _hold_to(self, share: int) -> None:
+    def _hold_to(self, network_share: int, site_share: int) -> None:
         # None is kept open meanwhile: where connections are at their most, there is no room for as
         # many files again.
-        found: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        found: dict[tuple[str, int], list[tuple[int, Any]]] = defaultdict(list)
         for connection in self._accepted():
             with contextlib.suppress(OSError):
-                peer = connection.getpeername()
-                found[network_of(peer[0])].append((_quiet_ms(connection), peer))
+                peer, quiet_ms = connection.getpeername(), _quiet_ms(connection)
+                for whose, share in (
+                    (network_of(peer[0]), network_share), (site_of(peer[0]), site_share)
+                ):
+                    found[whose, share].append((quiet_ms, peer))
         ended = set()
-        for network, connections in found.items():
+        for (whose, share), connections in found.items():
             if len(connections) > share:
                 connections.sort()
                 ended |= {peer for _, peer in connections[share:]}
-                security_log.note_of("limit_reached", network)
+                security_log.note_of("limit_reached", whose)
         if ended:
             for connection in self._accepted():
                 with contextlib.suppress(OSError):

@@ -159,6 +159,29 @@ def test_the_schemas_of_one_request_take_a_bounded_time_together(merchant: Merch
     assert "not checked" in told[-1], "it is taken all the same"
 
 
+def test_the_type_of_a_batch_is_read_once(merchant: Merchant, monkeypatch: pytest.MonkeyPatch):
+    read, valid_name = [], catalogue.valid_name
+
+    def noting(name: str) -> bool:
+        read.append(name)
+        return valid_name(name)
+
+    monkeypatch.setattr(catalogue, "valid_name", noting)
+    event = {"type": "order.created", "object_id": "1"}
+    assert len(rules.clean_events(merchant.id, [event] * 100, batch=True)) == 100
+    assert read == ["order.created"]
+
+
+def test_each_wrong_event_of_a_batch_is_named_by_its_place(merchant: Merchant):
+    right = {"type": "order.created", "object_id": "1"}
+    wrong = [right, right | {"object_id": ""}, right, 5, {"type": ["order.created"]}, right]
+    with pytest.raises(Invalid) as refused:
+        rules.clean_events(merchant.id, wrong, batch=True)
+    assert [error.pointer for error in refused.value.errors] == [
+        "/events/1/object_id", "/events/3", "/events/4/type",
+    ]
+
+
 def test_schemas_and_examples_of_all_own_types_are_bounded_together(merchant: Merchant):
     big = {"description": "x" * 60_000}
     for number in range(34):

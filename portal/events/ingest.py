@@ -40,10 +40,11 @@ LARGE_EVENTS = 100
 """A request with more waits in the line of those that write much."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Accepted:
     """The answer for one event: its ID and how many deliveries it owes; `added` are those that it
-    owes from now on, none where it had come before."""
+    owes from now on, none where it had come before. Not frozen, which takes three times as long to
+    make."""
 
     id: str
     deliveries: int
@@ -261,8 +262,11 @@ class _Rows:
         for known in repeats.find(merchant_id, ids):
             self._known[merchant_id, known.id] = known
         answers, fresh = _fresh(request, self._known)
-        counts = self._take_up(merchant_id, fresh)
-        added = dict(counts)
+        added = self._take_up(merchant_id, fresh)
+        if len(added) == len(answers):
+            # Nothing has come before, and nothing comes twice.
+            return [Accepted(event_id, owed, owed) for event_id, owed in added.items()]
+        counts = dict(added)
         return [
             Accepted(
                 event_id,
@@ -286,17 +290,16 @@ class _Rows:
         """Make the rows of fresh events; how many deliveries each owes."""
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
-        if len(fresh) > 1:
-            owed_in_all = sum(len(self._wanting(merchant_id, event)) for event in fresh.values())
-            if owed_in_all > PART_DELIVERIES:
-                raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
+        wanting = [self._wanting(merchant_id, event) for event in fresh.values()]
+        owed_in_all = sum(map(len, wanting))
+        if len(fresh) > 1 and owed_in_all > PART_DELIVERIES:
+            raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
         counts = {}
-        for event_id, event in fresh.items():
+        for (event_id, event), owed in zip(fresh.items(), wanting, strict=True):
             received_at = self._next[merchant_id]
             self._next[merchant_id] = received_at + 1
             # By the clock alone, wherever the numbers of its merchant are: this is when to send.
             due_from = self._moment + len(self._events)
-            owed = self._wanting(merchant_id, event)
             counts[event_id] = len(owed)
             row = event_row(merchant_id, event_id, event, received_at, len(owed))
             if event.id:

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from portal.delivery import transfer
+from portal.delivery import effort, transfer
 from portal.delivery.compose import Frame, Outgoing
 from portal.delivery.effort import HALF_LIFE_SECONDS, Efforts
 from portal.delivery.heads import MAX_INTERIM
-from portal.delivery.transfer import MAX_PIECES, Answer
-from portal.delivery.transport import Transport, send_now
+from portal.delivery.transfer import MAX_PIECES, Answer, Transfer
+from portal.delivery.transport import AT_ONCE_SECONDS, Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver
 from tests.test_reused_connections import Http2Server, frame, ok
@@ -149,6 +149,34 @@ def test_as_many_interim_answers_as_a_patient_receiver_gives_are_taken(receive):
     assert [value for name, value in answer.headers if name == "X"] == []
 
 
+@pytest.mark.parametrize("interim_lines", [1, 20])
+def test_one_interim_answer_more_is_too_many(receive, interim_lines: int):
+    one = b"HTTP/1.1 103 Early Hints\r\n" + b"X: y\r\n" * interim_lines + b"\r\n"
+
+    def answers(connection: socket.socket) -> None:
+        connection.sendall(one * (MAX_INTERIM + 1) + OK)
+
+    answer = send_now(outgoing(receive(answers)), 30, LOOPBACK)
+    assert (answer.status, answer.error, answer.headers) == (None, "headers_too_large", [])
+
+
+@pytest.mark.parametrize(("lines", "length", "status"), [
+    (90, 700, 200), (100, 30, 200), (1, 60_000, 200), (2, 30_000, 200),
+    (97, 700, None), (101, 30, None), (1, 66_000, None), (3, 30_000, None),
+])
+def test_headers_are_taken_up_to_a_number_and_a_size(
+    receive, lines: int, length: int, status: int | None
+):
+    def answers(connection: socket.socket) -> None:
+        head = [b"X: " + b"y" * (length - 5)] * lines
+        connection.sendall(b"\r\n".join([b"HTTP/1.1 200 OK", *head, b"", b""]))
+
+    answer = send_now(outgoing(receive(answers)), 30, LOOPBACK)
+    assert answer.status == status
+    assert answer.error == (None if status else "headers_too_large")
+    assert len(answer.headers) == (lines if status else 0)
+
+
 def test_of_a_body_in_pieces_of_a_byte_some_are_kept_and_it_is_judged_by_its_status(receive):
     def answers(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -227,3 +255,43 @@ def test_who_took_least_goes_first_and_of_ones_own_what_has_waited_longest():
     for halves in range(1, 40):
         last = order(1.0 + halves * HALF_LIFE_SECONDS)
     assert last == [3, 4, 2, 1, 5] or last == [2, 1, 3, 4, 5]
+
+
+def test_work_is_told_of_while_there_is_no_time_for_all_of_several_and_else_not(
+    receive, monkeypatch: pytest.MonkeyPatch
+):
+    def answers(connection: socket.socket) -> None:
+        connection.sendall(OK)
+
+    told: list[int | None] = []
+    has_worked = Transfer._has_worked
+
+    def counted(self: Transfer[str], *progress: int) -> int:
+        told.append(self.whose)
+        return has_worked(self, *progress)
+
+    monkeypatch.setattr(Transfer, "_has_worked", counted)
+    url = receive(answers)
+    transport: Transport[str] = Transport(LOOPBACK)
+
+    def send(*whose: int) -> list[int | None]:
+        told.clear()
+        for one in whose:
+            transport.submit(outgoing(url), 30, "", one)
+        answered = 0
+        while answered < len(whose):
+            answered += len(transport.run(1))
+            # So that several are ready next time.
+            time.sleep(0.01)
+        return list(told)
+
+    try:
+        transport.at_once_seconds = 1e-6
+        assert send(*[1] * 30) == [], "there is nobody else who could be first"
+        assert set(send(*[1, 2] * 15)) == {1, 2}
+        transport.at_once_seconds = AT_ONCE_SECONDS * 1_000
+        monkeypatch.setattr(effort, "CROWD_SECONDS", 0.0)
+        transport._efforts.crowded(0.0)
+        assert send(*[1, 2] * 15) == []
+    finally:
+        transport.abort()

@@ -9,6 +9,9 @@ from collections.abc import Callable
 HALF_LIFE_SECONDS = 0.5
 """In which half of what somebody took is forgotten."""
 
+CROWD_SECONDS = 1.0
+"""For how long it is counted after there was no time for all: to know it of each request makes each
+take an eighth longer."""
 _SHORT_SECONDS = 0.0005
 _FORGOTTEN_SECONDS = 1e-6
 
@@ -17,6 +20,9 @@ class Efforts:
     """How much time each owner of sockets has taken of late; all times are in seconds."""
 
     def __init__(self) -> None:
+        self.counts = False
+        """Whether it is counted now: where there is time for all nobody has to be first."""
+        self._crowded_until = 0.0
         self._taken: dict[int | None, float] = {}
         self._late: dict[int, int] = {}
         """Sockets for which there was no time, by how many others there were before them."""
@@ -26,6 +32,18 @@ class Efforts:
     def forget(self, fd: int) -> None:
         """Forget a socket: its number may be another's."""
         self._late.pop(fd, None)
+
+    def crowded(self, moment: float) -> None:
+        """Note that there was no time for some of several owners; it is counted from now on."""
+        self.counts, self._crowded_until = True, moment + CROWD_SECONDS
+
+    def ends(self, moment: float) -> bool:
+        """Whether it need not be counted any more, and is not from now on."""
+        if not self.counts or moment < self._crowded_until:
+            return False
+        self.counts = False
+        self._taken.clear()
+        return True
 
     def sort(
         self, ready: list[tuple[int, int]], moment: float, whose: Callable[[int], int | None]
@@ -38,6 +56,9 @@ class Efforts:
                 one: taken / 2 for one, taken in self._taken.items() if taken > _FORGOTTEN_SECONDS
             }
         taken, late, last = self._taken, self._late, self._count + 1
+        if not taken:
+            ready.sort(key=lambda one: late.get(one[0], last))
+            return
         ready.sort(key=lambda one: (taken.get(whose(one[0]), 0.0), late.get(one[0], last)))
 
     def waits(self, fd: int) -> None:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 MAX_INTERIM = 100
 """Answers of the kind 1xx that may come before the one that counts."""
+_STATUS = b"HTTP/"
+_FEW, _SHORT = MAX_HEADERS + 3, MAX_HEADER_BYTES // (MAX_HEADERS + 4)
+"""So many lines of so many bytes are not too large, whatever they are: of headers, the line of the
+status, an empty one, and one after trailers."""
 TOO_LARGE = (
     f"The answer has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them, or "
     f"more than {MAX_INTERIM} interim answers came before it."
 )
 
 CUT = "The connection was closed amid the headers of the answer."
+_LONG = 128
+_BEGINS = "", ""
+
+
+def _parsed(line: bytes) -> tuple[str, str] | None:
+    """Name and value of a header; None for an empty line, _BEGINS where an answer begins."""
+    if line.startswith(_STATUS):
+        return _BEGINS
+    try:
+        name, colon, value = line.decode().partition(":")
+    except UnicodeDecodeError:
+        # One character a byte (RFC 9110, 5.5, knows no more of it).
+        name, colon, value = line.decode("latin-1").partition(":")
+    return (name.strip(), value.strip()) if colon or name.strip() else None
+
+
+_known = lru_cache(maxsize=1_024)(_parsed)
+"""A receiver says most of its lines with each answer."""
 
 
 class Head:
@@ -19,59 +43,68 @@ class Head:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self._bytes = self._interim = 0
+        """Those of interim answers before it may be among them."""
+        self._interim = self._dropped_bytes = 0
         self.is_too_large = False
         """Whether it was ended: each line costs work and memory."""
-
-        self._is_whole = False
 
     def clear(self) -> None:
         """Be ready for the next answer."""
         self.lines.clear()
-        self._bytes = self._interim = 0
-        self.is_too_large = self._is_whole = False
+        self._interim = self._dropped_bytes = 0
+        self.is_too_large = False
 
-    def take(self, line: bytes) -> bool:
-        """Keep a line; whether more may come."""
-        if line.startswith(b"HTTP/"):
-            # 100 and 103 answers come before the one that counts.
-            self._interim += bool(self.lines)
-            self.lines.clear()
-            self._bytes = 0
-            self._is_whole = False
-        self.lines.append(line)
-        self._is_whole |= not line.strip()
-        self._bytes += len(line)
-        if (
-            self._bytes > MAX_HEADER_BYTES or self._interim > MAX_INTERIM
-            # The line of the status, an empty one, and one after trailers are none.
-            or len(self.lines) > MAX_HEADERS + 3
-        ):
-            self.is_too_large = True
-        return not self.is_too_large
+    @property
+    def came(self) -> int:
+        """How many bytes have come."""
+        return self._dropped_bytes + sum(map(len, self.lines))
+
+    def take(self, line: bytes) -> int | None:
+        """Keep a line; 0 where no more may come, as libcurl is told so. It is called for each line
+        of each answer, and looks closer where there are many, or long ones."""
+        lines = self.lines
+        lines.append(line)
+        if len(lines) > _FEW or len(line) > _SHORT:
+            return self._look_closer()
+        return None
+
+    def _look_closer(self) -> int | None:
+        # 100 and 103 answers come before the one that counts.
+        lines = self.lines
+        starts = [place for place, line in enumerate(lines) if place and line.startswith(_STATUS)]
+        if starts:
+            self._interim += len(starts)
+            self._dropped_bytes += sum(map(len, lines[: starts[-1]]))
+            del lines[: starts[-1]]
+        self.is_too_large = (
+            len(lines) > _FEW or self._interim > MAX_INTERIM
+            or sum(map(len, lines)) > MAX_HEADER_BYTES
+        )
+        return 0 if self.is_too_large else None
 
     @property
     def is_cut(self) -> bool:
         """Whether it has begun and its end has not come. libcurl takes what is closed there for an
         answer (RFC 9112, 8: what it says cannot be known)."""
-        return bool(self.lines) and not self._is_whole
+        for line in reversed(self.lines):
+            if not line.strip():
+                return False
+            if line.startswith(_STATUS):
+                break
+        return bool(self.lines)
 
     def headers(self) -> list[tuple[str, str]]:
-        """The headers of the answer that counts."""
+        """The headers of the answer that counts; none where they are too many, which is known
+        (`is_too_large`) from now on."""
         headers: list[tuple[str, str]] = []
+        answers = 0
         for line in self.lines:
-            if line.startswith(b"HTTP/"):
-                continue
-            name, colon, value = _text(line).partition(":")
-            if colon or name.strip():
-                headers.append((name.strip(), value.strip()))
-        return headers
-
-
-def _text(line: bytes) -> str:
-    """A header's line: UTF-8 where it is that, and one character a byte where it is not (RFC 9110,
-    5.5, knows no more of it)."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
+            one = _known(line) if len(line) < _LONG else _parsed(line)
+            if one is _BEGINS:
+                headers.clear()
+                answers += 1
+            elif one is not None:
+                headers.append(one)
+        if len(headers) > MAX_HEADERS or self._interim + answers > MAX_INTERIM + 1:
+            self.is_too_large = True
+        return [] if self.is_too_large else headers

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pycurl
 
+Times = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
 
-def of(easy: pycurl.Curl, before_us: int, names_us: int) -> dict[str, Any]:
-    """The times of an answer in µs. `before_us` are those that had gone by when the handle was last
+
+def of(easy: pycurl.Curl, before_us: int, names_us: int) -> Times:
+    """The times of an answer in µs: of all, of looking its name up, connecting, TLS, sending,
+    waiting, and of taking it. `before_us` are those that had gone by when the handle was last
     added, and `names_us` those of them in which names were looked up."""
     dns = easy.getinfo(pycurl.NAMELOOKUP_TIME_T)
     connect = easy.getinfo(pycurl.CONNECT_TIME_T)
@@ -19,12 +20,12 @@ def of(easy: pycurl.Curl, before_us: int, names_us: int) -> dict[str, Any]:
     first = easy.getinfo(pycurl.STARTTRANSFER_TIME_T)
     total = easy.getinfo(pycurl.TOTAL_TIME_T)
     # libcurl counts each from the start of the transfer; 0 means it did not happen.
-    return {
-        "duration_us": before_us + total,
-        "dns_us": names_us + dns or None,
-        "connect_us": max(0, connect - dns) if connect else None,
-        "tls_us": max(0, tls - connect) if tls else None,
-        "send_us": max(0, sent - ready) if sent else None,
-        "wait_us": max(0, first - max(sent, ready)) if first else None,
-        "download_us": max(0, total - first) if first else None,
-    }
+    return (
+        before_us + total,
+        names_us + dns or None,
+        max(0, connect - dns) if connect else None,
+        max(0, tls - connect) if tls else None,
+        max(0, sent - ready) if sent else None,
+        max(0, first - max(sent, ready)) if first else None,
+        max(0, total - first) if first else None,
+    )

@@ -149,10 +149,10 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.SSL_CIPHER_LIST, CIPHERS)
         easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         easy.setopt(pycurl.PREREQFUNCTION, self._before_sending)
-        easy.setopt(pycurl.HEADERFUNCTION, self._take_header)
+        easy.setopt(pycurl.HEADERFUNCTION, self._head.take)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
         easy.setopt(pycurl.XFERINFOFUNCTION, self._has_worked)
-        easy.setopt(pycurl.NOPROGRESS, 0)
+        self._tells_of_work = False
         if looks_only:
             easy.setopt(pycurl.CONNECT_ONLY, 1)
             # A connection that is there already tells nothing of now.
@@ -182,6 +182,13 @@ class Transfer(Generic[Tag]):
         if timeout_seconds != self._timeout_seconds:
             self._timeout_seconds = timeout_seconds
             easy.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1_000)))
+        self.tell_of_work()
+
+    def tell_of_work(self) -> None:
+        """Have libcurl tell what it does for this request, where efforts are counted."""
+        if self._tells_of_work is not self._efforts.counts:
+            self._tells_of_work = self._efforts.counts
+            self.easy.setopt(pycurl.NOPROGRESS, not self._tells_of_work)
 
     def once_more(self, code: int) -> bool:
         """After a failure: whether to add the handle again, since the connection that it was given
@@ -225,6 +232,7 @@ class Transfer(Generic[Tag]):
 
     def _go_on(self) -> None:
         """Use what is left of the time."""
+        self.tell_of_work()
         self._measure()
         left = self._timeout_seconds - self._before_us / 1e6
         self.easy.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1_000)))
@@ -251,13 +259,18 @@ class Transfer(Generic[Tag]):
         self._has_certificate = certificate is not None
 
     @property
+    def frame(self) -> Frame | None:
+        """What the handle is prepared for: with another request of that there is less to do."""
+        return self._frame
+
+    @property
     def came(self) -> int:
         """How many bytes of an answer have come, interim ones included."""
-        return self._came
+        return self._head.came + self._came
 
     def end(self) -> None:
         """Forget the request, and be ready for the next."""
-        self._connections.answered(self.ends, self._came)
+        self._connections.answered(self.ends, self.came)
         self._came = self._pieces = 0
         self._refused = None
         self._sends = 0
@@ -278,24 +291,17 @@ class Transfer(Generic[Tag]):
         headers = self._head.headers()
         if code and not (code == pycurl.E_WRITE_ERROR and self._truncated):
             error, detail = self._error(code, message)
-        elif len(headers) > heads.MAX_HEADERS:
-            error, detail, headers = "headers_too_large", heads.TOO_LARGE, []
+        elif self._head.is_too_large:
+            error, detail = "headers_too_large", heads.TOO_LARGE
         elif self._head.is_cut:
             error, detail = "answer_cut_short", heads.CUT
         status = easy.getinfo(pycurl.RESPONSE_CODE) or None
         if error is not None and error != "answer_cut_short":
             status = None
         return Answer(
-            status=status,
-            error=error,
-            error_detail=detail,
-            headers=headers,
-            body=bytes(self._body),
-            truncated=self._truncated,
-            sends=self._sends,
-            came=self._came,
-            certificate_ends_at=self._certificate_ends_at() if self.looks_only else None,
-            **timing.of(easy, self._before_us, self._names_us),
+            status, error, detail, headers, bytes(self._body), self._truncated, self._sends,
+            self.came, *timing.of(easy, self._before_us, self._names_us),
+            self._certificate_ends_at() if self.looks_only else None,
         )
 
     def _certificate_ends_at(self) -> int | None:
@@ -361,13 +367,10 @@ class Transfer(Generic[Tag]):
         return _GO_ON
 
     def _has_worked(self, *_progress: int) -> int:
-        """What libcurl calls each time when it has done something for this request."""
+        """What libcurl calls each time when it has done something for this request, where it is
+        to tell of that."""
         self._efforts.took(self.whose)
         return 0
-
-    def _take_header(self, line: bytes) -> int | None:
-        self._came += len(line)
-        return None if self._head.take(line) else 0
 
     def _take_body(self, chunk: bytes) -> int | None:
         room = MAX_BODY - len(self._body)

@@ -63,9 +63,7 @@ class Transport(Generic[Tag]):
         self._epoll = select.epoll()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
-        self._wake_at: float | None = None
         self.at_once_seconds = AT_ONCE_SECONDS
         self.woken = False
         """Whether a watched fd could be read in the last `run`."""
@@ -85,7 +83,8 @@ class Transport(Generic[Tag]):
         """Those of the sockets that were connected when it was last asked for them."""
         self._openers: dict[int, int | None] = {}
         """For whom each socket was opened."""
-        self._idle: list[Transfer[Tag]] = []
+        self._idle: dict[int, list[Transfer[Tag]]] = {}
+        """By what they are prepared for, of which each keeps the only one with that id()."""
         self._busy: dict[Any, Transfer[Tag]] = {}
         self._waiting = Waiting()
         """Those that need addresses first; libcurl does not have them meanwhile."""
@@ -104,10 +103,20 @@ class Transport(Generic[Tag]):
         """Start a request of a merchant, who has a share of the look-ups of names (None: nobody's);
         `run` gives its answer, at the latest after `timeout_seconds`. What libcurl does not take
         raises nothing here: that is the answer."""
-        transfer = self._idle.pop() if self._idle else Transfer[Tag](
-            self._allow, self._inspect_url, self._connections, self._efforts
-        )
-        self._start(transfer, outgoing, timeout_seconds, tag, whose)
+        self._start(self._free_transfer(outgoing.frame), outgoing, timeout_seconds, tag, whose)
+
+    def _free_transfer(self, frame: Frame) -> Transfer[Tag]:
+        """One that is prepared for such requests where there is one, or any other."""
+        if not self._idle:
+            return Transfer(self._allow, self._inspect_url, self._connections, self._efforts)
+        key = id(frame)
+        if key not in self._idle:
+            key = next(iter(self._idle))
+        transfers = self._idle[key]
+        transfer = transfers.pop()
+        if not transfers:
+            del self._idle[key]
+        return transfer
 
     def look(
         self, url: str, certificate: Certificate | None, seconds: float, tag: Tag,
@@ -151,8 +160,9 @@ class Transport(Generic[Tag]):
         wait = 0.0 if self._failed else seconds
         self.woken = False
         started = time.monotonic()
-        if self._wake_at is not None:
-            wait = min(wait, max(0.0, self._wake_at - started))
+        # Asked each time: to be told of each change is two calls a request.
+        if (milliseconds := self._multi.timeout()) >= 0:
+            wait = min(wait, milliseconds / 1_000)
         if self._waiting:
             wait = min(wait, self._waiting.seconds_left())
         # epoll rounds down to milliseconds and would spin through the last one.
@@ -165,36 +175,54 @@ class Transport(Generic[Tag]):
         return self._finished()
 
     def _do_what_is_due(self) -> None:
-        if self._wake_at is not None and time.monotonic() >= self._wake_at:
-            self._wake_at = None
-            self._efforts.begin()
+        if self._multi.timeout() == 0:
+            if self._efforts.counts:
+                self._efforts.begin()
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._efforts.took(None)
+            if self._efforts.counts:
+                self._efforts.took(None)
 
     def _look_after(self, ready: list[tuple[int, int]]) -> bool:
         """Look after sockets for AT_ONCE_SECONDS; epoll tells of the others again. Whether
         addresses have come."""
-        started = time.monotonic()
+        clock = time.monotonic()
         if self._is_cut:
-            self._efforts.sort(ready, started, self._whose_socket)
-        rings = is_over = self._is_cut = False
+            self._efforts.sort(ready, clock, self._whose_socket)
+        if self._efforts.ends(clock):
+            self._tell_of_work()
+        rings = self._is_cut = False
+        end = clock + self.at_once_seconds
         for fd, events in ready:
-            if fd in self._watched:
+            if fd in self._wanted:
+                if clock < end:
+                    clock = self._act(fd, events, clock)
+                else:
+                    self._efforts.waits(fd)
+                    self._is_cut = True
+            elif fd in self._watched:
                 self.woken = True
             elif fd == self._waiting.bell:
                 rings = True
-            elif fd not in self._wanted:
-                self._look_at_idle(fd, events)
-            elif is_over:
-                self._efforts.waits(fd)
-                self._is_cut = True
             else:
-                self._act(fd, events)
-                is_over = time.monotonic() - started >= self.at_once_seconds
+                self._look_at_idle(fd, events)
+        if self._is_cut:
+            self._look_who_waits(clock)
         return rings
 
-    def _act(self, fd: int, events: int) -> None:
-        """Let libcurl read and write what a socket is ready for."""
+    def _look_who_waits(self, clock: float) -> None:
+        """Where the requests under way are not all of one owner, count what is done for each."""
+        if len({transfer.whose for transfer in self._busy.values()}) > 1:
+            was_counted = self._efforts.counts
+            self._efforts.crowded(clock)
+            if not was_counted:
+                self._tell_of_work()
+
+    def _tell_of_work(self) -> None:
+        for transfer in self._busy.values():
+            transfer.tell_of_work()
+
+    def _act(self, fd: int, events: int, clock: float) -> float:
+        """Let libcurl read and write what a socket is ready for; when that has ended."""
         mask = 0
         if events & (select.EPOLLIN | select.EPOLLHUP):
             mask |= pycurl.CSELECT_IN
@@ -203,14 +231,20 @@ class Transport(Generic[Tag]):
             mask |= pycurl.CSELECT_OUT
         if events & select.EPOLLERR:
             mask |= pycurl.CSELECT_ERR
-        whose = self._whose_socket(fd)
-        self._efforts.begin()
-        self._multi.socket_action(fd, mask)
-        took = self._efforts.took(whose)
+        if self._efforts.counts:
+            whose = self._whose_socket(fd)
+            self._efforts.begin()
+            self._multi.socket_action(fd, mask)
+            self._efforts.took(whose)
+        else:
+            self._multi.socket_action(fd, mask)
         self._efforts.done(fd)
-        if (took > LOOKS_AFTER_SECONDS or self._reads[fd] >= LOOKS_AT) and fd in self._wanted:
+        ended = time.monotonic()
+        is_due = self._reads[fd] >= LOOKS_AT or ended - clock > LOOKS_AFTER_SECONDS
+        if is_due and fd in self._wanted:
             self._reads[fd] = 0
             self._look_at_busy(fd)
+        return ended
 
     def abort(self) -> None:
         """Drop every request under way and every connection."""
@@ -264,7 +298,7 @@ class Transport(Generic[Tag]):
         if transfer.looks_only:
             transfer.easy.close()
         else:
-            self._idle.append(transfer)
+            self._idle.setdefault(id(transfer.frame), []).append(transfer)
 
     def _whose_socket(self, fd: int) -> int | None:
         if fd not in self._wanted:
@@ -319,9 +353,6 @@ class Transport(Generic[Tag]):
                 self._connections.forget_owner(before)
             self._openers[fd] = self._connections.opener
             self._epoll.register(fd, _EVENTS[what])
-
-    def _set_timer(self, milliseconds: int) -> None:
-        self._wake_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1_000
 
 
 def _address(name: tuple[Any, ...]) -> Address:

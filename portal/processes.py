@@ -32,6 +32,9 @@ one statement. A lane of such a process has been taken over long before."""
 SWITCH_SECONDS = 0.0005
 """How long a thread has the interpreter while others want it. A request gives it away and asks for
 it a dozen times, at each query and at each answer; Python's own 5 ms are as much each time."""
+GARBAGE = 10_000
+"""New objects after which the garbage collector looks for what is left of them. Some 30 are alive
+of each delivery until it is recorded: with Python's own 700 most are looked at again and again."""
 LIVES, READY = "lives", "ready"
 
 _PR_SET_PDEATHSIG = 1
@@ -107,6 +110,7 @@ def has_started() -> None:
     some 70 ms, each time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     sys.setswitchinterval(SWITCH_SECONDS)
     _send(READY)
 

@@ -15,7 +15,7 @@ from portal.delivery.cells import NotFilled
 from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload
 from portal.delivery.due import Due
 from portal.delivery.filling import Filling
-from portal.delivery.line import Line, size
+from portal.delivery.line import Line
 from portal.delivery.outcome import PAYLOAD_EXPIRED
 from portal.delivery.recording import Change, Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
@@ -28,6 +28,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
 """Bytes of results that may wait for the database, which may be locked or full for long; and how
 many times what is left of them a merchant may have."""
+_MAKE = "make the request"
 
 Asked = tuple[Trying, Outgoing | Client]
 """An attempt's request, or that for the access token which it needs."""
@@ -99,7 +100,7 @@ class Attempts:
         """Begin an attempt."""
         trying = Trying(line, due, new_id("req"), now())
         line.start(due)
-        with self._guarded(trying, "make the request"):
+        try:
             if due.payload is None:
                 answer = Answer(
                     error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
@@ -107,6 +108,8 @@ class Attempts:
                 self._end(line, *trying.ended(None, answer))
             else:
                 self._request(trying, due.payload)
+        except Exception as error:  # noqa: BLE001 - no drain ends because of a delivery
+            self._fail(trying, error, _MAKE)
 
     def begin_no_more(self) -> None:
         """Leave what waits for its templates to the next owner: it is due still."""
@@ -118,19 +121,21 @@ class Attempts:
             trying = replace(filled.trying, moment=now())
             if not self._is_ours(trying.line):
                 continue
-            with self._guarded(trying, "make the request"):
+            try:
                 if isinstance(filled.error, NotFilled):
                     self._refuse(trying, filled.composer.failure(filled.error))
                 elif filled.error is not None:
                     raise filled.error
                 else:
                     self._send(trying, filled.payload, filled.composer, filled.texts)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(trying, error, _MAKE)
 
     def answered(self, asked: Asked, answer: Answer) -> None:
         """Take the answer to a request; with an access token the attempt goes on."""
         trying, what = asked
         line, due = trying.line, trying.due
-        with self._guarded(trying, "take the answer"):
+        try:
             if isinstance(what, Outgoing):
                 if answer.status == UNAUTHORIZED and line.client is not None:
                     access_tokens.forget(line.client, trying.moment)
@@ -145,13 +150,15 @@ class Attempts:
                 return
             if self._is_ours(line) and due.payload is not None:
                 self._request(replace(trying, moment=now()), due.payload)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(trying, error, "take the answer")
 
     def close(self) -> None:
         """End the cells that are at work for it."""
         self._filling.close()
 
-    def _guarded(self, trying: Trying, what: str) -> _Guard:
-        return _Guard(self._end, trying, what)
+    def _fail(self, trying: Trying, error: Exception, what: str) -> None:
+        self._end(trying.line, *trying.failed(error, what))
 
     def _request(self, trying: Trying, payload: Payload) -> None:
         """Start an attempt's request; where it needs an access token, start with that."""
@@ -199,23 +206,4 @@ class Attempts:
 
 def _size(tried: Tried) -> int:
     sent = tried.outgoing.body if tried.outgoing is not None else None
-    return size(tried.due) + len(sent or b"") + tried.answer.came
-
-
-class _Guard:
-    """No drain ends because of a delivery: what is raised inside is the attempt's failure. (A
-    generator by contextlib takes four times as long, twice for each delivery.)"""
-
-    __slots__ = ("_end", "_trying", "_what")
-
-    def __init__(self, end: Callable[[Line, Tried, Change], None], trying: Trying, what: str):
-        self._end, self._trying, self._what = end, trying, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._end(self._trying.line, *self._trying.failed(error, self._what))
-        return True
+    return tried.due.size + len(sent or b"") + tried.answer.came

@@ -22,7 +22,7 @@ from portal.clock import now
 from portal.company import Company
 from portal.delivery import health, holding, lanes, recording
 from portal.delivery.attempts import Attempts, Request
-from portal.delivery.line import Line, places_of
+from portal.delivery.line import Line
 from portal.delivery.lines import SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS, Lines
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.shares import Shares
@@ -36,7 +36,7 @@ from portal.seldom import Seldom
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks; large ones count several times
-(portal.delivery.line.places_of)."""
+(portal.delivery.due.Due.places)."""
 SHARE = 3
 """How many times the places that are free a merchant may have: three quarters of all where nobody
 else has any, and less where others have. So whoever comes next finds some, however many receivers
@@ -286,23 +286,23 @@ class _Drain:
         self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int
     ) -> bool:
         """Start requests of lines by their merchants, who have so many places; whether it did."""
-        slice_seconds = SLICE_SECONDS_BESIDE_OTHERS if self._heavy else SLICE_SECONDS
-        end = time.monotonic() + slice_seconds
-        free = self._most - max(self._attempts.in_flight, taken.total())
+        end = time.monotonic() + (SLICE_SECONDS_BESIDE_OTHERS if self._heavy else SLICE_SECONDS)
+        in_flight = self._attempts.in_flight
+        free = self._most - max(in_flight, taken.total())
         turns = deque(sorted(waiting.items(), key=lambda turn: taken[turn[0]]))
         self._is_cut = has_started = False
         while turns:
             whose, turn = turns.popleft()
-            if self._attempts.in_flight >= self._most or taken[whose] > max(0, SHARE * free):
+            if in_flight >= self._most or taken[whose] > max(0, SHARE * free):
                 self._kept_back.add(whose)
                 continue
             line = turn.popleft()
             due = self._lines.take(line)
-            taken[whose] += places_of(due)
-            free -= places_of(due)
+            taken[whose] += due.places
+            free -= due.places
             self._shares.begins(whose)
             self._attempts.begin(line, due)
-            has_started = True
+            in_flight, has_started = in_flight + 1, True
             if line.buffer and line.room(moment):
                 turn.append(line)
             if turn:
@@ -330,6 +330,7 @@ class _Drain:
         for line, tried, change in done:
             batch.tried.append((line.lane, tried, change))
             line.take_health(
+                health.WELL if tried.ok and line.health is health.WELL else
                 health.after_attempt(
                     line.health, tried.outcome, tried.attempted_at, moment, self._config,
                     gone=tried.gone, was_last=change.get("state") == "failed",

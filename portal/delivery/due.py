@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -25,6 +25,9 @@ anywhere between."""
 LOOKED = 1_000
 """Rows that a read looks at, however few of them are what it looks for: the thread that sends reads
 them."""
+
+PLACE = 64 * 1024
+"""Characters of a payload for each of which a request takes a place more."""
 
 Place = tuple[int, str]
 """How far was read: a moment (Unix µs) and an ID."""
@@ -53,6 +56,19 @@ class Due:
     """When it was delivered already, where a person has it sent again (Unix µs)."""
     hurried: bool = False
     """Whether it goes out before its time by schedule."""
+    size: int = field(init=False, default=0)
+    """Characters of the payload that it carries in memory."""
+    places: int = field(init=False, default=1)
+    """How many places of its drain it takes: one, and one for each PLACE of its payload, which is
+    in memory several times while the request is under way."""
+
+    def __post_init__(self) -> None:
+        """Measure it: it is asked for its size again and again."""
+        if (payload := self.payload) is not None:
+            self.size = (
+                len(payload.head) + len(payload.data or "") + len(payload.previous or "")
+            )
+            self.places += self.size // PLACE
 
 
 @dataclass(frozen=True)
@@ -178,7 +194,8 @@ _Fields = tuple[str, int, str, str, int, int, str]
 
 def _dues(statement: sa.Select[Any], values: dict[str, Any]) -> list[tuple[Due, int]]:
     found = []
-    for row in db.session.execute(statement, values):
+    # All at once: between two rows another thread may take the interpreter.
+    for row in db.session.execute(statement, values).all():
         *fields, hurries, delivered_at, head, data, previous, due_at = row
         # To join the events for it would take a quarter of all the time that deliveries take.
         named = None if head is None else _TYPE.search(head)

@@ -69,6 +69,10 @@ class Health:
         return self.held_at is not None and (self.next_probe_at or 0) > self.held_at
 
 
+WELL = Health()
+"""Whose last attempt was a success, and which another success leaves as it is."""
+
+
 def after_attempt(
     health: Health, outcome: Outcome, attempted_at: int, moment: int, config: Config, *,
     gone: bool = False, was_last: bool = False, is_kept: bool = False, asked_seconds: int = 0,
@@ -86,6 +90,8 @@ def after_attempt(
     if outcome is Outcome.EXPIRED:
         return health
     if outcome is Outcome.DELIVERED:
+        if not is_held and health.catch_up_from is None:
+            return WELL
         return Health(catch_up_from=moment if is_held else health.catch_up_from)
     health = replace(
         health, failures=health.failures + 1,

@@ -25,8 +25,6 @@ from portal.models import Webhook
 
 LATELY_SECONDS = 600.0
 """How long one that has taken something counts as one that takes some of what it is sent."""
-PLACE = 64 * 1024
-"""Characters of a payload for each of which a request takes a place more."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
 
@@ -71,7 +69,7 @@ class Line:
         """When its receiver last took or refused anything (this process's clock)."""
         self.in_flight = 0
         self.places = 0
-        """What those in flight take of the places of their drain (`places_of`)."""
+        """What those in flight take of the places of their drain (Due.places)."""
         self.waits_for_token = False
         """Whether one of those in flight asks for an access token, which the others need too."""
         self._token: str | None = None
@@ -139,7 +137,7 @@ class Line:
         return token is None
 
     def room(self, moment: int) -> int:
-        """How many more requests may be started now."""
+        """How many more requests may be started now, at least."""
         if not self.is_readable:
             return 0
         clock = time.monotonic()
@@ -147,9 +145,12 @@ class Line:
             return 0
         if self.health.held_at is not None:
             return int(self.may_probe(moment) and not self.wants_look)
-        # What is without an answer for long holds a place of the webhook's limit, and no other.
-        hanging = self.silence.hanging(clock)
-        return max(0, min(int(self.cap) + hanging, int(self.most)) - self.in_flight)
+        free = int(self.cap) - self.in_flight
+        if free <= 0:
+            # What is without an answer for long holds a place of the webhook's limit, and no other.
+            hanging = self.silence.hanging(clock)
+            free = min(int(self.cap) + hanging, int(self.most)) - self.in_flight
+        return max(0, free)
 
     def may_probe(self, moment: int) -> bool:
         """Whether a held webhook may be asked now: one thing at a time, until what came of it is
@@ -200,7 +201,7 @@ class Line:
     def start(self, one: Due) -> None:
         """Count a request with a delivery that starts now."""
         self.in_flight += 1
-        self.places += places_of(one)
+        self.places += one.places
         self.silence.start(one.type, time.monotonic())
         if self.rate:
             # A moment that was not used is not made up for: never more than `rate` in a second.
@@ -215,7 +216,7 @@ class Line:
         `started_at` is in Unix µs.
         """
         self.in_flight -= 1
-        self.places -= places_of(one)
+        self.places -= one.places
         self.silence.end(one.type, time.monotonic(), was_silent=outcome is Outcome.SILENT)
         if in_trouble:
             moment = now()
@@ -232,6 +233,8 @@ class Line:
         first, so that it is not knocked over again."""
         if not after.away:
             self._answered_at = time.monotonic()
+        if after is self.health:
+            return
         if self.health.held_at is not None and after.held_at is None:
             self.cap = 1.0
         if after.held_at != self.health.held_at:
@@ -266,7 +269,7 @@ class Line:
         dropped = 0
         for one in self.buffer:
             self.known.discard(one.id)
-            dropped += size(one)
+            dropped += one.size
         self.buffer.clear()
         self._places.clear()
         self._caught_up_to = START
@@ -290,7 +293,7 @@ class Line:
             found += self._of_those_aside(moment)
         self.buffer.extend(found)
         self.known.update(one.id for one in found)
-        return sum(map(size, found))
+        return sum(one.size for one in found)
 
     def _probe(self, moment: int) -> list[Due]:
         self.probing.takes_some = time.monotonic() - self._answered_at < LATELY_SECONDS
@@ -377,16 +380,3 @@ class Line:
         self.may_have_more = True
         one = due.find(chosen)
         return [] if one is None else [one]
-
-
-def places_of(one: Due) -> int:
-    """How many places of its drain a delivery takes: one, and one for each PLACE of its payload,
-    which is in memory several times while the request is under way."""
-    return 1 + size(one) // PLACE
-
-
-def size(one: Due) -> int:
-    """Characters of the payload that a delivery carries in memory."""
-    if one.payload is None:
-        return 0
-    return len(one.payload.head) + len(one.payload.data or "") + len(one.payload.previous or "")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from portal.clock import now
 from portal.delivery import health, lanes
 from portal.delivery.due import Due
-from portal.delivery.line import BOTH, Line, size
+from portal.delivery.line import BOTH, Line
 from portal.extensions import db, reading, table
 from portal.models import Webhook
 
@@ -55,7 +55,7 @@ class Lines:
     def take(self, line: Line) -> Due:
         """The next delivery that was read ahead for a webhook."""
         first = line.buffer.popleft()
-        self._buffered_bytes -= size(first)
+        self._buffered_bytes -= first.size
         return first
 
     def drop_buffer(self, line: Line) -> None:

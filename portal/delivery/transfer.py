@@ -260,7 +260,7 @@ class Transfer(Generic[Tag]):
 
     @property
     def frame(self) -> Frame | None:
-        """What the handle is prepared for: with another request of that there is less to do."""
+        """What the handle is prepared for."""
         return self._frame
 
     @property
@@ -272,8 +272,7 @@ class Transfer(Generic[Tag]):
         """Forget the request, and be ready for the next."""
         self._connections.answered(self.ends, self.came)
         self._came = self._pieces = 0
-        self._refused = None
-        self._sends = 0
+        self._refused, self._sends = None, 0
         self._opens = self._turned_away = self._is_sent = self._reuses = False
         self.name, self.needs_addresses = None, False
         if self._before_us:
@@ -367,8 +366,7 @@ class Transfer(Generic[Tag]):
         return _GO_ON
 
     def _has_worked(self, *_progress: int) -> int:
-        """What libcurl calls each time when it has done something for this request, where it is
-        to tell of that."""
+        """What libcurl calls when it has done something for this request, where it is to tell."""
         self._efforts.took(self.whose)
         return 0
 

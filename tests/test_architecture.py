@@ -33,7 +33,7 @@ LEVELS = (
     ("portal", "portal.application", "portal.first_start"),
     ("portal.views", "portal.api"),
     ("portal.access", "portal.hosts", "portal.jobs", "portal.known_jobs", "portal.rendering",
-     "portal.scheduling", "portal.vitals", "portal.readiness"),
+     "portal.scheduling", "portal.signs", "portal.upkeep", "portal.vitals", "portal.readiness"),
     ("portal.logs", "portal.webhooks"),
     ("portal.delivery",),
     ("portal.events",),
@@ -50,7 +50,8 @@ LEVELS = (
      "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
      "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
      "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy",
-     "portal.company", "portal.writers", "portal.proxies"),
+     "portal.company", "portal.writers", "portal.proxies", "portal.hashing",
+     "portal.limit_counts", "portal.redis_replies"),
 )
 
 

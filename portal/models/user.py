@@ -8,7 +8,7 @@ from argon2.exceptions import VerificationError
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal import vault
+from portal import hashing, vault
 from portal.clock import now
 from portal.extensions import Base
 from portal.models.merchant import Merchant
@@ -81,7 +81,7 @@ class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its type
         self.sessions = []
 
     def check_password(self, password: str) -> bool:
-        """Whether this is the password."""
+        """Whether this is the password. Raises TooManyRequests."""
         return _verify(self.password_hash, password)
 
     @staticmethod
@@ -108,15 +108,17 @@ class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its type
 
 def hash_password(password: str) -> str:
     """The argon2id hash of a password. It takes tens of milliseconds by design: call it before
-    `writing()`, never while the database is locked."""
-    return _hasher.hash(password)
+    `writing()`, never while the database is locked. Raises TooManyRequests."""
+    with hashing.own_turn():
+        return _hasher.hash(password)
 
 
 def _verify(password_hash: str, password: str) -> bool:
-    try:
-        return _hasher.verify(password_hash, password[:MAX_PASSWORD])
-    except VerificationError:
-        return False
+    with hashing.own_turn():
+        try:
+            return _hasher.verify(password_hash, password[:MAX_PASSWORD])
+        except VerificationError:
+            return False
 
 
 class Membership(Base):

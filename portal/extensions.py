@@ -39,6 +39,7 @@ from portal.database_errors import (
     trouble_of_file,
 )
 from portal.errors import Unavailable
+from portal.limit_counts import LimitCounts
 from portal.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
 from portal.writers import Manners, Writers
 
@@ -95,11 +96,9 @@ def sender_network() -> str:
     return network_of(request.remote_addr or "")
 
 
-limiter = Limiter(
-    sender_network, in_memory_fallback_enabled=True, swallow_errors=True
-)
+limiter = Limiter(sender_network, swallow_errors=True)
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
-in Redis; in the process's memory while that is away."""
+in Redis and in the process's memory (portal.limit_counts)."""
 LIMITED = (
     "auth", "second_factor", "passwords", "account", "shared", "invitations", "settings",
     "inspected", "policy_reports",
@@ -118,8 +117,9 @@ def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
     name = hmac.digest(secret_key.encode(), b"limits", "sha256").hex()[:8]
     return {
         "RATELIMIT_KEY_PREFIX": f"portal:{name}",
-        "RATELIMIT_STORAGE_URI": redis_url.replace("unix://", "redis+unix://", 1),
+        "RATELIMIT_STORAGE_URI": f"{LimitCounts.STORAGE_SCHEME[0]}://",
         "RATELIMIT_STORAGE_OPTIONS": {
+            "address": redis_url.replace("unix://", "redis+unix://", 1),
             "socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0),
         },
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -36,9 +37,16 @@ NOT_OURS = (
 )
 """What RQ's jobs can have and the portal's never do."""
 _UNREADABLE = "unreadable"
-_LARGEST = 2**63 - 1
+_LARGEST, _LONGEST = 2**31 - 1, 100
+"""The largest number and the longest text that a job of the portal holds."""
+_DAY = 86_400
+FEW, AGAIN_SECONDS = 100, 0.5
+"""What is done again and again is done no sooner after it was begun where more than these wait: who
+writes into Redis may have put any number of them there, and all others would wait behind them."""
 
 _seldom = Seldom(logging.getLogger(__name__), 60)
+_begun_at: dict[str, float] = {}
+"""When this process has taken a job without arguments last, by its path."""
 
 
 class KnownJob(Job):
@@ -126,7 +134,22 @@ def _waits_in(job: Job, queue: Queue) -> bool:
             cast(KnownJob, job).drop(f"{job.func_name} does not belong into {queue.name}")
         return False
     # An ID may stand there any number of times.
-    return job.get_status(refresh=False) == JobStatus.QUEUED
+    if job.get_status(refresh=False) != JobStatus.QUEUED:
+        return False
+    if not job.args and not _is_time_for(str(job.func_name), queue):
+        job.connection.delete(job.key)
+        return False
+    return True
+
+
+def _is_time_for(path: str, queue: Queue) -> bool:
+    """Whether what is done again and again was not begun just now, or few jobs wait."""
+    clock = time.monotonic()
+    is_soon = clock - _begun_at.get(path, float("-inf")) < AGAIN_SECONDS
+    if is_soon and queue.connection.llen(queue.key) > FEW:
+        return False
+    _begun_at[path] = clock
+    return True
 
 
 def _fault_of(job: Job) -> str:
@@ -143,10 +166,20 @@ def _fault_of(job: Job) -> str:
     # Exactly these types: to Python, True is a number.
     if any(type(value) not in types[name] for name, value in given.items()):
         return f"{job.func_name} takes arguments of other types"
-    # The databases have no larger numbers.
-    if any(isinstance(value, int) and not -_LARGEST <= value <= _LARGEST for value in job.args):
-        return f"{job.func_name} takes no number of more than 64 bits"
+    # The databases have no larger numbers, and PostgreSQL no text with a NUL.
+    if any(isinstance(value, int) and not 0 <= value <= _LARGEST for value in job.args):
+        return f"{job.func_name} takes no such number"
+    if any(isinstance(value, str) and not _may_be_an_id(value) for value in job.args):
+        return f"{job.func_name} takes no such text"
+    # Beyond that Redis refuses what RQ asks it for, which ends the worker's round.
+    times = (job.timeout, job.result_ttl, job.failure_ttl, job.ttl)
+    if any(one is not None and not -1 <= one <= _DAY for one in times):
+        return f"{job.func_name} asks for other times"
     return ""
+
+
+def _may_be_an_id(text: str) -> bool:
+    return text.isascii() and text.isprintable() and len(text) <= _LONGEST
 
 
 @cache

@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from portal.errors import Unavailable
 from portal.extensions import db, insert_into, table, unavailable_when_away, writing
 from portal.models import Installation
+from portal.redis_replies import bounded
 from portal.strange_keys import forget_job, is_queued, moment_of, readable
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
@@ -62,8 +63,7 @@ two seconds."""
 
 WORKERS_SHOWN = 200
 WORKERS_ASKED = 1_000
-"""Of how many workers it is asked when they were seen last: whoever writes into Redis may have put
-any number of names among theirs."""
+"""Whoever writes into Redis may have put any number of names among those of workers."""
 
 NO_NAME = (Unavailable, SQLAlchemyError)
 """What the database may raise when the name of this installation is asked for. Whoever wakes others
@@ -81,19 +81,19 @@ def client() -> Redis:
     retry, because a request may be waiting."""
     url = current_app.config["PORTAL"].redis_url
     if url not in _clients:
-        _clients[url] = Redis.from_url(
+        _clients[url] = bounded(Redis.from_url(
             url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-        )
+        ))
     return _clients[url]
 
 
 def blocking_client() -> Redis:
     """A connection for a worker, which waits on it; not longer by trying again, while Redis hangs
     the worker looks for work elsewhere."""
-    return Redis.from_url(
+    return bounded(Redis.from_url(
         current_app.config["PORTAL"].redis_url, health_check_interval=30, socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 0),
-    )
+    ))
 
 
 def answers() -> bool:
@@ -341,19 +341,6 @@ def queues_now() -> list[QueueNow]:
             pipeline.zcard(registry.key)
         found.append(QueueNow(name, *pipeline.execute()))
     return found
-
-
-def delivering_since(moment: int) -> int:
-    """How many workers for deliveries have shown life since `moment` (Unix µs). Raises RedisError
-    when Redis does not answer."""
-    redis = client()
-    pipeline = redis.pipeline(transaction=False)
-    for worker in _workers_of(DELIVERIES):
-        pipeline.hget(worker, "last_heartbeat")
-    # What is none of RQ's gives an error or a text without a moment, and counts as nobody.
-    said = [moment_of(text) for text in pipeline.execute(raise_on_error=False)
-            if isinstance(text, bytes)]
-    return sum(seen_at is not None and seen_at >= moment for seen_at in said)
 
 
 def workers_now() -> list[WorkerNow]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from portal import queues
+from portal import queues, signs
 from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.delivery import lanes
 from portal.errors import Unavailable
@@ -31,8 +31,6 @@ from portal.people import policy_reports
 
 BACKLOG_CAP = 100_000
 """A backlog is counted to here, so that looking at a growing one stays cheap."""
-WORKER_SILENT = 90 * SECOND
-"""A worker that has said nothing for so long is taken as gone; it says something every 20 s."""
 NEARLY_FULL = 0.95
 """The part of its maxmemory from which Redis counts as full."""
 
@@ -52,10 +50,11 @@ def redis_state() -> str:
 
 
 def workers_state() -> str:
-    """`ok` while a worker delivers somewhere, `none`, or `unknown` without database, or without a
-    Redis that takes their signs of life; without a worker what is accepted waits."""
+    """`ok` while a worker delivers somewhere or waits for deliveries, `none`, or `unknown` without
+    database, or without a Redis that takes their signs of life; without a worker what is accepted
+    waits."""
     try:
-        if queues.delivering_since(now() - WORKER_SILENT):
+        if lanes.has_owner() or signs.is_delivering():
             return "ok"
     except (RedisError, Unavailable):
         return "unknown"

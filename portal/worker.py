@@ -40,7 +40,7 @@ from rq.worker_registration import register
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, first_start, jobs, log_lines, queues, refusals
+from portal import create_app, first_start, jobs, log_lines, queues, refusals, signs
 from portal.children import has_loaded, keep_running
 from portal.config import Config, SettingError, load_config
 from portal.database_errors import is_temporary, reason
@@ -51,6 +51,7 @@ from portal.processes import has_started, has_stepped, show_life
 from portal.scheduling import PortalCron, timetable
 from portal.seldom import Seldom
 from portal.strange_keys import make_way, names_of, tidy
+from portal.upkeep import Upkeep
 
 WAIT_SECONDS, ANSWER_SECONDS = 2, 1
 """How long a worker waits for a job in Redis, and how much longer for any answer: together they are
@@ -92,9 +93,9 @@ class ImpatientQueue(KnownQueue):
 
 
 class PortalWorker(SimpleWorker):
-    """An RQ worker that runs jobs in its own process, so that connections stay open from one
-    drain to the next; that ends a long drain in order when it is told to stop; and that outlives
-    a Redis that is away, hangs or is full."""
+    """An RQ worker that runs jobs in its own process, so that connections stay open from one drain
+    to the next; ends a long one in order when told to; and outlives a Redis that is away or full.
+    """
 
     ip_address = "unknown"
     """Until Redis was asked."""
@@ -107,6 +108,7 @@ class PortalWorker(SimpleWorker):
             job_class=KnownJob, queue_class=ImpatientQueue, worker_ttl=WORKER_TTL,
         )
         self._delivers = queue == queues.DELIVERIES
+        self._upkeep = Upkeep(current_app.config["PORTAL"])
         self.log.addFilter(_is_no_traceback)
         jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
         jobs.Host.keep_alive = staticmethod(self._keep_alive)
@@ -147,22 +149,29 @@ class PortalWorker(SimpleWorker):
         self.work(logging_level="WARNING")
 
     def _work_without_redis(self) -> None:
-        self._deliver_forgotten()
+        self._do_forgotten()
         if not self.told_to_stop:
             time.sleep(AGAIN_SECONDS)
 
-    def _deliver_forgotten(self) -> None:
-        """Deliver what is due and nobody works on, as the database knows it."""
+    def _do_forgotten(self) -> None:
+        """Deliver what is due and nobody works on, by the database; or keep up (Upkeep)."""
         # Whoever tells it to stop now finds it busy, and lets it end what is in flight.
         self._state = WorkerStatus.BUSY
-        if self._delivers:
-            try:
-                for lane in lanes.forgotten():
-                    jobs.drain(lane)
-            except Unavailable as error:
-                _seldom.warn(
-                    error.trouble, f"What is due cannot be read now. {refusals.in_words(error)}"
-                )
+        if not self._delivers:
+            self._upkeep.keep_up(lambda: self.told_to_stop)
+            return
+        try:
+            for lane in lanes.forgotten():
+                jobs.drain(lane)
+        except Unavailable as error:
+            _seldom.warn(
+                error.trouble, f"What is due cannot be read now. {refusals.in_words(error)}"
+            )
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """RQ's."""
+        self._upkeep.done(str(job.func_name))
+        super().execute_job(job, queue)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None  # noqa: ARG002 - as RQ has it
@@ -191,7 +200,7 @@ class PortalWorker(SimpleWorker):
         if time.monotonic() - self._looked_at < current_app.config["PORTAL"].sweep_seconds:
             return
         self._make_way()
-        self._deliver_forgotten()
+        self._do_forgotten()
         self._looked_at = time.monotonic()
         if self.told_to_stop:
             raise StopRequested
@@ -226,6 +235,7 @@ class PortalWorker(SimpleWorker):
             raise NotServed(str(error)) from error
         self._has_stepped()
         if self.get_state() == WorkerStatus.IDLE and self._delivers:
+            signs.show()
             queues.ask_for_lane()
 
     def _has_stepped(self) -> None:
@@ -244,6 +254,8 @@ class PortalWorker(SimpleWorker):
         if queues.answers():
             with contextlib.suppress(RedisError):
                 self.register_death()
+                if self._delivers:
+                    signs.withdraw()
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """RQ's, which would write the same traceback at each run of the sweep."""

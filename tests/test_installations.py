@@ -19,7 +19,7 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import create_app, processes, queues
+from portal import create_app, processes, queues, signs
 from portal.config import load_config
 from portal.delivery import lanes
 from portal.events import ingest
@@ -65,7 +65,7 @@ def other(
     there = create_app(load_config(others))
     with there.app_context():
         end = time.monotonic() + 30
-        while not queues.delivering_since(0) and time.monotonic() < end:
+        while not signs.is_delivering() and time.monotonic() < end:
             time.sleep(0.05)
         db.session.remove()
         db.engine.dispose()

@@ -62,6 +62,12 @@ def hostile(queue: Queue, trace: Path) -> Iterator[Job]:
     yield queue.enqueue("portal.jobs.purge", -(10**30))
     for arguments in (["0"], [0.5], [True], [None], [[0]], [{"lane": 0}]):
         yield queue.enqueue("portal.jobs.drain", *arguments)
+    for arguments in (["\ud800", 1], ["\0", 1], ["é", 1], ["x" * 60_000, 1], ["rec_x", -1]):
+        yield queue.enqueue("portal.jobs.recover", *arguments)
+    # Redis would refuse what RQ asks it for, which ends a worker's round.
+    yield queue.enqueue("portal.jobs.sweep", job_timeout=10**20)
+    yield queue.enqueue("portal.jobs.sweep", result_ttl=10**20)
+    yield queue.enqueue("portal.jobs.sweep", failure_ttl=-(10**20))
     redis = queue.connection
     for number, fields in enumerate((
         {"data": pickle.dumps(Opened(trace))},
@@ -70,6 +76,7 @@ def hostile(queue: Queue, trace: Path) -> Iterator[Job]:
         {"data": b"[]"}, {"data": b"{"}, {"data": b"\xff\xfe"}, {}, {"created_at": "never"},
         {"data": b'["portal.jobs.sweep",null,[],{}]', "created_at": "never"},
         {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": "x", "status": "no status"},
+        {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": 10**20, "status": "queued"},
         {"data": b'["portal.jobs.sweep",null,[],{}]', "meta": pickle.dumps(Opened(trace)),
          "webhooks": b'[{"url":"http://127.0.0.1:9/"}]'},
     )):

@@ -7,9 +7,11 @@ import subprocess
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from flask import Flask
 from redis import Redis
 from rq import Queue
@@ -18,7 +20,8 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from portal import queues
+from portal import jobs, known_jobs, queues, signs, upkeep, vault, vitals
+from portal.clock import SECOND, now
 from portal.delivery.wakes import MOST_CALLS, Wakes
 from portal.events import ingest
 from portal.extensions import db
@@ -93,7 +96,7 @@ def test_a_worker_delivers_what_is_due_though_no_sweep_is_done(
     ingest.ingest_events(merchant.id, [ORDER], batch=False)
     wait_for(lambda: len(receiver.ledger) == 1, 30)
     # It has a life to show, and ends in order, as in any drain.
-    assert queues.delivering_since(0) == 1
+    assert vitals.workers_state() == "ok"
     worker.terminate()
     assert worker.wait(30) == 0
 
@@ -209,13 +212,90 @@ def test_what_workers_have_left_is_taken_away_and_read_by_nobody(
     assert not Job.exists(queues.drain_job_id(0), redis)
 
 
-def test_of_any_number_of_names_only_some_are_asked_for_their_workers(app: Flask, redis: Redis):
+def test_of_any_number_of_names_only_some_are_asked_for_their_workers(
+    app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    work(queues.DELIVERIES, monkeypatch)
+    signs.show()
     key = f"rq:workers:{queues.name_of(queues.DELIVERIES)}"
     redis.sadd(key, *(f"rq:worker:{number}" for number in range(3 * queues.WORKERS_ASKED)))
     redis.config_resetstat()
-    assert queues.delivering_since(0) == 0
-    assert redis.info("commandstats")["cmdstat_hget"]["calls"] == queues.WORKERS_ASKED
+    # None of them hides the one that lives.
+    assert vitals.workers_state() == "ok"
     assert queues.workers_now() == []
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == queues.WORKERS_SHOWN
+
+
+def test_who_writes_into_redis_neither_makes_a_sign_of_life_nor_makes_one_last(
+    app: Flask, redis: Redis
+):
+    name = queues.key("delivers")
+    for said in (str(now()), "x" * 10_000_000, b"\xff", vault.encrypt("never"), ""):
+        redis.set(name, said)
+        assert vitals.workers_state() == "none"
+    redis.delete(name)
+    redis.rpush(name, "x")
+    assert vitals.workers_state() == "none"
+    signs.show()
+    assert vitals.workers_state() == "ok"
+    said = redis.get(name)
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=2 * signs.SILENT / SECOND)):
+        redis.set(name, said)
+        assert vitals.workers_state() == "none"
+
+
+def test_any_number_of_jobs_that_are_done_again_and_again_keep_no_other_waiting(
+    app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[str] = []
+    monkeypatch.setattr(jobs, "measure", lambda: done.append("measure"))
+    monkeypatch.setattr(jobs, "notify", lambda: done.append("notify"))
+    monkeypatch.setattr(known_jobs, "_begun_at", {})
+    # However slow the machine is.
+    monkeypatch.setattr(known_jobs, "AGAIN_SECONDS", 600.0)
+    monkeypatch.setattr(known_jobs, "FEW", 0)
+    queue = somebodys(redis, queues.MAINTENANCE)
+    for _ in range(500):
+        queue.enqueue(queues.MEASURE, result_ttl=0)
+    queue.enqueue(queues.NOTIFY, result_ttl=0)
+    work(queues.MAINTENANCE, monkeypatch)
+    assert done == ["measure", "notify"]
+    assert not redis.keys("rq:job:*")
+
+
+@pytest.mark.parametrize("redis_is_there", [True, False])
+def test_maintenance_goes_on_without_cron_and_whatever_lies_before_its_jobs(
+    app: Flask, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, redis: Redis,
+    redis_is_there: bool,
+):
+    """Sweeps, measuring, counting, mail and certificates, in the worker's own loop."""
+    done: list[str] = []
+    worker = PortalWorker(queues.MAINTENANCE, queues.blocking_client())
+
+    def do(name: str) -> Callable[[], None]:
+        def call() -> None:
+            done.append(name)
+            if len(set(done)) == 5:
+                worker.request_stop(15, None)
+            if name == "notify":
+                raise ValueError("a defect keeps no other from being done")
+        call.__module__, call.__qualname__ = "portal.jobs", name
+        return call
+
+    names = ("sweep", "measure", "notify", "summarize", "look_at_certificates")
+    for name in names:
+        monkeypatch.setattr(jobs, name, do(name))
+    worker._upkeep = upkeep.Upkeep(app.config["PORTAL"])
+    monkeypatch.setattr(upkeep, "LATE", -1)
+    monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
+    if redis_is_there:
+        redis.rpush(f"rq:queue:{queues.name_of(queues.MAINTENANCE)}", *["nothing"] * 9_000)
+    else:
+        monkeypatch.setattr(queues, "answers", lambda: False)
+    worker.serve()
+    assert done[:5] == list(names)
+    if redis_is_there:
+        assert redis.llen(f"rq:queue:{queues.name_of(queues.MAINTENANCE)}") > 8_000
 
 
 class Woken:

@@ -126,6 +126,13 @@ def release(tokens: dict[int, int], *, rest: int = 0) -> None:
             )
 
 
+def has_owner() -> bool:
+    """Whether a worker has a lane now. Raises Unavailable."""
+    owned = sa.select(_lane.c.id).where(_lane.c.owner.is_not(None), sa.not_(_free(now())))
+    with reading() as session:
+        return session.scalar(owned.limit(1)) is not None
+
+
 def has_due(
     is_retry: bool, moment: int | sa.BindParameter[int] = MOMENT,
 ) -> sa.ColumnElement[bool]:

@@ -49,8 +49,9 @@ def _is_new(message: str) -> bool:
     digest = hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()
     try:
         redis, hour = queues.client(), queues.key("csp", "hour")
-        if int(redis.get(hour) or 0) > MAX_PER_HOUR:
+        if int(redis.getrange(hour, 0, 20) or 0) > MAX_PER_HOUR:
             # Nothing more is kept in this hour, and no digest either: anyone may send any number.
+            redis.expire(hour, _HOUR_SECONDS, nx=True)
             return False
         if not redis.set(queues.key("csp", digest), "1", nx=True, ex=_DAY_SECONDS):
             return False
@@ -58,7 +59,8 @@ def _is_new(message: str) -> bool:
         pipeline.incr(hour)
         pipeline.expire(hour, _HOUR_SECONDS, nx=True)
         return int(pipeline.execute()[0]) <= MAX_PER_HOUR
-    except RedisError:
+    except (RedisError, ValueError):
+        # ValueError: somebody else wrote what is no number.
         return False
 
 

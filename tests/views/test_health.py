@@ -15,18 +15,17 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from redis import Redis
-from rq import SimpleWorker
-from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from portal import gate, queues, readiness, vitals
+from portal import gate, queues, readiness, signs, vitals
 from portal.clock import HOUR, SECOND, now
 from portal.database_errors import CONNECTIONS, FULL
 from portal.extensions import db
 from portal.models import Installation, Merchant
 from portal.people import accounts
+from portal.worker import PortalWorker
 from tests import factories
 
 if TYPE_CHECKING:
@@ -87,18 +86,17 @@ def test_ready_is_answered_in_time_while_all_connections_are_in_use(client: Flas
 
 
 @pytest.fixture
-def worker(app: Flask, valkey: str) -> Iterator[SimpleWorker]:
+def worker(app: Flask) -> Iterator[PortalWorker]:
     """A worker for deliveries as Redis knows it."""
-    worker = SimpleWorker(
-        [queues.name_of(queues.DELIVERIES)], connection=Redis.from_url(valkey),
-        serializer=JSONSerializer,
-    )
+    worker = PortalWorker(queues.DELIVERIES, queues.client())
     worker.register_birth()
+    worker.set_state(WorkerStatus.IDLE)
+    worker.heartbeat()
     yield worker
-    worker.register_death()
+    worker.teardown()
 
 
-def test_ready_with_everything_in_reach(client: FlaskClient, worker: SimpleWorker) -> None:
+def test_ready_with_everything_in_reach(client: FlaskClient, worker: PortalWorker) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json == {"status": "ok", "database": "ok", "redis": "ok", "workers": "ok"}
@@ -124,15 +122,15 @@ def test_whether_workers_live_is_unknown_while_redis_is_too_full_to_be_told(
 
 
 def test_a_worker_that_stands_still_does_not_count(
-    client: FlaskClient, worker: SimpleWorker
+    client: FlaskClient, worker: PortalWorker
 ) -> None:
-    moment = datetime.now(UTC) + timedelta(seconds=vitals.WORKER_SILENT / SECOND + 1)
+    moment = datetime.now(UTC) + timedelta(seconds=signs.SILENT / SECOND + 1)
     with time_machine.travel(moment):
         assert client.get("/readyz").json["workers"] == "none"  # type: ignore[index]
 
 
 def test_a_worker_of_another_installation_does_not_count(
-    app: Flask, client: FlaskClient, worker: SimpleWorker
+    app: Flask, client: FlaskClient, worker: PortalWorker
 ) -> None:
     db.session.execute(sa.update(Installation).values(name="another"))
     db.session.commit()
@@ -142,7 +140,7 @@ def test_a_worker_of_another_installation_does_not_count(
 
 @pytest.mark.parametrize("state", ["unavailable", "full"])
 def test_degraded_and_still_ready_without_redis(
-    client: FlaskClient, worker: SimpleWorker, monkeypatch: pytest.MonkeyPatch, state: str
+    client: FlaskClient, worker: PortalWorker, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     monkeypatch.setattr(vitals, "redis_state", lambda: state)
     answer = client.get("/readyz")

@@ -78,6 +78,19 @@ def test_what_is_no_report_is_refused(client: FlaskClient, body: str):
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("written", ["no number", "x" * 10_000_000, None])
+def test_what_somebody_wrote_in_place_of_the_count_is_no_error(
+    client: FlaskClient, written: str | None
+):
+    redis, name = queues.client(), queues.key("csp", "hour")
+    if written is None:
+        redis.rpush(name, "x")
+    else:
+        redis.set(name, written)
+    report = {"csp-report": {"effective-directive": "script-src"}}
+    assert client.post("/csp-reports", data=json.dumps(report)).status_code == 204
+
+
 def test_a_report_is_small(client: FlaskClient):
     assert send(client, REPORT, **{"script-sample": "x" * policy_reports.MAX_REPORT}) == 413
 

@@ -31,6 +31,7 @@ from portal.delivery.cell_limits import (
 from portal.delivery.cells import Cell, Cells, NotFilled, TookTooLong
 from portal.delivery.compose import Composer, Payload, Target
 from portal.delivery.filling import Filling
+from portal.delivery.in_cell import NICE
 from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
 from portal.errors import Invalid
@@ -359,6 +360,18 @@ def test_a_cell_has_no_secret_no_connection_and_bounded_memory(
         assert sorted(one.name for one in (process / "fd").iterdir()) == ["0", "1", "2"]
         limits = (process / "limits").read_text()
     assert f"Max address space         {MAX_MEMORY}" in limits
+
+
+GROUP = "/proc/{}/autogroup"
+
+
+@pytest.mark.skipif(not Path(GROUP.format("self")).exists(), reason="a kernel without autogroups")
+def test_a_cell_yields_to_all_parts_of_the_portal_and_not_to_its_own_alone(own: Cells) -> None:
+    own.fill(EVENT, ["{{ event.id }}"])
+    (cell,) = own._idle
+    group, _, nice = Path(GROUP.format(cell._process.pid)).read_text().partition(" nice ")
+    assert int(nice) == NICE
+    assert group != Path(GROUP.format("self")).read_text().partition(" nice ")[0]
 
 
 def test_a_cell_ends_with_the_process_that_uses_it() -> None:

@@ -108,7 +108,7 @@ class _Drain:
         """The merchants that may start no more until some of what is under way has ended."""
         self._sharing = Sharing(lane)
         self._shares = Shares(Company(self._config.data_dir))
-        self._began, self._rested_seconds = time.monotonic(), 0.0
+        self._rested_seconds = 0.0
         """How long it had nothing to do but for whom it keeps back beside others."""
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self._heavy: dict[int, float] = {}
@@ -168,12 +168,7 @@ class _Drain:
                 if isinstance(tag, Line):
                     self._holding.take_look(tag, answer)
                 else:
-                    self._shares.work(tag[0].line.merchant_id)
                     self._attempts.answered(tag, answer)
-            self._shares.count(
-                time.monotonic() - self._began - self._transport.waited_seconds,
-                is_idle=not (self._attempts.in_flight or self._unrecorded),
-            )
             self._take_written()
             if self._ready_to_record():
                 self._record()

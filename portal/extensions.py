@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,8 +135,8 @@ def writing(
     first and writes later would fail at once, whatever the timeout, when another process wrote
     in between. Before that it waits for its turn (portal.turns), at most `patience_seconds`. One
     that `is_large` stands in line with its like first, so that who writes little never waits for
-    more than one or two of them; while several merchants are there (portal.company), those write
-    half of the time at most, and none begins just when something has begun for others.
+    more than one or two of them; while several merchants are there (portal.company), none begins
+    just when something has begun for others.
     Objects loaded before it are read again inside it.
     Raises Unavailable when the database cannot take the write now.
     """
@@ -208,8 +208,9 @@ def turn_to_write(
     writers = _writers.get(engine)
     if writers is None:
         # PostgreSQL has a queue of its own for each row.
-        with _manners[engine].shown() if is_large else nullcontext():
-            yield {}
+        if is_large:
+            _manners[engine].stand_back()
+        yield {}
         return
     if patience_seconds is None:
         patience = writers.patience_seconds(LOCK_WAIT_MS / 1_000)
@@ -218,8 +219,9 @@ def turn_to_write(
     until = time.monotonic() + patience
     if is_large:
         with _in_line(writers.large, patience):
-            # The line rests too.
-            with _manners[engine].shown(), turn_to_write(
+            # The line waits too.
+            _manners[engine].stand_back()
+            with turn_to_write(
                 engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
             ) as options:
                 yield options

@@ -3,9 +3,7 @@ databases what who writes much leaves to others."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from portal.company import Company
@@ -13,9 +11,8 @@ from portal.turns import Turns
 
 HOPELESS_WAIT_SECONDS, HOPELESS_SECONDS = 0.25, 2.0
 """How long one waits when another has just waited in vain, and how long ago that is then."""
-REST_SECONDS, STAND_BACK_SECONDS = 0.05, 0.03
-"""How long at most who writes much, beside others, rests when it has written, and lets them begin
-before it writes."""
+STAND_BACK_SECONDS = 0.03
+"""How long at most who writes much, beside others, lets them begin before it writes."""
 
 
 class Manners:
@@ -28,18 +25,8 @@ class Manners:
         """Whether several merchants are there."""
         return self.company.are_several(time.monotonic())
 
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """Let go first what has just begun for others, but not for long; and rest afterwards for as
-        long as it took."""
-        self.stand_back()
-        began = time.monotonic()
-        yield
-        if self.are_several():
-            time.sleep(min(REST_SECONDS, time.monotonic() - began))
-
     def stand_back(self) -> None:
-        """Let go first what has just begun for others."""
+        """Let go first what has just begun for others, but not for long."""
         until = time.monotonic() + STAND_BACK_SECONDS
         while self.are_several() and self.company.is_awaited(None, time.monotonic()):
             if time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""Worker processes, by hand: `python worker.py` is `bin/portal worker` (portal.worker)."""
+"""Worker processes, by hand: `python worker.py` is `bin/portal worker` (portal.run.worker)."""
 
 import sys
 

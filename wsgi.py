@@ -1,5 +1,5 @@
-"""The web process, by hand: `granian --interface rsgi --http 1 wsgi:front` (portal.wsgi)."""
+"""The web process, by hand: `granian --interface rsgi --http 1 wsgi:front` (portal.run.wsgi)."""
 
-from portal.wsgi import app, front
+from portal.run.wsgi import app, front
 
 __all__ = ["app", "front"]

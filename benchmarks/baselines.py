@@ -12,8 +12,8 @@ import requests
 import sqlalchemy as sa
 from flask import Flask, Response, request
 
-from portal.delivery.compose import Composer, Outgoing, Payload, Target
-from portal.extensions import db
+from portal.composing.compose import Composer, Outgoing, Payload, Target
+from portal.db.session import db
 from portal.models import EventPayload, Webhook
 
 

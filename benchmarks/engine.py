@@ -22,9 +22,9 @@ from benchmarks import baselines
 from benchmarks.load import percentile
 from benchmarks.result import Row, interleaved, ratio
 from benchmarks.stand import ROOT, Stand
+from portal.db.session import db
 from portal.delivery import drain
 from portal.delivery.recorder import Batch, Recorder
-from portal.extensions import db
 
 WEBHOOKS = 10
 IN_FLIGHT = 200

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from portal.clock import DAY, now
-from portal.extensions import db, writing
+from portal.db.session import db, writing
 from portal.models import Webhook
 
 TOGETHER = 100_000

@@ -28,8 +28,8 @@ from benchmarks.product import web
 from benchmarks.result import Row
 from benchmarks.stand import RECORD, ROOT, Stand, order
 from portal.config import SETTINGS
+from portal.db.session import db, writing
 from portal.events import ingest
-from portal.extensions import db, writing
 from portal.models import ApiKey, Membership, Merchant, User
 
 PASSWORD = "correct horse battery"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import Transport
-from portal.setting_values import Network
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound.transport import Transport
+from portal.settings.setting_values import Network
 
 
 @dataclass

@@ -20,13 +20,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import create_app, first_start
+from portal import create_app
 from portal.clock import DAY, now
 from portal.config import load_config
-from portal.extensions import db, writing
-from portal.logs import counting
+from portal.counts import counting
+from portal.db.session import db, writing
 from portal.models import Membership, Merchant, User, Webhook
 from portal.models.webhook import lane_of
+from portal.run import first_start
 
 LIMIT_MS = 200
 TRIES = 5

@@ -19,11 +19,11 @@ from benchmarks import load
 from benchmarks.load import Load, median, percentile
 from benchmarks.result import Row, interleaved, ratio
 from benchmarks.stand import Stand, free_port, order
-from portal import bulk
+from portal.db import bulk
+from portal.db.session import db, table, writing
 from portal.events import ingest
 from portal.events.rows import event_row, payload_row
 from portal.events.rules import clean_events
-from portal.extensions import db, table, writing
 from portal.ids import new_id
 from portal.models import ApiKey, Event, EventPayload, Merchant
 

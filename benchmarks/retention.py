@@ -20,11 +20,11 @@ from benchmarks.result import Row
 from benchmarks.stand import Stand, order
 from portal import queues
 from portal.clock import DAY, SECOND, now
-from portal.delivery import recovery
-from portal.delivery.selection import Wanted
-from portal.extensions import db
-from portal.logs import retention
+from portal.db.session import db
 from portal.models import Webhook
+from portal.recovery import recovery
+from portal.recovery.selection import Wanted
+from portal.upkeep import retention
 
 PER_SECOND = 30
 CALM_SECONDS = 30

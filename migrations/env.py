@@ -1,12 +1,12 @@
-"""Runs migrations inside the portal's application: on the connection of portal.schema, which has
+"""Runs migrations inside the portal's application: on the connection of portal.db.schema, which has
 the lock already, or, for Flask-Migrate's commands, on one of their own."""
 
 from alembic import context
 from flask import current_app
 
 from portal import models  # noqa: F401 - fills the metadata
-from portal.extensions import db
-from portal.schema import one_at_a_time
+from portal.db.schema import one_at_a_time
+from portal.db.session import db
 
 
 def run(connection) -> None:

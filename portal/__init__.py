@@ -15,7 +15,7 @@ def create_app(config: Config | None = None) -> Flask:
 
     Raises portal.config.SettingError when a setting cannot be used.
     """
-    # A cell (portal.delivery.cells) starts in a fraction of the time that this takes.
+    # A cell (portal.composing.cells) starts in a fraction of the time that this takes.
     from portal.application import make
 
     return make(config)

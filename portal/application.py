@@ -6,29 +6,16 @@ from datetime import timedelta
 
 from flask import Flask
 
-from portal import (
-    access,
-    form_limits,
-    hosts,
-    installed,
-    places,
-    proxies,
-    request_ids,
-    security_log,
-)
-from portal.company import Company
+from portal import installed
 from portal.config import Config, load_config
-from portal.defects import Portal
-from portal.engine_settings import engine_settings
-from portal.extensions import (
-    csrf,
-    db,
-    limiter,
-    limiter_settings,
-    login,
-    migrate,
-    prepare_engine,
-)
+from portal.db.engine_settings import engine_settings
+from portal.db.session import db, migrate, prepare_engine
+from portal.fairness import places
+from portal.fairness.company import Company
+from portal.journal import request_ids, security_log
+from portal.web import access, form_limits, hosts, proxies
+from portal.web.defects import Portal
+from portal.web.extensions import csrf, limiter, limiter_settings, login
 
 
 def make(config: Config | None) -> Flask:

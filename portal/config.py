@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import env_file, installed, secret_key, surroundings
-from portal.setting_values import (
+from portal import installed
+from portal.settings import env_file, secret_key, surroundings
+from portal.settings.setting_values import (
     Network,
     check_text,
     cron_line,
@@ -37,7 +38,7 @@ from portal.setting_values import (
     smtp_url,
     without_passwords,
 )
-from portal.surroundings import SettingError as SettingError
+from portal.settings.surroundings import SettingError as SettingError
 
 _SHOWN = 200
 
@@ -246,9 +247,9 @@ def load_config(
 
     Without `environ` it is the process environment, to which what the file sets is added, for this
     process's children too. On a `first_start` the data directory is made, where `makes_directory`,
-    and a missing secret key is drawn but not kept yet (`key_is_new`; portal.first_start keeps it);
-    else what is missing is said, and how to make it. Raises SettingError, whose message names the
-    variable and the remedy.
+    and a missing secret key is drawn but not kept yet (`key_is_new`; portal.run.first_start keeps
+    it); else what is missing is said, and how to make it. Raises SettingError, whose message names
+    the variable and the remedy.
     """
     given: MutableMapping[str, str] = os.environ if environ is None else dict(environ)
     _add_file(given, environ is None)

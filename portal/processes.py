@@ -1,6 +1,6 @@
 """What a process of the portal does about itself: its end, its signals, its signs of life.
 
-portal.children keeps such processes running.
+portal.run.children keeps such processes running.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISED = "WEBHOOK_PORTAL_SUPERVISED"
-"""Set for children whose own children must die with them (portal.wsgi looks for it)."""
+"""Set for children whose own children must die with them (portal.run.wsgi looks for it)."""
 STOP_SECONDS = 30.0
 """How long a part may take to end in order."""
 BEAT_SECONDS = 5.0

@@ -28,8 +28,8 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from sqlalchemy.exc import SQLAlchemyError
 
+from portal.db.session import db, insert_into, table, unavailable_when_away, writing
 from portal.errors import Unavailable
-from portal.extensions import db, insert_into, table, unavailable_when_away, writing
 from portal.models import Installation
 from portal.redis_replies import bounded
 from portal.strange_keys import forget_job, is_queued, moment_of, readable

@@ -21,7 +21,7 @@ from rq.utils import as_text, utcparse
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from portal.clock import SECOND
-from portal.seldom import Seldom
+from portal.journal.seldom import Seldom
 
 MOST = 10_000
 """Entries of a queue, or of a list that RQ keeps. The portal has a job for each lane, and one for

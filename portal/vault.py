@@ -28,7 +28,8 @@ class Unreadable(PortalError):
 
 
 class Token(sa.types.TypeDecorator[str]):
-    """The type of a column that holds what `encrypt` made, so that portal.resealing finds it."""
+    """The type of a column that holds what `encrypt` made, so that portal.upkeep.resealing finds
+    it."""
 
     impl = sa.Text
     cache_ok = True

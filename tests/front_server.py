@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 
-from portal import courtesy
 from portal.config import load_config
+from portal.fairness import courtesy
 from portal.front import application, bodies, sockets
 from portal.front.accounts import Accounts
 
@@ -106,7 +106,7 @@ def _broken() -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    from portal import supervisor
+    from portal.run import supervisor
 
     supervisor._serve(load_config(first_start=True), sys.argv[1])
 else:

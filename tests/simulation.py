@@ -20,15 +20,16 @@ from flask import Flask, current_app
 
 from portal import clock
 from portal.clock import DAY, MINUTE, SECOND
-from portal.delivery import attempts, drain, lanes, line, outcome, sharing, wakes
-from portal.delivery.compose import Certificate, Outgoing
+from portal.composing.compose import Certificate, Outgoing
+from portal.db.session import db
+from portal.delivery import attempts, drain, lanes, line, sharing, wakes
 from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from portal.delivery.recorder import Batch, Recorder, Written
 from portal.delivery.silence import PATIENCE_SECONDS
-from portal.delivery.transfer import Answer
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Notice, Webhook
+from portal.outbound import outcome
+from portal.outbound.transfer import Answer
 from tests.factories import make_webhook
 
 NOBODY, SILENCE = "nobody listens", "no answer"

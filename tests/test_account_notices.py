@@ -11,20 +11,14 @@ import sqlalchemy as sa
 import time_machine
 from flask import Flask
 
+from portal.audit import log
 from portal.clock import SECOND, now
+from portal.db.session import db, writing
 from portal.errors import Invalid
-from portal.extensions import db, writing
 from portal.models import Mail, Passkey, User
-from portal.people import (
-    account_notices,
-    accounts,
-    audit,
-    mail,
-    passkeys,
-    resets,
-    second_factor,
-)
-from portal.people.account_notices import CHANGES
+from portal.notices import account_notices, mail
+from portal.notices.account_notices import CHANGES
+from portal.people import accounts, passkeys, resets, second_factor
 from tests.authenticator import Authenticator
 from tests.conftest import PASSWORD, on_both_databases
 from tests.factories import make_user
@@ -153,7 +147,7 @@ def test_a_copy_of_a_passkey_is_refused_and_told(
     assert "The passkey “blue key” seems to have a copy" in text
     assert "from the address 203.0.113.5." in text
     assert "remove every passkey that is not yours alone" in text
-    entry = audit.entries(action="user.passkey_cloned").rows[0][0]
+    entry = log.entries(action="user.passkey_cloned").rows[0][0]
     assert (entry.actor, entry.target, entry.detail, entry.address) == (
         "portal", "ann@example.com", {"name": "blue key"}, "203.0.113.5",
     )
@@ -166,7 +160,7 @@ def test_what_a_copy_has_not_signed_raises_no_alarm(ann: User, mailbox: Mailbox)
     stranger = Authenticator(device.origin)
     stranger.credential = device.credential
     assert not sign_in_with(ann, stranger)
-    assert not audit.entries(action="user.passkey_cloned").rows
+    assert not log.entries(action="user.passkey_cloned").rows
 
 
 def test_a_device_that_does_not_count_is_no_copy(ann: User) -> None:

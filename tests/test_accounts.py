@@ -15,21 +15,14 @@ import sqlalchemy as sa
 import time_machine
 from flask import Flask
 
+from portal.audit import log
 from portal.clock import SECOND, now
+from portal.db.listing import BadCursor
+from portal.db.session import db, table, writing
 from portal.errors import Conflict, Forbidden, Invalid, NotFound
-from portal.extensions import db, table, writing
-from portal.listing import BadCursor
 from portal.models import ApiKey, AuditEntry, Membership, Merchant, User, UserSession
 from portal.models import user as user_models
-from portal.people import (
-    accounts,
-    audit,
-    invitations,
-    members,
-    passkeys,
-    second_factor,
-    sessions,
-)
+from portal.people import accounts, invitations, members, passkeys, second_factor, sessions
 from tests.conftest import on_both_databases
 from tests.factories import make_user
 
@@ -509,7 +502,7 @@ def test_a_first_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 def test_a_note_of_a_change_that_fails_is_not_kept() -> None:
     def change() -> None:
         with writing() as session:
-            audit.note(session, "cli", "merchant.created", "x")
+            log.note(session, "cli", "merchant.created", "x")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -524,7 +517,7 @@ def test_the_audit_log_is_filtered_and_newest_first() -> None:
     accounts.activate(other, "user:olga@example.com")
 
     def found(**filters: str) -> list[str]:
-        return [entry.action for entry, _slug in audit.entries(**filters).rows]
+        return [entry.action for entry, _slug in log.entries(**filters).rows]
 
     assert found() == ["merchant.activated", "merchant.created", "merchant.created"]
     assert found(actor="olga", action="merchant.created") == ["merchant.created"]

@@ -13,7 +13,8 @@ from portal import addresses
 from portal.config import SettingError, load_config
 from portal.errors import Invalid
 from portal.models import Merchant
-from portal.people import accounts, invitations, mail, members, resets
+from portal.notices import mail
+from portal.people import accounts, invitations, members, resets
 from tests.conftest import PASSWORD
 from tests.mailbox import Mailbox
 

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from portal import queues
-from portal.access import ACCESS
+from portal.web.access import ACCESS
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTAL = ROOT / "portal"
@@ -20,39 +20,51 @@ MODULES = sorted(PORTAL.rglob("*.py"))
 MAX_LINES = 400
 
 PURE = (
-    "portal.delivery.signing", "portal.delivery.retry", "portal.delivery.egress",
+    "portal.signing", "portal.delivery.retry", "portal.outbound.egress",
     "portal.events.matching",
 )
-# From top to bottom; a module imports from its own level or from below.
-LEVELS = (
-    ("worker", "portal.__main__"),
-    ("portal.cli",),
-    ("wsgi", "portal.wsgi", "portal.supervisor"),
-    ("portal.front",),
-    ("portal.worker",),
-    ("portal", "portal.application", "portal.first_start"),
-    ("portal.views", "portal.api"),
-    ("portal.access", "portal.hosts", "portal.jobs", "portal.known_jobs", "portal.rendering",
-     "portal.scheduling", "portal.signs", "portal.upkeep", "portal.vitals", "portal.readiness"),
-    ("portal.logs", "portal.webhooks"),
-    ("portal.delivery",),
-    ("portal.events",),
-    ("portal.people",),
-    ("portal.bulk", "portal.queues", "portal.schema", "portal.keyset", "portal.listing",
-     "portal.models", "portal.resealing", "portal.sealed_word", "portal.slices",
-     "portal.refusals", "portal.stored"),
-    ("portal.vault", "portal.strict_json", "portal.strange_keys", "portal.snippets",
-     "portal.zones", *PURE),
-    ("portal.extensions", "portal.engine_settings", "portal.config", "portal.children",
-     "portal.processes", "portal.clock", "portal.ids", "portal.errors", "portal.addresses",
-     "portal.turns", "portal.env_file", "portal.installed", "portal.secret_key",
-     "portal.setting_values", "portal.snapshots", "portal.private_files",
-     "portal.database_errors", "portal.defects", "portal.http_methods", "portal.seldom",
-     "portal.log_lines", "portal.request_ids", "portal.security_log", "portal.form_limits",
-     "portal.gate", "portal.surroundings", "portal.places", "portal.room", "portal.courtesy",
-     "portal.company", "portal.writers", "portal.proxies", "portal.hashing",
-     "portal.limit_counts", "portal.redis_replies"),
+# From top to bottom. A package imports only from lines below its own, and of another package only
+# the modules that stand beside its name: its doors. The rest is its own.
+LEVELS: tuple[dict[str, str], ...] = (
+    {"worker": ""},
+    {"portal.__main__": ""},
+    {"portal.cli": "", "wsgi": ""},
+    {"portal.run": "first_start supervisor worker wsgi"},
+    {"portal": ""},
+    {"portal.application": ""},
+    {"portal.front": "application", "portal.views": "page_limits"},
+    {"portal.api": "blueprint door limits shapes", "portal.jobs": ""},
+    {"portal.upkeep": "certificates readiness refusals resealing retention vitals"},
+    {"portal.counts": "counting overview statistics",
+     "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
+     "portal.web": "access defects extensions form_limits hosts policy_reports protection "
+                   "proxies rendering snippets"},
+    {"portal.logs": "browse changes filters records saved search spellings stories",
+     "portal.webhooks": "auth_rules pair_rules previews recipes rotation rules setup url_rules"},
+    {"portal.delivery": "actions drain health lanes",
+     "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
+                      "sessions storage_bounds tries"},
+    {"portal.events": "catalogue ingest matching moments rows rules schema_table",
+     "portal.notices": "account_notices notices storage_notices",
+     "portal.recovery": "recovery selection"},
+    {"portal.audit": "chain log"},
+    {"portal.outbound": "access_tokens defects egress looking outcome resolver transfer transport",
+     "portal.signs": "", "portal.storage": "allowance measuring sizes"},
+    {"portal.composing": "cell_limits cells compose echoes", "portal.queues": ""},
+    {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
+    {"portal.db": "bulk engine_settings keyset listing room schema session slices turns"},
+    {"portal.config": "", "portal.fairness": "company courtesy gate hashing places",
+     "portal.strange_keys": "", "portal.strict_json": "", "portal.vault": ""},
+    {"portal.errors": "", "portal.ids": "",
+     "portal.journal": "log_lines request_ids security_log seldom",
+     "portal.settings": "env_file private_files secret_key setting_values surroundings",
+     "portal.zones": ""},
+    {"portal.addresses": "", "portal.clock": "", "portal.database_errors": "",
+     "portal.installed": "", "portal.processes": "", "portal.redis_replies": "",
+     "portal.signing": ""},
 )
+LEVEL_OF = {name: number for number, names in enumerate(LEVELS) for name in names}
+DOORS = {name: set(doors.split()) for names in LEVELS for name, doors in names.items()}
 
 
 def name_of(path: Path) -> str:
@@ -60,16 +72,8 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def level_of(module: str) -> int:
-    """The level of the longest name that covers the module: a pure module lies below its stage."""
-    found = [
-        (len(name), level)
-        for level, names in enumerate(LEVELS)
-        for name in names
-        if module == name or (name != "portal" and module.startswith(name + "."))
-    ]
-    assert found, f"{module} has no level"
-    return max(found)[1]
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
 
 
 def imports_of(path: Path) -> set[str]:
@@ -87,12 +91,30 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_down(path: Path):
-    module = name_of(path)
-    for imported in imports_of(path):
-        if imported.startswith("portal"):
-            assert level_of(imported) >= level_of(module), f"{module} imports {imported}"
+def crossings(path: Path) -> set[str]:
+    """The modules of other packages that a module imports."""
+    own = package_of(name_of(path))
+    return {
+        name for name in imports_of(path)
+        if name.split(".")[0] == "portal" and package_of(name) != own
+    }
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"], ids=name_of)
+def test_a_package_imports_from_lines_below_its_own(path: Path):
+    own = LEVEL_OF[package_of(name_of(path))]
+    for imported in crossings(path):
+        assert LEVEL_OF[package_of(imported)] > own, f"{name_of(path)} imports {imported}"
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_is_entered_by_its_doors(package: str):
+    entered = {
+        name.removeprefix(f"{package}.")
+        for path in [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"]
+        for name in crossings(path) if package_of(name) == package != name
+    }
+    assert entered == DOORS[package]
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -114,11 +136,11 @@ def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
     tree = ast.parse(path.read_text())
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     found = set(filter(WRITES.search, called))
-    if name_of(path) == "portal.extensions":
+    if name_of(path) == "portal.db.session":
         assert "session.commit" in found, "writing() commits"
-    elif name_of(path) == "portal.snapshots":
+    elif name_of(path) == "portal.db.snapshots":
         assert found == {"sqlite3.connect"}, "it reads the database, and writes a file of its own"
-    elif name_of(path) == "portal.schema":
+    elif name_of(path) == "portal.db.schema":
         assert found == {"connection.begin"}
         assert "turn_to_write" in called, "it changes the schema in its turn"
     else:
@@ -143,19 +165,19 @@ OPENS_CONNECTIONS = {
     "asyncio", "subprocess", "os.system", "os.popen",
 }
 MAY = {
-    "portal.delivery.transfer": "everything that goes to a target, through the guard",
-    "portal.delivery.transport": "many of these at once",
-    "portal.delivery.failures": "names what libcurl says; no socket",
-    "portal.delivery.timing": "reads what libcurl has measured; no socket",
-    "portal.delivery.names": "looks up the names that the transport connects to",
-    "portal.delivery.egress": "asks the kernel which addresses are this machine's; sends nothing",
-    "portal.delivery.compose": "asks requests to encode a request, and sends none",
-    "portal.people.mail": "the operator's own mail server",
-    "portal.people.mail_servers": "the same, for mail",
-    "portal.delivery.cells": "starts processes that fill templates",
-    "portal.children": "starts the portal's own processes",
-    "portal.supervisor": "its own web process, and whether a port is free",
-    "portal.queues": "the name of this machine", "portal.hosts": "the name of this machine",
+    "portal.outbound.transfer": "everything that goes to a target, through the guard",
+    "portal.outbound.transport": "many of these at once",
+    "portal.outbound.failures": "names what libcurl says; no socket",
+    "portal.outbound.timing": "reads what libcurl has measured; no socket",
+    "portal.outbound.names": "looks up the names that the transport connects to",
+    "portal.outbound.egress": "asks the kernel which addresses are this machine's; sends nothing",
+    "portal.composing.compose": "asks requests to encode a request, and sends none",
+    "portal.notices.mail": "the operator's own mail server",
+    "portal.notices.mail_servers": "the same, for mail",
+    "portal.composing.cells": "starts processes that fill templates",
+    "portal.run.children": "starts the portal's own processes",
+    "portal.run.supervisor": "its own web process, and whether a port is free",
+    "portal.queues": "the name of this machine", "portal.web.hosts": "the name of this machine",
     "portal.front.application": "a task for each request, instead of a thread",
     "portal.front.bodies": "the deadline of a body",
     "portal.front.threads": "a task that waits for its thread",

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.db.session import db
+from portal.diagnosis import inspector, shares
 from portal.events import catalogue
-from portal.extensions import db
-from portal.logs import inspector, saved, shares
+from portal.logs import saved
 from portal.models import Attempt, InspectedRequest, Merchant, OwnEventType, SavedFilter
 from portal.webhooks import setup
 from tests.conftest import on_both_databases

@@ -10,11 +10,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import create_app, schema
+from portal import create_app
+from portal.audit import chain, log
 from portal.config import load_config
-from portal.extensions import db, writing
+from portal.db import schema
+from portal.db.session import db, writing
 from portal.models import AuditEntry, Merchant
-from portal.people import audit, audit_chain
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
@@ -26,7 +27,7 @@ __all__ = ["migrated", "portal"]
 def noted(count: int, merchant_id: int | None = None) -> None:
     for number in range(count):
         with writing() as session:
-            audit.note(
+            log.note(
                 session, "user:ann@example.com", "thing.done", f"thing {number}", merchant_id,
                 before="é", after=[1, None, {"b": 2, "a": 1.5}],
             )
@@ -34,7 +35,7 @@ def noted(count: int, merchant_id: int | None = None) -> None:
 
 def note_and_fail() -> None:
     with writing() as session:
-        audit.note(session, "cli", "thing.undone")
+        log.note(session, "cli", "thing.undone")
         raise ZeroDivisionError
 
 
@@ -42,22 +43,22 @@ def note_and_fail() -> None:
 def test_every_entry_is_chained_and_a_transaction_that_fails_leaves_no_gap(
     app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(audit_chain, "BATCH", 2)
-    before = audit_chain.verify()
+    monkeypatch.setattr(chain, "BATCH", 2)
+    before = chain.verify()
     webhook = make_webhook(merchant)
     setup.disable(webhook, "For a while.", "user:ann@example.com")
     with pytest.raises(ZeroDivisionError):
         note_and_fail()
     noted(4)
     with writing() as session:
-        audit.note(session, "cli", "one.of.two")
+        log.note(session, "cli", "one.of.two")
         session.flush()
-        audit.note(session, "cli", "two.of.two")
-    chain = audit_chain.verify()
-    assert chain.broken is None
-    assert chain.entries == before.entries + 7
-    assert audit_chain.verify(before.end).broken is None
-    assert audit_chain.verify("f" * 64).broken == (
+        log.note(session, "cli", "two.of.two")
+    found = chain.verify()
+    assert found.broken is None
+    assert found.entries == before.entries + 7
+    assert chain.verify(before.end).broken is None
+    assert chain.verify("f" * 64).broken == (
         "The end that was kept is not in the log any more."
     )
 
@@ -81,7 +82,7 @@ def test_entries_of_many_threads_stand_one_after_another(app: Flask, merchant: M
     for thread in threads:
         thread.join()
     assert failures == []
-    assert (audit_chain.verify().broken, audit_chain.verify().entries) == (None, 40)
+    assert (chain.verify().broken, chain.verify().entries) == (None, 40)
 
 
 @on_both_databases
@@ -104,10 +105,10 @@ def test_what_is_changed_in_the_database_is_found_and_named(
     app: Flask, statement: str, said: str
 ):
     noted(5)
-    assert audit_chain.verify().broken is None
+    assert chain.verify().broken is None
     db.session.execute(sa.text(statement))
     db.session.commit()
-    assert said in (audit_chain.verify().broken or "")
+    assert said in (chain.verify().broken or "")
 
 
 def test_an_entry_of_a_request_says_from_where(app: Flask, merchant: Merchant):
@@ -140,8 +141,8 @@ def test_what_was_noted_before_there_was_a_chain_is_chained_by_the_migration(
                 )
         schema.upgrade()
         noted(1)
-        chain = audit_chain.verify()
-        assert (chain.broken, chain.entries) == (None, 4)
+        found = chain.verify()
+        assert (found.broken, found.entries) == (None, 4)
         db.session.remove()
         with db.engine.begin() as connection:
             connection.execute(sa.text("DROP TABLE alembic_version"))

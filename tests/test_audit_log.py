@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from portal import keyset
+from portal.audit import log as audit_log
 from portal.clock import SECOND, now
-from portal.extensions import db, table
+from portal.db import keyset
+from portal.db.session import db, table
 from portal.models import AuditEntry, Merchant
-from portal.people import audit
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -69,7 +69,7 @@ def test_a_page_looks_at_no_more_than_its_part_of_the_log(
     log: Merchant, chosen: dict[str, Any]
 ):
     def page() -> None:
-        audit.entries(limit=10, **chosen)
+        audit_log.entries(limit=10, **chosen)
 
     for statement, parameters in statements_of(page):
         assert_bounded(statement, parameters)
@@ -80,7 +80,7 @@ def test_so_does_each_part_of_a_file(log: Merchant, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(keyset, "BATCH", 10)
 
     def parts() -> None:
-        for number, _part in enumerate(audit.every_entry(actor="rare@", merchant="alice")):
+        for number, _part in enumerate(audit_log.every_entry(actor="rare@", merchant="alice")):
             assert number < 20
 
     for statement, parameters in statements_of(parts):
@@ -90,7 +90,7 @@ def test_so_does_each_part_of_a_file(log: Merchant, monkeypatch: pytest.MonkeyPa
 @on_both_databases
 def test_the_actions_are_found_without_reading_the_log(log: Merchant):
     found: list[str] = []
-    (only,) = statements_of(lambda: found.extend(audit.actions()))
+    (only,) = statements_of(lambda: found.extend(audit_log.actions()))
     assert found == sorted(["merchant.created", *ACTIONS])
     assert_bounded(*only)
 
@@ -101,7 +101,7 @@ def test_page_after_page_finds_all_that_somebody_did(log: Merchant):
     cursor: str | None = ""
     pages = 0
     while cursor is not None:
-        page = audit.entries(cursor, actor="rare@")
+        page = audit_log.entries(cursor, actor="rare@")
         assert (page.looked_back_to is None) == (page.next_cursor is None)
         found += places(list(page.rows))
         cursor, pages = page.next_cursor, pages + 1
@@ -111,13 +111,13 @@ def test_page_after_page_finds_all_that_somebody_did(log: Merchant):
 
 @on_both_databases
 def test_filters_find_together_what_each_finds(log: Merchant):
-    first = audit.entries(merchant="bob", action="user.", since=START + 2_990 * SECOND)
+    first = audit_log.entries(merchant="bob", action="user.", since=START + 2_990 * SECOND)
     assert places(list(first.rows)) == [2_997, 2_995, 2_991]
     assert {slug for _entry, slug in first.rows} == {"bob"}
-    both = audit.entries(merchant="alice", action="merchant.created")
+    both = audit_log.entries(merchant="alice", action="merchant.created")
     assert places(list(both.rows)) == [2_500, 40]
     assert both.looked_back_to is None
-    assert not audit.entries(merchant="bob", action="merchant.created").rows
+    assert not audit_log.entries(merchant="bob", action="merchant.created").rows
 
 
 @on_both_databases
@@ -125,11 +125,11 @@ def test_a_file_is_complete_however_far_apart_its_rows_are(
     log: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(keyset, "BATCH", 10)
-    rows = [row for part in audit.every_entry(actor="rare@") for row in part]
+    rows = [row for part in audit_log.every_entry(actor="rare@") for row in part]
     assert [row["merchant"] for row in rows] == ["alice", "alice"]
     assert rows[0]["time"] > rows[1]["time"]
-    assert sum(len(part) for part in audit.every_entry()) == LENGTH
-    assert sum(len(part) for part in audit.every_entry(actor="often@")) == LENGTH - len(RARE)
+    assert sum(len(part) for part in audit_log.every_entry()) == LENGTH
+    assert sum(len(part) for part in audit_log.every_entry(actor="often@")) == LENGTH - len(RARE)
 
 
 def test_the_page_says_how_far_it_looked_and_goes_on(

@@ -6,9 +6,10 @@ import sqlalchemy as sa
 
 from benchmarks import history, retention
 from portal.clock import DAY, HOUR, now
-from portal.extensions import db
-from portal.logs import counting, measuring
+from portal.counts import counting
+from portal.db.session import db
 from portal.models import Merchant
+from portal.storage import measuring
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 

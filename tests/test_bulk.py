@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy.exc import IntegrityError
 
-from portal import bulk
+from portal.db import bulk
+from portal.db.session import db, table, writing
 from portal.errors import Unavailable
-from portal.extensions import db, table, writing
 from portal.models import AttemptPayload
 from tests.conftest import on_both_databases
 

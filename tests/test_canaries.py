@@ -16,10 +16,11 @@ import requests
 import sqlalchemy as sa
 from redis import Redis
 
-from portal import surroundings, vault
+from portal import vault
 from portal.clock import SECOND, now
-from portal.extensions import Base, db
+from portal.db.session import Base, db
 from portal.people import accounts, second_factor
+from portal.settings import surroundings
 from tests.browser import demo
 from tests.browser.live import PASSWORD, LivePortal, Store, running, wait_for
 from tests.certificates import Authority

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from portal.db.session import db
 from portal.errors import Conflict, Invalid, NotFound
 from portal.events import catalogue, rules, schema_table
-from portal.extensions import db
 from portal.models import Merchant, OwnEventType
 from tests.factories import make_merchant, make_webhook
 

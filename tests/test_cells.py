@@ -19,24 +19,25 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from portal import places
-from portal.delivery import cells, drain, in_cell
-from portal.delivery.cell_limits import (
+from portal.composing import cells, in_cell
+from portal.composing.cell_limits import (
     CPU_SECONDS,
     MAX_MEMORY,
     RECORD_TOO_LARGE,
     RECORD_TOO_LONG,
     TOO_LONG,
 )
-from portal.delivery.cells import Cell, Cells, NotFilled, TookTooLong
-from portal.delivery.compose import Composer, Payload, Target
+from portal.composing.cells import Cell, Cells, NotFilled, TookTooLong
+from portal.composing.compose import Composer, Payload, Target
+from portal.composing.in_cell import NICE
+from portal.db.session import db
+from portal.delivery import drain
 from portal.delivery.filling import Filling
-from portal.delivery.in_cell import NICE
-from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
 from portal.errors import Invalid
-from portal.extensions import db
+from portal.fairness import places
 from portal.models import Attempt, Merchant
+from portal.outbound.transport import Transport
 from portal.webhooks import previews, setup
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
@@ -376,7 +377,7 @@ def test_a_cell_yields_to_all_parts_of_the_portal_and_not_to_its_own_alone(own: 
 
 def test_a_cell_ends_with_the_process_that_uses_it() -> None:
     script = (
-        "import sys, time; from portal.delivery.cells import Cell; cell = Cell(); "
+        "import sys, time; from portal.composing.cells import Cell; cell = Cell(); "
         "cell.ask('{}', ['a']); cell.wait(); print(cell._process.pid, flush=True); time.sleep(60)"
     )
     user = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

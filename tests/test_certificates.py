@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 
 from portal import queues
 from portal.clock import DAY, now
-from portal.delivery import certificates
-from portal.extensions import db
-from portal.logs import attention
+from portal.counts import attention
+from portal.db.session import db
 from portal.models import Merchant, Notice, Webhook
-from portal.people import notices
+from portal.notices import notices
+from portal.upkeep import certificates
 from portal.webhooks import setup
 from tests.certificates import Authority
 from tests.conftest import on_both_databases

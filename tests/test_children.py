@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from portal import children, processes
-from portal.children import Supervisor
+from portal import processes
 from portal.config import SettingError
+from portal.run import children
+from portal.run.children import Supervisor
 
 pytestmark = [pytest.mark.engine, pytest.mark.whole]
 

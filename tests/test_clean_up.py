@@ -21,11 +21,11 @@ from rq.job import Job
 from benchmarks import history
 from portal import jobs, queues
 from portal.clock import DAY, HOUR, MINUTE, SECOND, from_iso, iso, now
+from portal.db.session import db, writing
 from portal.delivery import actions
 from portal.errors import Unavailable
-from portal.extensions import db, writing
-from portal.logs import expiry, retention
 from portal.models import CleanUp, Delivery, Event, Merchant, OperationsEntry
+from portal.upkeep import expiry, retention
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 

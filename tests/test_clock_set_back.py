@@ -7,15 +7,17 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
-from portal.delivery import access_tokens, certificates, drain, health, lanes
-from portal.delivery.access_tokens import Client
+from portal.db.session import db
+from portal.delivery import drain, health, lanes
 from portal.delivery.due import Due
 from portal.delivery.health import Health
 from portal.delivery.line import Line
-from portal.delivery.outcome import Outcome
-from portal.delivery.transfer import Answer
-from portal.extensions import db
 from portal.models import Delivery, Merchant, Webhook
+from portal.outbound import access_tokens
+from portal.outbound.access_tokens import Client
+from portal.outbound.outcome import Outcome
+from portal.outbound.transfer import Answer
+from portal.upkeep import certificates
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver

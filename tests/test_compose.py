@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from portal.delivery.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
+from portal.composing.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
 from portal.models.webhook import MASK, Pair
 
 SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from portal import surroundings
 from portal.config import SETTINGS, Config, SettingError, load_config
+from portal.settings import surroundings
 
 
 def load(tmp_path: Path, **settings: str):

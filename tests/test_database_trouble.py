@@ -23,14 +23,17 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import DBAPIError
 
-from portal import create_app, database_errors, extensions, jobs, queues, readiness, schema, worker
+from portal import create_app, database_errors, jobs, queues
 from portal.config import SettingError, load_config
+from portal.db import schema, session
+from portal.db.engine_settings import engine_settings
+from portal.db.session import db
 from portal.delivery import lanes
-from portal.engine_settings import engine_settings
+from portal.diagnosis import shares
 from portal.errors import Unavailable
-from portal.extensions import db
-from portal.logs import shares
-from portal.seldom import Seldom
+from portal.journal.seldom import Seldom
+from portal.run import worker
+from portal.upkeep import readiness
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
 from tests.faults import disk
@@ -52,7 +55,7 @@ def send(app: Flask, client: FlaskClient, api_key: str) -> Send:
 @pytest.fixture(autouse=True)
 def _asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "KNOWN_SECONDS", 0.0)
-    for module in ("portal.refusals", "portal.readiness"):
+    for module in ("portal.upkeep.refusals", "portal.upkeep.readiness"):
         monkeypatch.setattr(f"{module}._log", Seldom(logging.getLogger(module), 10))
 
 
@@ -70,7 +73,8 @@ def refused(
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json["cause"]) == (503, cause), ready.json
     assert ready.json["detail"].endswith((".", "migrate"))
-    lines = [one for one in caplog.records if one.name in ("portal.refusals", "portal.readiness")]
+    said_by = ("portal.upkeep.refusals", "portal.upkeep.readiness")
+    lines = [one for one in caplog.records if one.name in said_by]
     assert sum("Refused a request" in one.message for one in lines) == 1
     assert not [one for one in caplog.records if one.exc_info]
     assert "canary-of-a-record" not in caplog.text
@@ -165,7 +169,7 @@ def test_a_lock_is_trouble_once_events_are_refused_for_it(
     other.execute("BEGIN IMMEDIATE")
     # Events wait for longer than this lock has lasted.
     assert client.get("/readyz").status_code == 200
-    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 500)
+    monkeypatch.setattr(session, "LOCK_WAIT_MS", 500)
     refused(send, client, caplog, "locked")
     other.execute("ROLLBACK")
     accepted(send, client)
@@ -192,7 +196,7 @@ def test_a_table_that_another_session_has_locked_is_a_503_in_time(
     app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, table: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 700)
+    monkeypatch.setattr(session, "LOCK_WAIT_MS", 700)
     monkeypatch.setattr(readiness, "LOCK_WAIT_MS", 700)
     db.engine.dispose()
     with sa.create_engine(db.engine.url).connect() as other:
@@ -321,7 +325,7 @@ def test_patience_with_locks_is_the_portals_unless_the_address_has_its_own(
     assert patience({"options": "-c work_mem=8MB"}) == "5s"
     assert patience({"options": "-c lock_timeout=1234"}) == "1234ms"
     # A migration waits for another one that has begun, however long that takes.
-    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 200)
+    monkeypatch.setattr(session, "LOCK_WAIT_MS", 200)
     db.session.remove()
     db.engine.dispose()
     waits = threading.Event()
@@ -587,7 +591,7 @@ def test_a_defect_has_one_traceback_a_minute_and_no_address_in_the_log(
 def test_while_the_database_is_locked_the_others_are_answered(
     app: Flask, client: FlaskClient, tmp_path: Path, send: Send, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 1_000)
+    monkeypatch.setattr(session, "LOCK_WAIT_MS", 1_000)
     other = sqlite3.connect(tmp_path / "portal.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
@@ -605,10 +609,10 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
     app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse() -> int:
-        raise Unavailable(extensions.BUSY, database_errors.FULL)
+        raise Unavailable(session.BUSY, database_errors.FULL)
 
     monkeypatch.setattr(lanes, "sweep", refuse)
-    monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("portal.worker"), 10))
+    monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("portal.run.worker"), 10))
     monkeypatch.setattr(worker.PortalWorker, "_install_signal_handlers", lambda _: None)
     for name in ("should_stop", "keep_alive"):
         monkeypatch.setattr(jobs.Host, name, staticmethod(getattr(jobs.Host, name)))
@@ -617,7 +621,7 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
         queue.enqueue(queues.SWEEP)
     worker.PortalWorker(queues.MAINTENANCE, queues.blocking_client()).work(burst=True)
     assert queue.count == 0
-    (line,) = [one for one in caplog.records if one.name == "portal.worker"]
+    (line,) = [one for one in caplog.records if one.name == "portal.run.worker"]
     assert line.message.startswith("Jobs must wait. There is no room on the disk")
     assert line.exc_info is None
     assert "Traceback" not in caplog.text

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import HOUR, MINUTE, now
+from portal.db.session import db
 from portal.delivery import actions, drain
 from portal.errors import Conflict, Invalid, NotFound
-from portal.extensions import db
 from portal.logs import browse
 from portal.models import Attempt, AuditEntry, Delivery, Event, EventPayload, Merchant
 from tests.conftest import on_both_databases

@@ -18,13 +18,13 @@ from redis import Redis
 from standardwebhooks import Webhook as Verifier
 
 from portal.clock import now
+from portal.db.session import db
 from portal.delivery import attempts, drain, lanes, recorder
-from portal.delivery.signing import evox_sign
-from portal.delivery.transport import Transport
+from portal.diagnosis import reports, signatures
 from portal.errors import Unavailable
 from portal.events import ingest
-from portal.extensions import db
-from portal.logs import reports, signatures, stories
+from portal.journal.seldom import Seldom
+from portal.logs import stories
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -36,7 +36,8 @@ from portal.models import (
     Notice,
     Webhook,
 )
-from portal.seldom import Seldom
+from portal.outbound.transport import Transport
+from portal.signing import evox_sign
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.raw_receiver import KeepingReceiver, answers

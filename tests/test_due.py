@@ -9,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import HOUR, MINUTE, SECOND, now
-from portal.delivery import drain, due, health, outcome
+from portal.db.session import db
+from portal.delivery import drain, due, health
 from portal.delivery.due import START
 from portal.delivery.lines import Lines
-from portal.delivery.outcome import OWN_ERRORS
-from portal.extensions import db
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
+from portal.outbound import outcome
+from portal.outbound.outcome import OWN_ERRORS
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.receiver import Receiver

@@ -15,10 +15,10 @@ import pytest
 from flask import Flask
 
 from portal import vault
+from portal.composing.compose import basic
+from portal.composing.echoes import Echoes
+from portal.db.session import db
 from portal.delivery import actions, drain
-from portal.delivery.compose import basic
-from portal.delivery.echoes import Echoes
-from portal.extensions import db
 from portal.models import AttemptPayload, Merchant
 from portal.models.webhook import MASK
 from tests.conftest import on_both_databases

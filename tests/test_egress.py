@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from portal.delivery.egress import literal, refusal
+from portal.outbound.egress import literal, refusal
 
 INSIDE = [
     "127.0.0.1", "127.8.9.10", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255",

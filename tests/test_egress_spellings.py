@@ -7,7 +7,7 @@ import ipaddress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portal.delivery.egress import literal, refusal
+from portal.outbound.egress import literal, refusal
 from portal.webhooks.url_rules import Reach, clean_url
 
 V4_INSIDE = [

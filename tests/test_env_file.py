@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from portal import env_file
 from portal.config import SettingError, load_config
+from portal.settings import env_file
 
 ROOT = Path(__file__).resolve().parent.parent
 URL = "postgresql://portal:p$a%26ss@127.0.0.1:1/portal?sslmode=disable&application_name=$HOME#1"

@@ -14,21 +14,13 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import HOUR, now
-from portal.delivery import (
-    access_tokens,
-    actions,
-    compose,
-    defects,
-    drain,
-    health,
-    recorder,
-    recording,
-    transfer,
-)
+from portal.composing import compose
+from portal.db.session import db, table
+from portal.delivery import actions, drain, health, recorder, recording
 from portal.delivery.recording import Tried
-from portal.extensions import db, table
+from portal.journal.seldom import Seldom
 from portal.models import Attempt, Delivery, Lane, Merchant, Notice, Webhook
-from portal.seldom import Seldom
+from portal.outbound import access_tokens, defects, transfer
 from portal.vault import encrypt
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import now
+from portal.db.session import db
 from portal.delivery import drain, lines
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Delivery, Merchant, Webhook
 from portal.processes import open_files
 from tests.conftest import on_both_databases

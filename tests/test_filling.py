@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from portal.delivery.cells import Cell
-from portal.delivery.compose import Composer, Payload, Target
+from portal.composing.cells import Cell
+from portal.composing.compose import Composer, Payload, Target
 from portal.delivery.filling import Filled, Filling
-from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
+from portal.outbound.transport import Transport
 
 SLOW = "{% for n in (1..1500) %}{% assign sorted = event.data.list | sort %}{% endfor %}"
 QUICK = "{{ event.id }}"

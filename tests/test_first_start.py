@@ -17,10 +17,12 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from flask import Flask
 
-from portal import create_app, first_start, schema, sealed_word, snapshots, vault
+from portal import create_app, vault
 from portal.config import Config, SettingError, load_config
-from portal.extensions import db
+from portal.db import schema, snapshots
+from portal.db.session import db
 from portal.models import IdempotencyKey, Mail, Merchant, SealedWord
+from portal.run import first_start, sealed_word
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 

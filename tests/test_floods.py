@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from portal.delivery import effort, transfer
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.effort import HALF_LIFE_SECONDS, Efforts
-from portal.delivery.heads import MAX_INTERIM
-from portal.delivery.transfer import MAX_PIECES, Answer, Transfer
-from portal.delivery.transport import AT_ONCE_SECONDS, Transport, send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound import effort, transfer
+from portal.outbound.effort import HALF_LIFE_SECONDS, Efforts
+from portal.outbound.heads import MAX_INTERIM
+from portal.outbound.transfer import MAX_PIECES, Answer, Transfer
+from portal.outbound.transport import AT_ONCE_SECONDS, Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver
 from tests.test_reused_connections import Http2Server, frame, ok

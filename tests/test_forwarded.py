@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from portal import proxies
-from portal.proxies import passed_on
+from portal.web import proxies
+from portal.web.proxies import passed_on
 
 
 @pytest.fixture

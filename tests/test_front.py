@@ -20,7 +20,7 @@ import pytest
 from portal import create_app
 from portal.addresses import network_of
 from portal.config import load_config
-from portal.extensions import db
+from portal.db.session import db
 from portal.front import sockets
 from portal.front.accounts import FREE_SECONDS, PIECE_SECONDS, RATE
 from tests.front_server import (

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from portal import courtesy, create_app
-from portal.company import Company
+from portal import create_app
 from portal.config import load_config
+from portal.fairness import courtesy
+from portal.fairness.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials
@@ -122,7 +123,7 @@ def test_it_goes_on_when_the_others_are_gone(own: Accounts, monkeypatch: pytest.
         waiting = asyncio.create_task(own.enter(("store", PEOPLE)))
         await asyncio.sleep(MOMENT)
         assert not waiting.done()
-        monkeypatch.setattr("portal.company.LATELY_SECONDS", 0.0)
+        monkeypatch.setattr("portal.fairness.company.LATELY_SECONDS", 0.0)
         await asyncio.wait_for(waiting, 10)
 
     asyncio.run(play())
@@ -205,7 +206,7 @@ def test_several_are_there_when_more_than_one_has_asked_lately(tmp_path: Path):
 def test_who_is_heavy_waits_for_what_has_begun_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("portal.company.BEGUN_SECONDS", 60.0)
+    monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 60.0)
     monkeypatch.setattr(accounts, "RATES", {PEOPLE: 1e9})
     here, there = Accounts(Company(tmp_path)), Accounts(Company(tmp_path))
 
@@ -215,7 +216,7 @@ def test_who_is_heavy_waits_for_what_has_begun_in_another_process(
         account.began_at = time.monotonic()
         assert not here._may_begin(account)
         there.leave(work)
-        monkeypatch.setattr("portal.company.BEGUN_SECONDS", 0.0)
+        monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 0.0)
         account.under_way = 0
         here._light.clear()
         assert here._may_begin(account)

@@ -22,9 +22,9 @@ from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from portal.delivery.outcome import Outcome
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Attempt, Delivery, Merchant, Webhook
+from portal.outbound.outcome import Outcome
 from tests.simulation import NOBODY, SILENCE, TYPES, Arrival, Period, Said, Story, World, tell
 
 STORIES = int(os.environ.get("PORTAL_TEST_STORIES", "20"))

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from portal.db.session import db
 from portal.errors import Conflict, Unavailable
 from portal.events import ingest
 from portal.events.group_commit import GroupCommit, _Waiting
-from portal.extensions import db
 from portal.models import Event, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook

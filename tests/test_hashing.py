@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 
-from portal import courtesy, hashing
+from portal.fairness import courtesy, hashing
 from portal.models import User
 from portal.models import user as user_models
 from portal.views.auth import WRONG

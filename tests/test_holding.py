@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from portal.clock import DAY, HOUR, MINUTE, now
+from portal.db.session import db
 from portal.delivery import actions, drain, due, health, lanes, probing, silence
 from portal.delivery.recorder import Recorder
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Attempt, Delivery, Event, Merchant, Notice, Webhook
-from portal.people import notices
+from portal.notices import notices
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.ports import free_port

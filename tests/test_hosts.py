@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from flask.testing import FlaskClient
 
-from portal import create_app, hosts
+from portal import create_app
 from portal.config import SettingError, load_config
 from portal.models import Merchant
 from portal.people import accounts
+from portal.web import hosts
 
 OURS = (
     "localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "10.1.2.3",

@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import courtesy, places
+from portal.db.session import db, writing
 from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
 from portal.events import ingest, rules
 from portal.events.rules import NewEvent
-from portal.extensions import db, writing
+from portal.fairness import courtesy, places
 from portal.models import Delivery, Event, EventPayload, Merchant
 from portal.strict_json import dump
 from tests.breathing import Breathing

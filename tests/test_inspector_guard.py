@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from portal.delivery import egress
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import Transport, send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound import egress
+from portal.outbound.transport import Transport, send_now
 from portal.webhooks.url_rules import Reach, clean_url
 from tests.receiver import Receiver
 

@@ -21,9 +21,9 @@ from rq.serializers import JSONSerializer
 
 from portal import create_app, processes, queues, signs
 from portal.config import load_config
+from portal.db.session import db, reading, writing
 from portal.delivery import lanes
 from portal.events import ingest
-from portal.extensions import db, reading, writing
 from portal.models import Installation, Lane, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook

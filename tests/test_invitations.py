@@ -11,10 +11,11 @@ import time_machine
 from flask import Flask
 
 from portal.clock import SECOND, now
+from portal.db.session import db, writing
 from portal.errors import Conflict, Forbidden, Invalid, NotFound, PortalError
-from portal.extensions import db, writing
 from portal.models import AuditEntry, Invitation, Mail, Membership, Merchant, User
-from portal.people import accounts, invitations, mail, members
+from portal.notices import mail
+from portal.people import accounts, invitations, members
 from tests.conftest import PASSWORD, on_both_databases
 from tests.factories import make_merchant, make_user
 from tests.mailbox import Mailbox

@@ -17,8 +17,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from portal import queues
-from portal.known_jobs import KnownJob
-from portal.logs import retention
+from portal.run.known_jobs import KnownJob
+from portal.upkeep import retention
 
 pytestmark = pytest.mark.engine
 

@@ -15,13 +15,13 @@ from rq.utils import now as rq_now
 
 from portal import jobs, queues
 from portal.clock import HOUR, now
+from portal.db.session import db, writing
 from portal.delivery import drain, lanes, sharing
 from portal.delivery.lines import Lines
 from portal.events import ingest
-from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Lane, Merchant
-from portal.scheduling import PortalCronJob
+from portal.run.scheduling import PortalCronJob
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver

@@ -9,9 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
 
-from portal import limit_counts
-from portal.limit_counts import Counts
 from portal.models import Merchant
+from portal.web import limit_counts
+from portal.web.limit_counts import Counts
 from tests.conftest import PASSWORD
 from tests.factories import make_user
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from portal.log_lines import Lines
+from portal.journal.log_lines import Lines
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE = re.compile(
@@ -117,7 +117,7 @@ def test_what_strangers_bring_about_at_will_has_no_line_for_each_time(tmp_path: 
 import sys
 from portal import create_app, log_lines
 from portal.config import load_config
-from portal.extensions import db
+from portal.db.session import db
 log_lines.set_up("INFO")
 app = create_app(load_config({
     "PORTAL_DATA_DIR": sys.argv[1], "PORTAL_SECRET_KEY": "k" * 40,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from portal.delivery.compose import Frame, Outgoing, Payload
+from portal.composing.compose import Frame, Outgoing, Payload
+from portal.composing.echoes import Echoes
 from portal.delivery.due import Due
-from portal.delivery.echoes import Echoes
-from portal.delivery.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking, looking
 from portal.delivery.recording import Tried
-from portal.delivery.transfer import Answer
 from portal.models.webhook import MASK
+from portal.outbound.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking, looking
+from portal.outbound.transfer import Answer
 
 SECRETS = [f'A "/<& é{number:02}' + "a" * 100 for number in range(100)]
 """Of each there are a dozen spellings, and none is found before its end is looked at."""
@@ -63,7 +63,7 @@ class Clocks:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr("portal.delivery.echoes.time.thread_time", clocks.worked)
+    monkeypatch.setattr("portal.composing.echoes.time.thread_time", clocks.worked)
     return clocks
 
 

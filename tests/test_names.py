@@ -23,15 +23,17 @@ from flask import Flask
 
 from portal import vault
 from portal.clock import now
-from portal.delivery import actions, certificates, drain, names
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.names import Names, named_in
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import Transport
+from portal.composing.compose import Frame, Outgoing
+from portal.db.session import db
+from portal.delivery import actions, drain
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Attempt, Merchant, Webhook
-from portal.webhooks import resolver as webhook_resolver
+from portal.outbound import names
+from portal.outbound import resolver as webhook_resolver
+from portal.outbound.names import Names, named_in
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import Transport
+from portal.upkeep import certificates
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
@@ -44,8 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
 SEND = """
 import ipaddress, json, sys
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import Transport
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound.transport import Transport
 sender = Transport([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
 last, answer = json.loads(sys.argv[1]), None
 for url, seconds, whose in last:
@@ -194,8 +196,8 @@ def test_that_a_name_does_not_exist_is_known_for_a_while_and_then_asked_again(
     name_server.says = NXDOMAIN
     script = """
 from portal.delivery import names
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound.transport import send_now
 for url, names.NONE_SECONDS in (("http://kept.example.com/", 60), ("http://gone.example.com/", 0)):
     for _ in range(3):
         request = Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own")

@@ -18,12 +18,12 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import MultiDict
 
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
+from portal.db.session import db, writing
 from portal.delivery.health import Changed, Health, store
 from portal.errors import Invalid
 from portal.events import ingest
-from portal.extensions import db, writing
 from portal.models import Mail, Merchant, Notice, OperationsEntry, User, Webhook
-from portal.people import mail, notices
+from portal.notices import mail, notices
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 from tests.mailbox import Mailbox

@@ -6,11 +6,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from portal.db.session import db
 from portal.delivery import actions
+from portal.diagnosis import outcomes
 from portal.errors import Conflict, NotFound
 from portal.events import ingest
-from portal.extensions import db
-from portal.logs import outcomes, stories
+from portal.logs import stories
 from portal.models import AuditEntry, Delivery, Event, EventPayload, Merchant
 from portal.people import accounts
 from portal.webhooks import setup

@@ -6,11 +6,11 @@ import pytest
 from flask import Flask
 
 from portal.clock import DAY, HOUR, MINUTE, now
+from portal.counts import attention, counting, overview, statistics
+from portal.counts.statistics import SPANS, Tally
+from portal.db.session import db
 from portal.errors import NotFound
-from portal.extensions import db
 from portal.ids import request_id_at
-from portal.logs import attention, counting, overview, statistics
-from portal.logs.statistics import SPANS, Tally
 from portal.models import AttemptCount, CountedUntil, EventCount, Merchant, Notice
 from tests import factories
 from tests.conftest import on_both_databases

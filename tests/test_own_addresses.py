@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from portal.delivery import egress
-from portal.delivery.egress import is_of_this_machine
+from portal.outbound import egress
+from portal.outbound.egress import is_of_this_machine
 from portal.webhooks.url_rules import Reach, clean_url
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +62,8 @@ def test_the_kernel_tells_which_they_are():
 
 IN_A_NETWORK_OF_ITS_OWN = """
 import http.server, ipaddress, json, sys, threading
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound.transport import send_now
 
 class Inside(http.server.BaseHTTPRequestHandler):
     def do_GET(self):

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from portal.clock import DAY, now
+from portal.db.session import db
 from portal.errors import Invalid
-from portal.extensions import db
-from portal.logs import retention
 from portal.models import AuditEntry, Event, Merchant
 from portal.people import periods
+from portal.upkeep import retention
 from tests.factories import make_event
 
 SignIn = Callable[[str], FlaskClient]

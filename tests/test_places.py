@@ -11,12 +11,21 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.db.session import db
 from portal.delivery import actions
 from portal.errors import TooManyRequests
-from portal.extensions import db
+from portal.fairness.places import (
+    DOWNLOAD,
+    PAGE,
+    PAGE_OF_USER,
+    SEARCH,
+    TAIL,
+    TEMPLATE,
+    TEST,
+    Places,
+)
 from portal.models import Merchant, User, Webhook
 from portal.people import sessions
-from portal.places import DOWNLOAD, PAGE, PAGE_OF_USER, SEARCH, TAIL, TEMPLATE, TEST, Places
 from portal.views import exports
 from tests.factories import make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
@@ -132,7 +141,7 @@ def test_a_download_ends_with_the_sign_in_and_is_not_whole(
     app: Flask, merchant: Merchant, signed_in: Callable[[str], FlaskClient],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("portal.keyset.BATCH", 3)
+    monkeypatch.setattr("portal.db.keyset.BATCH", 3)
     for _ in range(10):
         make_event(merchant)
     client = signed_in("viewer")

@@ -17,12 +17,15 @@ import time_machine
 from flask import Flask, current_app
 
 from benchmarks import history
-from portal import bulk, stored
+from portal.api import saved_answers
 from portal.clock import DAY, HOUR, SECOND, now
+from portal.counts import counting
+from portal.db import bulk
+from portal.db.session import db, table, writing
+from portal.diagnosis import inspector, shares
 from portal.events import repeats
-from portal.extensions import db, table, writing
 from portal.ids import new_id, request_id_at
-from portal.logs import browse, counting, expiry, inspector, measuring, retention, shares
+from portal.logs import browse
 from portal.models import (
     CountedUntil,
     Delivery,
@@ -32,16 +35,10 @@ from portal.models import (
     Merchant,
     Webhook,
 )
-from portal.people import (
-    idempotency,
-    invitations,
-    mail,
-    notices,
-    resets,
-    second_factor,
-    sessions,
-    storage,
-)
+from portal.notices import mail, notices
+from portal.people import invitations, resets, second_factor, sessions
+from portal.storage import allowance, measuring, sizes
+from portal.upkeep import expiry, retention
 from tests.conftest import on_both_databases
 from tests.factories import (
     make_attempt,
@@ -210,11 +207,11 @@ def records_left_over(merchant: Merchant) -> None:
 
 
 def kept_answers(merchant: Merchant) -> None:
-    idempotency.take(merchant.id, "k", "d")
-    idempotency.give_back(merchant.id, "k")
+    saved_answers.take(merchant.id, "k", "d")
+    saved_answers.give_back(merchant.id, "k")
     with time_machine.travel((now() - 2 * DAY) / SECOND):
-        idempotency.take(merchant.id, "k", "d")
-    idempotency.take(merchant.id, "k", "d")
+        saved_answers.take(merchant.id, "k", "d")
+    saved_answers.take(merchant.id, "k", "d")
 
 
 def an_inspector(merchant: Merchant) -> None:
@@ -262,14 +259,14 @@ def a_webhook_that_came_and_went(merchant: Merchant) -> None:
 
 DELETES: dict[str, Callable[[Merchant], object]] = {
     "events/repeats.py": records_left_over,
-    "logs/shares.py": shares_of,
-    "logs/counting.py": counted_again,
-    "logs/measuring.py": measured_again,
-    "logs/inspector.py": an_inspector,
-    "people/idempotency.py": kept_answers,
+    "diagnosis/shares.py": shares_of,
+    "counts/counting.py": counted_again,
+    "storage/measuring.py": measured_again,
+    "diagnosis/inspector.py": an_inspector,
+    "api/saved_answers.py": kept_answers,
     "people/invitations.py": invited,
-    "people/mail.py": mail_given_up,
-    "people/notices.py": a_webhook_that_came_and_went,
+    "notices/mail.py": mail_given_up,
+    "notices/notices.py": a_webhook_that_came_and_went,
     "people/resets.py": password_links,
     "people/second_factor.py": recovery_codes,
     "people/sessions.py": sign_ins,
@@ -283,7 +280,7 @@ def test_every_module_that_deletes_is_known(database: str) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "sa.delete":
                 found.add(str(path.relative_to(PORTAL)))
-    assert found == DELETES.keys() | {"logs/expiry.py"}
+    assert found == DELETES.keys() | {"upkeep/expiry.py"}
 
 
 @pytest.mark.usefixtures("prefer_indexes")
@@ -308,8 +305,8 @@ def test_what_is_stored_is_measured_by_ranges_of_an_index_and_read_by_the_mercha
         a_story(merchant, days)
     with noted("SELECT", "UPDATE", "INSERT") as statements:
         measuring.measure()
-        storage.of([merchant.id])
-    assert {part.table.name for part in stored.PARTS} <= {
+        allowance.of([merchant.id])
+    assert {part.table.name for part in sizes.PARTS} <= {
         name for text, _ in statements for name in re.findall(r"FROM (\w+)", text)
     }
     for statement, parameters in statements:

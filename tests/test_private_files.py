@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from portal import private_files, secret_key, snapshots
+from portal.db import snapshots
+from portal.settings import private_files, secret_key
 from tests.test_first_start import start
 
 ANOTHER_GROUP = 12_345

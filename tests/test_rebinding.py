@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from portal.delivery import names
+from portal.outbound import names
 from tests.nameserver import WORKS, NameServer
 from tests.receiver import Receiver
 
@@ -24,8 +24,8 @@ at once: no time-out can end a request before its other address is tried."""
 REFUSED = "egress_refused", "The target's address may not be reached: 127.0.0.1 is loopback."
 SEND = """
 import ipaddress, json, sys, threading, time
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transport import Transport
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound.transport import Transport
 url, times, allow = sys.argv[1], int(sys.argv[2]), map(ipaddress.ip_network, sys.argv[3:])
 allow, came = list(allow), []
 for _ in range(times):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from portal.delivery.signing import MAX_OLD_SECRETS, Signer, evox_sign, new_secret, sign
+from portal.signing import MAX_OLD_SECRETS, Signer, evox_sign, new_secret, sign
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "examples" / "verify"

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from standardwebhooks import Webhook as Verifier
 
+from portal.db.session import db
 from portal.delivery import drain
 from portal.events import catalogue, ingest
-from portal.extensions import db
 from portal.models import Merchant
 from portal.webhooks import recipes, setup
 from portal.webhooks.url_rules import Reach, clean_url

@@ -14,11 +14,12 @@ from redis import Redis
 
 from portal import jobs, queues
 from portal.clock import HOUR, SECOND, now
-from portal.delivery import drain, recovery, selection
-from portal.delivery.selection import Wanted
+from portal.db.session import db
+from portal.delivery import drain
 from portal.errors import Conflict, Invalid, NotFound
-from portal.extensions import db
 from portal.models import AuditEntry, Delivery, EventPayload, Merchant, Recovery, Webhook
+from portal.recovery import recovery, selection
+from portal.recovery.selection import Wanted
 from tests.conftest import on_both_databases
 from tests.factories import (
     make_attempt,

@@ -12,9 +12,10 @@ from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from portal import jobs, known_jobs, queues
+from portal import jobs, queues
 from portal.redis_replies import MOST_BYTES, bounded
-from portal.worker import PortalWorker
+from portal.run import known_jobs
+from portal.run.worker import PortalWorker
 
 LARGE = b"x" * 20_000_000
 

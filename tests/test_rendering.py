@@ -10,8 +10,8 @@ import time
 import pytest
 from flask import Flask
 
-from portal import rendering
-from portal.rendering import (
+from portal.web import rendering
+from portal.web.rendering import (
     amount,
     attributes,
     duration,

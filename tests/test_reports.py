@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from portal.delivery.failures import ERRORS, X509_ERRORS
-from portal.delivery.outcome import OWN_ERRORS
-from portal.delivery.signing import MAX_OLD_SECRETS, Signer, new_secret
-from portal.extensions import db, writing
-from portal.logs import explain, reports, signatures, stories, waterfall
-from portal.logs.signatures import Secret
+from portal.audit.log import note
+from portal.db.session import db, writing
+from portal.diagnosis import explain, reports, signatures, waterfall
+from portal.diagnosis.signatures import Secret
+from portal.logs import stories
 from portal.models import Attempt, Merchant
-from portal.people.audit import note
+from portal.outbound.failures import ERRORS, X509_ERRORS
+from portal.outbound.outcome import OWN_ERRORS
+from portal.signing import MAX_OLD_SECRETS, Signer, new_secret
 from portal.strict_json import dump
 from tests import factories
 

@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import access
-from portal.log_lines import Lines
+from portal.journal.log_lines import Lines
+from portal.web import access
 
 ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{19}")
 PROBLEM = "application/problem+json"
@@ -76,7 +76,7 @@ class TestDefects:
         assert answer.status_code == 500
         request_id = answer.headers["X-Request-Id"]
         assert f"<code>{request_id}</code>" in answer.text
-        assert f"ERROR portal.defects [{request_id}]: GET /sign-in failed." in caplog.text
+        assert f"ERROR portal.web.defects [{request_id}]: GET /sign-in failed." in caplog.text
 
     def test_the_problem_has_the_id_that_the_log_names(
         self, failing: FlaskClient, caplog: pytest.LogCaptureFixture

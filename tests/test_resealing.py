@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import resealing, sealed_word, vault
-from portal.extensions import Base, db
+from portal import vault
+from portal.db.session import Base, db
 from portal.models import IdempotencyKey, Mail, Merchant, User, Webhook
+from portal.run import sealed_word
+from portal.upkeep import resealing
 from tests.conftest import on_both_databases
 from tests.factories import make_user, make_webhook
 from tests.test_cli import Call, migrated, portal

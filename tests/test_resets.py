@@ -9,10 +9,11 @@ import sqlalchemy as sa
 import time_machine
 
 from portal.clock import SECOND, now
+from portal.db.session import db
 from portal.errors import Invalid, NotFound
-from portal.extensions import db
 from portal.models import AuditEntry, Mail, PasswordReset, User
-from portal.people import accounts, mail, resets, sessions
+from portal.notices import mail
+from portal.people import accounts, resets, sessions
 from tests.conftest import on_both_databases
 from tests.factories import make_user
 from tests.mailbox import Mailbox

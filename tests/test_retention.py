@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import DAY, MILLISECOND, now
-from portal.extensions import db
-from portal.logs import retention
+from portal.db.session import db
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -20,6 +19,7 @@ from portal.models import (
     Merchant,
     OperationsEntry,
 )
+from portal.upkeep import retention
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 

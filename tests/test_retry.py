@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from portal.delivery.outcome import is_success
 from portal.delivery.retry import next_attempt_at, retry_after
+from portal.outbound.outcome import is_success
 
 SCHEDULE = (0, 5, 300, 1_800)
 NOW = 1_763_930_000_000_000

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from portal.delivery import outcome, transfer
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.connections import Connections
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import Transport, send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound import outcome, transfer
+from portal.outbound.connections import Connections
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import KeepingReceiver, Serve, answers
 

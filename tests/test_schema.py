@@ -8,9 +8,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
 
-from portal import create_app, schema
+from portal import create_app
 from portal.config import load_config
-from portal.extensions import db
+from portal.db import schema
+from portal.db.session import db
 from tests.conftest import on_both_databases
 
 

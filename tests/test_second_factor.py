@@ -13,8 +13,8 @@ import time_machine
 from flask import Flask
 
 from portal.clock import SECOND, now
+from portal.db.session import db
 from portal.errors import Invalid
-from portal.extensions import db
 from portal.models import RecoveryCode, User
 from portal.people import second_factor
 from tests.conftest import PASSWORD, on_both_databases

@@ -14,9 +14,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import log_lines, security_log
+from portal.journal import log_lines, security_log
+from portal.journal.security_log import MANY, MOST_ADDRESSES, SecurityLog
 from portal.models import Merchant
-from portal.security_log import MANY, MOST_ADDRESSES, SecurityLog
 from tests.conftest import PASSWORD
 from tests.factories import make_user
 
@@ -153,7 +153,7 @@ def test_the_guides_pattern_finds_who_tries_and_nobody_whom_they_name(
             assert app.test_client().post(
                 "/sign-in", data=data, headers=headers, **where
             ).status_code == 422
-    logging.getLogger("portal.defects").error(
+    logging.getLogger("portal.web.defects").error(
         "GET %s failed.", f"/\n{FORGED}", exc_info=RuntimeError(f"{FORGED}\n{FORGED}")
     )
     lines = [front + line for line in out.getvalue().splitlines()]

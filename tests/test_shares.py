@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from portal.company import BEGUN_SECONDS, Company
 from portal.delivery import shares
 from portal.delivery.shares import Shares
+from portal.fairness.company import BEGUN_SECONDS, Company
 
 MUCH, LITTLE = 1, 2
 MANY = 200

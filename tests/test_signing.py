@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from portal.delivery.signing import (
+from portal.signing import (
     Signer,
     evox_sign,
     new_secret,

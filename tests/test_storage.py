@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from portal import places
+from portal.audit import log
 from portal.clock import DAY, HOUR, now
+from portal.db.session import db
 from portal.delivery import actions, drain
 from portal.errors import Invalid, StorageFull
-from portal.extensions import db
+from portal.fairness import places
 from portal.ids import new_id
-from portal.logs import measuring, retention
 from portal.models import (
     Attempt,
     AttemptPayload,
@@ -36,8 +36,10 @@ from portal.models import (
     StoredBytes,
     Webhook,
 )
-from portal.people import accounts, audit, members, periods, storage, storage_bounds
-from portal.people.storage import MB
+from portal.people import accounts, members, periods, storage_bounds
+from portal.storage import allowance, measuring
+from portal.storage.allowance import MB
+from portal.upkeep import retention
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_event, make_merchant, make_user, make_webhook
@@ -56,7 +58,7 @@ def settings() -> dict[str, str]:
 def _as_it_is(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """All is measured, and what is stored is read for each request."""
     measuring.measure()
-    monkeypatch.setattr(storage, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(allowance, "KEPT_SECONDS", -1.0)
 
 
 def has_stored(merchant: Merchant, size: int) -> None:
@@ -270,7 +272,7 @@ def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: M
 def test_far_beyond_it_what_keeps_others_out_and_makes_room_is_possible_and_bounded(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "MOST_A_DAY", 3)
+    monkeypatch.setattr(log, "MOST_A_DAY", 3)
     webhook = setup.create_webhook(
         merchant, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
     )
@@ -310,16 +312,16 @@ def test_without_a_bound_nobody_is_refused(app: Flask, merchant: Merchant) -> No
     app.config["PORTAL"] = replace(app.config["PORTAL"], merchant_mb=0)
     has_stored(merchant, 10**15)
     assert send(app, merchant).status_code == 202
-    assert storage.of([merchant.id])[merchant.id].bound is None
+    assert allowance.of([merchant.id])[merchant.id].bound is None
 
 
 def test_events_wait_for_no_reading_of_it(
     app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "KEPT_SECONDS", 60.0)
+    monkeypatch.setattr(allowance, "KEPT_SECONDS", 60.0)
     reads: list[object] = []
-    read = storage.of
-    monkeypatch.setattr(storage, "of", lambda ids: reads.append(ids) or read(ids))
+    read = allowance.of
+    monkeypatch.setattr(allowance, "of", lambda ids: reads.append(ids) or read(ids))
     for _ in range(5):
         assert send(app, merchant).status_code == 202
     assert len(reads) == 1
@@ -413,7 +415,7 @@ class TestPages:
     (10_000 * MB, "10 GB"), (1_234_567 * MB, "1,234.5 GB"), (999_990_000, "999.9 MB"),
 ])
 def test_amounts_are_said_as_disks_are_sold(size: int, text: str) -> None:
-    assert storage.amount(size) == text
+    assert allowance.amount(size) == text
 
 
 def test_hours_of_a_day_are_one_row(merchant: Merchant) -> None:

@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal import jobs
+from portal.api import saved_answers
 from portal.clock import DAY, HOUR, now
+from portal.db.session import db, writing
 from portal.errors import StorageFull
-from portal.extensions import db, writing
-from portal.logs import measuring
 from portal.models import AuditEntry, Mail, Merchant, OperationsEntry, StoredBytes
-from portal.people import idempotency, mail, notices, storage, storage_notices
-from portal.people.storage import MB
+from portal.notices import mail, notices, storage_notices
+from portal.storage import allowance, measuring
+from portal.storage.allowance import MB
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user
 from tests.mailbox import Mailbox
@@ -100,10 +101,11 @@ def test_a_key_for_which_there_is_no_room_is_refused_before_anything_is_done(
     app: Flask, merchant: Merchant, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ):
     measuring.measure(now() + HOUR)
-    monkeypatch.setattr(storage, "KEPT_SECONDS", -1.0)
-    assert idempotency.take(merchant.id, "before", "d" * 64) is None
-    idempotency.keep(merchant.id, "before", idempotency.Answer(200, {}, "{}"))
+    monkeypatch.setattr(allowance, "KEPT_SECONDS", -1.0)
+    assert saved_answers.take(merchant.id, "before", "d" * 64) is None
+    saved_answers.keep(merchant.id, "before", saved_answers.Answer(200, {}, "{}"))
     mailed(merchant, mailbox, 10)
     with pytest.raises(StorageFull, match="Send it without one"):
-        idempotency.take(merchant.id, "after", "d" * 64)
-    assert idempotency.take(merchant.id, "before", "d" * 64) == idempotency.Answer(200, {}, "{}")
+        saved_answers.take(merchant.id, "after", "d" * 64)
+    kept = saved_answers.take(merchant.id, "before", "d" * 64)
+    assert kept == saved_answers.Answer(200, {}, "{}")

@@ -20,16 +20,18 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from portal import jobs, known_jobs, queues, signs, upkeep, vault, vitals
+from portal import jobs, queues, signs, vault
 from portal.clock import SECOND, now
+from portal.db.session import db
 from portal.delivery.wakes import MOST_CALLS, Wakes
 from portal.events import ingest
-from portal.extensions import db
-from portal.known_jobs import KnownJob
+from portal.journal.seldom import Seldom
 from portal.models import Lane, Merchant
-from portal.seldom import Seldom
+from portal.run import known_jobs, overdue
+from portal.run.known_jobs import KnownJob
+from portal.run.worker import PortalWorker
 from portal.strange_keys import MOST
-from portal.worker import PortalWorker
+from portal.upkeep import vitals
 from tests.factories import make_webhook
 from tests.receiver import Receiver
 
@@ -285,8 +287,8 @@ def test_maintenance_goes_on_without_cron_and_whatever_lies_before_its_jobs(
     names = ("sweep", "measure", "notify", "summarize", "look_at_certificates")
     for name in names:
         monkeypatch.setattr(jobs, name, do(name))
-    worker._upkeep = upkeep.Upkeep(app.config["PORTAL"])
-    monkeypatch.setattr(upkeep, "LATE", -1)
+    worker._upkeep = overdue.Upkeep(app.config["PORTAL"])
+    monkeypatch.setattr(overdue, "LATE", -1)
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
     if redis_is_there:
         redis.rpush(f"rq:queue:{queues.name_of(queues.MAINTENANCE)}", *["nothing"] * 9_000)
@@ -325,12 +327,13 @@ def test_a_drain_that_is_called_without_end_hears_no_more_and_looks_by_itself(
 def test_what_ends_a_workers_rounds_has_one_traceback_a_minute(
     app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("portal.worker._defects", Seldom(logging.getLogger("portal.worker"), 60))
+    log = logging.getLogger("portal.run.worker")
+    monkeypatch.setattr("portal.run.worker._defects", Seldom(log, 60))
     monkeypatch.setattr(PortalWorker, "_look_about", lambda _: None)
     queue = somebodys(redis, queues.MAINTENANCE)
     for _ in range(5):
         monkeypatch.setattr(
-            "portal.worker.tidy", lambda _: redis.set(queue.started_job_registry.key, "x")
+            "portal.run.worker.tidy", lambda _: redis.set(queue.started_job_registry.key, "x")
         )
         redis.delete(queue.key)
         queue.enqueue(queues.MEASURE)

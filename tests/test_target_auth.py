@@ -17,15 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import dsa, x25519
 from flask import Flask
 
 from portal import vault
-from portal.delivery import access_tokens, actions, drain
-from portal.delivery.compose import Certificate, Frame, Outgoing
-from portal.delivery.transfer import Answer, ends_at
-from portal.delivery.transport import Transport
+from portal.composing.compose import Certificate, Frame, Outgoing
+from portal.db.session import db
+from portal.delivery import actions, drain
 from portal.errors import Invalid
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant
 from portal.models.webhook import MASK
+from portal.outbound import access_tokens
+from portal.outbound.transfer import Answer, ends_at
+from portal.outbound.transport import Transport
 from portal.webhooks import previews, setup
 from tests.certificates import Authority, of_another_version, rsa_key
 from tests.conftest import on_both_databases

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from portal.delivery.templating import TemplateFailed, render
+from portal.composing.templating import TemplateFailed, render
 from portal.strict_json import loads
 
 EVENT = {"id": "evt_1", "object_id": "1042", "data": {"total": "99.50", "lines": [{"sku": "A"}]}}

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from portal.delivery import names, transfer
-from portal.delivery.compose import Frame, Outgoing
-from portal.delivery.transfer import MAX_BODY, Answer
-from portal.delivery.transport import Transport, send_now
+from portal.composing.compose import Frame, Outgoing
+from portal.outbound import names, transfer
+from portal.outbound.transfer import MAX_BODY, Answer
+from portal.outbound.transport import Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
 

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.clock import DAY
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import AuditEntry, Merchant
 from portal.people import tries
 from tests.conftest import PASSWORD, on_both_databases

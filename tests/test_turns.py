@@ -24,14 +24,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import extensions
-from portal import turns as turns_module
-from portal import writers as writers_module
-from portal.company import Company
+from portal.db import session
+from portal.db import turns as turns_module
+from portal.db import writers as writers_module
+from portal.db.session import db, write_turns, writing
+from portal.db.turns import CannotTakeTurns, NoTurn, Record, Turns
 from portal.errors import Unavailable
-from portal.extensions import db, write_turns, writing
+from portal.fairness.company import Company
 from portal.models import Lane
-from portal.turns import CannotTakeTurns, NoTurn, Record, Turns
 from tests.conftest import on_both_databases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 def other_process(path: Path, code: str) -> subprocess.Popen[str]:
     """Another process that has `turns`, and runs the code; it says when it begins."""
-    start = "import sys, time, pathlib; from portal.turns import Turns; "
+    start = "import sys, time, pathlib; from portal.db.turns import Turns; "
     start += "turns = Turns(pathlib.Path(sys.argv[1])); "
     return subprocess.Popen(
         [sys.executable, "-c", start + code, str(path)], cwd=ROOT, text=True,
@@ -227,7 +227,7 @@ def test_a_link_in_its_place_is_not_followed(path: Path):
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The system's calls as `portal.turns` finds them, for a test to change."""
+    """The system's calls as `portal.db.turns` finds them, for a test to change."""
     calls = SimpleNamespace(**vars(fcntl))
     monkeypatch.setattr(turns_module, "fcntl", calls)
     return calls
@@ -343,7 +343,7 @@ def test_a_lock_of_another_program_is_waited_for_as_before(app: Flask, database:
 def test_after_one_waited_in_vain_the_others_do_not_wait_as_long(
     app: Flask, database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(extensions, "LOCK_WAIT_MS", 1_000)
+    monkeypatch.setattr(session, "LOCK_WAIT_MS", 1_000)
     other = lock(database)
     waits = []
     for _ in range(4):
@@ -404,7 +404,7 @@ def test_who_writes_little_waits_for_one_that_writes_much_and_not_for_all_of_the
     def much() -> None:
         with app.app_context():
             while not ends.is_set():
-                with extensions.writing(is_large=True):
+                with session.writing(is_large=True):
                     order.append("much")
                     first.set()
                     time.sleep(0.03)
@@ -416,7 +416,7 @@ def test_who_writes_little_waits_for_one_that_writes_much_and_not_for_all_of_the
     between = []
     for _ in range(10):
         before = len(order)
-        with extensions.writing():
+        with session.writing():
             between.append(len(order) - before)
         time.sleep(0.01)
     ends.set()
@@ -439,7 +439,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _come(*names: str) -> Company:
-    company = extensions._manners[extensions.db.engine].company
+    company = session._manners[session.db.engine].company
     for name in names:
         company.asked(name, writers_module.time.monotonic())
     return company
@@ -449,12 +449,12 @@ def _come(*names: str) -> Company:
 def test_who_writes_much_waits_for_nobody_for_whom_nothing_has_begun(
     app: Flask, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("portal.company.LATELY_SECONDS", 60.0)
+    monkeypatch.setattr("portal.fairness.company.LATELY_SECONDS", 60.0)
     _come("store", "other")
-    is_sqlite = extensions.db.engine.dialect.name == "sqlite"
-    assert extensions.are_several_there() == is_sqlite
+    is_sqlite = session.db.engine.dialect.name == "sqlite"
+    assert session.are_several_there() == is_sqlite
     for _ in range(3):
-        with extensions.writing(is_large=True):
+        with session.writing(is_large=True):
             pass
     assert not slept
 
@@ -462,9 +462,9 @@ def test_who_writes_much_waits_for_nobody_for_whom_nothing_has_begun(
 def test_who_writes_much_lets_go_first_what_has_just_begun_but_not_for_long(
     app: Flask, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("portal.company.BEGUN_SECONDS", 60.0)
-    monkeypatch.setattr("portal.company.LATELY_SECONDS", 60.0)
-    manners = extensions._manners[extensions.db.engine]
+    monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 60.0)
+    monkeypatch.setattr("portal.fairness.company.LATELY_SECONDS", 60.0)
+    manners = session._manners[session.db.engine]
     company = _come("store", "other")
     manners.stand_back()
     assert not slept

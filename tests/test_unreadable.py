@@ -14,13 +14,14 @@ from flask.testing import FlaskClient
 
 from portal import vault
 from portal.clock import MINUTE, now
-from portal.delivery import drain, recovery
-from portal.delivery.selection import Wanted
+from portal.db.session import db, table, writing
+from portal.delivery import drain
 from portal.events import ingest
-from portal.extensions import db, table, writing
 from portal.models import AuditEntry, Delivery, Event, IdempotencyKey, Merchant, Notice, Webhook
 from portal.models.delivery import HELD
 from portal.models.recovery import SEND
+from portal.recovery import recovery
+from portal.recovery.selection import Wanted
 from tests.conftest import on_both_databases
 from tests.factories import make_user, make_webhook
 from tests.receiver import Receiver

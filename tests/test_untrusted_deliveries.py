@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import now
+from portal.db.session import db
 from portal.delivery import drain
-from portal.extensions import db
-from portal.logs import explain
+from portal.diagnosis import explain
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook

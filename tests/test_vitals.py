@@ -9,11 +9,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
 
-from portal import queues, readiness, vitals
+from portal import queues
 from portal.clock import HOUR, now
 from portal.database_errors import UNREADABLE
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant
+from portal.upkeep import readiness, vitals
 from tests import factories
 from tests.conftest import on_both_databases
 

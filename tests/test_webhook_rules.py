@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from portal.delivery import templating
+from portal.composing import templating
 from portal.errors import Invalid
 from portal.events import catalogue
 from portal.events.matching import pattern_matches

@@ -11,16 +11,15 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import queues, vault
+from portal import queues, signing, vault
 from portal.clock import DAY, HOUR, now
-from portal.delivery import signing
-from portal.delivery.compose import Composer, Payload, Target
+from portal.composing.compose import Composer, Payload, Target
+from portal.db.session import db
 from portal.delivery.line import Line
-from portal.delivery.signing import EVOX_HEADERS, MAX_OLD_SECRETS
 from portal.errors import Conflict, Invalid, NotFound
-from portal.extensions import db
 from portal.models import AuditEntry, Merchant, Webhook
 from portal.models.webhook import MASK
+from portal.signing import EVOX_HEADERS, MAX_OLD_SECRETS
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import on_both_databases

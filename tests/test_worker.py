@@ -18,10 +18,10 @@ from rq import cron_scheduler_registry
 from portal import jobs, queues
 from portal import processes as portal_processes
 from portal.clock import HOUR, now
+from portal.db.session import db
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Attempt, Delivery, EventCount, Lane, Merchant
-from portal.worker import PortalWorker
+from portal.run.worker import PortalWorker
 from tests.conftest import on_both_databases
 from tests.factories import make_event, make_webhook
 from tests.receiver import Receiver

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 
 from portal import zones
 from portal.clock import HOUR, MINUTE, SECOND
+from portal.db.session import db
 from portal.errors import Invalid
-from portal.extensions import db
 from portal.ids import request_id_at
 from portal.logs import filters
 from portal.models import AuditEntry, Merchant

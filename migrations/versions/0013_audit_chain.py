@@ -29,7 +29,7 @@ def upgrade():
 
 
 def _chain_what_is_there():
-    """As portal.people.audit_chain did when this was written."""
+    """As portal.audit.chain did when this was written."""
     entry = sa.table(
         'audit_entry', sa.column('id'), sa.column('at'), sa.column('merchant_id'),
         sa.column('actor'), sa.column('action'), sa.column('target'),

@@ -9,7 +9,7 @@ from flask import Flask
 from portal.api import idempotency
 from portal.api.blueprint import bp
 from portal.api.documentation import docs
-from portal.extensions import csrf
+from portal.web.extensions import csrf
 
 PARTS = (
     "problems", "limits", "reading", "key_use", "events", "event_types", "webhooks", "deliveries",

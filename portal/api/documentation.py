@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app
 
-from portal import rendering
 from portal.api.answers import answer
 from portal.api.blueprint import PREFIX, bp
 from portal.api.openapi import document
@@ -12,6 +11,7 @@ from portal.api.openapi_schemas import SCHEMAS
 from portal.api.operations import OPERATIONS
 from portal.api.problems import KINDS, SPECIAL
 from portal.api.queries import MEANINGS
+from portal.web import rendering
 
 VERSION = "1.0"
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from portal import access, hosts, request_ids
 from portal.api import events, idempotency, key_use, limits, reading
 from portal.api.blueprint import PREFIX
+from portal.journal import request_ids
 from portal.strict_json import dump
-from portal.views import protection
+from portal.web import access, hosts, protection
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -7,15 +7,16 @@ from typing import Any
 
 from flask import Response, g, request
 
-from portal import places, strict_json
+from portal import strict_json
 from portal.api import idempotency, limits, queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
+from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events.ingest import MAX_BATCH, Accepted, ingest_events
-from portal.extensions import db
+from portal.fairness import places
 from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
 from portal.people import periods

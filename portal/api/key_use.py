@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from portal.api.blueprint import bp
 from portal.clock import MINUTE, SECOND, now
+from portal.db.session import writing
 from portal.errors import Unavailable
-from portal.extensions import writing
 from portal.models import ApiKey
 
 _written: dict[str, float] = {}

@@ -14,12 +14,12 @@ import time
 
 from flask import Response, current_app, g, request
 
-from portal import access
-from portal.access import handed
 from portal.addresses import network_of
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
-from portal.extensions import sender_network
+from portal.web import access
+from portal.web.access import handed
+from portal.web.extensions import sender_network
 
 KEY_SECONDS = 1
 EVENT_BYTES = 4_096

@@ -8,11 +8,12 @@ from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
-from portal import refusals, request_ids
 from portal.api.blueprint import bp
+from portal.db.session import db
 from portal.errors import FieldError, PortalError, StorageFull, TooManyRequests, Unavailable
-from portal.extensions import db
+from portal.journal import request_ids
 from portal.strict_json import dump
+from portal.upkeep import refusals
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5

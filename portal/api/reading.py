@@ -14,8 +14,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 from portal import strict_json
 from portal.api.blueprint import bp
 from portal.clock import END_OF_TIME, NoZone, from_iso, from_seconds
+from portal.db.session import db
 from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge
-from portal.extensions import db
 from portal.models import Merchant
 
 MAX_BODY = 1_048_576

@@ -9,12 +9,12 @@ from flask import Response, g
 from portal.api import reading, shapes
 from portal.api.answers import answer
 from portal.api.blueprint import bp
-from portal.delivery import recovery
-from portal.delivery.selection import Wanted
 from portal.errors import FieldError, Invalid
 from portal.models import Recovery
 from portal.models.delivery import FAILED, HELD
 from portal.models.recovery import DISCARD, SEND
+from portal.recovery import recovery
+from portal.recovery.selection import Wanted
 from portal.webhooks import setup
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from portal.clock import now, unix
+from portal.diagnosis import bodies
 from portal.events.catalogue import EventType
-from portal.logs import bodies
 from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Delivery, Event, EventPayload, Recovery, Webhook
 

@@ -12,11 +12,14 @@ from typing import Any, ParamSpec
 import click
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from portal import clock, create_app, first_start, log_lines, refusals
+from portal import clock, create_app
 from portal.config import SettingError, load_config
 from portal.errors import PortalError, Unavailable
+from portal.journal import log_lines
 from portal.models.user import MEMBER_ROLES
-from portal.rendering import visible
+from portal.run import first_start
+from portal.upkeep import refusals
+from portal.web.rendering import visible
 
 ACTOR = "cli"
 P = ParamSpec("P")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from portal import env_file
+from portal.settings import env_file
 
 
 def _use(_context: click.Context, _option: click.Parameter, path: str) -> None:

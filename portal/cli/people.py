@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from portal.audit import chain
 from portal.cli.common import (
     ACTOR,
     all_rows,
@@ -18,16 +19,8 @@ from portal.cli.common import (
 )
 from portal.models import ApiKey
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import (
-    accounts,
-    audit_chain,
-    invitations,
-    members,
-    resets,
-    second_factor,
-    storage,
-    storage_bounds,
-)
+from portal.people import accounts, invitations, members, resets, second_factor, storage_bounds
+from portal.storage import allowance
 
 # ── Merchants ─────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +66,7 @@ def merchant_storage(slug: str, mb: str | None) -> None:
     found = accounts.get_merchant(slug)
     if mb is not None:
         storage_bounds.change(found, "" if mb == "default" else mb or "-", ACTOR)
-    click.echo(storage.in_words(storage.of([found.id])[found.id]))
+    click.echo(allowance.in_words(allowance.of([found.id])[found.id]))
 
 
 @merchant.command("list")
@@ -294,10 +287,10 @@ def audit() -> None:
 def audit_verify(end: str | None) -> None:
     """Follow the log's chain of hashes; exit code 1 where an entry was changed, taken out or put
     in between. Prints the end, to be kept outside of the database."""
-    chain = audit_chain.verify(end)
-    if chain.broken:
-        raise click.ClickException(f"{chain.broken} Up to entry {chain.entries:,} it is whole.")
-    click.echo(f"{chain.entries:,} entries, whole; end: {chain.end}")
+    found = chain.verify(end)
+    if found.broken:
+        raise click.ClickException(f"{found.broken} Up to entry {found.entries:,} it is whole.")
+    click.echo(f"{found.entries:,} entries, whole; end: {found.end}")
 
 
 # ── Passwords ──────────────────────────────────────────────────────────────────────────────

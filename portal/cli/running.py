@@ -17,7 +17,7 @@ def run() -> None:
     A first start makes the data directory, the secret key and a first sign-in, which is shown.
     Ctrl-C stops everything in order.
     """
-    from portal import supervisor
+    from portal.run import supervisor
 
     sys.exit(supervisor.main())
 
@@ -34,6 +34,6 @@ def run() -> None:
 @env_file_option
 def worker(part: str, processes: int) -> None:
     """Start what works behind the web: on one machine of several, or by hand."""
-    from portal.worker import main
+    from portal.run.worker import main
 
     main(part, processes)

@@ -11,7 +11,6 @@ from typing import Any
 import click
 from flask import current_app
 
-from portal import first_start, resealing, secret_key
 from portal.cli.common import (
     json_option,
     merchant_option,
@@ -21,9 +20,12 @@ from portal.cli.common import (
 )
 from portal.config import SETTINGS, SettingError, load_config
 from portal.events import catalogue, ingest
-from portal.logs import retention as retention_stage
 from portal.people import accounts
+from portal.run import first_start
+from portal.settings import secret_key
 from portal.strict_json import parse_record
+from portal.upkeep import resealing
+from portal.upkeep import retention as retention_stage
 from portal.webhooks import setup as webhook_stage
 
 _MASK = "********"

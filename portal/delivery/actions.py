@@ -9,25 +9,27 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal import places, queues, vault
+from portal import queues, vault
+from portal.audit.log import note
 from portal.clock import now
-from portal.delivery import access_tokens, defects, recording
-from portal.delivery.access_tokens import Client
-from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload, Target
+from portal.composing.compose import ComposeError, Composer, Outgoing, Payload, Target
+from portal.db.session import db, table, writing
+from portal.delivery import recording
 from portal.delivery.due import Due
 from portal.delivery.recording import Tried
 from portal.delivery.retry import UNAUTHORIZED
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import send_now
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue, moments, rules
 from portal.events.rows import delivery_row, event_row, payload_row
-from portal.extensions import db, table, writing
+from portal.fairness import places
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
 from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
-from portal.people import storage
-from portal.people.audit import note
+from portal.outbound import access_tokens, defects
+from portal.outbound.access_tokens import Client
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import send_now
+from portal.storage import allowance
 
 BATCH = 1_000
 """Deliveries changed in one transaction, so that ingest and workers get their turn between."""
@@ -181,7 +183,7 @@ def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
     example = catalogue.example_event(found)
     if webhook.unreadable(now()):
         raise vault.Unreadable
-    storage.ask(merchant_id)
+    allowance.ask(merchant_id)
     with places.held(places.TEST, merchant_id):
         return _test(merchant_id, webhook_id, event_type, example, actor)
 

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from portal.clock import now
-from portal.delivery import access_tokens
-from portal.delivery.access_tokens import Client
-from portal.delivery.cells import NotFilled
-from portal.delivery.compose import ComposeError, Composer, Outgoing, Payload
+from portal.composing.cells import NotFilled
+from portal.composing.compose import ComposeError, Composer, Outgoing, Payload
 from portal.delivery.due import Due
 from portal.delivery.filling import Filling
 from portal.delivery.line import Line
-from portal.delivery.outcome import PAYLOAD_EXPIRED
 from portal.delivery.recording import Change, Tried
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import Transport
 from portal.delivery.trying import Trying
 from portal.ids import new_id
+from portal.outbound import access_tokens
+from portal.outbound.access_tokens import Client
+from portal.outbound.outcome import PAYLOAD_EXPIRED
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3

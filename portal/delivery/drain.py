@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
-from portal.company import Company
 from portal.delivery import health, holding, lanes, recording
 from portal.delivery.attempts import Attempts, Request
 from portal.delivery.line import Line
@@ -27,12 +26,13 @@ from portal.delivery.lines import SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS, Li
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.shares import Shares
 from portal.delivery.sharing import Sharing
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import AT_ONCE_SECONDS, Transport
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
+from portal.fairness.company import Company
+from portal.journal.seldom import Seldom
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import AT_ONCE_SECONDS, Transport
 from portal.processes import open_files
-from portal.seldom import Seldom
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker, over all its webhooks; large ones count several times

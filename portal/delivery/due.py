@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from portal.delivery.compose import Payload
-from portal.delivery.outcome import NOT_NOW, OWN_ERRORS
-from portal.extensions import db, table
+from portal.composing.compose import Payload
+from portal.db.session import db, table
 from portal.models import Attempt, Delivery, Event, EventPayload
 from portal.models.delivery import MANUAL, PENDING, PENDING_LITERAL, STATES
+from portal.outbound.outcome import NOT_NOW, OWN_ERRORS
 
 ENDS = 500
 """Deliveries that a probe is chosen among: so many at the beginning of what is due, at its end, and

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from portal.delivery.cell_limits import HEAVY_SECONDS
-from portal.delivery.cells import MOST, Cell, NotFilled, cells
-from portal.delivery.compose import Composer, Payload
-from portal.delivery.transport import Transport
+from portal.composing.cell_limits import HEAVY_SECONDS
+from portal.composing.cells import MOST, Cell, NotFilled, cells
+from portal.composing.compose import Composer, Payload
 from portal.delivery.trying import Trying
+from portal.outbound.transport import Transport
 
 HEAVY_FOR_SECONDS = 60.0
 """How long a merchant is one of those whose templates take long, after one that did."""

@@ -19,10 +19,10 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from portal.clock import DAY, MINUTE, SECOND, readable
 from portal.config import Config
-from portal.delivery.outcome import Outcome
-from portal.extensions import table, writing
+from portal.db.session import table, writing
 from portal.models import Notice, Webhook
-from portal.people import notices
+from portal.notices import notices
+from portal.outbound.outcome import Outcome
 
 FIRST_PAUSE, LONGEST_PAUSE = 5 * SECOND, 30 * SECOND
 """Between two rounds of probes: as long as the webhook has been held, within these."""

@@ -13,10 +13,10 @@ from portal.delivery import health
 from portal.delivery.health import Changed, Health
 from portal.delivery.line import Line
 from portal.delivery.lines import Lines
-from portal.delivery.outcome import INTERNAL_ERROR
 from portal.delivery.recorder import Batch, Recorder
-from portal.delivery.transfer import Answer
-from portal.delivery.transport import Transport
+from portal.outbound.outcome import INTERNAL_ERROR
+from portal.outbound.transfer import Answer
+from portal.outbound.transport import Transport
 
 SECONDS = 0.1
 """How often held webhooks are looked after."""

@@ -14,8 +14,8 @@ from flask import current_app
 
 from portal import queues
 from portal.clock import MINUTE, SECOND, now
+from portal.db.session import db, insert_into, reading, table, writing
 from portal.delivery.health import LONGEST_ASKED_PAUSE
-from portal.extensions import db, insert_into, reading, table, writing
 from portal.models import Delivery, Lane, Webhook
 from portal.models.delivery import PENDING_LITERAL
 from portal.models.webhook import lane_of

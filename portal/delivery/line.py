@@ -12,16 +12,17 @@ import sqlalchemy as sa
 from flask import current_app
 
 from portal.clock import now
-from portal.delivery import access_tokens, defects, due, probing
-from portal.delivery.access_tokens import Client
-from portal.delivery.compose import Certificate, Composer, Target
+from portal.composing.compose import Certificate, Composer, Target
+from portal.db.session import db
+from portal.delivery import due, probing
 from portal.delivery.due import START, Due, Place
 from portal.delivery.health import Health
-from portal.delivery.outcome import Outcome
 from portal.delivery.probing import Probing
 from portal.delivery.silence import Silence
-from portal.extensions import db
 from portal.models import Webhook
+from portal.outbound import access_tokens, defects
+from portal.outbound.access_tokens import Client
+from portal.outbound.outcome import Outcome
 
 LATELY_SECONDS = 600.0
 """How long one that has taken something counts as one that takes some of what it is sent."""

@@ -12,10 +12,10 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from portal.clock import now
+from portal.db.session import db, reading, table
 from portal.delivery import health, lanes
 from portal.delivery.due import Due
 from portal.delivery.line import BOTH, Line
-from portal.extensions import db, reading, table
 from portal.models import Webhook
 
 BUFFER, BUFFER_OF_HEAVY = 200, 50

@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.config import Config
-from portal.delivery import defects, health, lanes, recording
+from portal.db.session import are_several_there, db, writing
+from portal.delivery import health, lanes, recording
 from portal.delivery.recording import Change, Tried
 from portal.errors import Unavailable
-from portal.extensions import are_several_there, db, writing
-from portal.people import storage
-from portal.seldom import Seldom
+from portal.journal.seldom import Seldom
+from portal.outbound import defects
+from portal.storage import allowance
 
 PAUSE_SECONDS = 0.2
 """Between two tries while the database is away."""
@@ -218,7 +219,7 @@ class Recorder:
             _log.warning("Lanes %s are free when their leases end: %s", sorted(tokens), error)
 
     def _commit(self, batch: Batch) -> None:
-        full = storage.full_among(tried.due.merchant_id for _, tried, _ in batch.tried)
+        full = allowance.full_among(tried.due.merchant_id for _, tried, _ in batch.tried)
         # Before it has the turn to write, in which it may have to wait for the interpreter.
         rows = recording.rows_of([tried for _, tried, _ in batch.tried], full)
         with writing(is_large=bool(batch.tried)) as session:

@@ -13,16 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
-from portal import bulk
-from portal.delivery import outcome, retry
-from portal.delivery.compose import NONE, OWN, Outgoing
+from portal.composing.compose import NONE, OWN, Outgoing
+from portal.db import bulk
+from portal.db.session import table
+from portal.delivery import retry
 from portal.delivery.due import Due
-from portal.delivery.looking import looking
-from portal.delivery.outcome import Outcome
-from portal.delivery.transfer import Answer
-from portal.extensions import table
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import MANUAL, PENDING_LITERAL
+from portal.outbound import outcome
+from portal.outbound.looking import looking
+from portal.outbound.outcome import Outcome
+from portal.outbound.transfer import Answer
 from portal.strict_json import dump
 
 Change = dict[str, Any]

@@ -1,8 +1,8 @@
 """How much of a drain each merchant has: beside others, who has much comes after who has little.
 
 Who has more deliveries than PER_SECOND, and anybody else there, in this drain or in another process
-of this machine (portal.company), is heavy. The drain sends theirs in rounds of their own, behind
-those of others and shorter, and in none of the moments in which a request has just begun for
+of this machine (portal.fairness.company), is heavy. The drain sends theirs in rounds of their own,
+behind those of others and shorter, and in none of the moments in which a request has just begun for
 somebody who needs little, in whatever process: what comes for others finds a processor, and the
 interpreter, and the turn to write. A processor that nobody else wants is theirs.
 """
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portal.company import BEGUN_SECONDS, Company
+from portal.fairness.company import BEGUN_SECONDS, Company
 
 PER_SECOND, FREE = 100.0, 50.0
 """Deliveries a second that make nobody heavy, and how many more may come at once."""

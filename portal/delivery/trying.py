@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portal.clock import now
-from portal.delivery import defects, recording
-from portal.delivery.compose import Outgoing
+from portal.composing.compose import Outgoing
+from portal.delivery import recording
 from portal.delivery.due import Due
 from portal.delivery.line import Line
 from portal.delivery.recording import Change, Tried
-from portal.delivery.transfer import Answer
+from portal.outbound import defects
+from portal.outbound.transfer import Answer
 
 
 @dataclass(slots=True, eq=False)

@@ -10,8 +10,8 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from portal import queues
-from portal.delivery.transport import Transport
-from portal.seldom import Seldom
+from portal.journal.seldom import Seldom
+from portal.outbound.transport import Transport
 
 LONGEST_QUIET_SECONDS = 30.0
 """How long a drain leaves a Redis alone that has not answered several times."""

@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from jsonschema_rs import Draft202012Validator
 from rapidfuzz import fuzz, process
 
+from portal.audit.log import note
+from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import schemas
 from portal.events.matching import pattern_matches
-from portal.extensions import db, writing
 from portal.models import Merchant, OwnEventType, Webhook
-from portal.people.audit import note
-from portal.people.locks import lock_merchant
+from portal.models.locks import lock_merchant
 from portal.strict_json import Record, as_written, dump, loads, parse_record, text_of
 
 MAX_NAME = 255

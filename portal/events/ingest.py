@@ -16,19 +16,21 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import bulk, places, queues, room
+from portal import queues
 from portal.clock import SECOND, now
-from portal.courtesy import breathe
+from portal.db import bulk, room
+from portal.db.session import are_several_there, db, table, writing
 from portal.errors import Conflict, FieldError, Unavailable
 from portal.events import matching, moments, repeats, rules
 from portal.events.group_commit import GroupCommit
 from portal.events.repeats import Known
 from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
-from portal.extensions import are_several_there, db, table, writing
+from portal.fairness import places
+from portal.fairness.courtesy import breathe
 from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
-from portal.people import storage
+from portal.storage import allowance
 
 MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
@@ -114,7 +116,7 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     StorageFull where the merchant has stored what it may.
     """
     # Once, before the first part: what is taken is taken as a whole.
-    storage.ask(merchant_id)
+    allowance.ask(merchant_id)
     request = _Request(merchant_id, rules.clean_events(merchant_id, events, batch=batch), batch)
     # Whoever waits for the group that stores this needs no connection: that group needs one.
     db.session.rollback()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from portal.clock import DAY
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Event
 
 LEAD = DAY

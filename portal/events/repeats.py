@@ -16,10 +16,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal import stored
+from portal.db.session import db, table, writing
 from portal.events.rules import FIELDS, NewEvent
-from portal.extensions import db, table, writing
 from portal.models import Event, EventPayload
+from portal.storage import sizes
 
 TOGETHER = 500
 """IDs that one statement asks for."""
@@ -115,10 +115,10 @@ def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
 
 def forget_records(merchant_id: int, ids: list[str]) -> None:
     """Delete the records of these IDs whose events are gone: each would refuse its ID for ever."""
-    payload, part = table(EventPayload), stored.part_of(table(EventPayload))
+    payload, part = table(EventPayload), sizes.part_of(table(EventPayload))
     assert part is not None
     with writing() as session:
-        returned = stored.of_deleted(part, session.get_bind().dialect.name)
+        returned = sizes.of_deleted(part, session.get_bind().dialect.name)
         for start in range(0, len(ids), TOGETHER):
             gone = session.execute(
                 sa.delete(payload)
@@ -132,4 +132,4 @@ def forget_records(merchant_id: int, ids: list[str]) -> None:
                 )
                 .returning(*returned)
             )
-            stored.take_off(session, part, [tuple(row) for row in gone])
+            sizes.take_off(session, part, [tuple(row) for row in gone])

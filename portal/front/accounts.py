@@ -4,7 +4,8 @@ The threads of a process share one interpreter, so what one request needs of it 
 for, however many threads there are. So the time that each account needs is counted, and paid off at
 so much a second. While others ask, who owes more than FREE_SECONDS is heavy: their requests begin
 one after the other, as what they owe is paid off, and not in the moments in which one of somebody
-else has just begun. Between the parts of a long one (portal.courtesy) they wait in the same way.
+else has just begun. Between the parts of a long one (portal.fairness.courtesy) they wait in the
+same way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from portal.company import Company
+from portal.fairness.company import Company
 from portal.front import refusals
 
 EVENTS, BATCHES, BODIES = "events", "batches", "bodies"
@@ -95,13 +96,13 @@ class Work:
         self.since, self._cpu = time.monotonic(), time.thread_time()
 
     def breathe(self, at_least: float = 0.0) -> float:
-        """portal.courtesy.breathe: by the thread that does it, between two parts."""
+        """portal.fairness.courtesy.breathe: by the thread that does it, between two parts."""
         rested = self._accounts.breathe(self, at_least)
         self.begin()
         return rested
 
     def count(self, seconds: float) -> None:
-        """portal.courtesy.count: by the thread that does it."""
+        """portal.fairness.courtesy.count: by the thread that does it."""
         self._accounts.count(self, seconds)
 
     def set_aside(self) -> None:

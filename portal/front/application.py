@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from portal import courtesy, processes, security_log
+from portal import processes
 from portal.addresses import network_of, site_of
 from portal.api.blueprint import PREFIX
-from portal.company import Company
 from portal.config import Config
+from portal.fairness import courtesy
+from portal.fairness.company import Company
 from portal.front import bodies, refusals, sockets
 from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts, Work
 from portal.front.credentials import Credentials
@@ -29,8 +30,9 @@ from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
 from portal.front.threads import Threads, is_for_health
 from portal.front.wsgi import Application, Body
-from portal.proxies import passed_on
-from portal.seldom import Seldom
+from portal.journal import security_log
+from portal.journal.seldom import Seldom
+from portal.web.proxies import passed_on
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -180,7 +182,7 @@ class Front:
         return work.whose
 
     def _client_of(self, scope: Scope) -> str:
-        """Who asks, by the same rule as in the pages (portal.proxies)."""
+        """Who asks, by the same rule as in the pages (portal.web.proxies)."""
         client = scope.client.rpartition(":")[0].strip("[]")
         if self._proxies:
             named = ",".join(

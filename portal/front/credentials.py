@@ -7,9 +7,9 @@ from collections import Counter
 
 from werkzeug.http import parse_cookie
 
-from portal.access import key_in
-from portal.courtesy import NOBODYS
+from portal.fairness.courtesy import NOBODYS
 from portal.front.rsgi import Headers
+from portal.web.access import key_in
 
 MOST = 10_000
 """Credentials that are remembered; with more, all are learned again."""

@@ -19,7 +19,7 @@ _NO_PAGES = ("/api/", "/static/")
 
 class Pages:
     """The places of each sign-in, three eighths of a process's threads. What takes long and streams
-    has places of its own (portal.places), and gives this one back."""
+    has places of its own (portal.fairness.places), and gives this one back."""
 
     def __init__(self, threads: int):
         self._each = max(1, threads * 3 // 8)

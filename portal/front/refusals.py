@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from portal import request_ids
+from portal.journal import request_ids
 
 
 @dataclass

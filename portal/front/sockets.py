@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from portal import security_log
 from portal.addresses import network_of, site_of
+from portal.journal import security_log
 
 UNTAKEN_SECONDS = 60.0
 """How long a client may take nothing of what is sent to it."""

@@ -14,11 +14,13 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from portal import keyset, places
 from portal.clock import MINUTE, SECOND, now
-from portal.extensions import db
+from portal.db import keyset
+from portal.db.keyset import LogPage, Walk, Wanted
+from portal.db.session import db
+from portal.fairness import places
+from portal.fairness.places import SEARCH
 from portal.ids import moment_of_request_id, request_id_at
-from portal.keyset import LogPage, Walk, Wanted
 from portal.logs import conditions, filters
 from portal.logs.stories import (
     attempt_detail,
@@ -30,7 +32,6 @@ from portal.logs.stories import (
 )
 from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
-from portal.places import SEARCH
 
 __all__ = [
     "attempt_detail", "attempt_floor", "attempts", "deliveries", "delivery_states",

@@ -10,12 +10,12 @@ from flask import current_app
 
 from portal.clock import DAY, MINUTE, now
 from portal.config import Config
-from portal.delivery.selection import status_is
+from portal.db.keyset import Sieve, Wanted
 from portal.ids import request_id_at
-from portal.keyset import Sieve, Wanted
 from portal.logs import filters
 from portal.logs.spellings import finder
 from portal.models import Attempt, Event, EventPayload, Merchant
+from portal.recovery.selection import status_is
 
 TEXT_COST = 5
 """To look for a text in a record takes as long as to look at so many rows of the log."""

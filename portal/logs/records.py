@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from portal.db.keyset import LogPage
+from portal.db.session import db
 from portal.errors import NotFound
-from portal.extensions import db
-from portal.keyset import LogPage
 from portal.logs import browse
 from portal.logs.changes import Changes, between
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook

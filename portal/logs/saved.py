@@ -7,12 +7,12 @@ from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
 
+from portal.db.listing import clean_search
+from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Invalid, NotFound
-from portal.extensions import db, writing
-from portal.listing import clean_search
 from portal.logs import filters
 from portal.models import SavedFilter
-from portal.people.locks import lock_merchant
+from portal.models.locks import lock_merchant
 
 MAX_NAME = 60
 MAX_SAVED = 30

@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal.extensions import db
-from portal.listing import clean_search
+from portal.db.listing import clean_search
+from portal.db.session import db
 from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 
 SHOWN = 6

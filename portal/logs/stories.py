@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from portal.clock import DAY, now
+from portal.composing.compose import RECORD, THIN, Payload, event_body
+from portal.db.session import db
 from portal.delivery import actions
-from portal.delivery.compose import RECORD, THIN, Payload, event_body
 from portal.errors import NotFound
 from portal.events import matching
-from portal.extensions import db
 from portal.models import (
     Attempt,
     AttemptPayload,

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 
 
 class AuditEntry(Base):
-    """Who changed or revealed what. Never updated, and chained (portal.people.audit_chain)."""
+    """Who changed or revealed what. Never updated, and chained (portal.audit.chain)."""
 
     __tablename__ = "audit_entry"
 
@@ -74,7 +74,7 @@ class Notice(Base):
     webhook_id: Mapped[str | None] = mapped_column(sa.String(40))
     at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     kind: Mapped[str] = mapped_column(sa.String(40))
-    """One of portal.people.notices.KINDS."""
+    """One of portal.notices.notices.KINDS."""
     message: Mapped[str] = mapped_column(sa.Text)
     dismissed_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 

@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.extensions import Base
+from portal.db.session import Base
 
 
 class CleanUp(Base):
-    """The one row of the clean-up (portal.logs.retention). The row is the truth; jobs only carry
+    """The one row of the clean-up (portal.upkeep.retention). The row is the truth; jobs only carry
     its token."""
 
     __tablename__ = "clean_up"

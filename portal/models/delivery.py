@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.extensions import Base
+from portal.db.session import Base
 from portal.models.webhook import Webhook
 
 PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
@@ -143,7 +143,7 @@ class Attempt(Base):
     download_us: Mapped[int | None]
     sends: Mapped[int | None]
     """How often the request was sent: 0 where it never left, 2 where the connection died without an
-    answer (portal.delivery.transfer); None where it was not counted yet."""
+    answer (portal.outbound.transfer); None where it was not counted yet."""
 
     __table_args__ = (
         sa.Index("ix_attempt_merchant", "merchant_id", "id"),

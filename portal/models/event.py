@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 
 
 class Event(Base):
@@ -61,7 +61,7 @@ class EventPayload(Base):
 
     Three pieces of JSON text, so that a body is put together and never encoded again:
     without the record it is `head`; with it, `data` and `previous` are spliced in before
-    the last brace (portal.delivery.compose.event_body).
+    the last brace (portal.composing.compose.event_body).
     """
 
     __tablename__ = "event_payload"

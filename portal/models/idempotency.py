@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import DAY, now
-from portal.extensions import Base
+from portal.db.session import Base
 from portal.vault import Token
 
 
@@ -15,7 +15,7 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_key"
     KEPT = DAY
-    """How long in µs; then portal.logs.retention deletes it."""
+    """How long in µs; then portal.upkeep.retention deletes it."""
 
     merchant_id: Mapped[int] = mapped_column(sa.ForeignKey("merchant.id"), primary_key=True)
     key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)

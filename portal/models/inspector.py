@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 
 TOKEN_BYTES, TOKEN_LETTERS = 32, 43
 """How many random bytes the token of an inspector has, and letters as which they are written."""

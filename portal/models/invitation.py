@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 from portal.ids import digest_of, new_id, new_token
 from portal.models.merchant import Merchant
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import vault
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 
 
 class Mail(Base):
@@ -44,7 +44,7 @@ class Mail(Base):
 
 class NoticeChoice(Base):
     """Which kinds of notices of one merchant a user wants by mail; without a row it follows from
-    the role (portal.people.notices)."""
+    the role (portal.notices.notices)."""
 
     __tablename__ = "notice_choice"
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
 from portal.ids import new_id
 
 
@@ -28,7 +28,7 @@ class Merchant(Base):
     storage_mb: Mapped[int | None]
     """What its logs may hold at most, in MB; 0: any number, None: as PORTAL_MERCHANT_MB says."""
     storage_told: Mapped[int] = mapped_column(default=0, server_default="0")
-    """What its people were told last of what it has stored (portal.people.storage_notices)."""
+    """What its people were told last of what it has stored (portal.notices.storage_notices)."""
     created_at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
 
     def activate(self) -> None:

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.clock import now
+from portal.db.session import Base
 from portal.errors import Conflict
-from portal.extensions import Base
 
 SEND, DISCARD = ACTIONS = ("send", "discard")
 RUNNING, PAUSED, CANCELLED, FINISHED = RECOVERY_STATES = (
@@ -20,7 +20,7 @@ RUNNING_LITERAL: sa.ColumnElement[str] = sa.literal_column("'running'")
 
 
 class Recovery(Base):
-    """One recovery (portal.delivery.recovery). The row is the truth; jobs only carry its ID."""
+    """One recovery (portal.recovery.recovery). The row is the truth; jobs only carry its ID."""
 
     __tablename__ = "recovery"
 

@@ -1,11 +1,11 @@
-"""Counts by the hour, from which pages draw; portal.logs.counting fills them from the logs."""
+"""Counts by the hour, from which pages draw; portal.counts.counting fills them from the logs."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.extensions import Base
+from portal.db.session import Base
 
 ALL = ""
 """In place of a webhook's ID: all webhooks of the merchant together."""
@@ -34,7 +34,7 @@ class AttemptCount(Base):
     starts_at: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
     webhook_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
     took: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
-    """The class of duration: portal.logs.durations."""
+    """The class of duration: portal.counts.durations."""
     attempts: Mapped[int]
     successes: Mapped[int]
 

@@ -1,16 +1,16 @@
-"""How much of each merchant's is stored; portal.logs.measuring fills it from the logs."""
+"""How much of each merchant's is stored; portal.storage.measuring fills it from the logs."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal.extensions import Base
+from portal.db.session import Base
 
 
 class StoredBytes(Base):
-    """What the logs hold of a merchant that came in on one day (UTC), in bytes as portal.stored
-    counts them."""
+    """What the logs hold of a merchant that came in on one day (UTC), in bytes as
+    portal.storage.sizes counts them."""
 
     __tablename__ = "stored_bytes"
 
@@ -28,7 +28,7 @@ class StoredBytes(Base):
 
 class MeasuredUntil(Base):
     """Up to which moment (Unix µs, a whole ms) some of the logs are measured: a row for those that
-    settle at once, and one for those that settle later (portal.stored)."""
+    settle at once, and one for those that settle later (portal.storage.sizes)."""
 
     __tablename__ = "measured_until"
 

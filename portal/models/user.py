@@ -8,9 +8,10 @@ from argon2.exceptions import VerificationError
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal import hashing, vault
+from portal import vault
 from portal.clock import now
-from portal.extensions import Base
+from portal.db.session import Base
+from portal.fairness import hashing
 from portal.models.merchant import Merchant
 from portal.models.sign_in import Passkey, UserSession
 

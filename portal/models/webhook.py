@@ -8,10 +8,9 @@ from typing import Any, TypedDict
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from portal import vault
+from portal import signing, vault
 from portal.clock import DAY, HOUR, now
-from portal.delivery import signing
-from portal.extensions import Base
+from portal.db.session import Base
 
 METHODS = ("POST", "PUT", "PATCH", "GET")
 MASK = "••••••••"
@@ -89,7 +88,7 @@ class Webhook(Base):
     """Failed attempts in a row."""
     failing_since: Mapped[int | None] = mapped_column(sa.BigInteger)
     away: Mapped[int] = mapped_column(default=0, server_default="0")
-    """How many attempts in a row found the receiver away (portal.delivery.outcome): these hold."""
+    """How many attempts in a row found the receiver away (portal.outbound.outcome): these hold."""
     unreachable: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether the last of them found nobody who listens."""
     held_at: Mapped[int | None] = mapped_column(sa.BigInteger)

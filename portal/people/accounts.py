@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
+from portal.audit.log import actor_of, note
+from portal.db.listing import Page, clean_search, newest_first
+from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, NotFound
-from portal.extensions import db, writing
-from portal.listing import Page, clean_search, newest_first
 from portal.models import ApiKey, Membership, Merchant, User
+from portal.models.locks import lock_merchant, lock_user
 from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
+from portal.notices.account_notices import note_and_tell
 from portal.people import tries
-from portal.people.account_notices import note_and_tell
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_merchant, lock_user
 from portal.people.rules import (
     clean_email,
     email_errors,

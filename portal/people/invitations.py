@@ -8,16 +8,16 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
+from portal.audit.log import actor_of, note
 from portal.clock import DAY, now, readable
 from portal.config import Config
+from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import Invitation, Mail, Membership, Merchant, User
+from portal.models.locks import lock_merchant
 from portal.models.user import hash_password
 from portal.people.accounts import find_user, join_merchant, new_user
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_merchant
 from portal.people.rules import (
     clean_email,
     email_errors,

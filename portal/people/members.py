@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
+from portal.audit.log import actor_of, note
+from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Forbidden, NotFound
-from portal.extensions import db, writing
 from portal.models import Membership, Merchant, User
+from portal.models.locks import lock_merchant
 from portal.models.user import MEMBER_ROLES, hash_password
 from portal.people.accounts import find_user, join_merchant, new_password, new_user
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_merchant
 from portal.people.rules import (
     clean_email,
     email_errors,

@@ -19,14 +19,14 @@ from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, exceptions,
 from webauthn.helpers import parse_authentication_credential_json as parse_answer
 
 from portal import strict_json
+from portal.audit.log import actor_of
 from portal.clock import MINUTE, now
 from portal.config import Config
+from portal.db.session import db, writing
 from portal.errors import FieldError, Invalid, Malformed, NotFound
-from portal.extensions import db, writing
 from portal.models import Passkey, User
-from portal.people.account_notices import note_and_tell
-from portal.people.audit import actor_of
-from portal.people.locks import lock_user
+from portal.models.locks import lock_user
+from portal.notices.account_notices import note_and_tell
 from portal.people.rules import refuse
 from portal.people.second_factor import (
     ISSUER,

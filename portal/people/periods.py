@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import current_app
 
+from portal.audit.log import note
 from portal.config import Config
+from portal.db.session import writing
 from portal.errors import FieldError
-from portal.extensions import writing
 from portal.models import Merchant
-from portal.people.audit import note
 from portal.people.rules import refuse
 
 

@@ -7,17 +7,17 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
+from portal.audit.log import actor_of, note
 from portal.clock import HOUR, now
 from portal.config import Config
+from portal.db.session import db, writing
 from portal.errors import NotFound
-from portal.extensions import db, writing
 from portal.ids import digest_of, new_token
 from portal.models import Mail, PasswordReset, User
+from portal.models.locks import lock_user
 from portal.models.user import hash_password
-from portal.people.account_notices import note_and_tell
+from portal.notices.account_notices import note_and_tell
 from portal.people.accounts import find_user
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_user
 from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
 
 LIFETIME = HOUR

@@ -13,16 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
 from portal import vault
+from portal.audit.log import actor_of, note
 from portal.clock import SECOND, now
+from portal.db.session import db, writing
 from portal.errors import FieldError, Invalid
-from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import RecoveryCode, User
+from portal.models.locks import lock_user
 from portal.models.user import MAX_PASSWORD
+from portal.notices.account_notices import note_and_tell
 from portal.people import tries
-from portal.people.account_notices import note_and_tell
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_user
 
 STEP_SECONDS = 30
 DIGITS = 6

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from flask import current_app
 
+from portal.audit.log import actor_of, note
 from portal.clock import HOUR, MINUTE, now
+from portal.db.session import db, writing
 from portal.errors import NotFound
-from portal.extensions import db, writing
 from portal.ids import digest_of
 from portal.models import User, UserSession
-from portal.people.audit import actor_of, note
-from portal.people.locks import lock_user
+from portal.models.locks import lock_user
 
 MAX_SESSIONS = 100
 """Of one user: a program may sign in anew for each of its requests, and whatever shows or ends all

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from portal.audit.log import note
+from portal.db.session import writing
 from portal.errors import FieldError, Invalid
-from portal.extensions import writing
 from portal.models import Merchant
-from portal.people import storage
-from portal.people.audit import note
+from portal.storage import allowance
 
 MOST_MB = 2_000_000_000
 
@@ -24,7 +24,7 @@ def change(merchant: Merchant, text: str, actor: str) -> None:
             session, actor, "merchant.storage_changed", merchant.slug, merchant.id,
             storage_mb=mb, before={"storage_mb": before},
         )
-    storage.forget()
+    allowance.forget()
 
 
 def _mb(text: str) -> int | None:

@@ -1,5 +1,5 @@
 """Tries to get into an account that were refused: where they came from for the operator's log
-(portal.security_log), and which account was tried for the audit log.
+(portal.journal.security_log), and which account was tried for the audit log.
 
 Only accounts that exist have entries, and each at most one of a kind in EVERY, so that who tries
 many passwords fills nothing. Writing takes some milliseconds, which might tell who has an account:
@@ -12,12 +12,12 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from portal import security_log
+from portal.audit.log import note
 from portal.clock import MINUTE, now
+from portal.db.session import db, reading, writing
 from portal.errors import Unavailable
-from portal.extensions import db, reading, writing
+from portal.journal import security_log
 from portal.models import AuditEntry, User
-from portal.people.audit import note
 from portal.people.rules import email_errors
 
 Kind = Literal["sign_in_refused", "second_factor_refused", "password_refused"]
@@ -27,8 +27,8 @@ PATIENCE_SECONDS = 0.5
 
 
 def note_refused(kind: Kind, email: str) -> None:
-    """Note for the operator that somebody was refused (portal.security_log), and for staff that
-    it was who tried to be the user with an address, unless that was noted a moment ago."""
+    """Note for the operator that somebody was refused (portal.journal.security_log), and for staff
+    that it was who tried to be the user with an address, unless that was noted a moment ago."""
     security_log.note(kind)
     if email_errors(email):
         # Nobody has it; and PostgreSQL takes no NUL.

@@ -6,8 +6,8 @@ from importlib import import_module
 
 from flask import Flask
 
-from portal import rendering
-from portal.views import errors, protection
+from portal.views import errors
+from portal.web import protection, rendering
 
 BLUEPRINTS = (
     "health", "auth", "second_factor", "invitations", "account", "home", "webhooks", "events",

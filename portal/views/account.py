@@ -6,11 +6,12 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
 from portal.errors import Invalid
-from portal.extensions import limiter
-from portal.people import accounts, notices, sessions
+from portal.notices import notices
+from portal.people import accounts, sessions
 from portal.views.auth import start_session
+from portal.web import rendering
+from portal.web.extensions import limiter
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 

@@ -8,16 +8,17 @@ from flask import Blueprint, Response, current_app, flash, g, redirect, request,
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering, snippets
+from portal.audit.log import actor_of
 from portal.clock import now
+from portal.diagnosis import explain, reports, shares, signatures
 from portal.errors import Conflict, Invalid, NotFound
-from portal.logs import browse, explain, filters, reports, shares, signatures
+from portal.logs import browse, filters
 from portal.models import Merchant
 from portal.models.delivery import TRIGGERS
 from portal.models.webhook import METHODS
-from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
+from portal.web import rendering, snippets
 from portal.webhooks import setup
 
 bp = Blueprint("attempts", __name__, url_prefix="/m/<slug>/attempts")

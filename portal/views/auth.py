@@ -26,13 +26,14 @@ from sqlalchemy.exc import DBAPIError
 
 from portal import vault
 from portal.clock import MINUTE, now
+from portal.db.session import db
 from portal.errors import Unavailable
-from portal.extensions import db, limiter, login, sender_network
 from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
 from portal.people import accounts, passkeys, second_factor, sessions, tries
 from portal.people.rules import clean_email
+from portal.web.extensions import limiter, login, sender_network
 
 bp = Blueprint("auth", __name__)
 

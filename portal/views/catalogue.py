@@ -10,13 +10,13 @@ from flask import Blueprint, abort, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit.log import actor_of
+from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid, Malformed
 from portal.events import catalogue, matching, schema_table
-from portal.extensions import db
 from portal.models import Webhook
-from portal.people.audit import actor_of
 from portal.strict_json import parse_record
+from portal.web import rendering
 from portal.webhooks import previews
 
 bp = Blueprint("catalogue", __name__, url_prefix="/m/<slug>/event-types")

@@ -6,9 +6,9 @@ from flask import Blueprint, flash, g, redirect, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from portal.audit.log import actor_of
 from portal.delivery import actions
 from portal.errors import NotFound
-from portal.people.audit import actor_of
 
 bp = Blueprint("deliveries", __name__, url_prefix="/m/<slug>/deliveries")
 

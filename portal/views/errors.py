@@ -15,11 +15,14 @@ from flask_wtf.csrf import CSRFError, generate_csrf
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from portal import access, refusals, rendering, request_ids, security_log
+from portal.db.session import db
 from portal.errors import Conflict, PortalError, TooManyRequests, Unavailable
-from portal.extensions import db, login
-from portal.hosts import WrongHost
+from portal.journal import request_ids, security_log
 from portal.models.webhook import MASK
+from portal.upkeep import refusals
+from portal.web import access, rendering
+from portal.web.extensions import login
+from portal.web.hosts import WrongHost
 
 RETRY_SECONDS = {429: 60, 503: 5}
 """What Retry-After says: the same as the sentence on the page."""

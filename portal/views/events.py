@@ -6,16 +6,17 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit.log import actor_of
 from portal.delivery import actions
+from portal.diagnosis import outcomes
 from portal.errors import Invalid, NotFound, TooManyRequests
 from portal.events import catalogue
-from portal.logs import browse, changes, filters, outcomes
+from portal.logs import browse, changes, filters
 from portal.models import Merchant
 from portal.people import periods
-from portal.people.audit import actor_of
 from portal.views import log_filters
 from portal.views.log_filters import Asked
+from portal.web import rendering
 
 bp = Blueprint("events", __name__, url_prefix="/m/<slug>/events")
 

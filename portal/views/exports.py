@@ -12,15 +12,15 @@ from typing import Any, cast
 from flask import Blueprint, Flask, Response, abort, current_app, g
 from flask.typing import ResponseReturnValue
 
-from portal import access
 from portal.api import shapes
+from portal.audit import log
 from portal.clock import iso, now
 from portal.errors import Forbidden
 from portal.logs import browse, filters
 from portal.models import Attempt, Event, Merchant
-from portal.people import audit
 from portal.views import log_filters
 from portal.views.streams import Stream
+from portal.web import access
 
 bp = Blueprint("exports", __name__)
 
@@ -78,8 +78,8 @@ def all_attempts(kind: str) -> ResponseReturnValue:
 @bp.get("/staff/export/audit.<kind>")
 def audit_log(kind: str) -> ResponseReturnValue:
     """The audit log, filtered as on its page."""
-    rows = audit.every_entry(**log_filters.of_audit_log())
-    return _file(kind, None, "audit", audit.FILE_COLUMNS, rows)
+    rows = log.every_entry(**log_filters.of_audit_log())
+    return _file(kind, None, "audit", log.FILE_COLUMNS, rows)
 
 
 def _events(merchant: Merchant | None, kind: str) -> Response:

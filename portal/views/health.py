@@ -15,10 +15,10 @@ from prometheus_client import (
     generate_latest,
 )
 
-from portal import readiness, vitals
-from portal.extensions import write_turns
-from portal.people import storage
-from portal.turns import LONG_SECONDS
+from portal.db.session import write_turns
+from portal.db.turns import LONG_SECONDS
+from portal.storage import allowance
+from portal.upkeep import readiness, vitals
 
 bp = Blueprint("health", __name__)
 # Made anew for each answer, a counter would say that it began to count just now.
@@ -33,7 +33,8 @@ def healthz() -> ResponseReturnValue:
 
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """200 while an event can be stored, 503 when none can, with the cause (portal.readiness).
+    """200 while an event can be stored, 503 when none can, with the cause
+    (portal.upkeep.readiness).
 
     Redis away or full is `degraded`: events are accepted and deliveries wait for the next sweep.
     So it is when no worker delivers: they wait until one does.
@@ -77,7 +78,7 @@ def metrics() -> ResponseReturnValue:
     Counter(
         "portal_audit_entries_total", "Entries of the audit log.", registry=registry
     ).inc(vitals.audit_entries())
-    stored, full = storage.in_all()
+    stored, full = allowance.in_all()
     Gauge(
         "portal_stored_bytes", "What the logs hold of all merchants, as it is measured.",
         registry=registry,

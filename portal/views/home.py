@@ -8,9 +8,9 @@ from flask import Blueprint, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
-from portal.logs import overview
-from portal.logs.statistics import SPANS, Span
+from portal.counts import overview
+from portal.counts.statistics import SPANS, Span
+from portal.web import rendering
 
 bp = Blueprint("home", __name__)
 

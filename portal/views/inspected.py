@@ -6,12 +6,12 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from portal import security_log
+from portal.diagnosis import inspector
+from portal.diagnosis.inspector import Received
 from portal.errors import PortalError
-from portal.extensions import csrf, limiter, sender_network
-from portal.logs import inspector
-from portal.logs.inspector import Received
+from portal.journal import security_log
 from portal.models.inspector import TOKEN_LETTERS
+from portal.web.extensions import csrf, limiter, sender_network
 
 bp = Blueprint("inspected", __name__)
 # What comes here comes from webhooks, not from forms, and changes nothing of the merchant's.

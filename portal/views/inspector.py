@@ -6,10 +6,10 @@ from flask import Blueprint, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit.log import actor_of
+from portal.diagnosis import inspector, signatures
 from portal.errors import NotFound
-from portal.logs import inspector, signatures
-from portal.people.audit import actor_of
+from portal.web import rendering
 
 bp = Blueprint("inspector", __name__, url_prefix="/m/<slug>/inspector")
 

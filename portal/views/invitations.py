@@ -6,11 +6,11 @@ from flask import Blueprint, Response, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
 from portal.errors import Invalid
-from portal.extensions import limiter
 from portal.people import accounts, invitations
 from portal.views.auth import start_session
+from portal.web import rendering
+from portal.web.extensions import limiter
 
 bp = Blueprint("invitations", __name__, url_prefix="/invitation")
 

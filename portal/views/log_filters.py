@@ -10,12 +10,12 @@ from urllib.parse import quote
 from flask import Response, g, request, url_for
 from flask_login import current_user
 
-from portal import rendering
+from portal.db.listing import clean_search
+from portal.db.session import db
 from portal.errors import FieldError, Invalid
-from portal.extensions import db
-from portal.listing import clean_search
 from portal.logs import filters, saved
 from portal.models import Merchant, SavedFilter
+from portal.web import rendering
 
 Found = TypeVar("Found")
 MAX_CHIP = 60
@@ -170,7 +170,7 @@ def asked_or_invalid(
 
 
 def of_audit_log() -> dict[str, Any]:
-    """The filters of the audit log that the address asks for, as portal.people.audit takes them.
+    """The filters of the audit log that the address asks for, as portal.audit.log takes them.
 
     Raises Invalid for what is no moment or zone.
     """

@@ -14,7 +14,7 @@ from flask_login import current_user
 
 from portal.api.limits import Debts
 from portal.errors import TooManyRequests
-from portal.places import PAGE, PAGE_OF_USER, places
+from portal.fairness.places import PAGE, PAGE_OF_USER, places
 
 by_merchant, by_user = Debts(), Debts()
 

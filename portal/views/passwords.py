@@ -7,11 +7,11 @@ import hashlib
 from flask import Blueprint, Response, current_app, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from portal import rendering
 from portal.errors import Invalid
-from portal.extensions import limiter
 from portal.people import resets
 from portal.people.rules import clean_email
+from portal.web import rendering
+from portal.web.extensions import limiter
 
 bp = Blueprint("passwords", __name__)
 

@@ -6,8 +6,8 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from portal import strict_json
-from portal.extensions import csrf, limiter
-from portal.people import policy_reports
+from portal.web import policy_reports
+from portal.web.extensions import csrf, limiter
 
 bp = Blueprint("policy_reports", __name__)
 # A browser sends it by itself, and it changes nothing of a merchant's.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
-from portal import rendering
 from portal.logs import records
+from portal.web import rendering
 
 bp = Blueprint("records", __name__, url_prefix="/m/<slug>/records")
 

@@ -9,17 +9,17 @@ from flask import Blueprint, Response, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit.log import actor_of
 from portal.clock import SECOND
-from portal.delivery import recovery, selection
-from portal.delivery.selection import Wanted
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
 from portal.logs import filters
 from portal.models import Recovery
 from portal.models.delivery import FAILED, HELD
 from portal.models.recovery import ACTIONS, DISCARD, SEND
-from portal.people.audit import actor_of
+from portal.recovery import recovery, selection
+from portal.recovery.selection import Wanted
+from portal.web import rendering
 from portal.webhooks import setup
 
 bp = Blueprint("recover", __name__, url_prefix="/m/<slug>/recover")

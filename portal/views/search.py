@@ -8,11 +8,11 @@ from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
 from portal.errors import Invalid
 from portal.logs import filters, search
 from portal.logs.search import Action, Found, Record
 from portal.models import Attempt, Event, Merchant, Webhook
+from portal.web import rendering
 
 bp = Blueprint("search", __name__, url_prefix="/search")
 

@@ -19,10 +19,11 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from markupsafe import Markup
 
-from portal import rendering, vault
+from portal import vault
 from portal.errors import Invalid
 from portal.people import passkeys, second_factor
 from portal.views.account import own_password
+from portal.web import rendering
 
 bp = Blueprint("second_factor", __name__, url_prefix="/account/second-factor")
 

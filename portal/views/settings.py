@@ -9,11 +9,12 @@ from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit.log import actor_of
 from portal.errors import FieldError, Invalid
-from portal.extensions import limiter
-from portal.people import accounts, invitations, members, periods, storage, storage_bounds
-from portal.people.audit import actor_of
+from portal.people import accounts, invitations, members, periods, storage_bounds
+from portal.storage import allowance
+from portal.web import rendering
+from portal.web.extensions import limiter
 
 bp = Blueprint("settings", __name__, url_prefix="/m/<slug>/settings")
 
@@ -30,7 +31,7 @@ def _render(fragment: str | None = None, status: int = 200, **context: Any) -> R
         ],
         "event_days": periods.event_days(g.merchant),
         "payload_days": periods.payload_days(g.merchant),
-        "usage": storage.of([g.merchant.id])[g.merchant.id],
+        "usage": allowance.of([g.merchant.id])[g.merchant.id],
         "key_errors": {}, "period_errors": {}, "storage_errors": {}, "invite_errors": {},
         "typed": {}, "new_key": None, "new_link": None,
     }
@@ -74,7 +75,7 @@ def change_storage(slug: str) -> ResponseReturnValue:
 @bp.app_context_processor
 def storage_lately() -> dict[str, Any]:
     """For every page of a merchant: what is stored, as this process knows it."""
-    return {"storage_lately": lambda: storage.lately(g.merchant.id), "in_gb": storage.amount}
+    return {"storage_lately": lambda: allowance.lately(g.merchant.id), "in_gb": allowance.amount}
 
 
 @bp.post("/keys")

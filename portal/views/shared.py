@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from portal import rendering
-from portal.extensions import limiter
-from portal.logs import reports, shares
+from portal.diagnosis import reports, shares
 from portal.views.attempts import EXPLAINED
+from portal.web import rendering
+from portal.web.extensions import limiter
 
 bp = Blueprint("shared", __name__, url_prefix="/shared")
 

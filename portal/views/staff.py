@@ -10,18 +10,22 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from redis.exceptions import RedisError
 
-from portal import installed, queues, rendering, vitals
+from portal import installed, queues
+from portal.audit import log
+from portal.audit.log import actor_of
+from portal.counts import statistics
+from portal.db.listing import clean_search
+from portal.db.session import db
 from portal.errors import FieldError, Invalid, NotFound
-from portal.extensions import db
-from portal.listing import clean_search
-from portal.logs import statistics
 from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
-from portal.people import accounts, audit, storage
-from portal.people.audit import actor_of
+from portal.people import accounts
+from portal.storage import allowance
+from portal.upkeep import vitals
 from portal.views import attempts as attempt_views
 from portal.views import events as event_views
 from portal.views import log_filters
+from portal.web import rendering
 
 bp = Blueprint("staff", __name__, url_prefix="/staff")
 
@@ -34,7 +38,7 @@ def _merchants(status: int = 200, **context: Any) -> Response:
     found = accounts.merchants(request.args.get("cursor", ""), search)
     shown = [row.id for (row,) in found.rows]
     page = {
-        "page": found, "counts": statistics.by_merchant(shown), "stored": storage.of(shown),
+        "page": found, "counts": statistics.by_merchant(shown), "stored": allowance.of(shown),
         "search": search, "errors": {}, "typed": {},
     }
     return rendering.render(
@@ -186,7 +190,7 @@ def operations() -> ResponseReturnValue:
         "staff/operations.html", "staff/_now.html", **now_running,
         lanes=vitals.lanes_now(), backlog=vitals.backlog(), cap=vitals.BACKLOG_CAP,
         clean_up=vitals.clean_up_now(), command=installed.COMMAND, start=installed.START,
-        page=audit.operations(request.args.get("cursor", "")),
+        page=log.operations(request.args.get("cursor", "")),
     )
 
 
@@ -196,7 +200,7 @@ def audit_log() -> ResponseReturnValue:
     errors: dict[str, list[str]] = {}
     page = None
     try:
-        page = audit.entries(request.args.get("cursor", ""), **log_filters.of_audit_log())
+        page = log.entries(request.args.get("cursor", ""), **log_filters.of_audit_log())
     except Invalid as error:
         errors = error.by_field()
     typed: dict[str, Any] = {
@@ -205,5 +209,5 @@ def audit_log() -> ResponseReturnValue:
     }
     return rendering.render(
         "staff/audit.html", status=422 if errors else 200, typed=typed, errors=errors, page=page,
-        actions=audit.actions(), url=url_for("staff.audit", **typed),
+        actions=log.actions(), url=url_for("staff.audit", **typed),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from portal.places import DOWNLOAD, places
+from portal.fairness.places import DOWNLOAD, places
 
 Part = TypeVar("Part")
 

@@ -13,17 +13,17 @@ from collections.abc import Callable, Hashable, Iterator
 from flask import Blueprint, Response, copy_current_request_context, g, render_template, request
 from flask.typing import ResponseReturnValue
 
-from portal import access
-from portal.courtesy import breathe
+from portal.db.session import reading
 from portal.errors import Forbidden, TooManyRequests, Unavailable
-from portal.extensions import reading
+from portal.fairness.courtesy import breathe
+from portal.fairness.places import TAIL
 from portal.logs import browse, filters
 from portal.models import Merchant
-from portal.places import TAIL
 from portal.processes import is_stopping
 from portal.views import log_filters
 from portal.views.log_filters import Asked
 from portal.views.streams import Stream
+from portal.web import access
 
 bp = Blueprint("tail", __name__)
 

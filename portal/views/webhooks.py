@@ -9,20 +9,22 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import rendering
+from portal.audit import log
+from portal.audit.log import actor_of
 from portal.clock import now
-from portal.delivery import actions, health, recovery
+from portal.counts import overview, statistics
+from portal.db.listing import clean_search
+from portal.delivery import actions, health
+from portal.diagnosis import inspector, reports
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
-from portal.listing import clean_search
-from portal.logs import inspector, overview, reports, statistics
 from portal.models import Webhook
 from portal.models.webhook import METHODS
-from portal.people import audit
-from portal.people.audit import actor_of
+from portal.recovery import recovery
 from portal.views import auth_form, event_chooser, webhook_form
 from portal.views.home import span_asked
 from portal.views.webhook_form import Typed
+from portal.web import rendering
 from portal.webhooks import previews, recipes, setup
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
@@ -261,7 +263,7 @@ def _show(
         held=recovery.count_held(webhook),
         recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(),
         history=statistics.history(webhook.merchant_id, span_asked(), webhook.id),
-        spans=statistics.SPANS, changes=audit.about(webhook.merchant_id, webhook.id), **context,
+        spans=statistics.SPANS, changes=log.about(webhook.merchant_id, webhook.id), **context,
     )
 
 

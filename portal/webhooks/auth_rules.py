@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from portal.clock import now, readable
-from portal.delivery.transfer import ends_at
 from portal.errors import FieldError
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
+from portal.outbound.transfer import ends_at
 from portal.webhooks.pair_rules import UNSEEN, pointer
 
 MAX_USER = 255

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portal.people import storage
+from portal.storage import allowance
 from portal.strict_json import dump
 
 LARGE = 4_096
@@ -18,4 +18,4 @@ def ask(merchant_id: int, detail: Mapping[str, Any]) -> None:
     """Whether a change, or a new webhook, may be stored. Raises StorageFull where it is large and
     the merchant has stored what it may."""
     if len(dump(detail)) >= LARGE:
-        storage.ask(merchant_id)
+        allowance.ask(merchant_id)

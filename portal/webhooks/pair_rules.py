@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from portal.delivery.compose import MAX_HEADERS, MAX_URL, TOKEN, UNSENDABLE
+from portal.composing.compose import MAX_HEADERS, MAX_URL, TOKEN, UNSENDABLE
 from portal.errors import FieldError
 from portal.models.webhook import MASK, Pair
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from portal import places, vault
+from portal import signing, vault
 from portal.clock import DAY, now
-from portal.delivery import signing
-from portal.delivery.access_tokens import Client
-from portal.delivery.cell_limits import is_template
-from portal.delivery.cells import NotFilled, TookTooLong, cells
-from portal.delivery.compose import (
+from portal.composing.cell_limits import is_template
+from portal.composing.cells import NotFilled, TookTooLong, cells
+from portal.composing.compose import (
     ComposeError,
     Composer,
     Outgoing,
@@ -25,13 +23,15 @@ from portal.delivery.compose import (
     certificate,
     event_body,
 )
+from portal.db.session import db, table
 from portal.errors import FieldError, TooManyRequests
 from portal.events import catalogue, rules
 from portal.events.matching import pattern_matches
 from portal.events.rows import payload_row
-from portal.extensions import db, table
+from portal.fairness import places
 from portal.models import Event, EventPayload, Webhook
 from portal.models.webhook import Pair
+from portal.outbound.access_tokens import Client
 from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 
 CAP = 1_000

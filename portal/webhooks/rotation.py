@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from portal.clock import now, readable
-from portal.delivery.signing import MAX_OLD_SECRETS
 from portal.errors import FieldError, Invalid
 from portal.models import Webhook
+from portal.signing import MAX_OLD_SECRETS
 from portal.strict_json import whole
 
 MAX_OVERLAP_HOURS = 7 * 24

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portal.delivery import signing
+from portal import signing
 from portal.errors import FieldError, Invalid
 from portal.models.webhook import AUTH_SECRETS, METHODS, Auth, Pair
 from portal.strict_json import whole

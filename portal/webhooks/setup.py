@@ -10,22 +10,22 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import queues, vault
-from portal.delivery import egress, signing
+from portal import queues, signing, vault
+from portal.audit.log import note
+from portal.db.session import db, writing
 from portal.delivery.actions import discard_pending
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue
 from portal.events.matching import pattern_matches
-from portal.extensions import db, writing
 from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Merchant, Webhook
+from portal.models.locks import lock_merchant
 from portal.models.webhook import lane_of
-from portal.people.audit import note
-from portal.people.locks import lock_merchant
-from portal.stored import add_deleted_webhook
+from portal.outbound import egress
+from portal.outbound.resolver import addresses_of
+from portal.storage.sizes import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
-from portal.webhooks.resolver import addresses_of
 from portal.webhooks.rules import FIELDS
 from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 

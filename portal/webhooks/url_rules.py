@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from portal.addresses import Lookalike, wire_name
-from portal.delivery import egress
+from portal.outbound import egress
 
 MAX_URL = 2_048
 MAX_HOST, MAX_LABEL = 253, 63

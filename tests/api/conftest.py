@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Delivery, Event, EventPayload, Merchant, OwnEventType, Webhook
 from portal.people import accounts
 from tests.api.caller import Caller

@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from portal.access import ACCESS, PUBLIC
 from portal.clock import now
-from portal.extensions import db
+from portal.db.session import db
 from portal.ids import new_id
 from portal.models import Delivery, Merchant, Recovery
 from portal.people import accounts
+from portal.web.access import ACCESS, PUBLIC
 from tests.api.caller import BASE, Caller, problem
 from tests.api.conftest import ORDER, stored, webhook_fields
 from tests.conftest import on_both_databases

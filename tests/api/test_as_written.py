@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import now
-from portal.delivery.compose import Composer, Payload, Target
-from portal.extensions import db, table, writing
+from portal.composing.compose import Composer, Payload, Target
+from portal.db.session import db, table, writing
 from portal.models import Event, EventPayload, Merchant
 from tests.api.caller import Caller, problem
 from tests.conftest import on_both_databases

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Event, Merchant
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portal.clock import now
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Webhook
 from tests.api.caller import Caller, problem
 from tests.conftest import on_both_databases

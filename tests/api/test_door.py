@@ -15,12 +15,13 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
-from portal import access, request_ids
 from portal.api import door, events, limits
+from portal.db.session import db
 from portal.errors import StorageFull
-from portal.extensions import db
+from portal.journal import request_ids
 from portal.models import Merchant
 from portal.people import accounts
+from portal.web import access
 from tests.api.caller import Caller
 from tests.conftest import on_both_databases
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import DAY, SECOND, now
-from portal.extensions import writing
+from portal.db.session import writing
 from portal.models import Event, EventPayload, Merchant
 from portal.people import accounts
 from tests.api.caller import Caller, problem

@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import TooManyRequests
 
 from portal.api import events, key_use, webhooks
+from portal.db.session import db
 from portal.errors import Unavailable
-from portal.extensions import db
 from portal.models import ApiKey
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER

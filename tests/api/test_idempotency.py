@@ -11,9 +11,9 @@ from flask import Flask
 
 from portal.api.operations import OPERATIONS
 from portal.clock import DAY, now
-from portal.extensions import db
-from portal.logs import retention
+from portal.db.session import db
 from portal.models import Event, IdempotencyKey, Merchant, Webhook
+from portal.upkeep import retention
 from portal.webhooks import setup
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER, webhook_fields

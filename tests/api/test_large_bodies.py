@@ -6,8 +6,8 @@ import json
 
 from flask import Flask
 
-from portal import places
 from portal.api.reading import MAX_BODY
+from portal.fairness import places
 from portal.models import Merchant
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from portal import access, courtesy
 from portal.api import limits
 from portal.api.limits import Window
+from portal.fairness import courtesy
 from portal.models import Merchant
 from portal.people import accounts
+from portal.web import access
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER
 from tests.factories import make_merchant, make_webhook

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import DAY, SECOND, now
-from portal.extensions import db, writing
+from portal.db.session import db, writing
 from portal.models import Attempt, AttemptPayload, Delivery, Event, EventPayload, Merchant, Webhook
 from tests import factories
 from tests.api.caller import Caller, problem

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from portal.clock import SECOND
-from portal.extensions import db
+from portal.db.session import db
 from portal.logs import filters
 from portal.models import Event, EventPayload, Merchant
 from tests.api.caller import Caller

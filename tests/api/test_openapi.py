@@ -10,9 +10,9 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from portal.access import ACCESS, KEY_READ, PUBLIC
 from portal.api.openapi import document
 from portal.api.operations import OPERATIONS
+from portal.web.access import ACCESS, KEY_READ, PUBLIC
 from tests.api.caller import BASE, Caller
 from tests.api.conftest import ORDER
 

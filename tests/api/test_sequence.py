@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from portal.clock import DAY, HOUR, SECOND, now
+from portal.db.session import db
 from portal.delivery import actions
 from portal.events import ingest
-from portal.extensions import db
 from portal.models import Delivery, EventPayload, Merchant
 from tests.api.caller import Caller
 from tests.conftest import on_both_databases

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from portal import create_app
 from portal.config import load_config
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Event
 from portal.people import accounts
 from tests.api.caller import check_problem

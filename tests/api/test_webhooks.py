@@ -12,8 +12,8 @@ from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
 from portal.clock import DAY, SECOND, now
-from portal.delivery import compose
-from portal.extensions import db
+from portal.composing import compose
+from portal.db.session import db
 from portal.ids import new_id
 from portal.models import AuditEntry, Merchant, Recovery, Webhook
 from portal.models.webhook import MASK

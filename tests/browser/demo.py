@@ -10,7 +10,7 @@ import requests
 from flask import Flask
 from playwright.sync_api import Page
 
-from portal.access import ACCESS
+from portal.web.access import ACCESS
 from tests.browser.conftest import give_password, sign_in
 from tests.browser.live import LivePortal, Store, wait_for
 from tests.receiver import Receiver

@@ -23,8 +23,8 @@ from playwright.sync_api import Browser, sync_playwright
 from portal import create_app
 from portal.clock import SECOND, now
 from portal.config import load_config
-from portal.extensions import db
-from portal.logs import inspector, shares
+from portal.db.session import db
+from portal.diagnosis import inspector, shares
 from portal.people import accounts, invitations, resets, second_factor
 from tests.ports import free_port
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from portal.clock import DAY, HOUR, now
-from portal.extensions import db, writing
-from portal.logs.durations import BOUNDS
+from portal.counts.durations import BOUNDS
+from portal.db.session import db, writing
 from portal.models import Attempt, AttemptCount, EventCount, Webhook
 from portal.models.statistics import ALL
 from portal.people import accounts

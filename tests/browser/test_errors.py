@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from portal.extensions import db
+from portal.db.session import db
 from tests.browser.conftest import Watch, keep_still, sign_in
 from tests.browser.live import LivePortal, Store
 from tests.browser.test_pages import AXE

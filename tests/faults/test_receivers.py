@@ -25,7 +25,7 @@ import pytest
 import requests
 
 from portal.delivery.retry import MAX_RETRY_AFTER_SECONDS
-from portal.delivery.transfer import MAX_BODY
+from portal.outbound.transfer import MAX_BODY
 from tests.faults.world import World
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
 

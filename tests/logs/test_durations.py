@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.clock import MILLISECOND, SECOND
-from portal.extensions import db
-from portal.logs import durations
+from portal.counts import durations
+from portal.db.session import db
 from tests.conftest import on_both_databases
 
 

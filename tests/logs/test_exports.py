@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import keyset
 from portal.clock import now
-from portal.extensions import db, table
+from portal.db import keyset
+from portal.db.session import db, table
 from portal.logs import browse
 from portal.models import Event, Merchant
 from portal.views import exports

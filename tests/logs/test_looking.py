@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from portal import keyset
 from portal.clock import SECOND, now
+from portal.db import keyset
 from portal.logs import browse
 from portal.models import Merchant
 from tests import factories

@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import jobs, queues, stored
+from portal import jobs, queues
+from portal.api import saved_answers
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
+from portal.db.session import db, writing
 from portal.events import repeats
-from portal.extensions import db, writing
 from portal.ids import new_id, request_id_at
-from portal.logs import measuring, retention
 from portal.models import (
     AuditEntry,
     Delivery,
@@ -29,7 +29,9 @@ from portal.models import (
     StoredBytes,
     Webhook,
 )
-from portal.people import accounts, idempotency
+from portal.people import accounts
+from portal.storage import measuring, sizes
+from portal.upkeep import retention
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
@@ -67,14 +69,14 @@ def there() -> Sizes:
     """What is in the logs, read as a whole."""
     db.session.rollback()
     found: Sizes = {}
-    for part in stored.PARTS:
+    for part in sizes.PARTS:
         rows = db.session.execute(
             measuring.sizes(part, 0, now() + 400 * DAY, db.engine.dialect.name)
         )
         for merchant_id, size in rows:
             key = (merchant_id, part.column)
             found[key] = found.get(key, 0) + int(size)
-    deleted = stored.webhook_bytes(db.engine.dialect.name, Webhook.deleted_at.is_not(None))
+    deleted = sizes.webhook_bytes(db.engine.dialect.name, Webhook.deleted_at.is_not(None))
     for merchant_id, size in db.session.execute(deleted):
         found[merchant_id, "logs"] = found.get((merchant_id, "logs"), 0) + int(size)
     return found
@@ -346,17 +348,17 @@ def test_the_rows_of_deleted_webhooks_count_those_of_before_too(merchant: Mercha
 def test_answers_that_are_kept_for_a_key_count_until_they_go(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = idempotency.Answer(200, {}, "x" * 30_000)
+    answer = saved_answers.Answer(200, {}, "x" * 30_000)
     for key in ("one", "two"):
-        assert idempotency.take(merchant.id, key, "d" * 64) is None
-        idempotency.keep(merchant.id, key, answer)
+        assert saved_answers.take(merchant.id, key, "d" * 64) is None
+        saved_answers.keep(merchant.id, key, answer)
     measure_all(now() + HOUR)
     assert measured() == there()
     assert measured()[merchant.id, "logs"] > 60_000
     later = now() + DAY + HOUR
-    monkeypatch.setattr(idempotency, "now", lambda: later)
+    monkeypatch.setattr(saved_answers, "now", lambda: later)
     # The same key for another request, when its day is over.
-    assert idempotency.take(merchant.id, "one", "e" * 64) is None
+    assert saved_answers.take(merchant.id, "one", "e" * 64) is None
     assert measured() == there() | {(merchant.id, "logs"): measured()[merchant.id, "logs"]}
     assert 30_000 < measured()[merchant.id, "logs"] < 60_000
     retention.purge_expired(moment=later)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from portal.clock import SECOND, now
+from portal.db.listing import BadCursor
+from portal.db.session import db
 from portal.errors import NotFound
-from portal.extensions import db
-from portal.listing import BadCursor
 from portal.logs import records
 from portal.models import EventPayload, Merchant
 from tests import factories

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from portal.db.session import db
 from portal.errors import Conflict, Invalid, NotFound
-from portal.extensions import db
 from portal.logs import saved
 from portal.models import Merchant, SavedFilter, User
 from tests import factories

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from portal import courtesy, keyset, places
 from portal.clock import DAY, now
+from portal.db import keyset
+from portal.db.keyset import LogPage
+from portal.db.session import db
 from portal.errors import Invalid
-from portal.extensions import db
-from portal.keyset import LogPage
+from portal.fairness import courtesy, places
 from portal.logs import browse
 from portal.models import Event, EventPayload, Merchant
 from portal.strict_json import dump

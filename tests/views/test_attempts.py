@@ -12,14 +12,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import escape
 
-from portal import snippets
 from portal.clock import DAY, HOUR, now
-from portal.delivery.signing import Signer
+from portal.db.session import db, writing
+from portal.diagnosis import shares
 from portal.errors import NotFound
-from portal.extensions import db, writing
-from portal.logs import shares
 from portal.models import Attempt, AttemptShare, AuditEntry, Merchant, Webhook
+from portal.signing import Signer
 from portal.strict_json import dump
+from portal.web import snippets
 from tests import factories
 from tests.conftest import on_both_databases
 

@@ -15,10 +15,11 @@ from werkzeug.test import TestResponse
 
 from portal import create_app
 from portal.config import load_config
-from portal.extensions import db, limiter
+from portal.db.session import db
 from portal.models import Merchant, User
 from portal.people import accounts
 from portal.views.auth import TRIES_PER_USER, WRONG, local_path
+from portal.web.extensions import limiter
 from tests.conftest import PASSWORD
 from tests.factories import make_user
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
+from portal.db.session import db
 from portal.events import catalogue
-from portal.extensions import db
 from portal.models import Merchant
 from tests import factories
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.access import ACCESS
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant, Webhook
 from portal.models.webhook import MASK
+from portal.web.access import ACCESS
 from tests.conftest import PASSWORD
 from tests.factories import make_user, make_webhook
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Delivery, Merchant
 from tests import factories
 

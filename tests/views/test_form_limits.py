@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import form_limits
+from portal.web import form_limits
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -13,10 +13,10 @@ from flask import Flask, abort
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
-from portal import access
+from portal.db.session import db
 from portal.errors import Conflict
-from portal.extensions import db
 from portal.models import Merchant
+from portal.web import access
 
 SignIn = Callable[[str], FlaskClient]
 ROOT = Path(__file__).resolve().parents[2]

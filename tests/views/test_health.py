@@ -19,13 +19,15 @@ from rq.worker import WorkerStatus
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from portal import gate, queues, readiness, signs, vitals
+from portal import queues, signs
 from portal.clock import HOUR, SECOND, now
 from portal.database_errors import CONNECTIONS, FULL
-from portal.extensions import db
+from portal.db.session import db
+from portal.fairness import gate
 from portal.models import Installation, Merchant
 from portal.people import accounts
-from portal.worker import PortalWorker
+from portal.run.worker import PortalWorker
+from portal.upkeep import readiness, vitals
 from tests import factories
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from redis import Redis
 from werkzeug.serving import make_server
 
 from portal.clock import DAY, now
+from portal.db.session import db
 from portal.delivery import actions
-from portal.delivery.signing import Signer
+from portal.diagnosis import inspector
 from portal.errors import Invalid, NotFound
-from portal.extensions import db
-from portal.logs import inspector, retention
 from portal.models import InspectedRequest, Inspector, Merchant, Webhook
+from portal.signing import Signer
+from portal.upkeep import retention
 from portal.views import inspected
 from portal.webhooks import setup
 from tests import factories

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant, User
 from portal.people import accounts, invitations
 from tests.conftest import PASSWORD

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from portal.clock import HOUR, MINUTE, now
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant
 from tests import factories
 

@@ -1,7 +1,7 @@
 """Every page for everyone, made from the URL map: who gets in, and what a stranger can tell.
 
-What is expected is computed from the table of portal/access.py; tests/api/test_access.py does the
-same for keys of the API.
+What is expected is computed from the table of portal/web/access.py; tests/api/test_access.py does
+the same for keys of the API.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from portal import queues
-from portal.access import ACCESS, PUBLIC, VIEW
 from portal.clock import now
+from portal.db.session import db
+from portal.diagnosis import inspector, shares
 from portal.events import catalogue
-from portal.extensions import db
 from portal.ids import new_id
-from portal.logs import inspector, saved, shares
+from portal.logs import saved
 from portal.models import ApiKey, Merchant, Recovery, User
 from portal.models.audit import Notice
 from portal.people import accounts, invitations, resets, sessions
+from portal.web.access import ACCESS, PUBLIC, VIEW
 from portal.webhooks import setup
 from tests import factories
 from tests.conftest import PASSWORD

@@ -18,10 +18,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.clock import DAY, HOUR, now
+from portal.db.session import db
+from portal.diagnosis import inspector, shares
 from portal.events import catalogue
-from portal.extensions import db
 from portal.ids import new_id
-from portal.logs import inspector, shares
 from portal.models import (
     ApiKey,
     AttemptShare,

@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal.extensions import db
+from portal.db.session import db
+from portal.fairness.places import PAGE, PAGE_OF_USER, places
 from portal.models import Membership, Merchant
-from portal.places import PAGE, PAGE_OF_USER, places
 from portal.views import page_limits
 from tests.conftest import PASSWORD
 from tests.factories import make_merchant, make_user

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from portal.clock import SECOND, now
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Mail, Merchant, User, UserSession
 from portal.people import resets
 from portal.views.account import device_name

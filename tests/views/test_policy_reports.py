@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal import queues
-from portal.extensions import db
+from portal.db.session import db
 from portal.models.audit import OperationsEntry
-from portal.people import policy_reports
+from portal.web import policy_reports
 
 REPORT = {
     "document-uri": "http://localhost/m/alice/events?text=secret-order", "line-number": 7,

@@ -15,10 +15,10 @@ from werkzeug.test import TestResponse
 
 from portal import jobs
 from portal.clock import HOUR, now
-from portal.delivery import recovery
-from portal.delivery.selection import Wanted
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import AuditEntry, Delivery, Merchant, Recovery, Webhook
+from portal.recovery import recovery
+from portal.recovery.selection import Wanted
 from tests.factories import make_deliveries, make_delivery, make_event, make_merchant, make_webhook
 
 SignIn = Callable[[str], FlaskClient]

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from portal.clock import SECOND, now
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant, User
 from portal.people import accounts, second_factor
 from tests.conftest import PASSWORD

@@ -15,14 +15,17 @@ from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
-from portal import create_app, keyset, queues, vitals
+from portal import create_app, queues
+from portal.audit import log
 from portal.clock import DAY, HOUR, now
 from portal.config import load_config
-from portal.extensions import db, writing
-from portal.logs import statistics
+from portal.counts import statistics
+from portal.db import keyset
+from portal.db.session import db, writing
 from portal.models import AttemptCount, EventCount, Merchant
 from portal.models.statistics import ALL
-from portal.people import accounts, audit
+from portal.people import accounts
+from portal.upkeep import vitals
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -131,7 +134,7 @@ class TestAuditLog:
     @pytest.fixture
     def auditor(self, signed_in: SignIn) -> FlaskClient:
         with writing() as session:
-            audit.note(session, "user:olga@example.com", "merchant.created", "=cmd|' /C calc'!A0")
+            log.note(session, "user:olga@example.com", "merchant.created", "=cmd|' /C calc'!A0")
         for number in range(3):
             accounts.create_merchant(f"shop-{number}", "", "user:otto@example.com")
         client = signed_in("auditor")

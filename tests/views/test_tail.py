@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portal import clock, keyset
-from portal.extensions import db
+from portal import clock
+from portal.db import keyset
+from portal.db.session import db
 from portal.logs import browse
 from portal.models import Merchant
 from portal.views import tail

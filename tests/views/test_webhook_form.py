@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from portal.delivery.access_tokens import Client
-from portal.delivery.compose import Certificate, authorization, certificate
-from portal.extensions import db
+from portal.composing.compose import Certificate, authorization, certificate
+from portal.db.session import db
 from portal.models import Merchant
 from portal.models.webhook import MASK
+from portal.outbound.access_tokens import Client
 from portal.webhooks import recipes, setup
 from tests.certificates import Authority
 

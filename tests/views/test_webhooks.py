@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from portal.extensions import db
+from portal.db.session import db
 from portal.models import Merchant, Webhook
 from portal.webhooks import setup
 from tests import factories

@@ -14,7 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from portal.extensions import limiter
+from portal.web.extensions import limiter
 from tests.conftest import on_both_databases
 from tests.views import test_matrix
 from tests.views.test_matrix import World, methods_of, tables

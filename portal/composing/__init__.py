@@ -1,0 +1,1 @@
+"""The request of one attempt: filled, made, signed."""

@@ -1,0 +1,1 @@
+"""Numbers: counted by the hour, and shown."""

@@ -1,0 +1,1 @@
+"""The database: its sessions and turns, its schema, rows in bulk, and pages by key."""

@@ -1,0 +1,326 @@
+"""The sessions of the database, and the one way to write: `writing()`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg.errors
+import sqlalchemy as sa
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
+
+from portal.database_errors import (
+    LOCKED,
+    MISSING,
+    say_nothing_of_rows,
+    trouble_of,
+    trouble_of_file,
+)
+from portal.db.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
+from portal.db.writers import Manners, Writers
+from portal.errors import Unavailable
+from portal.fairness.company import Company
+
+LOCK_WAIT_MS = 5_000
+"""How long a statement waits for another program's or process's lock before the request answers
+503; the portal's own writers too, on SQLite."""
+NEVER = float("-inf")
+BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
+UNUSABLE = "The portal's database cannot be used until somebody has mended it; nothing was stored."
+GONE_SECONDS = 6
+"""How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
+then a request waits for its 503, and a dead worker's locks hold its lanes."""
+STOPPED_SECONDS = 30
+"""How long a process that was stopped in the middle of a transaction keeps its locks."""
+
+_log = logging.getLogger(__name__)
+
+
+class Base(DeclarativeBase):
+    """Base of all models, with names for constraints so that migrations can change them."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def table(model: type[Base]) -> sa.Table:
+    """A model's table, for statements that make no objects."""
+    return cast(sa.Table, model.__table__)
+
+
+def insert_into(
+    session: Session | scoped_session[Any], into: sa.Table
+) -> sqlite.Insert | postgresql.Insert:
+    """An insert that may say what to do when the row is there; each database has its own."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    return sqlite.insert(into) if is_sqlite else postgresql.insert(into)
+
+
+db = SQLAlchemy(model_class=Base)
+migrate = Migrate(render_as_batch=True)
+
+
+@contextmanager
+def writing(
+    patience_seconds: float | None = None, *, is_large: bool = False
+) -> Iterator[scoped_session[Any]]:
+    """One write transaction: everything in it is committed at its end, or nothing is.
+
+    On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads first
+    and writes later would fail at once, whatever the timeout, when another process wrote in
+    between. Before that it waits for its turn (portal.db.turns), at most `patience_seconds`. One
+    that `is_large` stands in line with its like first, so that who writes little never waits for
+    more than one or two of them; while several merchants are there (portal.fairness.company), none
+    begins just when something has begun for others. Objects loaded before it are read again inside
+    it. Raises Unavailable when the database cannot take the write now.
+    """
+    session = db.session
+    try:
+        session.rollback()
+        with turn_to_write(db.engine, patience_seconds, is_large=is_large) as options:
+            try:
+                session.connection(execution_options=options)
+                yield session
+                session.commit()
+            except BaseException:
+                # Before others have their turn.
+                session.rollback()
+                raise
+    except SQLAlchemyError as error:
+        if (trouble := trouble_of(error)) and trouble is not MISSING:
+            raise Unavailable(BUSY if trouble.passes else UNUSABLE, trouble) from error
+        raise
+    if patience_seconds is None:
+        _written_at[db.engine] = time.monotonic()
+
+
+@contextmanager
+def reading() -> Iterator[scoped_session[Any]]:
+    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
+    log from shrinking. Raises Unavailable when the database cannot be read now."""
+    session = db.session
+    with unavailable_when_away():
+        session.rollback()
+        try:
+            yield session
+        finally:
+            session.rollback()
+
+
+def one_statement() -> Connection:
+    """A connection for one statement that reads, as a `with`: without a transaction around it,
+    which would cost as much as the statement does."""
+    engine = db.engine
+    bare = _bare.get(engine)
+    if bare is None:
+        # PostgreSQL's driver begins one of its own unless it is told; SQLite's is (begin, below).
+        how = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        bare = _bare[engine] = engine.execution_options(is_bare=True, **how)
+    return bare.connect()
+
+
+_bare: weakref.WeakKeyDictionary[Engine, Engine] = weakref.WeakKeyDictionary()
+
+
+def written_at() -> float:
+    """When this process has last written, in seconds of its monotonic clock; what was written with
+    less than the usual patience, to see whether it can be, does not count."""
+    return _written_at.get(db.engine, NEVER)
+
+
+_written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def turn_to_write(
+    engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False,
+    is_large: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """The turn to write, with the execution options for the connection that does; for migrations,
+    and what else does not write by writing(), where `is_large` is explained. A long turn is noted
+    in the log, unless it `may_be_long`. Raises Unavailable when the turn does not come in time."""
+    writers = _writers.get(engine)
+    if writers is None:
+        # PostgreSQL has a queue of its own for each row.
+        if is_large:
+            _manners[engine].stand_back()
+        yield {}
+        return
+    if patience_seconds is None:
+        patience = writers.patience_seconds(LOCK_WAIT_MS / 1_000)
+    else:
+        patience = patience_seconds
+    until = time.monotonic() + patience
+    if is_large:
+        with _in_line(writers.large, patience):
+            # The line waits too.
+            _manners[engine].stand_back()
+            with turn_to_write(
+                engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
+            ) as options:
+                yield options
+        return
+    try:
+        try:
+            writers.turns.take(patience)
+        except CannotTakeTurns as error:
+            raise Unavailable(BUSY, trouble_of_file(error.number)) from error
+        except NoTurn as error:
+            raise Unavailable(BUSY, LOCKED) from error
+        try:
+            patience_ms = max(0, int((until - time.monotonic()) * 1_000))
+            yield {"immediate": True, "patience_ms": patience_ms}
+            writers.refused_at = NEVER
+        finally:
+            kept = writers.turns.give_back()
+            if kept >= LONG_SECONDS and not may_be_long:
+                _log.warning(
+                    "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
+                    _caller(),
+                )
+    except (Unavailable, DBAPIError) as error:
+        if patience_seconds is None and _is_locked(error):
+            writers.refused_at = time.monotonic()
+        raise
+
+
+@contextmanager
+def _in_line(large: Turns, patience: float) -> Iterator[None]:
+    try:
+        large.take(patience)
+    except CannotTakeTurns as error:
+        raise Unavailable(BUSY, trouble_of_file(error.number)) from error
+    except NoTurn as error:
+        raise Unavailable(BUSY, LOCKED) from error
+    try:
+        yield
+    finally:
+        large.give_back()
+
+
+def _is_locked(error: Unavailable | DBAPIError) -> bool:
+    trouble = error.trouble if isinstance(error, Unavailable) else trouble_of(error)
+    return trouble is LOCKED
+
+
+def are_several_there() -> bool:
+    """Whether who writes much keeps others from writing now, so that it is to write less at a time;
+    nobody does on PostgreSQL."""
+    return db.engine in _writers and _manners[db.engine].are_several()
+
+
+def write_turns() -> Record | None:
+    """Who may write now, and what turns have cost so far; None on PostgreSQL."""
+    writers = _writers.get(db.engine)
+    return writers.turns.record() if writers else None
+
+
+_writers: weakref.WeakKeyDictionary[Engine, Writers] = weakref.WeakKeyDictionary()
+_manners: weakref.WeakKeyDictionary[Engine, Manners] = weakref.WeakKeyDictionary()
+
+
+def _caller() -> str:
+    """Who writes, for people: the nearest function that is neither here nor in contextlib."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"] in (__name__, "contextlib"):
+        frame = frame.f_back
+    return f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+
+
+@contextmanager
+def unavailable_when_away() -> Iterator[None]:
+    """Raises Unavailable for a database that cannot be read now."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if (trouble := trouble_of(error)) and trouble is not MISSING:
+            raise Unavailable("The database is busy or away.", trouble) from error
+        raise
+
+
+def prepare_engine(engine: Engine, company: Company) -> None:
+    """Make the database fit for many processes that may end or vanish at any moment, and SQLite
+    durable."""
+
+    _manners[engine] = Manners(company)
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        original = context.original_exception
+        if say_nothing_of_rows(original) and context.sqlalchemy_exception:
+            # Its text was made of the driver's.
+            name = f"{type(original).__module__}.{type(original).__name__}"
+            context.sqlalchemy_exception.args = (f"({name}) {original}",)
+        if isinstance(original, psycopg.errors.ReadOnlySqlTransaction):
+            # The server has become a standby: the next connection finds the new primary.
+            context.is_disconnect = True
+
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+        return
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The server's side of what engine_settings() asks of ours.
+        connection.execute(
+            f"SET tcp_user_timeout = {GONE_SECONDS * 1_000};"
+            f"SET tcp_keepalives_idle = {GONE_SECONDS // 3};"
+            f"SET tcp_keepalives_interval = {GONE_SECONDS // 3};"
+            "SET tcp_keepalives_count = 2;"
+            f"SET idle_in_transaction_session_timeout = {STOPPED_SECONDS * 1_000};"
+            # Unless the URL, the role or the database has one.
+            f"SELECT set_config('lock_timeout', '{LOCK_WAIT_MS}', false)"
+            " WHERE current_setting('lock_timeout') = '0'"
+        )
+        connection.commit()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    file = engine.url.database
+    if file and file != ":memory:" and not file.startswith("file:"):
+        path = Path(file).absolute()
+        _writers[engine] = Writers(Turns(path), Turns(path, "large"))
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_WAIT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if "is_bare" in options:
+            return
+        if "immediate" not in options:
+            connection.exec_driver_sql("BEGIN")
+            return
+        patience_ms = options.get("patience_ms", LOCK_WAIT_MS)
+        # Past SQLAlchemy, where it would cost as much as an insert; it cannot fail.
+        connection.connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

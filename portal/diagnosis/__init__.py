@@ -1,0 +1,1 @@
+"""One attempt, one event, one request, explained."""

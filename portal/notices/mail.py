@@ -1,0 +1,320 @@
+"""Sends the mail that waits in the database, in the maintenance worker: SMTP alone, at least once,
+with retries. Nobody else ever waits for a mail server."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.header import Header
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
+from email.message import EmailMessage
+from email.policy import SMTP, EmailPolicy
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy as sa
+from flask import current_app
+
+from portal import vault
+from portal.clock import HOUR, MINUTE, now, to_datetime
+from portal.config import Config
+from portal.db.session import writing
+from portal.models import Mail, Merchant, OperationsEntry
+from portal.notices.mail_servers import Server, TlsServer, Watchdog
+
+RETRIES = (MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR)
+"""Pauses between tries, in µs; after one more the mail is given up."""
+BATCH = 200
+CLAIM = 5 * MINUTE
+"""How long a run has for what it took; then another run sends it, as after a crash."""
+TIMEOUT_SECONDS = 10
+RUN_SECONDS = 5
+"""A run begins no other message then, because sweeps wait behind it; and TIMEOUT_SECONDS later the
+connection is cut, greeting and all, for a server that answers byte by byte is never silent long."""
+SHOWN_NOTICES = 20
+
+_GROUP = (
+    Mail.to_email, sa.func.coalesce(Mail.merchant_id, 0),
+    sa.case((Mail.merchant_id.is_(None), Mail.subject), else_=""),
+    sa.case((Mail.merchant_id.is_(None), Mail.next_attempt_at), else_=0),
+)
+"""What is the same for the mails of one message."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Text(UnstructuredHeader):
+    """A header that says what others wrote, letter for letter. The library's own decodes what looks
+    like an encoded word (RFC 2047), line breaks and all, which so become headers."""
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        kwds["parse_tree"], kwds["decoded"] = None, value
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        name = str(self.name)  # type: ignore[attr-defined]
+        words = str(self).encode(errors="replace").decode()
+        charset = "us-ascii" if words.isascii() and "=?" not in words else "utf-8"
+        text = Header(words, charset, policy.max_line_length, name)
+        return f"{name}: {text.encode(linesep=policy.linesep)}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("subject", _Text)  # type: ignore[arg-type]
+_POLICY = SMTP.clone(header_factory=_HEADERS)
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What is sent to one address: one mail, several notices about one merchant, or several mails
+    of no merchant that have waited for the same moment."""
+
+    mails: Sequence[Mail]
+    merchant: Merchant | None
+
+    @property
+    def numbers(self) -> list[int]:
+        return [mail.id for mail in self.mails]
+
+
+class _Refused(Exception):
+    """The server will never take this message."""
+
+
+def send_due() -> int:
+    """Send the mail whose time has come; how many messages the server took.
+
+    Without PORTAL_SMTP_URL there is nothing to do. A server that is away, or refuses, is tried
+    again after each of RETRIES; what is given up is noted in the operations log.
+    """
+    config: Config = current_app.config["PORTAL"]
+    messages = _claim() if config.smtp_url else []
+    if not messages:
+        return 0
+    end = time.monotonic() + RUN_SECONDS
+    watchdog = Watchdog(RUN_SECONDS + TIMEOUT_SECONDS)
+    try:
+        try:
+            server = _connect(config, watchdog)
+        except Exception as error:  # noqa: BLE001 - smtplib raises much of what a server says
+            for message in messages:
+                _failed(message, error)
+            return 0
+        with contextlib.closing(server):
+            return _send_all(server, messages, config, end)
+    finally:
+        watchdog.end()
+
+
+def _send_all(
+    server: smtplib.SMTP, messages: Sequence[_Message], config: Config, end: float
+) -> int:
+    """Send until all is sent or the time is over, but one message at least: a server that takes
+    long to greet would never get any."""
+    sent = 0
+    for place, whole in enumerate(messages):
+        if place and time.monotonic() > end:
+            _put_back(messages[place:])
+            break
+        message = _that_can_be_sent(whole, config)
+        if message is None:
+            continue
+        try:
+            _send(server, message, config)
+        except Exception as error:  # noqa: BLE001 - likewise
+            _failed(message, error)
+            if _is_gone(error):
+                _put_back(messages[place + 1 :])
+                break
+        else:
+            sent += 1
+            with writing() as session:
+                session.execute(sa.delete(Mail).where(Mail.id.in_(message.numbers)))
+    return sent
+
+
+def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
+    """The message without what cannot be read or written, which is given up; None when nothing is
+    left. Each notice fails by itself."""
+    good = []
+    for mail in message.mails:
+        alone = _Message([mail], message.merchant)
+        try:
+            _compose(alone, config).as_bytes()
+            good.append(mail)
+        except vault.Unreadable:
+            _failed(alone, _Refused("no secret key of the portal can read it any more"))
+        except Exception as error:  # noqa: BLE001 - whatever a text raises is its mail's failure
+            _log.warning("mail %d cannot be composed", mail.id, exc_info=True)
+            _failed(alone, _Refused(f"it cannot be composed ({type(error).__name__})"))
+    return _Message(good, message.merchant) if good else None
+
+
+def _claim() -> list[_Message]:
+    moment = now()
+    # What concerns accounts first, of each address in turn, then a notice of each merchant in turn:
+    # many of one keep no other's waiting. What is sent as one message comes whole.
+    whose = sa.case((Mail.merchant_id.is_(None), Mail.to_email))
+    turn = sa.func.row_number().over(partition_by=[Mail.merchant_id, whose], order_by=Mail.id)
+    next_ones = (
+        sa.select(*_GROUP)
+        .where(Mail.next_attempt_at <= moment)
+        .order_by(Mail.merchant_id.is_not(None), turn, Mail.id).limit(BATCH)
+    )
+    due = (
+        sa.select(Mail).where(Mail.next_attempt_at <= moment, sa.tuple_(*_GROUP).in_(next_ones))
+        .order_by(Mail.id).with_for_update(skip_locked=True)
+    )
+    with writing() as session:
+        mails = session.scalars(due).all()
+        groups: dict[tuple[Any, ...], list[Mail]] = defaultdict(list)
+        for mail in mails:
+            alone = () if mail.merchant_id else (mail.subject, mail.next_attempt_at)
+            groups[mail.to_email, mail.merchant_id, *alone].append(mail)
+            mail.next_attempt_at = moment + CLAIM
+        session.flush()
+        merchants = {
+            merchant.id: merchant
+            for merchant in session.scalars(sa.select(Merchant).where(
+                Merchant.id.in_({mail.merchant_id for mail in mails if mail.merchant_id})
+            ))
+        }
+        for row in (*mails, *merchants.values()):
+            session.expunge(row)
+    return [
+        _Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()
+    ]
+
+
+def _connect(config: Config, watchdog: Watchdog) -> smtplib.SMTP:
+    address = urlsplit(config.smtp_url)
+    host, user = address.hostname or "", unquote(address.username or "")
+    context = ssl.create_default_context()
+    name = socket.gethostname()
+    server: Server
+    if address.scheme == "smtps":
+        server = TlsServer(
+            watchdog, host, address.port or 465, name, timeout=TIMEOUT_SECONDS, context=context
+        )
+    else:
+        server = Server(
+            watchdog, host, address.port or (587 if user else 25), name, timeout=TIMEOUT_SECONDS
+        )
+    try:
+        server.greet()
+        if address.scheme == "smtp" and not _is_this_machine(host):
+            if server.has_extn("starttls"):
+                server.starttls(context=context)
+                server.greet()
+            elif user:
+                raise smtplib.SMTPNotSupportedError(
+                    "The server offers no TLS, and a password is not sent without it."
+                )
+        if user:
+            server.login(user, unquote(address.password or ""))
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
+    try:
+        server.send_message(_compose(message, config))
+    except smtplib.SMTPRecipientsRefused as error:
+        code, _text = next(iter(error.recipients.values()))
+        if code >= 500:
+            raise _Refused(_in_words(error)) from error
+        raise
+
+
+def _compose(message: _Message, config: Config) -> EmailMessage:
+    mails, first = message.mails, message.mails[0]
+    texts = [vault.decrypt(mail.body_token) for mail in mails[:SHOWN_NOTICES]]
+    subject = first.subject
+    if message.merchant is not None and len(mails) > 1:
+        name = "".join(letter for letter in message.merchant.name if letter.isprintable())
+        subject = f"[{name}] {len(mails)} notices about webhooks"
+    if len(mails) > SHOWN_NOTICES:
+        path = f"/m/{message.merchant.slug}/" if message.merchant else "/account"
+        texts.append(f"And {len(mails) - SHOWN_NOTICES} more: {config.public_url}{path}")
+    if message.merchant is not None:
+        texts.append(
+            f"-- \nYou get this as a member of {message.merchant.name}. Choose what you are told: "
+            f"{config.public_url}/account"
+        )
+    composed = EmailMessage(_POLICY)
+    composed["From"] = config.mail_from
+    composed["To"] = first.to_email
+    composed["Subject"] = subject
+    composed["Date"] = format_datetime(to_datetime(now()))
+    # The same for each try, so that a mailbox can tell a repetition.
+    composed["Message-ID"] = (
+        f"<{first.created_at}.{first.id}@{urlsplit(config.public_url).hostname}>"
+    )
+    composed["Auto-Submitted"] = "auto-generated"
+    composed.set_content("\n\n".join(texts) + "\n")
+    return composed
+
+
+def _is_gone(error: Exception) -> bool:
+    return not isinstance(
+        error, _Refused | smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
+    )
+
+
+def _put_back(messages: Sequence[_Message]) -> None:
+    """Let the next run send what this one did not get to."""
+    numbers = [number for message in messages for number in message.numbers]
+    with writing() as session:
+        session.execute(sa.update(Mail).where(Mail.id.in_(numbers)).values(next_attempt_at=now()))
+
+
+def _failed(message: _Message, error: Exception) -> None:
+    """Try again later, or give up and say so in the operations log."""
+    tries = message.mails[0].attempts + 1
+    words = _in_words(error)
+    _log.warning("mail to %s failed: %s", message.mails[0].to_email, words)
+    with writing() as session:
+        those = Mail.id.in_(message.numbers)
+        if tries <= len(RETRIES) and not isinstance(error, _Refused):
+            session.execute(sa.update(Mail).where(those).values(
+                attempts=tries, next_attempt_at=now() + RETRIES[tries - 1], last_error=words
+            ))
+            return
+        session.execute(sa.delete(Mail).where(those))
+        session.add(OperationsEntry(
+            kind="mail",
+            message=f"Gave up telling {message.mails[0].to_email} “{message.mails[0].subject}” "
+            f"after {tries} {'try' if tries == 1 else 'tries'}: {words}",
+        ))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        code, text = next(iter(error.recipients.values()))
+        return f"{code} {_readable(text)}"[:300]
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{error.smtp_code} {_readable(error.smtp_error)}"[:300]
+    return (str(error) or type(error).__name__)[:300]
+
+
+def _readable(text: bytes | str) -> str:
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,340 @@
+"""What people must be told of their webhooks: in the portal until someone dismisses it, and by
+mail those who want it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.orm import scoped_session
+
+from portal.audit.log import note
+from portal.clock import DAY, HOUR, MINUTE, SECOND, now, readable
+from portal.config import Config
+from portal.db.session import db, writing
+from portal.errors import FieldError, Invalid
+from portal.models import Mail, Membership, Merchant, Notice, NoticeChoice, User, Webhook
+from portal.models.webhook import ENDS_SOON
+from portal.notices import mail
+
+KINDS: Mapping[str, str] = {
+    "held": "A webhook fails and its deliveries are held; the date is named from which it will "
+    "be disabled",
+    "refused": "Its receiver answers, and refuses everything",
+    "ending": "It will be disabled within a day",
+    "disabled": "It is disabled",
+    "recovered": "It works again",
+    "certificate": "Its target’s certificate ends within two weeks",
+    "client_certificate": "The certificate that it shows to its target ends within two weeks",
+    "storage": "What the store may store is nearly used up, or is; then its events are refused",
+}
+"""Every kind of notice, of a webhook but for the last, and what has happened then."""
+REFUSED = "refused"
+OF_FAILURES = ("held", REFUSED, "ending")
+"""What tells that a webhook fails, and calls for "recovered" once it does no more."""
+REFUSED_FOR = 5 * MINUTE
+"""How long a webhook that somebody answers must have failed before people are told: a single event
+that many webhooks dislike, or many of one kind at once, are no news of the receiver."""
+_HEADLINES: Mapping[str, str] = {
+    "held": "deliveries are held", "refused": "everything is refused",
+    "ending": "will be disabled", "disabled": "is disabled",
+    "recovered": "works again", "certificate": "its target’s certificate ends",
+    "client_certificate": "its client certificate ends",
+}
+_CERTIFICATES = ("certificate", "client_certificate")
+"""That one of these ends, and that a webhook fails, are things to know beside each other."""
+TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
+    "owner": tuple(KINDS), "editor": tuple(kind for kind in KINDS if kind != "storage"),
+    "viewer": (),
+}
+WAIT = MINUTE
+"""How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
+CALM = ((30, HOUR), (5, 10 * MINUTE))
+"""Where so many notices of a merchant were replaced by later ones within an hour, its webhooks come
+and go, and its mails go out together at the end of each such time."""
+MOST_WAITING = 100
+"""Mails of one merchant to one address that wait for that; all is in the portal."""
+WARNED_BEFORE = DAY
+KEPT_AFTER = 2 * DAY
+"""How long notices of a webhook that has recovered are kept after others came in their place."""
+
+
+def refused(failures: int, failing_since: int | None, config: Config) -> str:
+    """What is told of a webhook whose receiver answers and takes nothing."""
+    until = (failing_since or now()) + config.disable_after_days * DAY
+    return (
+        f"The last {failures:,} attempts failed, though somebody answers there. Deliveries go on "
+        f"by their retry schedules and fail for good at their end; look at what is answered. "
+        f"Unless one succeeds, the webhook will be disabled from {readable(until)} on."
+    )
+
+
+def tell(
+    session: scoped_session[Any], merchant_id: int, webhook_id: str, kind: str, message: str,
+    moment: int, config: Config,
+) -> None:
+    """Leave a notice about a webhook inside the running transaction: in the portal, in place of
+    the webhook's last one of its sort; in the audit log; and as mail to those members who want
+    this kind.
+
+    `kind` is one of KINDS, `moment` Unix µs.
+    """
+    session.execute(
+        sa.update(Notice)
+        .where(
+            Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
+            Notice.dismissed_at.is_(None),
+            Notice.kind == kind if kind in _CERTIFICATES else Notice.kind.not_in(_CERTIFICATES),
+        )
+        .values(dismissed_at=moment)
+    )
+    if kind == "recovered":
+        # What was told while it failed is of no more use, or they would pile up where it comes and
+        # goes; those of the last days say that it does.
+        session.execute(sa.delete(Notice).where(
+            Notice.merchant_id == merchant_id, Notice.dismissed_at < moment - KEPT_AFTER,
+            Notice.webhook_id == webhook_id, Notice.kind.not_in(_CERTIFICATES),
+        ))
+    session.add(Notice(
+        merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
+    ))
+    note(session, "portal", f"webhook.{kind}", webhook_id, merchant_id, reason=message)
+    if not config.smtp_url:
+        return
+    webhook, merchant = session.execute(
+        sa.select(Webhook, Merchant)
+        .join(Merchant, Merchant.id == Webhook.merchant_id)
+        .where(Webhook.id == webhook_id, Webhook.merchant_id == merchant_id)
+    ).one()
+    # Not the whole URL: what stands behind the host may be a secret, and mail is read by many.
+    name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
+    address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
+    listening = [
+        user.email for user, kinds in _listeners(session, merchant_id) if kind in kinds
+    ]
+    due_at, is_calmed = _due_at(session, merchant_id)
+    full = _with_many_waiting(session, merchant_id) if is_calmed else set()
+    for email in listening:
+        if email not in full:
+            session.add(Mail.make(
+                email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
+                f"{name}: {message}\n{address}", merchant_id, due_at,
+            ))
+
+
+def _due_at(session: scoped_session[Any], merchant_id: int) -> tuple[int, bool]:
+    """When a merchant's mail is sent, and whether that is late because many came before it."""
+    moment = now()
+    replaced = (
+        sa.select(Notice.id)
+        .where(Notice.merchant_id == merchant_id, Notice.dismissed_at > moment - HOUR)
+        .limit(CALM[0][0]).subquery()
+    )
+    count = session.scalar(sa.select(sa.func.count()).select_from(replaced)) or 0
+    for most, period in CALM:
+        if count >= most:
+            # The same moment for all of them; each merchant has its own.
+            own = merchant_id * 37 * SECOND
+            return moment + period - (moment - own) % period, True
+    return moment + WAIT, False
+
+
+def _with_many_waiting(session: scoped_session[Any], merchant_id: int) -> set[str]:
+    query = (
+        sa.select(Mail.to_email).where(Mail.merchant_id == merchant_id)
+        .group_by(Mail.to_email).having(sa.func.count() >= MOST_WAITING)
+    )
+    return set(session.scalars(query))
+
+
+def tell_members(
+    session: scoped_session[Any], merchant: Merchant, kind: str, headline: str, message: str,
+    path: str,
+) -> None:
+    """Owe a mail to those of a merchant's members who want this kind, where there is mail; `path`
+    is what its page's address ends with. In the running transaction."""
+    config: Config = current_app.config["PORTAL"]
+    if not config.smtp_url:
+        return
+    subject = f"[{merchant.name}] {headline}"
+    text = f"{message}\n{config.public_url}/m/{merchant.slug}/{path}"
+    for user, kinds in _listeners(session, merchant.id):
+        if kind in kinds:
+            session.add(Mail.make(user.email, subject, text, merchant.id, now() + WAIT))
+
+
+def look_after() -> int:
+    """Tell of webhooks whose receivers refuse everything, warn of those that will be disabled
+    within a day and of certificates that end, and send the mail that is due; how many messages were
+    sent. Cron calls it now and then."""
+    warn_of_refusals()
+    warn_of_ends()
+    warn_of_certificates()
+    return mail.send_due()
+
+
+def warn_of_refusals(moment: int | None = None) -> int:
+    """Tell, once for each time a webhook fails, that its receiver answers and has taken nothing of
+    PORTAL_HOLD_AFTER_FAILURES attempts in a row and for REFUSED_FOR, at `moment` (Unix µs, default
+    now); how many were told of."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    refusing = (
+        sa.select(Webhook.id, Webhook.merchant_id, Webhook.failures, Webhook.failing_since)
+        .where(
+            Webhook.enabled, Webhook.deleted_at.is_(None), Webhook.held_at.is_(None),
+            Webhook.failures >= config.hold_after_failures,
+            Webhook.failing_since <= moment - REFUSED_FOR,
+            sa.not_(_was_told(REFUSED, "ending")),
+        )
+        .limit(500)
+    )
+    if db.session.execute(refusing.limit(1)).first() is None:
+        return 0
+    with writing() as session:
+        found = session.execute(refusing.with_for_update(of=Webhook)).all()
+        for webhook_id, merchant_id, failures, failing_since in found:
+            message = refused(failures, failing_since, config)
+            tell(session, merchant_id, webhook_id, REFUSED, message, moment, config)
+    return len(found)
+
+
+def _was_told(*kinds: str) -> sa.ColumnElement[bool]:
+    """Whether a notice of one of the kinds was left since a webhook fails."""
+    return sa.exists().where(
+        Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
+        Notice.kind.in_(kinds), Notice.at >= Webhook.failing_since,
+    )
+
+
+def warn_of_ends(moment: int | None = None) -> int:
+    """Tell, once for each time a webhook fails, that it will be disabled within a day from
+    `moment` (Unix µs, default now); how many were told of."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    lasts = config.disable_after_days * DAY
+    if lasts <= WARNED_BEFORE:
+        return 0
+    ending = (
+        sa.select(Webhook.id, Webhook.merchant_id, Webhook.failing_since)
+        .where(
+            Webhook.enabled, Webhook.deleted_at.is_(None),
+            sa.or_(
+                Webhook.held_at.is_not(None), Webhook.failures >= config.hold_after_failures
+            ),
+            Webhook.failing_since <= moment - lasts + WARNED_BEFORE,
+            sa.not_(_was_told("ending")),
+        )
+        .limit(500)
+    )
+    if db.session.execute(ending.limit(1)).first() is None:
+        return 0
+    with writing() as session:
+        found = session.execute(ending.with_for_update(of=Webhook)).all()
+        for webhook_id, merchant_id, failing_since in found:
+            since = failing_since or moment
+            tell(
+                session, merchant_id, webhook_id, "ending",
+                f"Every attempt since {readable(since)} has failed. Unless one succeeds, the "
+                f"webhook will be disabled on {readable(since + lasts)}; events that come from "
+                "then on are not sent to it, then or later.", moment, config,
+            )
+    return len(found)
+
+
+def warn_of_certificates(moment: int | None = None) -> int:
+    """Tell, once for each certificate, that it ends within ENDS_SOON of `moment` (Unix µs, default
+    now) or has ended: that of a webhook's target, or the one that is shown to it. How many."""
+    config: Config = current_app.config["PORTAL"]
+    moment = now() if moment is None else moment
+    told = 0
+    for kind, column, whose in (
+        ("certificate", Webhook.certificate_ends_at, "its target shows"),
+        (
+            "client_certificate", Webhook.client_certificate_ends_at,
+            "the webhook shows to its target",
+        ),
+    ):
+        known = sa.exists().where(
+            Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
+            Notice.kind == kind, Notice.at >= column - ENDS_SOON,
+        )
+        ending = (
+            sa.select(Webhook.id, Webhook.merchant_id, column)
+            .where(
+                Webhook.enabled, Webhook.deleted_at.is_(None), column <= moment + ENDS_SOON,
+                sa.not_(known),
+            )
+            .limit(500)
+        )
+        if db.session.execute(ending.limit(1)).first() is None:
+            continue
+        with writing() as session:
+            found = session.execute(ending.with_for_update(of=Webhook)).all()
+            for webhook_id, merchant_id, ends_at in found:
+                end = ends_at or moment
+                tell(
+                    session, merchant_id, webhook_id, kind,
+                    f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
+                    f"{readable(end)}. Without a new one its deliveries fail.", moment, config,
+                )
+        told += len(found)
+    return told
+
+
+# ── Who wants what ────────────────────────────────────────────────────────────────────────
+
+
+def listeners(merchant: Merchant) -> Sequence[tuple[User, tuple[str, ...]]]:
+    """A merchant's members whose account is open, by address, with the kinds they get by mail."""
+    return _listeners(db.session, merchant.id)
+
+
+def chosen(user: User) -> dict[int, tuple[str, ...]]:
+    """The kinds that a user gets by mail, by merchant ID."""
+    choices = {
+        choice.merchant_id: choice.kinds
+        for choice in db.session.scalars(
+            sa.select(NoticeChoice).where(NoticeChoice.user_id == user.id)
+        )
+    }
+    return {
+        membership.merchant_id: _kinds(choices.get(membership.merchant_id), membership.role)
+        for membership in user.memberships
+    }
+
+
+def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
+    """Mail a user exactly these kinds of a merchant's notices from now on; the user must be a
+    member. Raises Invalid for a kind that is not one."""
+    if not set(kinds) <= set(KINDS):
+        raise Invalid([FieldError("/kinds", "Choose among the kinds of notices that are listed.")])
+    with writing() as session:
+        # Sent twice at once, the second waits here and finds the first one's row.
+        session.execute(sa.select(User.id).where(User.id == user.id).with_for_update())
+        session.merge(NoticeChoice(
+            user_id=user.id, merchant_id=merchant.id,
+            kinds=[kind for kind in KINDS if kind in kinds],
+        ))
+
+
+def _listeners(
+    session: scoped_session[Any], merchant_id: int
+) -> list[tuple[User, tuple[str, ...]]]:
+    query = (
+        sa.select(User, Membership.role, NoticeChoice.kinds)
+        .join(Membership, Membership.user_id == User.id)
+        .outerjoin(NoticeChoice, sa.and_(
+            NoticeChoice.user_id == User.id, NoticeChoice.merchant_id == merchant_id,
+        ))
+        .where(Membership.merchant_id == merchant_id, User.disabled_at.is_(None))
+        .order_by(User.email)
+    )
+    return [(user, _kinds(kinds, role)) for user, role, kinds in session.execute(query)]
+
+
+def _kinds(choice: Sequence[str] | None, role: str) -> tuple[str, ...]:
+    return TOLD_BY_DEFAULT[role] if choice is None else tuple(choice)

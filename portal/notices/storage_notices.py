@@ -1,0 +1,83 @@
+"""What people are told by mail of what their store has stored: once when it is nearly all of what
+it may, once when it is all, and not again until there was room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import scoped_session
+
+from portal.audit.log import note
+from portal.db.session import reading, writing
+from portal.models import Merchant, OperationsEntry
+from portal.notices.notices import tell_members
+from portal.storage import allowance
+from portal.storage.allowance import Usage, amount, in_words
+
+KIND = "storage"
+ROOM = 0.75
+"""The part of what a merchant may store below which its people are told anew: where it goes up and
+down around a mark, day and night, they are told once."""
+NOTHING, NEARLY, FULL = 0, 1, 2
+
+
+def tell() -> int:
+    """Tell of what has changed since; how many merchants were told of."""
+    with reading() as session:
+        told = dict(session.execute(sa.select(Merchant.id, Merchant.storage_told)).all())
+    return sum(
+        _tell(merchant_id, told[merchant_id]) for merchant_id, usage in allowance.of_all().items()
+        if merchant_id in told and _level(usage, told[merchant_id]) != told[merchant_id]
+    )
+
+
+def _level(usage: Usage, told: int) -> int:
+    """What people have been told once this is told; never less before there was room."""
+    if usage.is_full:
+        return FULL
+    if usage.is_nearly_full:
+        return max(NEARLY, told)
+    return told if usage.part >= ROOM else NOTHING
+
+
+def _tell(merchant_id: int, before: int) -> bool:
+    usage = allowance.of([merchant_id])[merchant_id]
+    level = _level(usage, before)
+    with writing() as session:
+        merchant = session.get(Merchant, merchant_id, with_for_update=True)
+        if merchant is None or merchant.storage_told != before:
+            # Another has.
+            return False
+        merchant.storage_told = level
+        if level <= before:
+            return False
+        _say(session, merchant, usage, level)
+    return True
+
+
+def _say(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: int) -> None:
+    assert usage.bound is not None
+    name, stored = merchant.name, in_words(usage)
+    action = "merchant.storage_full" if level == FULL else "merchant.storage_nearly_full"
+    note(
+        session, "portal", action, merchant.slug, merchant.id,
+        stored=usage.stored, may_store=usage.bound,
+    )
+    remedy = "Keep its logs for fewer days, or ask who runs the portal for more room."
+    if level == FULL:
+        session.add(OperationsEntry(kind=KIND, message=(
+            f"The storage of merchant {merchant.slug} is full: {stored}. Its events are refused."
+        )))
+        headline = "storage is full, new events are refused"
+        text = (
+            f"{name} has stored {stored} in Webhook Portal. New events are refused until there is "
+            f"room; what waits is still delivered. {remedy}"
+        )
+    else:
+        headline = f"storage is {usage.part:.0%} full"
+        text = (
+            f"{name} has stored {stored} in Webhook Portal. At {amount(usage.bound)} new events "
+            f"will be refused. {remedy}"
+        )
+    tell_members(session, merchant, KIND, headline, text, "settings#storage")

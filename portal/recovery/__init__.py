@@ -1,0 +1,1 @@
+"""Recover: sending again, or discarding, however many there are."""

@@ -1,0 +1,1 @@
+"""How much each merchant stores, measured and bounded."""

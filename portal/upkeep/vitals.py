@@ -1,0 +1,185 @@
+"""How the portal itself is: what it depends on, and numbers for those who watch it.
+
+Every number is cheap, however long the logs are: a range of an index, or a count with a cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from portal import queues, signs
+from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
+from portal.db.session import db, reading
+from portal.delivery import lanes
+from portal.errors import Unavailable
+from portal.models import (
+    Attempt,
+    AuditHead,
+    Delivery,
+    Event,
+    Lane,
+    OperationsEntry,
+    Webhook,
+)
+from portal.models.delivery import PENDING_LITERAL
+from portal.upkeep import retention
+from portal.web import policy_reports
+
+BACKLOG_CAP = 100_000
+"""A backlog is counted to here, so that looking at a growing one stays cheap."""
+NEARLY_FULL = 0.95
+"""The part of its maxmemory from which Redis counts as full."""
+
+def redis_state() -> str:
+    """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep. Found out by
+    writing: a replica, and one whose disk is full, can be read."""
+    try:
+        memory = queues.client().info("memory")
+        # Not a name of this installation's: that may have to be asked of the database.
+        queues.client().set("portal:ready", "", px=1_000)
+    except OutOfMemoryError:
+        return "full"
+    except RedisError:
+        return "unavailable"
+    limit = memory.get("maxmemory", 0)
+    return "full" if limit and memory["used_memory"] >= limit * NEARLY_FULL else "ok"
+
+
+def workers_state() -> str:
+    """`ok` while a worker delivers somewhere or waits for deliveries, `none`, or `unknown` without
+    database, or without a Redis that takes their signs of life; without a worker what is accepted
+    waits."""
+    try:
+        if lanes.has_owner() or signs.is_delivering():
+            return "ok"
+    except (RedisError, Unavailable):
+        return "unknown"
+    return "none" if redis_state() == "ok" else "unknown"
+
+
+def events_last_minute() -> int:
+    """Events accepted in the last minute, of all merchants."""
+    with reading() as session:
+        return session.scalar(
+            sa.select(sa.func.count())
+            .select_from(Event)
+            .where(Event.received_at >= now() - MINUTE)
+        ) or 0
+
+
+def attempts_last_minute() -> dict[str, int]:
+    """Attempts of the last minute, of all merchants: `succeeded` and `failed`."""
+    # Request IDs begin with their millisecond (UUIDv7), so the newest are a range of the key.
+    first = f"req_{(now() - MINUTE) // MILLISECOND:012x}"
+    counts = {"succeeded": 0, "failed": 0}
+    with reading() as session:
+        for ok, count in session.execute(
+            sa.select(Attempt.ok, sa.func.count()).where(Attempt.id >= first).group_by(Attempt.ok)
+        ):
+            counts["succeeded" if ok else "failed"] = count
+    return counts
+
+
+def backlog() -> dict[str, int]:
+    """Deliveries that wait, each counted up to BACKLOG_CAP: `due` now, `scheduled` for later,
+    `held` because their webhook is held or disabled."""
+    moment = now()
+    sends = sa.and_(Webhook.enabled, Webhook.held_at.is_(None))
+    kinds = {
+        "due": sa.and_(sends, Delivery.next_attempt_at <= moment),
+        "scheduled": sa.and_(sends, Delivery.next_attempt_at > moment),
+        "held": sa.and_(sa.not_(sends), Webhook.deleted_at.is_(None)),
+    }
+    counts = {}
+    with reading() as session:
+        for kind, condition in kinds.items():
+            waiting = (
+                sa.select(Delivery.id)
+                .join(Webhook, Webhook.id == Delivery.webhook_id)
+                .where(Delivery.state == PENDING_LITERAL, condition)
+                .limit(BACKLOG_CAP)
+                .subquery()
+            )
+            counts[kind] = session.scalar(sa.select(sa.func.count()).select_from(waiting)) or 0
+    return counts
+
+
+@dataclass(frozen=True)
+class CleanUpNow:
+    """The clean-up that is under way, or the last one: how many rows it has deleted, how long it
+    worked (seconds), when it began and when the last one ended (Unix µs)."""
+
+    is_running: bool
+    is_late: bool
+    began_at: int
+    finished_at: int | None
+    removed: int
+    seconds: float
+
+
+def clean_up_now() -> CleanUpNow | None:
+    """How the clean-up is; None before the portal first ran."""
+    found = retention.latest()
+    if found is None:
+        return None
+    return CleanUpNow(
+        found.is_running, retention.is_late(found, now()), found.began_at, found.finished_at,
+        sum(found.removed.values()), found.work_us / SECOND,
+    )
+
+
+def policy_reports_last_hour() -> int:
+    """Reports of browsers about the Content-Security-Policy that were written down in the last
+    hour (portal.web.policy_reports says which are)."""
+    with reading() as session:
+        return session.scalar(
+            sa.select(sa.func.count())
+            .select_from(OperationsEntry)
+            .where(
+                OperationsEntry.at >= now() - HOUR, OperationsEntry.kind == policy_reports.KIND
+            )
+        ) or 0
+
+
+def audit_entries() -> int:
+    """How many entries the audit log's chain has, ever."""
+    with reading() as session:
+        return session.scalar(sa.select(AuditHead.number)) or 0
+
+
+@dataclass(frozen=True)
+class LaneNow:
+    """A lane: who drains it and until when the lease holds (Unix µs), what it carries."""
+
+    id: int
+    owner: str | None
+    leased_until: int
+    webhooks: int
+    held: int
+    is_forgotten: bool
+    """Work is due and nobody drains it; the sweep wakes it."""
+
+
+def lanes_now() -> Sequence[LaneNow]:
+    """Every lane, by number."""
+    forgotten = set(lanes.forgotten())
+    moment = now()
+    found = db.session.execute(
+        sa.select(
+            Lane.id, Lane.owner, Lane.leased_until, sa.func.count(Webhook.id),
+            sa.func.count(Webhook.id).filter(Webhook.enabled, Webhook.held_at.is_not(None)),
+        )
+        .outerjoin(Webhook, sa.and_(Webhook.lane == Lane.id, Webhook.deleted_at.is_(None)))
+        .group_by(Lane.id, Lane.owner, Lane.leased_until)
+        .order_by(Lane.id)
+    )
+    return [
+        LaneNow(
+            lane_id, owner if until > moment else None, until, webhooks, held, lane_id in forgotten
+        )
+        for lane_id, owner, until, webhooks, held in found
+    ]

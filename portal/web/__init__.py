@@ -1,0 +1,1 @@
+"""What all pages share: who may, how things look, how requests are limited."""

@@ -7,6 +7,7 @@ next moment at which anything happens, and the transport, which asks a script wh
 from __future__ import annotations
 
 import heapq
+import select
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -157,12 +158,14 @@ class SlowRecorder:
         ready_at = self._world.clock.moment + self._world.story.recording_ms * 1_000
         self._waiting.append((ready_at, batch))
 
-    def take(self, _wait_seconds: float = 0.0) -> list[Written]:
+    def take(self) -> list[Written]:
         """As Recorder's."""
         found = []
         while self._waiting and self._waiting[0][0] <= self._world.clock.moment:
             self._recorder.put(self._waiting.pop(0)[1])
-            found += self._recorder.take(10.0)
+            while self._recorder.is_busy:
+                select.select([self.bell], [], [], 10.0)
+                found += self._recorder.take()
         return found
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ def test_granian_has_no_format_of_its_own():
     done = subprocess.run(
         [sys.executable, "-c",
          "from granian.log import LogLevels, configure_logging, logger\n"
-         "from portal import log_lines\n"
+         "from portal.journal import log_lines\n"
          "import copy\n"
          "log_lines.set_up('INFO')\n"
          "configure_logging(LogLevels.warning, copy.deepcopy(log_lines.GRANIAN))\n"
@@ -115,8 +115,9 @@ def test_what_strangers_bring_about_at_will_has_no_line_for_each_time(tmp_path: 
     done = subprocess.run(
         [sys.executable, "-c", """
 import sys
-from portal import create_app, log_lines
+from portal import create_app
 from portal.config import load_config
+from portal.journal import log_lines
 from portal.db.session import db
 log_lines.set_up("INFO")
 app = create_app(load_config({

@@ -195,7 +195,7 @@ def test_that_a_name_does_not_exist_is_known_for_a_while_and_then_asked_again(
 ):
     name_server.says = NXDOMAIN
     script = """
-from portal.delivery import names
+from portal.outbound import names
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound.transport import send_now
 for url, names.NONE_SECONDS in (("http://kept.example.com/", 60), ("http://gone.example.com/", 0)):

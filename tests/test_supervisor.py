@@ -294,7 +294,8 @@ def test_a_part_that_stands_still_is_noticed_and_started_again(
 ):
     monkeypatch.setattr(Run, "command", (
         sys.executable,
-        "-c", "import sys; from portal import children, processes, supervisor; "
+        "-c", "import sys; from portal import processes; "
+        "from portal.run import children, supervisor; "
         "children.STUCK_SECONDS = 6; processes.BEAT_SECONDS = 0.5; sys.exit(supervisor.main())",
     ))
     run = start(WEB_PROCESSES="1")

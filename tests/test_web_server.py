@@ -53,7 +53,8 @@ STARTS = {
     ],
     "of WSGI": ["-m", "granian", "--interface", "wsgi", "--workers", "2", "wsgi:app"],
     "bin/run": [
-        "-c", "from portal import supervisor, config; supervisor._serve(config.load_config())"
+        "-c", "from portal import config; from portal.run import supervisor; "
+        "supervisor._serve(config.load_config())"
     ],
 }
 

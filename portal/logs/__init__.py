@@ -1,1 +1,1 @@
-"""4 BROWSE and 5 RETENTION: reading the logs, and deleting what is past its days."""
+"""4 BROWSE: reading the logs."""

@@ -1,1 +1,1 @@
-"""Merchants, users, members, API keys, and the audit log of what they did."""
+"""Merchants, users, members, API keys, and how people sign in."""

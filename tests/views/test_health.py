@@ -90,7 +90,7 @@ def test_ready_is_answered_in_time_while_all_connections_are_in_use(client: Flas
 @pytest.fixture
 def worker(app: Flask) -> Iterator[PortalWorker]:
     """A worker for deliveries as Redis knows it."""
-    worker = PortalWorker(queues.DELIVERIES, queues.client())
+    worker = PortalWorker(queues.DELIVERIES, queues.blocking_client())
     worker.register_birth()
     worker.set_state(WorkerStatus.IDLE)
     worker.heartbeat()

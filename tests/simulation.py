@@ -23,7 +23,7 @@ from portal import clock
 from portal.clock import DAY, MINUTE, SECOND
 from portal.composing.compose import Certificate, Outgoing
 from portal.db.session import db
-from portal.delivery import attempts, drain, lanes, line, sharing, wakes
+from portal.delivery import attempts, drain, lanes, line, lines, sharing, wakes
 from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from portal.delivery.recorder import Batch, Recorder, Written
 from portal.delivery.silence import PATIENCE_SECONDS
@@ -548,7 +548,7 @@ class World:
 @contextmanager
 def _in_time_of(clock_of_story: Clock) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempts, clock, drain, line, sharing, wakes):
+        for module in (attempts, clock, drain, line, lines, sharing, wakes):
             patch.setattr(module, "time", clock_of_story)
         # One drain for the whole story: its lease outlasts every jump.
         patch.setattr(drain, "LINGER_SECONDS", 1e9)

@@ -240,7 +240,7 @@ def _content(connection: http.client.HTTPConnection, status: int) -> bytes:
 def _attacking(name: str, values: dict[str, str], counts: dict[str, int]) -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.hostile", name, json.dumps(values)], cwd=ROOT,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stdin is not None

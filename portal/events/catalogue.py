@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from jsonschema_rs import Draft202012Validator
 from rapidfuzz import fuzz, process
 
 from portal.audit.log import note
@@ -225,8 +224,8 @@ def _renamed(record: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _built_in_validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(built_in()[name].schema or {}, offline=True)
+def _built_in_checker(name: str) -> schemas.Checker:
+    return schemas.Checker.of(built_in()[name].schema or {})
 
 
 def schema_error(
@@ -236,9 +235,10 @@ def schema_error(
     fits, or when there is no data or no schema. `work` is what is left to the request."""
     if data is None or event_type.schema is None:
         return None
+    work = work or schemas.Work()
     if event_type.own:
-        return schemas.error_by_own(event_type.schema, data, work or schemas.Work())
-    return schemas.first_error(_built_in_validator(event_type.name), data)
+        return schemas.error_by_own(event_type.schema, data, work)
+    return _built_in_checker(event_type.name).first_error(data, work)
 
 
 def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventType:

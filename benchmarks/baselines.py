@@ -27,9 +27,8 @@ def composed() -> list[Outgoing]:
     return [
         composer.compose(event_id, payload, moment)
         for composer in [
-            Composer(Target.of(webhook, moment)) for webhook in db.session.scalars(
-                sa.select(Webhook)
-            )
+            Composer(Target.of(webhook, webhook.signing_secrets(moment)))
+            for webhook in db.session.scalars(sa.select(Webhook))
         ]
         for event_id, payload in payloads
     ]

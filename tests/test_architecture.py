@@ -40,7 +40,8 @@ LEVELS: tuple[dict[str, str], ...] = (
      "portal.web": "access defects extensions form_limits hosts policy_reports protection "
                    "proxies rendering snippets"},
     {"portal.logs": "browse changes filters records saved search spellings stories",
-     "portal.webhooks": "auth_rules pair_rules previews recipes rotation rules setup url_rules"},
+     "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
+                        "setup"},
     {"portal.delivery": "actions drain health lanes",
      "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
                       "sessions storage_bounds tries"},
@@ -60,7 +61,8 @@ LEVELS: tuple[dict[str, str], ...] = (
      "portal.settings": "env_file private_files secret_key setting_values surroundings",
      "portal.zones": ""},
     {"portal.addresses": "", "portal.clock": "", "portal.database_errors": "",
-     "portal.installed": "", "portal.processes": "", "portal.redis_replies": "",
+     "portal.installed": "", "portal.json_schema": "", "portal.processes": "",
+     "portal.redis_replies": "",
      "portal.signing": ""},
 )
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS) for name in names}

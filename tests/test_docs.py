@@ -14,7 +14,7 @@ import yaml
 from flask import Flask
 
 from portal.config import SETTINGS, Setting
-from portal.webhooks import rules as webhook_rules
+from portal.webhooks import fields as webhook_fields
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +37,7 @@ def test_every_endpoint_is_documented(app: Flask):
                 assert path.split("<")[0].rstrip("/") in text, f"{method} {path}"
 
 
-@pytest.mark.parametrize("field", [*webhook_rules.FIELDS, "secret"])
+@pytest.mark.parametrize("field", [*webhook_fields.FIELDS, "secret"])
 def test_every_field_of_a_webhook_is_documented(field: str):
     rows = (ROOT / "docs" / "api.md").read_text().partition("## Webhooks")[2].splitlines()
     assert any(line.startswith("| ") and f"`{field}`" in line.split(" | ")[0] for line in rows)

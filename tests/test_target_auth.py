@@ -27,7 +27,7 @@ from portal.models.webhook import MASK
 from portal.outbound import access_tokens
 from portal.outbound.transfer import Answer, ends_at
 from portal.outbound.transport import Transport
-from portal.webhooks import previews, setup
+from portal.webhooks import fields, previews, setup
 from tests.certificates import Authority, of_another_version, rsa_key
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
@@ -264,7 +264,7 @@ def test_a_test_and_a_preview_take_the_same_way(
     merchant: Merchant, receiver: Receiver, endpoint: Receiver
 ):
     webhook = make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
-    preview = previews.make(merchant.id, setup.columns(webhook), webhook)
+    preview = previews.make(merchant.id, fields.columns(webhook), webhook)
     assert ("Authorization", MASK) in preview.headers
     assert endpoint.ledger == [], "a preview asks nobody"
     attempt = actions.send_test(webhook, "order.created", "test")

@@ -13,12 +13,14 @@ from portal.errors import Invalid
 from portal.events import catalogue
 from portal.events.matching import pattern_matches
 from portal.models.webhook import MASK
+from portal.webhooks import fields as table
 from portal.webhooks import rules
+from portal.webhooks.kinds import RuleContext
 from portal.webhooks.pair_rules import Rows
 from portal.webhooks.url_rules import Reach
 
 BASIC = {"url": "https://erp.example.com/hooks", "events": ["order.created"]}
-CURRENT = rules.DEFAULTS | BASIC | {
+CURRENT = {**table.DEFAULTS, **BASIC} | {
     "headers": [
         {"name": "X-Auth", "value": "sealed:canary", "secret": True},
         {"name": "X-Open", "value": "open", "secret": False},
@@ -40,7 +42,7 @@ def try_out(_kind: str, text: str, _columns: Mapping[str, Any]) -> None:
         raise ValueError(str(error)) from None
 
 
-AROUND = rules.Around(
+CONTEXT = RuleContext(
     reach=Reach(),
     is_known=is_known,
     nearest=lambda name: ["order.created"] if name == "order.creatd" else [],
@@ -51,7 +53,7 @@ AROUND = rules.Around(
 
 
 def cleaned(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    return rules.clean(fields if current else BASIC | fields, current, AROUND)
+    return rules.clean(fields if current else BASIC | fields, current, CONTEXT)
 
 
 def wrong(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, str]:
@@ -64,7 +66,7 @@ def wrong(current: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, 
 @pytest.mark.parametrize("fields", [None, [], "x", 7])
 def test_a_webhook_that_is_no_object_is_refused(fields: Any) -> None:
     with pytest.raises(Invalid):
-        rules.clean(fields, None, AROUND)
+        rules.clean(fields, None, CONTEXT)
 
 
 @pytest.mark.parametrize(

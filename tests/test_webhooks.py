@@ -415,7 +415,8 @@ def test_every_secret_signs_to_its_promised_end(app: Flask, merchant: Merchant) 
     assert ends == [2, 24, 168]
 
     payload = Payload('{"id":"evt_1"}', None, None)
-    sent = Composer(Target.of(webhook, moment)).compose("evt_1", payload, moment)
+    target = Target.of(webhook, webhook.signing_secrets(moment))
+    sent = Composer(target).compose("evt_1", payload, moment)
     headers, body = dict(sent.headers), sent.body
     entries = headers["webhook-signature"].split()
     assert [entry.partition(",")[0] for entry in entries] == ["v1"] * 4 + ["v1a"] * 4

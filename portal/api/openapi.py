@@ -7,9 +7,10 @@ from typing import Any
 from portal.api import idempotency, problems, queries
 from portal.api.blueprint import PREFIX
 from portal.api.openapi_links import LINKS
-from portal.api.openapi_requests import ID, ref
+from portal.api.openapi_requests import ID
 from portal.api.openapi_schemas import SCHEMAS
 from portal.api.operations import OPERATIONS, Operation
+from portal.json_schema import ref
 
 ETAG: dict[str, Any] = {
     "description": "Strong entity tag: changes with each edit and with the webhook's health.",

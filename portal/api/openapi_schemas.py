@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from portal.api.openapi_requests import (
-    FLAG,
-    REQUESTS,
-    WEBHOOK_FIELDS,
-    Schema,
-    described,
-    ref,
-)
+from portal.api.openapi_requests import REQUESTS, WEBHOOK_FIELDS
+from portal.json_schema import FLAG, Schema, described, ref
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.recovery import ACTIONS, RECOVERY_STATES
 from portal.models.webhook import METHODS

@@ -12,6 +12,7 @@ from portal.diagnosis import bodies
 from portal.events.catalogue import EventType
 from portal.logs.stories import AttemptDetail
 from portal.models import Attempt, Delivery, Event, EventPayload, Recovery, Webhook
+from portal.webhooks import fields
 
 
 def event(row: Event) -> dict[str, Any]:
@@ -64,26 +65,9 @@ def webhook(row: Webhook) -> dict[str, Any]:
     """A webhook; its signing secret is not among it."""
     return {
         "id": row.id,
-        "description": row.description,
-        "url": row.url,
-        "method": row.method,
-        "query_params": Webhook.shown(row.query_params),
-        "headers": Webhook.shown(row.headers),
-        "auth": Webhook.shown_auth(row.auth),
-        "events": row.events,
-        "include_object_record": row.include_object_record,
-        "only_sources": row.only_sources,
-        "except_sources": row.except_sources,
-        "body_template": row.body_template,
-        "retry_schedule": row.retry_schedule,
-        "timeout_seconds": row.timeout_seconds,
-        "max_in_flight": row.max_in_flight,
-        "rate_per_second": row.rate_per_second,
-        "ordered": row.ordered,
-        "sign_ed25519": row.sign_ed25519,
+        **fields.shown(fields.columns(row)),
         "public_key": row.public_key,
         "old_secrets_until": [unix(old["until"]) for old in row.old_secrets_at(now())],
-        "enabled": row.enabled,
         "state": row.state,
         "disabled_at": unix(row.disabled_at),
         "disabled_reason": row.disabled_reason,

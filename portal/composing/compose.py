@@ -162,8 +162,8 @@ class Target:
     sign_ed25519: bool = False
 
     @classmethod
-    def of(cls, webhook: Webhook, moment: int) -> Target:
-        """The target of a stored webhook, signing with the secrets valid at `moment` (Unix µs)."""
+    def of(cls, webhook: Webhook, signing_secrets: list[str]) -> Target:
+        """The target that a webhook's settings make, which signs with these secrets."""
         return cls(
             method=webhook.method,
             url=webhook.url,
@@ -173,7 +173,7 @@ class Target:
             certificate=certificate(webhook.auth),
             include_object_record=webhook.include_object_record,
             body_template=webhook.body_template,
-            signing_secrets=webhook.signing_secrets(moment),
+            signing_secrets=signing_secrets,
             sign_ed25519=webhook.sign_ed25519,
         )
 

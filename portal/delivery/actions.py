@@ -226,7 +226,7 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     moment = now()
     request_id, method, url = new_id("req"), webhook.method, webhook.url
     timeout = webhook.timeout_seconds or config.timeout_seconds
-    target, client = Target.of(webhook, moment), Client.of(webhook.auth)
+    target, client = Target.of(webhook, webhook.signing_secrets(moment)), Client.of(webhook.auth)
     # No transaction stays open while the receiver takes its time.
     db.session.rollback()
     outgoing = None

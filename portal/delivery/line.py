@@ -122,7 +122,7 @@ class Line:
             self.is_readable = False
             return
         self.client = Client.of(webhook.auth)
-        self._target = Target.of(webhook, moment)
+        self._target = Target.of(webhook, webhook.signing_secrets(moment))
         self._token = None
         if self.client is None:
             self.composer = Composer(self._target)

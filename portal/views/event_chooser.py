@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from portal.events import catalogue
-from portal.views.webhook_form import Typed
+from portal.views.webhook_form import WebhookForm
 
 
-def groups(merchant_id: int, typed: Typed) -> list[dict[str, Any]]:
+def groups(merchant_id: int, typed: WebhookForm) -> list[dict[str, Any]]:
     """The catalogue as the form offers it: groups with their wildcard, narrowed by the search.
 
     What is chosen is always there. Patterns that are no checkbox of a group come last.
     """
     search = typed.event_search.casefold().split()
-    chosen = set(typed.events)
+    chosen = set(typed["events"])
     offered = {"*"}
     found = []
 
@@ -32,7 +32,7 @@ def groups(merchant_id: int, typed: Typed) -> list[dict[str, Any]]:
             found.append(
                 {"title": title, "wildcards": wildcards, "types": shown, "count": count}
             )
-    others = [pattern for pattern in typed.events if pattern not in offered]
+    others = [pattern for pattern in typed["events"] if pattern not in offered]
     if others:
         found.append({"title": "Others", "wildcards": others, "types": [], "count": len(others)})
     return found

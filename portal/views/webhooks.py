@@ -19,13 +19,13 @@ from portal.diagnosis import inspector, reports
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events import catalogue
 from portal.models import Webhook
-from portal.models.webhook import METHODS
 from portal.recovery import recovery
 from portal.views import auth_form, event_chooser, webhook_form
 from portal.views.home import span_asked
-from portal.views.webhook_form import Typed
+from portal.views.webhook_form import WebhookForm
 from portal.web import rendering
 from portal.webhooks import previews, recipes, setup
+from portal.webhooks.fields import columns
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
 
@@ -57,7 +57,7 @@ def new(slug: str) -> ResponseReturnValue:
         if own is None:
             return redirect(url_for("inspector.show", slug=slug), 303)
         typed = webhook_form.to_inspector(webhook_form.blank(g.merchant), inspector.url_of(own))
-        typed.events = events or ["*"]
+        typed["events"] = events or ["*"]
         return _form(typed, None, previewed=True)
     if recipe is None and not events:
         return rendering.render("webhooks/recipes.html", groups=recipes.groups())
@@ -65,8 +65,8 @@ def new(slug: str) -> ResponseReturnValue:
         typed = webhook_form.from_recipe(g.merchant, recipes.all_recipes()[recipe])
     else:
         typed = webhook_form.blank(g.merchant)
-    typed.events = events or typed.events
-    return _form(typed, None, previewed=bool(typed.events))
+    typed["events"] = events or typed["events"]
+    return _form(typed, None, previewed=bool(typed["events"]))
 
 
 @bp.post("")
@@ -105,7 +105,7 @@ def preview(slug: str) -> ResponseReturnValue:
 def check_url(slug: str) -> ResponseReturnValue:
     """What is wrong with the URL that was typed, for the place under its field."""
     typed = webhook_form.read(request.form, g.merchant)
-    url = typed.url.strip()
+    url = typed["url"].strip()
     problem = setup.url_problem(url, g.merchant.id) if url else None
     errors = [FieldError("/url", problem)] if problem else []
     return _form(
@@ -245,7 +245,7 @@ def _refresh(target: str) -> str:
 
 
 def _matched(webhook: Webhook) -> str:
-    count = setup.matched_last_week(webhook.merchant_id, setup.columns(webhook))
+    count = setup.matched_last_week(webhook.merchant_id, columns(webhook))
     events = "1 event" if count == 1 else f"{rendering.amount(count)} events"
     return f"{events} of the last 7 days would have matched."
 
@@ -260,14 +260,14 @@ def _show(
         unreadable=health.unreadable_sentence(lost) if lost else "",
         to_inspector=own is not None and inspector.sends_to_inspector(webhook, own),
         attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
-        held=recovery.count_held(webhook),
+        held=recovery.count_held(webhook), facts=webhook_form.facts(webhook),
         recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(),
         history=statistics.history(webhook.merchant_id, span_asked(), webhook.id),
         spans=statistics.SPANS, changes=log.about(webhook.merchant_id, webhook.id), **context,
     )
 
 
-def _form_action(typed: Typed, webhook: Webhook | None) -> Response | None:
+def _form_action(typed: WebhookForm, webhook: Webhook | None) -> Response | None:
     """What the form's buttons other than "save" do; None for saving."""
     action = request.form.get("action", "")
     if action == "preview":
@@ -287,7 +287,7 @@ def _form_action(typed: Typed, webhook: Webhook | None) -> Response | None:
 
 
 def _form(
-    typed: Typed,
+    typed: WebhookForm,
     webhook: Webhook | None,
     error: Invalid | Conflict | None = None,
     status: int = 200,
@@ -306,12 +306,12 @@ def _form(
         shown_preview = setup.preview(g.merchant, fields, webhook)
     errors = webhook_form.by_place(error.errors if error else [])
     return rendering.render(
-        "webhooks/form.html", fragment, status, typed=webhook_form.shown(typed), webhook=webhook,
+        "webhooks/form.html", fragment, status, typed=webhook_form.masked(typed), webhook=webhook,
         errors=errors, error=error, preview=shown_preview, differences=differences,
-        methods=METHODS, auth_types=auth_form.TYPES,
-        client_auths=auth_form.CLIENT_AUTH,
+        hint_of=webhook_form.hint_of, widget_of=webhook_form.widget_of,
+        auth_types=auth_form.TYPES, client_auths=auth_form.CLIENT_AUTH,
         groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
         open_parts=typed.open_parts | webhook_form.parts_of(errors),
-        together=catalogue.fires_together(typed.events),
+        together=catalogue.fires_together(typed["events"]),
         recipe=recipes.all_recipes().get(typed.recipe),
     )

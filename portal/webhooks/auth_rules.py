@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from portal.clock import now, readable
 from portal.errors import FieldError
+from portal.json_schema import HTTP_URL, LINE, Schema, closed, described, text
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
 from portal.outbound.transfer import ends_at
 from portal.webhooks.pair_rules import UNSEEN, pointer
+from portal.webhooks.url_rules import MAX_URL
 
 MAX_USER = 255
 MAX_PASSWORD = 1_024
@@ -51,6 +53,40 @@ _EXAMPLES = (
 )
 _OF_TLS = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey)
 """Keys that sign for a client in TLS 1.3 (RFC 8446, 4.2.3)."""
+_NO_COLON = LINE.replace("[^", "[^:")
+_SCOPES = r"^([!#-\[\]-~]+( [!#-\[\]-~]+)*)?$"
+SCHEMA: Schema = {
+    "description": "What requests authenticate with; null for nothing. The secret in it is "
+    "masked wherever it is shown; a change without it keeps it, for the same type and server.",
+    "anyOf": [
+        {"type": "null"},
+        closed({
+            "type": {"const": "basic"},
+            "user": text(_NO_COLON, most=MAX_USER, least=1),
+            "password": text(LINE, most=MAX_PASSWORD, least=1),
+        }, "type", "user"),
+        closed({
+            "type": {"const": "bearer"},
+            "token": text(f"^([!-~]+|{MASK})$", most=MAX_TOKEN, least=1),
+        }, "type"),
+        closed({
+            "type": {"const": "oauth2"},
+            "token_url": text(HTTP_URL, most=MAX_URL),
+            "client_id": text("^[ -~]+$", most=MAX_CLIENT_ID, least=1),
+            "client_secret": text(f"^([ -~]+|{MASK})$", most=MAX_TOKEN, least=1),
+            "client_auth": {"type": "string", "enum": list(CLIENT_AUTH)},
+            "scope": text(_SCOPES, most=MAX_SCOPE),
+            "audience": text("^[!-~]*$", most=MAX_SCOPE),
+        }, "type", "token_url", "client_id"),
+        closed({
+            "type": {"const": "certificate"},
+            "certificate": described({"type": "string", "maxLength": MAX_PEM}, "PEM."),
+            "key": described(
+                {"type": "string", "maxLength": MAX_PEM}, "PEM, without a passphrase."
+            ),
+        }, "type", "certificate"),
+    ],
+}
 _VISIBLE = re.compile("[!-~]+")
 _LINE = re.compile("[ -~]+")
 _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")

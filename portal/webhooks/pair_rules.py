@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from portal import json_schema
 from portal.composing.compose import MAX_HEADERS, MAX_URL, TOKEN, UNSENDABLE
 from portal.errors import FieldError
 from portal.models.webhook import MASK, Pair
@@ -28,6 +29,25 @@ _FORBIDDEN = frozenset({
     "trailer", "upgrade", "http2-settings", "forwarded",
 })
 _FORBIDDEN_STARTS = ("proxy-", "x-forwarded-", "webhook-", "evox-")
+
+
+def _schema(kind: str) -> json_schema.Schema:
+    value = json_schema.text(json_schema.NO_NUL, most=MAX_VALUE)
+    token = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+    return {
+        "type": "object",
+        "description": f"{kind.capitalize()} name → value. The value is text, Liquid with the "
+        'event in it if you like; or {"value": …, "secret": true}, which is masked wherever it '
+        "is shown.",
+        "maxProperties": MAX_PAIRS,
+        "propertyNames": json_schema.text(token if kind == "header" else json_schema.LINE, least=1),
+        "additionalProperties": {"anyOf": [
+            value, json_schema.closed({"value": value, "secret": json_schema.FLAG}, "value"),
+        ]},
+    }
+
+
+SCHEMAS = {field: _schema(kind) for field, kind in KINDS.items()}
 
 
 class Rows(list[dict[str, Any]]):

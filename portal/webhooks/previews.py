@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from portal import signing, vault
+from portal import signing
 from portal.clock import DAY, now
 from portal.composing.cell_limits import is_template
 from portal.composing.cells import NotFilled, TookTooLong, cells
@@ -19,18 +19,15 @@ from portal.composing.compose import (
     Outgoing,
     Payload,
     Target,
-    authorization,
-    certificate,
     event_body,
 )
 from portal.db.session import db, table
 from portal.errors import FieldError, TooManyRequests
 from portal.events import catalogue, rules
-from portal.events.matching import pattern_matches
+from portal.events.matching import SENT, pattern_matches, why_not
 from portal.events.rows import payload_row
 from portal.fairness import places
 from portal.models import Event, EventPayload, Webhook
-from portal.models.webhook import Pair
 from portal.outbound.access_tokens import Client
 from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 
@@ -117,18 +114,7 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
         event_type, shown_id, payload = found
         event_id = shown_id
     secrets = existing.signing_secrets(moment) if existing else [signing.new_secret()]
-    target = Target(
-        method=cleaned["method"],
-        url=cleaned["url"],
-        query_params=[_opened(pair) for pair in cleaned["query_params"]],
-        headers=[_opened(pair) for pair in cleaned["headers"]],
-        authorization=authorization(cleaned["auth"]),
-        certificate=certificate(cleaned["auth"]),
-        include_object_record=cleaned["include_object_record"],
-        body_template=cleaned["body_template"],
-        signing_secrets=secrets,
-        sign_ed25519=cleaned["sign_ed25519"],
-    )
+    target = Target.of(Webhook(**cleaned), secrets)
     if Client.of(cleaned["auth"]) is not None:
         target = target.with_token(_TOKEN)
     try:
@@ -147,29 +133,28 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
 
 def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
     """How many events of the last 7 days match, tests left out; counted up to CAP."""
+    is_any = "*" in cleaned["events"]
     events = (
-        sa.select(Event.source_user_type, Event.source_user_id)
+        sa.select(Event.type, Event.source_user_type, Event.source_user_id)
         .where(
             Event.merchant_id == merchant_id, Event.received_at >= now() - 7 * DAY,
-            Event.is_test.is_(False), *_of_types(merchant_id, cleaned["events"]),
+            Event.is_test.is_(False),
+            sa.true() if is_any else Event.type.in_(_types(merchant_id, cleaned["events"])),
         )
         .limit(_SCANNED)
         .subquery()
     )
-    matching = (
-        sa.select(sa.literal(1).label("one"))
-        .select_from(events)
-        .where(*_from_sources(events.c, cleaned))
-        .limit(CAP)
-        .subquery()
-    )
-    return db.session.scalar(sa.select(sa.func.count()).select_from(matching)) or 0
+    # By what is decided from, so that it is decided where it is for each event that comes in.
+    alike = db.session.execute(sa.select(*events.c, sa.func.count()).group_by(*events.c)).all()
+    wants = _wants(cleaned)
+    count: int = sum(row[3] for row in alike if wants(*row[:3]))
+    return min(CAP, count)
 
 
-def _opened(pair: Pair) -> Pair:
-    if not pair["secret"]:
-        return pair
-    return {"name": pair["name"], "value": vault.decrypt(pair["value"]), "secret": True}
+def _wants(cleaned: Mapping[str, Any]) -> Callable[[str, str | None, str | None], bool]:
+    """Whether an event of this type and source would be sent while the webhook is enabled."""
+    settings = Webhook(**{**cleaned, "enabled": True})
+    return lambda *event: why_not(settings, *event) is SENT
 
 
 def _masked(name: str, value: str) -> str:
@@ -234,6 +219,8 @@ def _newest(
     names: Sequence[str | None] = [None]
     if "*" not in cleaned["events"]:
         names = _types(merchant_id, cleaned["events"])
+    wants = _wants(cleaned)
+    is_filtered = bool(cleaned["only_sources"] or cleaned["except_sources"])
     best: Any = None
     for name in names:
         # One short walk down an index for each type, however many events there are.
@@ -247,47 +234,20 @@ def _newest(
         )
         found = db.session.execute(
             sa.select(
-                newest.c.received_at, newest.c.type, newest.c.id, EventPayload.head,
-                EventPayload.data, EventPayload.previous,
+                newest.c.type, newest.c.source_user_type, newest.c.source_user_id,
+                newest.c.received_at, newest.c.id,
             )
             .join(
                 EventPayload,
                 (EventPayload.merchant_id == merchant_id) & (EventPayload.event_id == newest.c.id),
             )
-            .where(*_from_sources(newest.c, cleaned))
             .order_by(newest.c.received_at.desc())
-            .limit(1)
-        ).first()
-        if found is not None and (best is None or found.received_at > best.received_at):
-            best = found
-    if best is None:
+            .limit(_NEWEST if is_filtered else 1)
+        )
+        row = next((row for row in found if wants(*row[:3])), None)
+        if row is not None and (best is None or row.received_at > best.received_at):
+            best = row
+    kept = None if best is None else db.session.get(EventPayload, (merchant_id, best.id))
+    if kept is None:
         return None
-    return best.type, best.id, Payload(best.head, best.data, best.previous)
-
-
-def _of_types(merchant_id: int, patterns: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    if "*" in patterns:
-        return []
-    return [Event.type.in_(_types(merchant_id, patterns))]
-
-
-def _from_sources(columns: Any, cleaned: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """The source filter of portal.events.matching.why_not, as SQL."""
-
-    def any_of(sources: Sequence[str]) -> sa.ColumnElement[bool]:
-        parts = []
-        for source in sources:
-            user_type, colon, user_id = source.partition(":")
-            # NULL compares as unknown; coalesce makes it "some other source".
-            part = sa.func.coalesce(columns.source_user_type, "") == user_type
-            if colon:
-                part &= sa.func.coalesce(columns.source_user_id, "") == user_id
-            parts.append(part)
-        return sa.or_(*parts)
-
-    conditions = []
-    if cleaned["only_sources"]:
-        conditions.append(any_of(cleaned["only_sources"]))
-    if cleaned["except_sources"]:
-        conditions.append(sa.not_(any_of(cleaned["except_sources"])))
-    return conditions
+    return best.type, best.id, Payload(kept.head, kept.data, kept.previous)

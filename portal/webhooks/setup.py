@@ -26,7 +26,8 @@ from portal.outbound.resolver import addresses_of
 from portal.storage.sizes import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
-from portal.webhooks.rules import FIELDS
+from portal.webhooks.fields import FIELDS, columns, shown
+from portal.webhooks.kinds import RuleContext
 from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
 
 MAX_WEBHOOKS = 100
@@ -125,7 +126,7 @@ def validate(
             return any(pattern_matches(pattern, name) for name in types)
         return pattern in types
 
-    around = rules.Around(
+    context = RuleContext(
         reach=_reach(merchant_id, resolve=resolve),
         is_known=is_known,
         nearest=lambda name: catalogue.nearest(merchant_id, name),
@@ -133,7 +134,7 @@ def validate(
         seal=vault.encrypt,
         unseal=_opened,
     )
-    return rules.clean(fields, current, around)
+    return rules.clean(fields, current, context)
 
 
 def _opened(token: str) -> str:
@@ -183,9 +184,9 @@ def create_webhook(
             if not webhook.enabled:
                 webhook.disable("It was created disabled.")
             session.add(webhook)
-            shown = {name: _shown(name, cleaned[name]) for name in FIELDS}
-            large.ask(merchant_id, {name: cleaned[name] for name in FIELDS})
-            note(session, actor, "webhook.created", webhook_id, merchant_id, **shown)
+            large.ask(merchant_id, cleaned)
+            noted = {name: _short(value) for name, value in shown(cleaned).items()}
+            note(session, actor, "webhook.created", webhook_id, merchant_id, **noted)
     except IntegrityError:
         # The same form, sent twice at the same moment.
         return get_webhook(merchant_id, webhook_id)
@@ -332,11 +333,6 @@ def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
     return previews.matched_last_week(merchant_id, cleaned)
 
 
-def columns(webhook: Webhook) -> dict[str, Any]:
-    """A stored webhook's fields by name, as `validate` gives them."""
-    return {name: getattr(webhook, name) for name in FIELDS}
-
-
 def _locked(merchant_id: int, webhook_id: str) -> Webhook:
     """The webhook inside a write transaction, where nobody else changes it."""
     webhook = db.session.scalar(
@@ -359,7 +355,7 @@ def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str
         before, after = getattr(stored, name), cleaned[name]
         if before == after:
             continue
-        changed[name] = [_shown(name, before), _shown(name, after)]
+        changed[name] = [_short(shown({name: value})[name]) for value in (before, after)]
         if name == "auth":
             stored.client_certificate_ends_at = certificate_ends_at(after)
         if name == "url" and origin(before) != origin(after):
@@ -373,14 +369,9 @@ def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str
     return changed
 
 
-def _shown(name: str, value: Any) -> Any:
-    if name in ("query_params", "headers"):
-        return Webhook.shown(value)
-    if name == "auth":
-        return Webhook.shown_auth(value)
-    if isinstance(value, str) and len(value) > _SHOWN_TEXT:
-        return value[:_SHOWN_TEXT] + "…"
-    return value
+def _short(value: Any) -> Any:
+    is_long = isinstance(value, str) and len(value) > _SHOWN_TEXT
+    return value[:_SHOWN_TEXT] + "…" if is_long else value
 
 
 def _reach(merchant_id: int, *, resolve: bool) -> Reach:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextvars
 import threading
 
-import flask_migrate
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from portal import create_app
 from portal.audit import chain, log
-from portal.config import load_config
-from portal.db import schema
 from portal.db.session import db, writing
 from portal.models import AuditEntry, Merchant
 from portal.webhooks import setup
@@ -118,36 +114,6 @@ def test_an_entry_of_a_request_says_from_where(app: Flask, merchant: Merchant):
     assert db.session.scalars(sa.select(AuditEntry.address).order_by(AuditEntry.id)).all() == [
         "192.0.2.7", None,
     ]
-
-
-@on_both_databases
-def test_what_was_noted_before_there_was_a_chain_is_chained_by_the_migration(
-    environment: dict[str, str]
-):
-    app = create_app(load_config(environment, first_start=True))
-    with app.app_context():
-        db.drop_all()
-        with db.engine.begin() as connection:
-            connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
-        flask_migrate.upgrade(revision="0012")
-        with db.engine.begin() as connection:
-            for number in range(3):
-                connection.execute(
-                    sa.text(
-                        "INSERT INTO audit_entry (at, actor, action, target, detail) "
-                        "VALUES (:at, 'cli', 'thing.done', 'é', '{\"b\": [1, null], \"a\": \"é\"}')"
-                    ),
-                    {"at": 1_763_930_000_000_000 + number},
-                )
-        schema.upgrade()
-        noted(1)
-        found = chain.verify()
-        assert (found.broken, found.entries) == (None, 4)
-        db.session.remove()
-        with db.engine.begin() as connection:
-            connection.execute(sa.text("DROP TABLE alembic_version"))
-        db.drop_all()
-        db.engine.dispose()
 
 
 @pytest.mark.whole

@@ -441,6 +441,23 @@ def test_a_database_of_a_newer_version_is_told_from_one_to_migrate(environment: 
             _drop_everything()
 
 
+@on_both_databases
+def test_a_database_from_before_the_first_release_says_what_to_do(environment: dict[str, str]):
+    app = create_app(load_config(environment, first_start=True))
+    with app.app_context():
+        db.drop_all()
+        schema.upgrade()
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0017'"))
+        try:
+            for refused in (schema.upgrade, schema.refuse_newer):
+                with pytest.raises(SettingError, match="upgrades from 0031 on") as caught:
+                    refused()
+            assert "0017" in str(caught.value)
+        finally:
+            _drop_everything()
+
+
 @pytest.mark.parametrize("part", ["web", "worker", "cli"])
 def test_every_part_says_so(made: Path, part: str):
     with sqlite3.connect(made / "portal.db") as connection:
@@ -451,7 +468,7 @@ def test_every_part_says_so(made: Path, part: str):
 
 
 @pytest.mark.parametrize(("version", "said"), [
-    ("UPDATE alembic_version SET version_num = '0001'", "is not migrated to this version yet"),
+    ("UPDATE alembic_version SET version_num = '0031'", "is not migrated to this version yet"),
     ("DELETE FROM alembic_version", "has no tables yet"),
 ])
 @pytest.mark.parametrize("part", ["deliver", "maintenance", "cron", "cli"])
@@ -553,7 +570,7 @@ def test_a_first_start_that_was_killed_leaves_nothing_that_keeps_the_next_from_s
     assert start(tmp_path, "-m", "portal", "migrate").returncode == 0
     other = tmp_path / "other"
     killed = (
-        "import os; from portal import cli, schema; "
+        "import os; from portal import cli; from portal.db import schema; "
         "schema.upgrade = lambda *_, **__: os._exit(9); cli.cli(['migrate'])"
     )
     assert start(other, "-c", killed).returncode == 9

@@ -41,8 +41,10 @@ NEWER = (
     "version knows up to {head}). Start the version that it belongs to, or put back the copy of "
     "the database from before the upgrade."
 )
-
-
+UNRELEASED = (
+    "This database was made before the first release (its schema is {found}), and this version "
+    "upgrades from {first} on: start the last version that still knows it, then this one."
+)
 PATIENCE_SECONDS = 1_800
 """How long a start waits for another one that migrates the same database."""
 _LOCK = 0x706F7274616C
@@ -82,8 +84,8 @@ def _revisions(directory: str) -> tuple[str | None, frozenset[str]]:
 
 
 def refuse_newer() -> None:
-    """Raises SettingError when the schema is one of a newer version of the portal, and for a
-    database that cannot hold every text."""
+    """Raises SettingError when the schema is one of a newer version of the portal, or older than
+    all that can be upgraded, and for a database that cannot hold every text."""
     _refuse_narrow()
     found = _found()
     if found is None:
@@ -92,8 +94,12 @@ def refuse_newer() -> None:
         known = _directory().get_revision(found)
     except CommandError:
         known = None
-    if known is None:
-        raise SettingError(NEWER.format(found=found, head=_directory().get_current_head()))
+    if known is not None:
+        return
+    first = _directory().get_base() or ""
+    if found < first:
+        raise SettingError(UNRELEASED.format(found=found, first=first))
+    raise SettingError(NEWER.format(found=found, head=_directory().get_current_head()))
 
 
 def _refuse_narrow() -> None:

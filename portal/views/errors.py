@@ -23,6 +23,7 @@ from portal.upkeep import refusals
 from portal.web import access, rendering
 from portal.web.extensions import login
 from portal.web.hosts import WrongHost
+from portal.web.protection import FILES
 
 RETRY_SECONDS = {429: 60, 503: 5}
 """What Retry-After says: the same as the sentence on the page."""
@@ -194,7 +195,10 @@ def answer(
 ) -> Response:
     """The error page; in an HTMX request a message on top of the page that stays as it is.
     `typed` are fields that can be sent again from the page; `sign_in` is where to sign in
-    before that."""
+    before that. Where files are it is text alone: what lies before the portal may keep answers
+    there, and a page shows who is signed in."""
+    if request.path.startswith(FILES):
+        return Response(f"{title}\n", status, mimetype="text/plain")
     context = {
         "status_code": status, "title": title, "remedy": remedy, "typed": typed,
         "sign_in": sign_in,

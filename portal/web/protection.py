@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import posixpath
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from flask import Flask, Request, Response, current_app, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 from portal.config import Config
+from portal.web import rendering
 
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'",
@@ -34,6 +36,9 @@ HEADERS = {
 YEAR_SECONDS = 365 * 86_400
 _STRICT = ("Strict-Transport-Security", f"max-age={YEAR_SECONDS}")
 _NOT_KEPT = ("Cache-Control", "no-store")
+FILES = "/static/"
+"""Where the addresses of files begin: what is answered there is the same for everyone."""
+VENDORED = "vendor/"
 COMPRESSED = ("text/", "image/svg", "application/javascript")
 
 
@@ -48,7 +53,7 @@ class PageSessions(SecureCookieSessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
-        if request.endpoint != "static" and request.blueprint not in (
+        if not request.path.startswith(FILES) and request.blueprint not in (
             "api", "health", "inspected", "policy_reports"
         ):
             super().save_session(app, session, response)
@@ -74,9 +79,8 @@ def protect(response: Response) -> Response:
     )
     if current_app.config["PORTAL"].secure_cookies:
         response.headers.setdefault(*_STRICT)
-    if request.endpoint == "static":
-        # The address changes with the content: app.css?v=…, vendor/htmx-4.0.1/….
-        if "v" in request.args or (request.view_args or {})["filename"].startswith("vendor/"):
+    if request.endpoint == "static" and response.status_code in (200, 304):
+        if _names_its_content((request.view_args or {})["filename"]):
             response.cache_control.no_cache = None
             response.cache_control.public = True
             response.cache_control.immutable = True
@@ -85,6 +89,15 @@ def protect(response: Response) -> Response:
     else:
         response.headers.setdefault(*_NOT_KEPT)
     return response
+
+
+def _names_its_content(file: str) -> bool:
+    """Whether the address of a file that is there changes with its content: app.css?v=… with the
+    digest of what it holds now, vendor/htmx-4.0.1/…."""
+    path = posixpath.normpath(file)
+    if path.startswith(VENDORED) and path.count("/") > 1:
+        return True
+    return request.args.get("v") == rendering.digest(path)
 
 
 def compress(response: Response) -> None:

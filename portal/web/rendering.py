@@ -251,9 +251,13 @@ def dom_id(text: str) -> str:
 
 def asset(path: str) -> str:
     """The URL of a file under static/, which changes with its content."""
-    folder = current_app.static_folder or ""
-    file = Path(folder) / path
-    return url_for("static", filename=path, v=_digest(file, file.stat().st_mtime_ns))
+    return url_for("static", filename=path, v=digest(path))
+
+
+def digest(path: str) -> str:
+    """What the URL of a file under static/ says of its content."""
+    file = Path(current_app.static_folder or "") / path
+    return _digest(file, file.stat().st_mtime_ns)
 
 
 @lru_cache

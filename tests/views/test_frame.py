@@ -87,6 +87,45 @@ def test_a_file_without_a_version_is_asked_for_again(client: FlaskClient) -> Non
     assert "immutable" not in client.get("/static/app.css").headers["Cache-Control"]
 
 
+@pytest.mark.parametrize("version", ["1", "", "0123456789"])
+def test_a_file_of_another_version_is_asked_for_again(client: FlaskClient, version: str) -> None:
+    for file in (f"app.css?v={version}", f"vendor/../app.css?v={version}", "vendor/SHA256SUMS"):
+        answer = client.get(f"/static/{file}")
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Control"] == "no-cache", file
+
+
+def test_a_file_is_kept_also_when_it_has_not_changed(client: FlaskClient) -> None:
+    file = re.findall(r'href="(/static/app.css[^"#]+)', client.get("/sign-in").text)[0]
+    tag = client.get(file).headers["ETag"]
+    same = client.get(file, headers={"If-None-Match": tag})
+    assert same.status_code == 304
+    assert "immutable" in same.headers["Cache-Control"]
+    part = client.get(file, headers={"Range": "bytes=0-9"})
+    assert part.status_code == 206
+    assert "immutable" not in part.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(("method", "file", "status"), [
+    ("GET", "none.css", 404), ("GET", "none.css?v=1", 404), ("GET", "vendor/none-1.0/x.js", 404),
+    ("GET", "vendor/", 404), ("GET", "", 404), ("GET", "../wsgi.py", 404), ("GET", "\0.css?v=1", 404),
+    ("POST", "app.css?v=1", 405), ("DELETE", "none.css", 405),
+])
+@pytest.mark.parametrize("headers", [{}, PART])
+def test_an_error_where_files_are_shows_nobody_and_is_not_kept(
+    app: Flask, signed_in: SignIn, method: str, file: str, status: int, headers: dict[str, str]
+) -> None:
+    client = signed_in("editor")
+    app.config["WTF_CSRF_ENABLED"] = True
+    answer = client.open(f"/static/{file}", method=method, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.mimetype == "text/plain"
+    assert len(answer.text) < 40
+    assert "Set-Cookie" not in answer.headers
+    assert "Cookie" not in answer.headers.get("Vary", "")
+
+
 @pytest.mark.parametrize(
     ("how", "status", "says"),
     [

@@ -75,10 +75,10 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] 
 _take_piece = Accounts.take_piece
 
 
-async def _count_piece(accounts: Accounts, owner: str) -> None:
+async def _count_piece(accounts: Accounts, owner: str, *, is_stranger: bool) -> None:
     global _pieces
     _pieces += 1
-    await _take_piece(accounts, owner)
+    await _take_piece(accounts, owner, is_stranger=is_stranger)
 
 
 Accounts.take_piece = _count_piece  # type: ignore[method-assign]

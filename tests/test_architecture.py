@@ -186,6 +186,7 @@ MAY = {
     "portal.front.wsgi": "parts of an answer, which its thread hands to the loop",
     "portal.front.pages": "the turns of pages",
     "portal.front.accounts": "tasks that wait for their turn; no socket",
+    "portal.front.owing": "the same", "portal.front.strangers": "the same",
     "portal.front.sockets": "looks at the connections that the server accepted",
 }
 

@@ -23,6 +23,7 @@ from portal.diagnosis.bodies import Readable
 from portal.diagnosis.reports import secrets_of
 from portal.diagnosis.signatures import Check
 from portal.errors import FieldError, Invalid, NotFound
+from portal.fairness.courtesy import breathe
 from portal.ids import new_id
 from portal.models import InspectedRequest, Inspector, Webhook
 from portal.models.locks import lock_merchant
@@ -193,7 +194,8 @@ def _wait(answer: Answer) -> Answer:
     if not _slow.acquire(blocking=False):
         return BUSY
     try:
-        time.sleep(answer.wait_seconds)
+        # Others may begin meanwhile who are strangers as its sender is.
+        breathe(answer.wait_seconds)
     finally:
         _slow.release()
     return answer

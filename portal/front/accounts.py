@@ -5,7 +5,8 @@ for, however many threads there are. So the time that each account needs is coun
 so much a second. While others ask, who owes more than FREE_SECONDS is heavy: their requests begin
 one after the other, as what they owe is paid off, and not in the moments in which one of somebody
 else has just begun. Between the parts of a long one (portal.fairness.courtesy) they wait in the
-same way.
+same way. All strangers (portal.front.strangers) have an account together beside their own, and so
+no more than one share beside those of whom it is known whose they are.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
-from portal.fairness.company import Company
+from portal.fairness.company import STRANGERS, Company
 from portal.front import refusals
+from portal.front.owing import FREE_SECONDS, RATE, Account
+from portal.front.strangers import Had, Strangers
 
 EVENTS, BATCHES, BODIES = "events", "batches", "bodies"
 RATES = {EVENTS: 0.4, BATCHES: 0.2}
-RATE = 0.15
 """Seconds of a process that an account has in each second, beside others: to send events, some or
-many at once, and for all else."""
+many at once; for all else it is RATE."""
 HEALTH = "health"
+APART = (HEALTH, BATCHES, BODIES)
+"""What strangers have accounts of their own for together: a watcher's question does not wait for
+pages, no page for a large body that stalls, and no piece of a body for a request."""
 AT_ONCE = frozenset((EVENTS, HEALTH, BODIES))
 """Single events are quick and stored together, health has threads of its own, and bodies need none
 until they are here. Of all else an
@@ -32,10 +36,6 @@ account begins no more at once than there are threads: nobody knows what a reque
 has ended. Others would wait behind as many as were begun, and for so long count as not there, for
 which still more were. While they are there it begins three eighths of that: one that reads for
 seconds would else have all threads for as long."""
-FREE_SECONDS = 0.3
-"""What who is light may owe."""
-MOST_SECONDS = 2.0
-"""Nobody owes more."""
 REQUEST_SECONDS = 0.0005
 """What the server needs for a request, beside the thread that answers it."""
 PIECE_SECONDS = 0.00005
@@ -54,42 +54,34 @@ Name = tuple[str, str]
 keep their people waiting, nor their events."""
 
 
-@dataclass(eq=False, slots=True)
-class Account:
-    """What one has used, in seconds, at a moment of the process's clock."""
-
-    owner: str
-    rate: float = RATE
-    owed: float = 0.0
-    counted_at: float = 0.0
-    began_at: float = float("-inf")
-    """When its last request began."""
-    under_way: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    places: asyncio.Semaphore | None = None
-    """Those of its requests that may be with threads at once."""
-    placed: int = 0
-    """How many of these are taken."""
-
-
 class Work:
     """A request under way."""
 
     __slots__ = (
-        "_accounts", "_cpu", "account", "has_place", "is_counted", "is_with_thread", "needed",
-        "since", "whose",
+        "_accounts", "_cpu", "account", "charged", "had", "is_counted", "is_with_thread",
+        "needed", "placed", "session_given", "since", "strangers", "whose",
     )
 
-    def __init__(self, accounts: Accounts, account: Account):
+    def __init__(
+        self, accounts: Accounts, account: Account, strangers: Strangers | None = None
+    ):
         self._accounts, self.account = accounts, account
+        self.strangers = strangers
+        """Whose account is charged too, where it is a stranger's."""
+        self.had: Had | None = None if strangers is None else strangers.had_by(account.owner)
+        self.charged = [account] if strangers is None else [account, strangers.account]
+        self.placed: list[Account] = []
+        """Those of which it has a place."""
         self.since = self._cpu = 0.0
         self.needed = 0.0
         """How much of the processor it has used since its last breath, once it has ended."""
         self.whose: str | None = None
         """Whose it was found to be."""
+        self.session_given: int | None = None
+        """By what the session is remembered that its answer gives (portal.front.credentials)."""
         self.is_counted = False
         """Whether it is one of those under way."""
-        self.has_place = self.is_with_thread = False
+        self.is_with_thread = False
 
     def begin(self) -> None:
         """By the thread that does it: count from here."""
@@ -127,22 +119,25 @@ class Accounts:
         self._light: dict[Work, float] = {}
         """Requests of who is light, and when they began, in this order."""
         self._waiting: list[asyncio.Future[None]] = []
+        self._strangers = Strangers()
+        self._strangers_apart = {part: Strangers() for part in APART}
 
-    async def enter(self, name: Name, *, is_known: bool = True) -> Work:
+    async def enter(
+        self, name: Name, *, is_known: bool = True, is_stranger: bool = False
+    ) -> Work:
         """Begin a request of an account, when it is its turn. One of whom is not known yet whose it
         is may be of somebody who is there already: for its sake nobody waits. Raises Refused when
         its turn does not come."""
-        account = self._asked(name, time.monotonic(), is_known)
-        work = Work(self, account)
-        if account.places is not None:
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await self._take_place(account)
-            except TimeoutError:
-                raise refusals.heavy() from None
-            work.has_place = True
+        account = self._asked(name, time.monotonic(), is_known, is_stranger)
+        work = Work(self, account, self._strangers_of(name) if is_stranger else None)
         try:
-            await self._take_turn(work, name[0], is_known)
+            if account.places is not None:
+                try:
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        await self._take_place(work, account, account.places)
+                except TimeoutError:
+                    raise refusals.heavy() from None
+            await self._take_turn(work, is_known)
         except BaseException:
             self.give_place_back(work)
             raise
@@ -150,52 +145,87 @@ class Accounts:
 
     def give_place_back(self, work: Work) -> None:
         """Let one more request of its account come to the threads; a second time is none."""
-        if work.has_place and work.account.places is not None:
-            work.has_place = False
-            work.account.placed -= 1
-            work.account.places.release()
+        with self._mutex:
+            placed, work.placed = work.placed, []
+            for account in placed:
+                account.placed -= 1
+        for account in placed:
+            if account.places is not None:
+                account.places.release()
 
-    async def _take_place(self, account: Account) -> None:
-        assert account.places is not None
-        await account.places.acquire()
+    async def _take_place(
+        self, work: Work, account: Account, places: asyncio.Semaphore
+    ) -> None:
+        await places.acquire()
         try:
-            while account.placed >= self._beside and self._company.has_others(
-                account.owner, time.monotonic()
-            ):
-                await self._change()
+            async with account.line:
+                while not self._has_place(account):
+                    await self._change()
+                self._place(work, account)
         except BaseException:
-            account.places.release()
+            places.release()
             raise
-        account.placed += 1
 
-    async def _take_turn(self, work: Work, owner: str, is_known: bool) -> None:
+    def _place(self, work: Work, account: Account) -> None:
+        with self._mutex:
+            account.placed += 1
+            work.placed.append(account)
+
+    def _has_place(self, account: Account) -> bool:
+        if account.placed < self._beside:
+            return True
+        is_beside = self._company.has_others(account.owner, time.monotonic())
+        return account.placed < self._each and not is_beside
+
+    async def _take_turn(self, work: Work, is_known: bool) -> None:
         account, clock = work.account, time.monotonic()
-        if _owed(account, clock) > FREE_SECONDS:
+        if account.owes(clock) > FREE_SECONDS:
             if not self._may_begin(account):
                 try:
                     async with asyncio.timeout(WAIT_SECONDS), account.turn:
                         while not self._may_begin(account):
                             await self._change()
-                        self._begin(work)
+                        await self._begin_among_strangers(work)
                         return
                 except TimeoutError:
                     raise refusals.heavy() from None
-        else:
+            await self._begin_among_strangers(work)
+        elif not await self._begin_among_strangers(work):
+            clock = time.monotonic()
             with self._mutex:
                 self._light[work] = clock
             if is_known:
-                self._company.begins(owner, clock)
-        self._begin(work)
+                self._company.begins(account.owner, clock, is_stranger=work.had is not None)
+
+    async def _begin_among_strangers(self, work: Work) -> bool:
+        """Begin, where it is a stranger's when it is their turn; whether all of them together are
+        heavy."""
+        if work.strangers is None or work.had is None:
+            self._begin(work)
+            return False
+        together = work.strangers.account
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), work.strangers.turn(work.had):
+                is_heavy = together.owes(time.monotonic()) > FREE_SECONDS
+                while not self._has_place(together) or (
+                    is_heavy and not self._may_begin(together)
+                ):
+                    await self._change()
+                    is_heavy = is_heavy or together.owes(time.monotonic()) > FREE_SECONDS
+                self._place(work, together)
+                self._begin(work)
+        except TimeoutError:
+            raise refusals.many_strangers() from None
+        return is_heavy
 
     def leave(self, work: Work) -> None:
         """End a request; a second time is none."""
-        account = work.account
         seconds, work.needed = work.needed, 0.0
         if not work.is_with_thread:
             self.give_place_back(work)
         clock = time.monotonic()
         with self._mutex:
-            _charge(account, seconds, clock)
+            _charge(work, seconds, clock)
             self._uncount(work)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -204,21 +234,34 @@ class Accounts:
     def count(self, work: Work, seconds: float) -> None:
         """Count more of a request."""
         with self._mutex:
-            _charge(work.account, seconds, time.monotonic())
+            _charge(work, seconds, time.monotonic())
 
     def set_aside(self, work: Work) -> None:
         """Let nobody wait for a request any more that takes its time."""
         with self._mutex:
             self._uncount(work)
 
-    async def take_piece(self, owner: str) -> None:
-        """Count a piece of a body, and wait where somebody brings more than a share of them."""
-        clock = time.monotonic()
-        account = self._asked((owner, BODIES), clock, is_known=False)
-        with self._mutex:
-            _charge(account, PIECE_SECONDS, clock)
+    async def take_piece(self, owner: str, *, is_stranger: bool) -> None:
+        """Count a piece of a body, and wait where somebody brings more than a share of them, or all
+        strangers together do beside others."""
+        clock, name = time.monotonic(), (owner, BODIES)
+        account = self._asked(name, clock, is_known=False, is_stranger=is_stranger)
+        account.charge(PIECE_SECONDS, clock)
         if account.owed > FREE_SECONDS:
             await asyncio.sleep((account.owed - FREE_SECONDS) / account.rate)
+        if is_stranger:
+            await self._take_strangers_piece(self._strangers_of(name), owner)
+
+    async def _take_strangers_piece(self, strangers: Strangers, owner: str) -> None:
+        had, together = strangers.had_by(owner), strangers.account
+        async with strangers.turn(had):
+            while (
+                (owed := together.owes(time.monotonic())) > FREE_SECONDS
+                and self._company.has_others(STRANGERS, time.monotonic())
+            ):
+                await asyncio.sleep(min((owed - FREE_SECONDS) / together.rate, PATIENCE_SECONDS))
+            had.charge(PIECE_SECONDS)
+            together.charge(PIECE_SECONDS, time.monotonic())
 
     def breathe(self, work: Work, at_least: float) -> float:
         """Count what a part of a request took, by the clock; for who is heavy then, wait for others
@@ -226,15 +269,20 @@ class Accounts:
         account, began = work.account, time.monotonic()
         took = began - work.since
         with self._mutex:
-            _charge(account, took, began)
-            is_heavy = account.owed > FREE_SECONDS
-            if is_heavy:
+            _charge(work, took, began)
+            heavy = [
+                one for one in work.charged
+                if one.owed > FREE_SECONDS and self._company.has_others(one.owner, began)
+            ]
+            if account.owed > FREE_SECONDS or heavy:
                 self._light.pop(work, None)
+            if at_least > PATIENCE_SECONDS:
+                self._let_others_begin(work)
         now = began
-        if is_heavy and self._company.has_others(account.owner, began):
+        if heavy:
             at_least = max(at_least, min(took / account.rate - took, PATIENCE_SECONDS))
             while now - began < at_least or (
-                now - began < PATIENCE_SECONDS and self._is_awaited(account.owner, now)
+                now - began < PATIENCE_SECONDS and self._is_awaited(heavy[-1].owner, now)
             ):
                 time.sleep(0.002)
                 now = time.monotonic()
@@ -242,7 +290,12 @@ class Accounts:
             time.sleep(at_least)
         return time.monotonic() - began
 
-    def _asked(self, name: Name, clock: float, is_known: bool) -> Account:
+    def _strangers_of(self, name: Name) -> Strangers:
+        return self._strangers_apart.get(name[1], self._strangers)
+
+    def _asked(
+        self, name: Name, clock: float, is_known: bool, is_stranger: bool
+    ) -> Account:
         account = self._accounts.get(name)
         if account is None:
             while len(self._accounts) >= MOST_ACCOUNTS:
@@ -253,29 +306,39 @@ class Accounts:
         else:
             self._accounts.move_to_end(name)
         if is_known:
-            self._company.asked(name[0], clock)
+            self._company.asked(name[0], clock, is_stranger=is_stranger)
         return account
 
     def _begin(self, work: Work) -> None:
+        clock = time.monotonic()
         with self._mutex:
             # Here, since it may end twice: when its thread has, and when its task has.
-            _charge(work.account, REQUEST_SECONDS, time.monotonic())
-            work.account.under_way += 1
+            _charge(work, REQUEST_SECONDS, clock)
+            for account in work.charged:
+                account.under_way += 1
+                account.began_at = clock
             work.is_counted = True
-        work.account.began_at = time.monotonic()
 
     def _uncount(self, work: Work) -> None:
         self._light.pop(work, None)
         if work.is_counted:
             work.is_counted = False
-            work.account.under_way -= 1
+            for account in work.charged:
+                account.under_way -= 1
+
+    def _let_others_begin(self, work: Work) -> None:
+        """Of one that rests, all but its own account's place."""
+        self._uncount(work)
+        if work.strangers is not None and work.strangers.account in work.placed:
+            work.placed.remove(work.strangers.account)
+            work.strangers.account.placed -= 1
 
     def _may_begin(self, account: Account) -> bool:
         clock = time.monotonic()
         if not self._company.has_others(account.owner, clock):
             return True
         waited = clock - account.began_at
-        return _owed(account, clock) <= FREE_SECONDS and (
+        return account.owes(clock) <= FREE_SECONDS and (
             waited >= PATIENCE_SECONDS
             or (not account.under_way and not self._is_awaited(account.owner, clock))
         )
@@ -284,8 +347,12 @@ class Accounts:
         if self._company.is_awaited(owner, clock):
             return True
         with self._mutex:
-            newest = next(reversed(self._light.values()), float("-inf"))
-        return clock - newest < FRESH_SECONDS
+            for work, began in reversed(self._light.items()):
+                if clock - began >= FRESH_SECONDS:
+                    break
+                if owner != STRANGERS or work.strangers is None:
+                    return True
+        return False
 
     async def _change(self) -> None:
         loop = asyncio.get_running_loop()
@@ -304,10 +371,8 @@ def end(waited_for: asyncio.Future[None]) -> None:
         waited_for.set_result(None)
 
 
-def _owed(account: Account, clock: float) -> float:
-    return max(0.0, account.owed - account.rate * (clock - account.counted_at))
-
-
-def _charge(account: Account, seconds: float, clock: float) -> None:
-    account.owed = min(MOST_SECONDS, _owed(account, clock) + seconds)
-    account.counted_at = clock
+def _charge(work: Work, seconds: float, clock: float) -> None:
+    for account in work.charged:
+        account.charge(seconds, clock)
+    if work.had is not None:
+        work.had.charge(seconds)

@@ -98,27 +98,32 @@ class Front:
             self._under_way[name] += 1
         try:
             _refuse_unreadable(scope.headers)
-            take = functools.partial(self._accounts.take_piece, site)
+            is_health = is_for_health(scope.method, scope.path)
+            owner, credential = (site, None) if is_health else self._credentials.owner(
+                scope.headers, site, is_page=not scope.path.startswith("/api/")
+            )
+            take = functools.partial(
+                self._accounts.take_piece, owner, is_stranger=owner == site
+            )
             body, rest = await bodies.begin(scope.headers, exchange, take)
-            if is_for_health(scope.method, scope.path):
+            if is_health:
                 # It is no company for others, so that who is alone has everything though the portal
                 # is watched; but who asks without pause has no more than a share either.
-                work = await self._accounts.enter((site, HEALTH), is_known=False)
+                work = await self._accounts.enter(
+                    (site, HEALTH), is_known=False, is_stranger=True
+                )
                 try:
                     await self._answer(scope, exchange, io.BytesIO(body), work, lambda: None)
                 finally:
                     self._accounts.leave(work)
                 return
-            owner, credential = self._credentials.owner(
-                scope.headers, site, is_page=not scope.path.startswith("/api/")
-            )
             if rest is not None and credential is not None and owner == site:
                 owner = await self._prove(scope, site, credential)
             give_back = await self._pages.place(scope.path, scope.headers)
             try:
                 work = await self._accounts.enter(
-                    (owner, _part(scope, rest is not None)),
-                    is_known=credential is None or owner != site,
+                    (owner, _part(scope, rest is not None, is_stranger=owner == site)),
+                    is_known=credential is None or owner != site, is_stranger=owner == site,
                 )
             except BaseException:
                 give_back()
@@ -141,8 +146,10 @@ class Front:
                 if not work.is_with_thread:
                     give_back()
                 self._accounts.leave(work)
-                if credential is not None and work.whose is not None:
-                    self._credentials.learn(credential, work.whose)
+                # Of two the later one: that of a form to sign in with was nobody's.
+                shown = work.session_given or credential
+                if shown is not None and work.whose is not None:
+                    self._credentials.learn(shown, work.whose)
             if later is not None:
                 await asyncio.sleep(REFUSAL_SECONDS)
                 with contextlib.suppress(*LEFT):
@@ -162,7 +169,9 @@ class Front:
         if self._look is None or key is None:
             return site
         look = self._look
-        work = await self._accounts.enter((site, "programs"), is_known=False)
+        work = await self._accounts.enter(
+            (site, "programs"), is_known=False, is_stranger=True
+        )
 
         def find() -> None:
             work.begin()
@@ -239,7 +248,10 @@ class Front:
         await self._threads.perform(scope.method, scope.path, do, then)
 
 
-def _part(scope: Scope, is_large: bool) -> str:
+def _part(scope: Scope, is_large: bool, *, is_stranger: bool) -> str:
+    if is_large and is_stranger:
+        # It may stall, and all other strangers would wait for it.
+        return BATCHES
     if scope.path == f"{PREFIX}/events" and scope.method == "POST":
         return BATCHES if is_large else EVENTS
     return "programs" if scope.path.startswith("/api/") else "people"

@@ -4,6 +4,7 @@ same key or session was found to be; of who has shown nothing yet, the site's.""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from werkzeug.http import parse_cookie
 
@@ -26,6 +27,17 @@ def session_of(headers: Headers) -> str | None:
     cookies = "; ".join(value for name, value in headers.items() if name == "cookie")
     shown = parse_cookie(cookies).get(_SESSION) if _SESSION in cookies else None
     return shown and (shown.rpartition(".")[0] or shown)
+
+
+def session_given(headers: Iterable[tuple[str, str]]) -> int | None:
+    """By what to remember the session that an answer with these headers gives; None where it gives
+    none. The browser sends it next: a sign-in is known from its first page on, and stays so when
+    its session has something new to say."""
+    for name, value in headers:
+        if name.lower() == "set-cookie" and value.startswith(f"{_SESSION}="):
+            given = value.partition(";")[0].partition("=")[2].rpartition(".")[0]
+            return hash(given) if given else None
+    return None
 
 
 class Credentials:

@@ -108,6 +108,15 @@ def heavy() -> Refused:
     )
 
 
+def many_strangers() -> Refused:
+    """One more request of nobody who is known, while many such wait."""
+    return Refused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Many who have not signed in ask at once, from many addresses. Try again in a moment.", 5,
+        "unavailable",
+    )
+
+
 def crowded() -> Refused:
     """A large body, while others are being read."""
     return Refused(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portal.front import sockets
 from portal.front.accounts import Work
+from portal.front.credentials import session_given
 from portal.front.rsgi import LEFT, Exchange, Scope
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Application:
             return _no_write
 
         parts = self._application(environ_of(scope, body), start)
+        if work is not None:
+            work.session_given = session_given(headers)
         try:
             if scope.method == "HEAD" or _length(headers) <= WHOLE:
                 whole = b"".join(parts)

@@ -28,6 +28,7 @@ from portal import vault
 from portal.clock import MINUTE, now
 from portal.db.session import db
 from portal.errors import Unavailable
+from portal.fairness import courtesy
 from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
@@ -79,6 +80,7 @@ def start_session(user: User) -> None:
     session.permanent = True
     session["token"] = token
     login_user(user)
+    courtesy.is_for(f"user {user.id}")
 
 
 def device_of(email: str) -> str:

@@ -43,6 +43,7 @@ _signals: int | None = None
 """Where the numbers of signals arrive that have a handler."""
 _pulse: int | None = None
 _stepped_at: float | None = None
+_step_seconds = 0.0
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
@@ -126,11 +127,12 @@ def show_life_on(fd: int) -> None:
     _pulse = fd
 
 
-def has_stepped() -> None:
+def has_stepped(seconds: float = 0.0) -> None:
     """Say that the loop which does this process's work has come round, from now on: a process whose
-    loop stands still for long shows no more signs of life, though its other threads go on."""
-    global _stepped_at
-    _stepped_at = time.monotonic()
+    loop stands still for long shows no more signs of life, though its other threads go on. What it
+    does next may take so many seconds more."""
+    global _stepped_at, _step_seconds
+    _stepped_at, _step_seconds = time.monotonic(), seconds
 
 
 def show_life() -> None:
@@ -141,7 +143,7 @@ def show_life() -> None:
 
 def _beat() -> None:
     while True:
-        if _stepped_at is None or time.monotonic() - _stepped_at < LOOP_SECONDS:
+        if _stepped_at is None or time.monotonic() - _stepped_at < LOOP_SECONDS + _step_seconds:
             _send(LIVES)
         time.sleep(BEAT_SECONDS)
 

@@ -97,6 +97,15 @@ class KnownJob(Job):
 class KnownQueue(Queue):
     """A queue that passes over what is no job's ID, or the ID of a job that does not wait in it."""
 
+    def enqueue_dependents(self, *_: Any, **_how: Any) -> dict[str, list[str]]:
+        """RQ's, for jobs that wait for another: the portal has none."""
+        return {}
+
+    def move_dependents_to_ready(self, *_: Any, **_how: Any) -> dict[str, list[str]]:
+        """RQ's, for jobs that wait for another: it begins again as often as somebody writes there.
+        """
+        return {}
+
     @classmethod
     def lmove(
         cls, connection: Redis, queue_key: str, timeout: int | None

@@ -18,6 +18,7 @@ from portal import jobs
 from portal.config import Config
 from portal.errors import Unavailable
 from portal.journal.seldom import Seldom
+from portal.processes import has_stepped
 from portal.run.scheduling import (
     CERTIFICATE_SECONDS,
     COUNT_SECONDS,
@@ -62,6 +63,7 @@ class Upkeep:
     def _do(self, call: Callable[[], object]) -> None:
         # It is not late then, whatever comes of it.
         self.done(path_of(call))
+        has_stepped(LONGEST_SECONDS)
         try:
             with UnixSignalDeathPenalty(LONGEST_SECONDS):
                 call()

@@ -25,7 +25,7 @@ from flask import current_app
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import (
     DequeueTimeout,
     InvalidJobOperation,
@@ -50,6 +50,7 @@ from portal.journal.seldom import Seldom
 from portal.processes import has_started, has_stepped, show_life
 from portal.run import first_start
 from portal.run.children import has_loaded, keep_running
+from portal.run.job_ends import EndingWorker
 from portal.run.known_jobs import KnownJob, KnownQueue
 from portal.run.overdue import Upkeep
 from portal.run.scheduling import PortalCron, timetable
@@ -95,7 +96,7 @@ class ImpatientQueue(KnownQueue):
             raise NotServed(str(error)) from error
 
 
-class PortalWorker(SimpleWorker):
+class PortalWorker(EndingWorker):
     """An RQ worker that runs jobs in its own process, so that connections stay open from one drain
     to the next; ends a long one in order when told to; and outlives a Redis that is away or full.
     """
@@ -129,7 +130,7 @@ class PortalWorker(SimpleWorker):
             started = time.monotonic()
             # A name for each round: a worker whose end Redis was not told of lives on in there.
             self.name = uuid.uuid4().hex
-            self._has_stepped()
+            has_stepped()
             try:
                 self._work_with_redis()
             except (RedisError, StopRequested, Unavailable):
@@ -218,8 +219,9 @@ class PortalWorker(SimpleWorker):
 
     def run_maintenance_tasks(self) -> None:
         """RQ's reads all jobs that it has noted, of all users of this Redis."""
-        tidy(self.queues[0])
+        # At once, so that what cannot be read there does not end each round.
         self.last_cleaned_at = now()  # type: ignore[assignment] # so RQ does it itself
+        tidy(self.queues[0])
 
     def check_for_suspension(self, burst: bool) -> None:
         """RQ's rests while a certain key is there, and says nothing: then nobody would deliver."""
@@ -236,15 +238,10 @@ class PortalWorker(SimpleWorker):
             register(self)
         except RedisError as error:
             raise NotServed(str(error)) from error
-        self._has_stepped()
+        has_stepped()
         if self.get_state() == WorkerStatus.IDLE and self._delivers:
             signs.show()
             queues.ask_for_lane()
-
-    def _has_stepped(self) -> None:
-        """Only who delivers: a clean-up may take hours, and RQ ends jobs that have a time-out."""
-        if self._delivers:
-            has_stepped()
 
     @property
     def connection_timeout(self) -> int:
@@ -283,7 +280,7 @@ class PortalWorker(SimpleWorker):
     def _keep_alive(self) -> None:
         """Tell RQ that the job and the worker live; a drain may run for days. In a thread of its
         own: the drain must not wait for a Redis that hangs."""
-        self._has_stepped()
+        has_stepped()
         if self._telling is None or not self._telling.is_alive():
             context = contextvars.copy_context()
             self._telling = threading.Thread(

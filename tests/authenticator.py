@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import cbor2
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from webauthn.helpers import bytes_to_base64url
 
-PRESENT, VERIFIED, ATTESTED = 0x01, 0x04, 0x40
+PRESENT, VERIFIED, ATTESTED, EXTENDED = 0x01, 0x04, 0x40, 0x80
 
 
 class Authenticator:
@@ -24,6 +25,10 @@ class Authenticator:
         self.origin = origin
         self.count = 0
         self.credential = secrets.token_bytes(32)
+        self.extensions = b""
+        self.signs_itself = False
+        self.attest: Callable[[bytes], bytes] | None = None
+        """What makes an attestation object of authenticator data, in place of its own."""
         self._key = ec.generate_private_key(ec.SECP256R1())
 
     def create(self, options: dict[str, Any]) -> str:
@@ -32,21 +37,31 @@ class Authenticator:
         key = {1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32), -3: numbers.y.to_bytes(32)}
         attested = bytes(16) + struct.pack(">H", 32) + self.credential + cbor2.dumps(key)
         data = self._data(options["rp"]["id"], PRESENT | VERIFIED | ATTESTED) + attested
+        client = self._client(options, "webauthn.create")
+        fmt, statement = "none", {}
+        if self.signs_itself:
+            signature = self._sign(data + hashlib.sha256(client).digest())
+            fmt, statement = "packed", {"alg": -7, "sig": signature}
+        told = cbor2.dumps({"fmt": fmt, "attStmt": statement, "authData": data})
         return self._answer({
-            "clientDataJSON": self._client(options, "webauthn.create"),
-            "attestationObject": cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data}),
+            "clientDataJSON": client,
+            "attestationObject": self.attest(data) if self.attest else told,
         })
 
     def get(self, options: dict[str, Any]) -> str:
         """The answer to options of a request."""
         self.count += 1
-        data = self._data(options["rpId"], PRESENT | VERIFIED)
+        flags = PRESENT | VERIFIED | (EXTENDED if self.extensions else 0)
+        data = self._data(options["rpId"], flags) + self.extensions
         client = self._client(options, "webauthn.get")
         signed = data + hashlib.sha256(client).digest()
         return self._answer({
             "clientDataJSON": client, "authenticatorData": data,
-            "signature": self._key.sign(signed, ec.ECDSA(hashes.SHA256())),
+            "signature": self._sign(signed),
         })
+
+    def _sign(self, signed: bytes) -> bytes:
+        return self._key.sign(signed, ec.ECDSA(hashes.SHA256()))
 
     def _data(self, name: str, flags: int) -> bytes:
         return hashlib.sha256(name.encode()).digest() + struct.pack(">BI", flags, self.count)

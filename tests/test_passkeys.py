@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
+import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+import cbor2
 import pytest
 import time_machine
+import webauthn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -158,6 +168,112 @@ def test_what_does_not_fit_lets_nobody_in(
 def test_what_is_no_answer_is_refused(waiting: FlaskClient, answer: str) -> None:
     options_on(waiting, "/sign-in/code")
     assert send(waiting, answer).status_code == 422
+
+
+def doubled(levels: int, place: int = 0) -> bytes:
+    """A CBOR list of two: another such list, and the same once more, by shared references."""
+    if place > levels:
+        return b"\x80"
+    again = cbor2.dumps(cbor2.CBORTag(29, place + 1)) if place < levels else b"\x80"
+    return b"\xd8\x1c\x82" + doubled(levels, place + 1) + again
+
+
+def attested(fmt: Any, statement: bytes, key: bytes | None = None) -> Callable[..., bytes]:
+    """An attestation object, of the authenticator data that a device has made."""
+    def make(data: bytes) -> bytes:
+        data = data if key is None else data[: 37 + 16 + 2 + 32] + key
+        return (
+            b"\xa3" + cbor2.dumps("fmt") + cbor2.dumps(fmt) + cbor2.dumps("attStmt") + statement
+            + cbor2.dumps("authData") + cbor2.dumps(data)
+        )
+    return make
+
+
+def odd_certificate() -> bytes:
+    """One whose key is of an algorithm that nobody knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+    made = made.public_key(key.public_key()).not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    signed = made.not_valid_after(datetime(2040, 1, 1, tzinfo=UTC)).sign(key, hashes.SHA256())
+    known = bytes.fromhex("06072a8648ce3d0201")
+    return signed.public_bytes(Encoding.DER).replace(known, known[:-1] + b"\x7f")
+
+
+STATEMENT = b"\xa1" + cbor2.dumps("x5c")
+STRANGE = {
+    "a statement that doubles itself": attested("none", STATEMENT + doubled(28)),
+    "a key that doubles itself": attested("none", b"\xa0", b"\xa1\x01" + doubled(28)),
+    "a statement within itself": attested("none", STATEMENT + b"\xd8\x1c\x81\xd8\x1d\x00"),
+    "a pattern that takes for ever": attested("none", STATEMENT + b"\xd8\x23\x63(a+"),
+    "a number of a billion digits": attested(
+        "none", b"\xa0", b"\xa2\x01\xc5\x82\x1b\x00\x00\x00\x00\x3b\x9a\xca\x00\x01\x03\x26"
+    ),
+    "a certificate": attested(
+        "packed", cbor2.dumps({"sig": b"1", "alg": -7, "x5c": [odd_certificate()]})
+    ),
+    "another's statement": attested("tpm", cbor2.dumps({"ver": "2.0"})),
+    "a name that is none": attested([1], b"\xa0"),
+    "a statement that is none": attested("none", b"\x05"),
+    "levels without end": attested("none", STATEMENT + b"\x81" * 9 + b"\x00"),
+    "many values": attested("none", STATEMENT + cbor2.dumps([0] * 1_001)),
+    "a length that is not there": attested("none", b"\xbf\xff"),
+    "more letters than there are": attested("none", STATEMENT + b"\x5b" + b"\x7f" * 8),
+    "a number in more bytes than it takes": attested("none", b"\xa0", b"\xa1\x18\x01\x02"),
+    "two keys alike": attested("none", b"\xa0", b"\xa2\x01\x02\x01\x02"),
+    "no key": attested("none", b"\xa0", b""),
+    "an empty key": attested("none", b"\xa0", b"\x40"),
+}
+
+
+@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+def test_what_no_device_writes_is_refused_at_once(
+    client: FlaskClient, ann: User, device: Authenticator, make: Callable[[bytes], bytes]
+) -> None:
+    sign_in(client)
+    device.attest = make
+    begun = time.monotonic()
+    wrong = add(client, device)
+    assert time.monotonic() - begun < 5
+    assert wrong.status_code == 422
+    assert passkeys.WRONG_PASSKEY in html.unescape(wrong.text)
+
+
+def test_a_passkey_that_signs_for_itself_is_taken(
+    client: FlaskClient, ann: User, device: Authenticator
+) -> None:
+    sign_in(client)
+    device.signs_itself = True
+    assert add(client, device).status_code == 200
+
+
+def test_extensions_are_measured_before_the_database_is_locked(
+    app: Flask, waiting: FlaskClient, device: Authenticator
+) -> None:
+    device.extensions = b"\xa1\x01" + doubled(28)
+    answer = device.get(options_on(waiting, "/sign-in/code"))
+    begun = time.monotonic()
+    assert send(waiting, answer).status_code == 422
+    assert time.monotonic() - begun < 5
+    device.extensions = cbor2.dumps({"credProtect": 2, "hmac-secret": True})
+    assert send(waiting, device.get(options_on(waiting, "/sign-in/code"))).status_code == 303
+
+
+def test_nobody_waits_for_a_signature_that_is_looked_at(
+    waiting: FlaskClient, device: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    verify = webauthn.verify_authentication_response
+
+    def watch(**how: Any) -> Any:
+        with contextlib.closing(sqlite3.connect(str(db.engine.url.database), timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        looked.append(True)
+        return verify(**how)
+
+    monkeypatch.setattr(webauthn, "verify_authentication_response", watch)
+    assert send(waiting, device.get(options_on(waiting, "/sign-in/code"))).status_code == 303
+    assert looked
 
 
 def test_a_challenge_is_for_one_sign_in_and_five_minutes(

@@ -7,6 +7,7 @@ that was answered is refused, as with codes by time.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +16,26 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 import webauthn
 from flask import current_app
-from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, exceptions, structs
-from webauthn.helpers import parse_authentication_credential_json as parse_answer
+from webauthn.authentication.verify_authentication_response import VerifiedAuthentication
+from webauthn.helpers import (
+    base64url_to_bytes,
+    bytes_to_base64url,
+    parse_authentication_credential_json,
+    parse_registration_credential_json,
+    structs,
+)
+from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 from portal import strict_json
 from portal.audit.log import actor_of
 from portal.clock import MINUTE, now
 from portal.config import Config
 from portal.db.session import db, writing
-from portal.errors import FieldError, Invalid, Malformed, NotFound
+from portal.errors import FieldError, Invalid, NotFound
 from portal.models import Passkey, User
 from portal.models.locks import lock_user
 from portal.notices.account_notices import note_and_tell
+from portal.people import authenticators
 from portal.people.rules import refuse
 from portal.people.second_factor import (
     ISSUER,
@@ -43,11 +52,8 @@ MAX_CREDENTIAL = 1_023
 MAX_NAME = 100
 MAX_PASSKEYS = 20
 WRONG_PASSKEY = "The passkey did not fit, or its time was over. Try it again."
-# What is parsed comes from a stranger: CBOR, keys and JSON of any kind.
-_UNREADABLE = (
-    Malformed, exceptions.WebAuthnException, ValueError, TypeError, KeyError, IndexError,
-    AttributeError, EOFError,
-)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -176,29 +182,44 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
     place = site(current_app.config["PORTAL"])
     if challenge is None or place is None or len(answer) > MAX_ANSWER:
         return False
+    signed = _verify(user, answer, challenge, place)
+    if signed is None:
+        return False
+    used, given = signed
     with writing() as session:
         # Two who send the same answer at once come one after the other.
         lock_user(session, user)
-        if not _is_fresh(user, challenge):
-            return False
-        try:
-            given = parse_answer(_parsed(answer))
-            passkey = next(one for one in user.passkeys if one.credential == given.raw_id)
-            verified = webauthn.verify_authentication_response(
-                credential=given, expected_challenge=challenge.value,
-                expected_rp_id=place.name, expected_origin=place.origin,
-                # Compared below: a count that went back is told apart from what does not fit.
-                credential_public_key=passkey.public_key, credential_current_sign_count=0,
-            )
-        except (StopIteration, *_UNREADABLE):
+        passkey = next((one for one in user.passkeys if one.id == used), None)
+        if passkey is None or not _is_fresh(user, challenge):
             return False
         user.passkey_moment = now()
-        if _went_back(passkey.sign_count, verified.new_sign_count):
+        if _went_back(passkey.sign_count, given):
             note_and_tell(session, user, "portal", "user.passkey_cloned", name=passkey.name)
             return False
-        passkey.sign_count = verified.new_sign_count
+        passkey.sign_count = given
         passkey.used_at = user.passkey_moment
         return True
+
+
+def _verify(
+    user: User, answer: str, challenge: Challenge, place: Site
+) -> tuple[str, int] | None:
+    """Which of the user's passkeys has signed the challenge, by ID, and its count; None: none."""
+    known = {one.credential: one for one in user.passkeys}
+    try:
+        given = parse_authentication_credential_json(_parsed(answer))
+        authenticators.check_data(given.response.authenticator_data)
+        passkey = known[given.raw_id]
+        verified: VerifiedAuthentication = webauthn.verify_authentication_response(
+            credential=given, expected_challenge=challenge.value,
+            expected_rp_id=place.name, expected_origin=place.origin,
+            # Compared later: a count that went back is told apart from what does not fit.
+            credential_public_key=passkey.public_key, credential_current_sign_count=0,
+        )
+    except Exception:  # noqa: BLE001 - libraries raise anything at what strangers write
+        _log.debug("a passkey's answer does not fit", exc_info=True)
+        return None
+    return passkey.id, verified.new_sign_count
 
 
 def _went_back(known: int, given: int) -> bool:
@@ -207,17 +228,20 @@ def _went_back(known: int, given: int) -> bool:
     return given <= known and (given, known) != (0, 0)
 
 
-def _verify_new(answer: str, challenge: Challenge | None) -> Any:
+def _verify_new(answer: str, challenge: Challenge | None) -> VerifiedRegistration | None:
     """What webauthn says of a new passkey; None when it does not fit."""
     place = site(current_app.config["PORTAL"])
     if challenge is None or place is None or len(answer) > MAX_ANSWER:
         return None
     try:
+        given = parse_registration_credential_json(_parsed(answer))
+        authenticators.check_attestation(given.response.attestation_object)
         made = webauthn.verify_registration_response(
-            credential=_parsed(answer), expected_challenge=challenge.value,
+            credential=given, expected_challenge=challenge.value,
             expected_rp_id=place.name, expected_origin=place.origin,
         )
-    except _UNREADABLE:
+    except Exception:  # noqa: BLE001 - libraries raise anything at what strangers write
+        _log.debug("a new passkey does not fit", exc_info=True)
         return None
     return made if len(made.credential_id) <= MAX_CREDENTIAL else None
 

@@ -23,7 +23,7 @@ from portal.clock import DAY, SECOND, now
 from portal.db.session import db
 from portal.models import Webhook
 from portal.recovery import recovery
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from portal.upkeep import retention
 
 PER_SECOND = 30
@@ -183,7 +183,7 @@ def _recover(stand: Stand, webhook: Webhook, band: int) -> str:
     """Begin to send again what failed in a time of RECOVERED; band 0 is the latest. The recovery's
     ID."""
     latest = now() - band * RECOVERED
-    wanted = Wanted("send", ("failed",), webhook.id, since=latest - RECOVERED, before=latest)
+    wanted = Selection("send", ("failed",), webhook.id, since=latest - RECOVERED, before=latest)
     return recovery.start(stand.merchant.id, wanted, "cli")[0].id
 
 

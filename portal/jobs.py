@@ -13,7 +13,7 @@ from portal.storage import measuring
 from portal.upkeep import certificates, retention
 
 
-class Host:
+class RunningWorker:
     """The worker that runs the jobs of this process; portal.run.worker fills it in."""
 
     should_stop: Callable[[], bool] = staticmethod(lambda: False)
@@ -22,7 +22,8 @@ class Host:
 
 def drain(lane: int) -> int:
     """Send what is due in a lane (portal.delivery.drain)."""
-    return draining.drain(lane, should_stop=Host.should_stop, keep_alive=Host.keep_alive)
+    worker = RunningWorker
+    return draining.drain(lane, should_stop=worker.should_stop, keep_alive=worker.keep_alive)
 
 
 def sweep() -> int:
@@ -33,13 +34,13 @@ def sweep() -> int:
 
 def recover(recovery_id: str, token: int) -> int:
     """Work on a recovery for some seconds (portal.recovery.recovery)."""
-    return recovery.run(recovery_id, token, Host.should_stop)
+    return recovery.run(recovery_id, token, RunningWorker.should_stop)
 
 
 def purge(token: int | None = None) -> int:
     """Work on the clean-up for some seconds (portal.upkeep.retention); without a token, as cron
     queues it, begin one."""
-    return retention.run(token, Host.should_stop)
+    return retention.run(token, RunningWorker.should_stop)
 
 
 def summarize() -> int:
@@ -55,10 +56,10 @@ def measure() -> bool:
 def notify() -> int:
     """Warn of webhooks that will be disabled and of stores that are full, and send mail
     (portal.notices.notices)."""
-    storage_notices.tell()
-    return notices.look_after()
+    storage_notices.run()
+    return notices.run()
 
 
 def look_at_certificates() -> int:
     """Note when the certificates of targets end (portal.upkeep.certificates)."""
-    return certificates.look()
+    return certificates.check_all()

@@ -30,7 +30,7 @@ from portal.delivery.silence import PATIENCE_SECONDS
 from portal.events import ingest
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Notice, Webhook
 from portal.outbound import outcome
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from tests.factories import make_webhook
 
 NOBODY, SILENCE = "nobody listens", "no answer"
@@ -158,14 +158,14 @@ class SlowRecorder:
         ready_at = self._world.clock.moment + self._world.story.recording_ms * 1_000
         self._waiting.append((ready_at, batch))
 
-    def take(self) -> list[Written]:
+    def collect(self) -> list[Written]:
         """As Recorder's."""
         found = []
         while self._waiting and self._waiting[0][0] <= self._world.clock.moment:
             self._recorder.put(self._waiting.pop(0)[1])
             while self._recorder.is_busy:
                 select.select([self.bell], [], [], 10.0)
-                found += self._recorder.take()
+                found += self._recorder.collect()
         return found
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class ScriptedTransport:
 
     def __init__(self, world: World):
         self._world = world
-        self._under_way: list[tuple[int, int, Any, Answer]] = []
+        self._under_way: list[tuple[int, int, Any, Response]] = []
         self._count = 0
 
     @property
@@ -206,15 +206,15 @@ class ScriptedTransport:
         self._world.sends(tag, None)
         refused = self._world.period.says == NOBODY
         self._start(
-            Answer(error="connection_refused" if refused else None, duration_us=1_000), tag
+            Response(error="connection_refused" if refused else None, duration_us=1_000), tag
         )
 
-    def _start(self, answer: Answer, tag: Any) -> None:
+    def _start(self, answer: Response, tag: Any) -> None:
         self._count += 1
         ends_at = self._world.clock.moment + answer.duration_us
         heapq.heappush(self._under_way, (ends_at, self._count, tag, answer))
 
-    def run(self, seconds: float) -> list[tuple[Any, Answer]]:
+    def run(self, seconds: float) -> list[tuple[Any, Response]]:
         """As Transport's."""
         self._world.move_on(seconds, self._under_way[0][0] if self._under_way else None)
         found = []
@@ -320,24 +320,24 @@ class World:
         if moment < self._rests_until:
             self.broken.append("one that is away was asked again at once")
 
-    def answer(self, event_id: str, timeout_seconds: float) -> Answer:
+    def answer(self, event_id: str, timeout_seconds: float) -> Response:
         """What the receiver gives to an event now."""
         said = self._answer(event_id)
         if said == NOBODY:
-            return Answer(error="connection_refused", duration_us=1_000)
+            return Response(error="connection_refused", duration_us=1_000)
         if said == SILENCE:
-            return Answer(error="timeout", sends=1, duration_us=int(timeout_seconds * SECOND))
+            return Response(error="timeout", sends=1, duration_us=int(timeout_seconds * SECOND))
         headers = []
         if self.period.retry_after:
             headers = [("Retry-After", str(self.period.retry_after))]
-        return Answer(status=cast(int, said), headers=headers, sends=1, duration_us=20_000)
+        return Response(status=cast(int, said), headers=headers, sends=1, duration_us=20_000)
 
     def found_nobody(self, line: Any, started_at: int) -> None:
         """Note that one that was held when it was asked gave no answer: it is left alone then."""
         if line.health.held_at is not None and line.health.held_at < started_at:
             self._rests_until = self.clock.moment + FIRST_PAUSE
 
-    def came(self, line: Any, event_id: str, answer: Answer, started_at: int) -> None:
+    def came(self, line: Any, event_id: str, answer: Response, started_at: int) -> None:
         """Note what came back of what was sent at a moment."""
         found = outcome.of(answer.status, answer.error)
         if found in (outcome.Outcome.BUSY, outcome.Outcome.UNREACHABLE):
@@ -571,9 +571,9 @@ def tell(story: Story, app: Flask, merchant: Merchant) -> World:
         )
         recorder = Recorder(app, current_app.config["PORTAL"])
         world.recorder = SlowRecorder(world, recorder)
-        run = drain._Drain(0, cast(Any, world.transport), cast(Any, world.recorder))
+        run = drain.Drain(0, cast(Any, world.transport), cast(Any, world.recorder))
         try:
-            assert run.take(0)
+            assert run.lease(0)
             run.loop(world.is_over, lambda: None)
         finally:
             run.close()

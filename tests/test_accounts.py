@@ -502,7 +502,7 @@ def test_a_first_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 def test_a_note_of_a_change_that_fails_is_not_kept() -> None:
     def change() -> None:
         with writing() as session:
-            log.note(session, "cli", "merchant.created", "x")
+            log.record(session, "cli", "merchant.created", "x")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -23,7 +23,7 @@ __all__ = ["migrated", "portal"]
 def noted(count: int, merchant_id: int | None = None) -> None:
     for number in range(count):
         with writing() as session:
-            log.note(
+            log.record(
                 session, "user:ann@example.com", "thing.done", f"thing {number}", merchant_id,
                 before="é", after=[1, None, {"b": 2, "a": 1.5}],
             )
@@ -31,7 +31,7 @@ def noted(count: int, merchant_id: int | None = None) -> None:
 
 def note_and_fail() -> None:
     with writing() as session:
-        log.note(session, "cli", "thing.undone")
+        log.record(session, "cli", "thing.undone")
         raise ZeroDivisionError
 
 
@@ -47,9 +47,9 @@ def test_every_entry_is_chained_and_a_transaction_that_fails_leaves_no_gap(
         note_and_fail()
     noted(4)
     with writing() as session:
-        log.note(session, "cli", "one.of.two")
+        log.record(session, "cli", "one.of.two")
         session.flush()
-        log.note(session, "cli", "two.of.two")
+        log.record(session, "cli", "two.of.two")
     found = chain.verify()
     assert found.broken is None
     assert found.entries == before.entries + 7

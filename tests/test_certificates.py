@@ -66,14 +66,14 @@ def test_an_end_is_seen_without_sending_anything_and_told_once(merchant: Merchan
     make_webhook(merchant, f"http://127.0.0.1:{soon.port}/", description="not TLS")
     make_webhook(merchant, f"https://127.0.0.1:{soon.port}/", description="off", enabled=False)
     before = near.updated_at
-    assert certificates.look() == 3
+    assert certificates.check_all() == 3
     for webhook, days in ((near, 10), (same, 10), (far, 60)):
         ends_at = again(webhook).certificate_ends_at
         assert ends_at is not None
         assert abs(ends_at - now() - days * DAY) < DAY / 100
     assert near.updated_at == before, "its settings are what they were"
     assert [request for request in soon.requests if request] == []
-    assert certificates.look() == 0, "once a day is enough"
+    assert certificates.check_all() == 0, "once a day is enough"
 
     assert kinds(merchant, near) == ["certificate"]
     assert kinds(merchant, far) == []
@@ -87,7 +87,7 @@ def test_one_that_has_ended_is_told_of_too(
     merchant: Merchant, target, signed_in: Callable[..., FlaskClient]
 ):
     webhook = make_webhook(merchant, f"https://127.0.0.1:{target(days=-1).port}/")
-    certificates.look()
+    certificates.check_all()
     assert again(webhook).certificate_ends_at is not None
     assert kinds(merchant, webhook) == ["certificate"]
     viewer = signed_in("viewer")
@@ -101,10 +101,10 @@ def test_one_that_is_over_ended_when_it_was_first_seen(
     merchant: Merchant, target, monkeypatch: pytest.MonkeyPatch
 ):
     webhook = make_webhook(merchant, f"https://127.0.0.1:{target(days=-1).port}/")
-    certificates.look()
+    certificates.check_all()
     first = again(webhook).certificate_ends_at
     monkeypatch.setattr(certificates, "EVERY", 0)
-    assert certificates.look() == 1
+    assert certificates.check_all() == 1
     assert again(webhook).certificate_ends_at == first is not None
 
 
@@ -124,11 +124,11 @@ def test_a_target_that_does_not_answer_keeps_what_was_known(
 ):
     receiver = target(days=10)
     webhook = make_webhook(merchant, f"https://127.0.0.1:{receiver.port}/")
-    certificates.look()
+    certificates.check_all()
     known = again(webhook).certificate_ends_at
     receiver.close()
     monkeypatch.setattr(certificates, "EVERY", 0)
-    assert certificates.look() == 1
+    assert certificates.check_all() == 1
     assert again(webhook).certificate_ends_at == known is not None
 
 
@@ -145,7 +145,7 @@ def test_many_targets_that_hang_are_looked_at_in_turns(
         turns = []
         for _ in range(3):
             started = time.monotonic()
-            turns.append(certificates.look())
+            turns.append(certificates.check_all())
             assert time.monotonic() - started < 2
     assert turns == [4, 4, 1]
     jobs = queues.queue_of(queues.MAINTENANCE).get_jobs()
@@ -155,7 +155,7 @@ def test_many_targets_that_hang_are_looked_at_in_turns(
 def test_an_address_inside_is_not_looked_at(merchant: Merchant, target):
     receiver = target(days=10)
     webhook = make_webhook(merchant, f"https://127.0.0.2:{receiver.port}/")
-    assert certificates.look() == 1
+    assert certificates.check_all() == 1
     assert again(webhook).certificate_ends_at is None
 
 

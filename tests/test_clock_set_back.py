@@ -9,14 +9,14 @@ from flask import Flask
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.db.session import db
 from portal.delivery import drain, health, lanes
-from portal.delivery.due import Due
+from portal.delivery.due import DueDelivery
 from portal.delivery.health import Health
 from portal.delivery.line import Line
 from portal.models import Delivery, Merchant, Webhook
 from portal.outbound import access_tokens
 from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import Outcome
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.upkeep import certificates
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
@@ -82,7 +82,7 @@ def test_the_cap_of_a_receiver_in_trouble_is_halved():
     line.cap = line.most = 16.0
     line._slowed_at = now() + HOUR
     for cap in (8.0, 4.0):
-        one = Due("dlv_1", 1, "evt_1", "wh_1", 0, 0, "scheduled", "a.b", None)
+        one = DueDelivery("dlv_1", 1, "evt_1", "wh_1", 0, 0, "scheduled", "a.b", None)
         line.start(one)
         line.end(one, now(), Outcome.BUSY, True, 0.0)
         assert line.cap == cap
@@ -91,8 +91,8 @@ def test_the_cap_of_a_receiver_in_trouble_is_halved():
 def test_an_access_token_from_later_is_not_used_and_can_be_forgotten():
     client = Client("https://a.example/", "id", "secret")
     later = now() + HOUR
-    answer = Answer(200, body=b'{"access_token": "abc", "expires_in": 7200}')
-    assert access_tokens.take(client, answer, later) == "abc"
+    answer = Response(200, body=b'{"access_token": "abc", "expires_in": 7200}')
+    assert access_tokens.read_token(client, answer, later) == "abc"
     assert access_tokens.known(client, later) == "abc"
     assert access_tokens.known(client, now()) is None
     access_tokens.forget(client, now())

@@ -615,7 +615,8 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
     monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("portal.run.worker"), 10))
     monkeypatch.setattr(worker.PortalWorker, "_install_signal_handlers", lambda _: None)
     for name in ("should_stop", "keep_alive"):
-        monkeypatch.setattr(jobs.Host, name, staticmethod(getattr(jobs.Host, name)))
+        as_it_is = staticmethod(getattr(jobs.RunningWorker, name))
+        monkeypatch.setattr(jobs.RunningWorker, name, as_it_is)
     queue = queues.queue_of(queues.MAINTENANCE)
     for _ in range(3):
         queue.enqueue(queues.SWEEP)

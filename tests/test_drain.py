@@ -284,8 +284,8 @@ class TestAWebhookThatOnlyFails:
 def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver):
     make_webhook(merchant, receiver.url())
     send(merchant)
-    late = drain._Drain(0)
-    assert late.take(0)
+    late = drain.Drain(0)
+    assert late.lease(0)
     receiver.delay = 0.2
     late._lines.read(late._tokens, None)
     late._submit()
@@ -299,7 +299,7 @@ def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver
             late._attempts.answered(asked, answer)
     late._record()
     while late._recorder.is_busy:
-        late._take_written()
+        late._collect_written()
     late.close()
     assert everything(Attempt) == []
     assert the(Delivery).state == "pending"
@@ -433,8 +433,8 @@ def test_a_redis_that_dies_ends_no_drain(
     caplog: pytest.LogCaptureFixture, comes_back: bool,
 ):
     make_webhook(merchant, receiver.url())
-    run = drain._Drain(0)
-    assert run.take(0)
+    run = drain.Drain(0)
+    assert run.lease(0)
     if not comes_back:
         def refused(*_: Any) -> None:
             raise ConnectionRefusedError
@@ -457,10 +457,10 @@ def test_a_drains_end_does_all_that_it_can_whatever_fails(
     caplog: pytest.LogCaptureFixture,
 ):
     make_webhook(merchant, receiver.url())
-    run = drain._Drain(0)
-    assert run.take(0)
+    run = drain.Drain(0)
+    assert run.lease(0)
     parts = {
-        "recorder": (run._recorder, "take"), "wakes": (run._wakes, "close"),
+        "recorder": (run._recorder, "collect"), "wakes": (run._wakes, "close"),
         "transport": (run._transport, "abort"),
     }
     done = []

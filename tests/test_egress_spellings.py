@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portal.outbound.egress import literal, refusal
-from portal.webhooks.url_rules import Reach, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 
 V4_INSIDE = [
     ipaddress.ip_network(text) for text in (
@@ -50,7 +50,7 @@ def spelled(draw: st.DrawFn, address: int) -> str:
 
 def is_refused(url: str) -> bool:
     try:
-        clean_url(url, Reach(resolve=lambda _: []))
+        clean_url(url, UrlContext(resolve=lambda _: []))
     except ValueError:
         return True
     return False

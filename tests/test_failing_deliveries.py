@@ -17,7 +17,7 @@ from portal.clock import HOUR, now
 from portal.composing import compose
 from portal.db.session import db, table
 from portal.delivery import actions, drain, health, recorder, recording
-from portal.delivery.recording import Tried
+from portal.delivery.recording import FinishedAttempt
 from portal.journal.seldom import Seldom
 from portal.models import Attempt, Delivery, Lane, Merchant, Notice, Webhook
 from portal.outbound import access_tokens, defects, transfer
@@ -125,7 +125,7 @@ def settle_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
 
 
 def record_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
-    def meet(tried: Tried) -> None:
+    def meet(tried: FinishedAttempt) -> None:
         if not tried.is_plain:
             owed.meet(tried.due.event_id)
 
@@ -229,7 +229,7 @@ def test_results_that_the_database_refuses_are_recorded_plainly_and_the_others_w
         make_delivery(event, odd)
     whole = transfer.Transfer.answer
 
-    def answer(self: Any, code: int, message: str) -> transfer.Answer:
+    def answer(self: Any, code: int, message: str) -> transfer.Response:
         answer = whole(self, code, message)
         if (one := refused.get(self.tag[0].due.event_id)) is not None:
             setattr(answer, *one)
@@ -258,7 +258,7 @@ def test_a_result_that_is_refused_in_any_form_is_left_out_and_the_others_are_rec
     for _ in range(20):
         make_delivery(make_event(bob), fine)
 
-    def refuse(tried: Tried) -> None:
+    def refuse(tried: FinishedAttempt) -> None:
         if tried.due.id == odd:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError())
 
@@ -465,7 +465,7 @@ def test_a_probe_whose_result_is_left_out_is_followed_by_others(
     make_delivery(make_event(merchant), webhook)
     receiver.by_id = {event.id: 500}
 
-    def refuse(tried: Tried) -> None:
+    def refuse(tried: FinishedAttempt) -> None:
         if tried.due.id == odd:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError())
 

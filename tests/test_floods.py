@@ -16,7 +16,7 @@ from portal.composing.compose import Frame, Outgoing
 from portal.outbound import effort, transfer
 from portal.outbound.effort import HALF_LIFE_SECONDS, Efforts
 from portal.outbound.heads import MAX_INTERIM
-from portal.outbound.transfer import MAX_PIECES, Answer, Transfer
+from portal.outbound.transfer import MAX_PIECES, Response, Transfer
 from portal.outbound.transport import AT_ONCE_SECONDS, Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver
@@ -74,10 +74,10 @@ def single_bytes(stream: int) -> bytes:
     return answer + frame(_DATA, 0, stream, b"x") * 60_000 + frame(_DATA, 1, stream, b"")
 
 
-def beside(transport: Transport[str], url: str, count: int) -> tuple[list[Answer], list[float]]:
+def beside(transport: Transport[str], url: str, count: int) -> tuple[list[Response], list[float]]:
     """Answers to the floods under way, and how much of the processor the loop took while each of
     so many of somebody else's requests waited for its own."""
-    floods: list[Answer] = []
+    floods: list[Response] = []
     waited: list[float] = []
     end = time.monotonic() + 60
     while (transport.in_flight or len(waited) < count) and time.monotonic() < end:
@@ -206,7 +206,7 @@ def test_an_http2_receiver_that_was_ended_gets_the_next_request_on_a_new_connect
     said = iter([windows, ok])
     url = flood(lambda stream: next(said)(stream))
     transport: Transport[str] = Transport(LOOPBACK)
-    answers: list[Answer] = []
+    answers: list[Response] = []
     try:
         for number in range(2):
             transport.submit(outgoing(url), 30, "flood", 1)

@@ -389,8 +389,8 @@ class TestAReceiverThatIsAway:
             merchant, receiver.url(), failures=9, away=9, failing_since=now(), held_at=now(),
             next_probe_at=now(),
         )
-        run = drain._Drain(0)
-        assert run.take(0)
+        run = drain.Drain(0)
+        assert run.lease(0)
         make_delivery(make_event(merchant), webhook)
         run._lines.read(run._tokens, None)
         run._submit()

@@ -10,13 +10,13 @@ import pytest
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import egress
 from portal.outbound.transport import Transport, send_now
-from portal.webhooks.url_rules import Reach, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 from tests.receiver import Receiver
 
 TOKEN = "Ab_-" * 10 + "xyz"
 OWN = "http://127.0.0.1:8000"
 INSPECT = f"{OWN}/inspect/"
-REACH = Reach(own=frozenset({("127.0.0.1", 8000), ("localhost", 8000)}), inspect_url=INSPECT)
+REACH = UrlContext(own=frozenset({("127.0.0.1", 8000), ("localhost", 8000)}), inspect_url=INSPECT)
 
 BESIDE = [
     f"{OWN}/",

@@ -194,8 +194,8 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
 
     sa.event.listen(db.engine, "before_cursor_execute", note)
     assert lanes.forgotten() == [0]
-    run = drain._Drain(0)
-    assert run.take(0)
+    run = drain.Drain(0)
+    assert run.lease(0)
     run._lines.read(run._tokens, None)
     run.close()
     sa.event.remove(db.engine, "before_cursor_execute", note)

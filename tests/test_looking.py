@@ -10,25 +10,25 @@ import pytest
 
 from portal.composing.compose import Frame, Outgoing, Payload
 from portal.composing.echoes import Echoes
-from portal.delivery.due import Due
-from portal.delivery.recording import Tried
+from portal.delivery.due import DueDelivery
+from portal.delivery.recording import FinishedAttempt
 from portal.models.webhook import MASK
 from portal.outbound.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking, looking
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 
 SECRETS = [f'A "/<& é{number:02}' + "a" * 100 for number in range(100)]
 """Of each there are a dozen spellings, and none is found before its end is looked at."""
 NEARLY = b"a" * 65_535 + b"\0"
 
 
-def answered(whose: int, body: bytes, *secrets: str) -> Answer:
+def answered(whose: int, body: bytes, *secrets: str) -> Response:
     """What is kept of an answer to a merchant's request with these secrets."""
-    due = Due("dlv_1", whose, "evt_1", "wh_1", 0, 0, "scheduled", "a.b", Payload("{}"))
+    due = DueDelivery("dlv_1", whose, "evt_1", "wh_1", 0, 0, "scheduled", "a.b", Payload("{}"))
     frame = Frame("POST", "http://a/", [], "http://a/", [], None, secrets)
     headers = [("X-Got", body[:600].decode()) for _ in range(100)]
-    tried = Tried(
+    tried = FinishedAttempt(
         "req_1", due, "POST", "http://a/", Outgoing(frame, [], b"{}", "record"),
-        Answer(200, headers=headers, body=body), 1, 2,
+        Response(200, headers=headers, body=body), 1, 2,
     )
     return tried.answer
 
@@ -72,7 +72,7 @@ def test_time_that_was_used_comes_back(clocks: Clocks):
     echoes = Echoes(["canary"])
 
     def is_kept() -> bool:
-        got = mine.without_secrets(Answer(200, body=b"no secret"), echoes, 1)
+        got = mine.without_secrets(Response(200, body=b"no secret"), echoes, 1)
         return got.body == b"no secret"
 
     times = 0
@@ -89,13 +89,13 @@ def test_nothing_of_an_answer_that_was_not_looked_through_is_shown():
     mine = Looking(lambda: 0.0)
     echoes = Echoes(SECRETS)
     for _ in range(3):
-        answer = Answer(503, headers=[("Retry-After", "9"), ("X", SECRETS[7])], body=NEARLY)
+        answer = Response(503, headers=[("Retry-After", "9"), ("X", SECRETS[7])], body=NEARLY)
         kept = mine.without_secrets(answer, echoes, 1)
         assert (kept.status, kept.body) == (503, NOT_KEPT)
         assert SECRETS[7] not in str(kept.headers)
-    assert mine.without_secrets(Answer(204), echoes, 1).body == b""
+    assert mine.without_secrets(Response(204), echoes, 1).body == b""
 
 
 def test_all_look_with_one_account():
-    kept = looking.without_secrets(Answer(200, body=b"x"), Echoes(["longer"]), 1_000_003)
+    kept = looking.without_secrets(Response(200, body=b"x"), Echoes(["longer"]), 1_000_003)
     assert kept.body == b"x"

@@ -31,7 +31,7 @@ from portal.models import Attempt, Merchant, Webhook
 from portal.outbound import names
 from portal.outbound import resolver as webhook_resolver
 from portal.outbound.names import Names, named_in
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import Transport
 from portal.upkeep import certificates
 from portal.webhooks import setup
@@ -448,8 +448,8 @@ def submit(
     transport.submit(outgoing, seconds, tag, whose)
 
 
-def answers(transport: Transport[str], number: int) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
+def answers(transport: Transport[str], number: int) -> dict[str, Response]:
+    found: dict[str, Response] = {}
     while len(found) < number:
         found.update(transport.run(1.0))
     return found
@@ -575,7 +575,7 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
     assert drain.drain(0) == 1
     actions.send_test(webhook("test", enabled=False), "order.created", "test")
     make_webhook(merchant, "https://certificate.example.com:9/")
-    certificates.look()
+    certificates.check_all()
     away = make_webhook(
         merchant, of(receiver, "look.example.com"), failures=30, away=30, unreachable=True,
         failing_since=now(), held_at=now(), next_probe_at=now(),

@@ -509,7 +509,7 @@ def test_webhooks_that_come_and_go_all_day_make_few_mails(merchant: Merchant, ma
             clock.move_to((start + minute * MINUTE) / SECOND)
             with writing() as session:
                 kind = ("held", "recovered")[minute % 2]
-                notices.tell(
+                notices.notify(
                     session, merchant.id, webhook.id, kind, "It flaps.", now(), config
                 )
             mail.send_due()
@@ -518,7 +518,7 @@ def test_webhooks_that_come_and_go_all_day_make_few_mails(merchant: Merchant, ma
         # What waits of one merchant for one address is bounded.
         for _ in range(2 * notices.MOST_WAITING):
             with writing() as session:
-                notices.tell(
+                notices.notify(
                     session, merchant.id, webhook.id, "held", "It flaps.", now(), config
                 )
         assert len(waiting()) == notices.MOST_WAITING
@@ -574,7 +574,7 @@ def test_notices_of_a_webhook_that_comes_and_goes_do_not_pile_up(merchant: Merch
     start = now()
     for number in range(20):
         with writing() as session:
-            notices.tell(
+            notices.notify(
                 session, merchant.id, webhook.id, ("held", "recovered")[number % 2], "It flaps.",
                 start + number * HOUR * 12, config,
             )

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 
 from portal.outbound import egress
 from portal.outbound.egress import is_of_this_machine
-from portal.webhooks.url_rules import Reach, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,8 +106,8 @@ def test_a_public_address_of_this_machine_is_refused_when_it_is_saved(
     monkeypatch.setattr(egress, "is_of_this_machine", lambda address: address == own)
     for resolve, host in ((None, str(own)), (lambda _: [own], "shop.example.com")):
         with pytest.raises(ValueError, match=r"203\.0\.114\.7 \(the portal's own machine\)"):
-            clean_url(f"https://{host}/", Reach(resolve=resolve))
-    admitted = Reach([ipaddress.ip_network("203.0.114.0/24")])
+            clean_url(f"https://{host}/", UrlContext(resolve=resolve))
+    admitted = UrlContext([ipaddress.ip_network("203.0.114.0/24")])
     assert clean_url("https://203.0.114.7/", admitted)
-    assert clean_url("https://203.0.114.8/", Reach())
+    assert clean_url("https://203.0.114.8/", UrlContext())
     assert egress.inspector_refusal(own) is None

@@ -207,11 +207,11 @@ def records_left_over(merchant: Merchant) -> None:
 
 
 def kept_answers(merchant: Merchant) -> None:
-    saved_answers.take(merchant.id, "k", "d")
-    saved_answers.give_back(merchant.id, "k")
+    saved_answers.claim(merchant.id, "k", "d")
+    saved_answers.release(merchant.id, "k")
     with time_machine.travel((now() - 2 * DAY) / SECOND):
-        saved_answers.take(merchant.id, "k", "d")
-    saved_answers.take(merchant.id, "k", "d")
+        saved_answers.claim(merchant.id, "k", "d")
+    saved_answers.claim(merchant.id, "k", "d")
 
 
 def an_inspector(merchant: Merchant) -> None:
@@ -254,7 +254,7 @@ def a_webhook_that_came_and_went(merchant: Merchant) -> None:
     webhook, config = make_webhook(merchant), current_app.config["PORTAL"]
     for kind in ("held", "recovered"):
         with writing() as session:
-            notices.tell(session, merchant.id, webhook.id, kind, "It flaps.", now(), config)
+            notices.notify(session, merchant.id, webhook.id, kind, "It flaps.", now(), config)
 
 
 DELETES: dict[str, Callable[[Merchant], object]] = {

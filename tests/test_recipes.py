@@ -15,7 +15,7 @@ from portal.delivery import drain
 from portal.events import catalogue, ingest
 from portal.models import Merchant
 from portal.webhooks import recipes, setup
-from portal.webhooks.url_rules import Reach, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 from tests.receiver import Received, Receiver
 
 RECIPES = list(recipes.all_recipes().values())
@@ -64,7 +64,7 @@ def test_every_recipe_says_what_to_do(merchant: Merchant) -> None:
     for recipe in RECIPES:
         assert 2 <= len(recipe.steps) <= 4, recipe.key
         assert recipe.summary.endswith("."), recipe.key
-        assert clean_url(recipe.url.replace("…", "x"), Reach()), recipe.key
+        assert clean_url(recipe.url.replace("…", "x"), UrlContext()), recipe.key
         # All but own code come with their events, and nothing of them fires twice.
         events = recipe.fields.get("events", [])
         assert (recipe.key == "own-code") == (not events)

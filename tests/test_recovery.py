@@ -19,7 +19,7 @@ from portal.delivery import drain
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import AuditEntry, Delivery, EventPayload, Merchant, Recovery, Webhook
 from portal.recovery import recovery, selection
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from tests.conftest import on_both_databases
 from tests.factories import (
     make_attempt,
@@ -42,15 +42,15 @@ def settings() -> dict[str, str]:
     return {"LANES": "2", "SWEEP_SECONDS": "1"}
 
 
-def send(state: str = "failed", webhook: Webhook | None = None, **fields: Any) -> Wanted:
-    return Wanted("send", (state,), webhook.id if webhook else None, **fields)
+def send(state: str = "failed", webhook: Webhook | None = None, **fields: Any) -> Selection:
+    return Selection("send", (state,), webhook.id if webhook else None, **fields)
 
 
-def discard(webhook: Webhook | None = None, **fields: Any) -> Wanted:
-    return Wanted("discard", ("held",), webhook.id if webhook else None, **fields)
+def discard(webhook: Webhook | None = None, **fields: Any) -> Selection:
+    return Selection("discard", ("held",), webhook.id if webhook else None, **fields)
 
 
-def start(merchant: Merchant, wanted: Wanted) -> Recovery:
+def start(merchant: Merchant, wanted: Selection) -> Recovery:
     return recovery.start(merchant.id, wanted, "cli")[0]
 
 
@@ -171,7 +171,7 @@ def test_held_ones_are_sent_by_webhook_and_discarded_by_any_filter(merchant: Mer
     with pytest.raises(Invalid, match="leave type"):
         send("held", filters={"type": "order.*"})
     with pytest.raises(Invalid, match="discarded"):
-        Wanted("discard", ("failed",))
+        Selection("discard", ("failed",))
     webhook = make_webhook(merchant, held_at=now())
     for kind in ("order.created", "order.paid", "cart.updated"):
         make_delivery(make_event(merchant, type=kind), webhook)

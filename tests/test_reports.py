@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.db.session import db, writing
 from portal.diagnosis import explain, reports, signatures, waterfall
 from portal.diagnosis.signatures import Secret
@@ -151,7 +151,7 @@ def test_the_report_says_when_the_secret_was_replaced(merchant: Merchant):
     for overlap, made_with in ((24, "previous"), (24, "previous 2"), (0, None), (0, None)):
         with writing() as session:
             webhook.rotate_secret(new_secret(), overlap)
-            note(session, "cli", "webhook.secret_rotated", webhook.id, merchant.id)
+            record(session, "cli", "webhook.secret_rotated", webhook.id, merchant.id)
         report = report_of(merchant, attempt)
         assert report.replaced_at
         # Ended before its time, it is known no more.

@@ -19,7 +19,7 @@ import pytest
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import outcome, transfer
 from portal.outbound.connections import Connections
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import KeepingReceiver, Serve, answers
@@ -60,18 +60,18 @@ def transport() -> Iterator[Transport[int]]:
 
 def send(
     transport: Transport[int], url: str, count: int = 1, *, seconds: float = 5
-) -> list[Answer]:
+) -> list[Response]:
     """The answers to requests that are all under way at once."""
     frame = Frame("POST", url, [], url, [])
     for number in range(count):
         transport.submit(Outgoing(frame, [], b'{"a":1}', "own"), seconds, number)
-    found: list[Answer] = []
+    found: list[Response] = []
     while transport.in_flight:
         found += [answer for _, answer in transport.run(1.0)]
     return found
 
 
-def outcomes(found: list[Answer]) -> set[tuple[int | None, str | None, int]]:
+def outcomes(found: list[Response]) -> set[tuple[int | None, str | None, int]]:
     return {(answer.status, answer.error, answer.sends) for answer in found}
 
 
@@ -105,7 +105,7 @@ def test_a_restart_while_requests_are_under_way_costs_each_one_more_try(start, t
         transport.run(0.05)
     server.kill()
     start(port=server.port)
-    found: list[Answer] = []
+    found: list[Response] = []
     while transport.in_flight:
         found += [answer for _, answer in transport.run(1.0)]
     assert outcomes(found) == {(200, None, 2)}

@@ -13,7 +13,7 @@ from flask import Flask
 
 from portal import create_app
 from portal.audit import chain
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.config import load_config
 from portal.db import schema
 from portal.db.session import db, table, writing
@@ -76,7 +76,7 @@ def test_a_database_that_took_all_steps_before_they_were_put_together_is_upgrade
     assert _differences() == []
     assert db.session.get_one(Merchant, 7).name == "Acme"
     with writing() as session:
-        note(session, "cli", "merchant.created", "7", 7)
+        record(session, "cli", "merchant.created", "7", 7)
     assert chain.verify().entries == 1
     db.session.remove()
 

@@ -102,10 +102,10 @@ def test_a_key_for_which_there_is_no_room_is_refused_before_anything_is_done(
 ):
     measuring.measure(now() + HOUR)
     monkeypatch.setattr(allowance, "KEPT_SECONDS", -1.0)
-    assert saved_answers.take(merchant.id, "before", "d" * 64) is None
-    saved_answers.keep(merchant.id, "before", saved_answers.Answer(200, {}, "{}"))
+    assert saved_answers.claim(merchant.id, "before", "d" * 64) is None
+    saved_answers.save_answer(merchant.id, "before", saved_answers.SavedAnswer(200, {}, "{}"))
     mailed(merchant, mailbox, 10)
     with pytest.raises(StorageFull, match="Send it without one"):
-        saved_answers.take(merchant.id, "after", "d" * 64)
-    kept = saved_answers.take(merchant.id, "before", "d" * 64)
-    assert kept == saved_answers.Answer(200, {}, "{}")
+        saved_answers.claim(merchant.id, "after", "d" * 64)
+    kept = saved_answers.claim(merchant.id, "before", "d" * 64)
+    assert kept == saved_answers.SavedAnswer(200, {}, "{}")

@@ -25,7 +25,7 @@ from portal.events import ingest
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant
 from portal.models.webhook import MASK
 from portal.outbound import access_tokens
-from portal.outbound.transfer import Answer, ends_at
+from portal.outbound.transfer import Response, ends_at
 from portal.outbound.transport import Transport
 from portal.webhooks import fields, previews, setup
 from tests.certificates import Authority, of_another_version, rsa_key
@@ -409,7 +409,7 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
     setup.update_webhook(webhook, {"auth": kept}, "test", webhook.version)
 
 
-def _answer_of(transport: Transport[None]) -> Answer:
+def _answer_of(transport: Transport[None]) -> Response:
     while True:
         for _, answer in transport.run(1.0):
             return answer

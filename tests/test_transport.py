@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import names, transfer
-from portal.outbound.transfer import MAX_BODY, Answer
+from portal.outbound.transfer import MAX_BODY, Response
 from portal.outbound.transport import Transport, send_now
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
@@ -39,7 +39,7 @@ def outgoing(url: str, body: bytes | None = b'{"a":1}', **headers: str) -> Outgo
     return Outgoing(Frame(method, url, list(headers.items()), url, []), [], body, "own")
 
 
-def ask(receiver: RawReceiver, seconds: float = 2.0) -> Answer:
+def ask(receiver: RawReceiver, seconds: float = 2.0) -> Response:
     return send_now(outgoing(f"http://127.0.0.1:{receiver.port}/hook"), seconds, LOOPBACK)
 
 
@@ -203,7 +203,7 @@ def test_many_requests_are_in_flight_at_once(receive):
     for number in range(40):
         transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
     assert transport.in_flight == 40
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Response] = {}
     while len(answers) < 40:
         answers.update(transport.run(1.0))
     transport.abort()
@@ -225,7 +225,7 @@ def test_a_connection_that_its_receiver_closes_in_a_pause_costs_nothing_and_the_
 ):
     receiver = receive(lambda connection: (connection.sendall(OK), time.sleep(0.3)))
     transport: Transport[int] = Transport(LOOPBACK)
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Response] = {}
     for number in range(3):
         transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
         while number not in answers:
@@ -268,7 +268,7 @@ def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
 
     receiver = receive(twice)
     transport: Transport[int] = Transport(LOOPBACK)
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Response] = {}
     for number in range(8):
         transport.submit(outgoing(f"http://localhost:{receiver.port}/{number}"), 5, number)
         while number not in answers:
@@ -315,7 +315,7 @@ def test_a_connection_may_bring_many_answers(receive):
     try:
         for number in range(200):
             transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/"), 5, number)
-            found: list[tuple[int, Answer]] = []
+            found: list[tuple[int, Response]] = []
             while not found:
                 found = transport.run(5)
             assert (found[0][1].status, len(found[0][1].body)) == (200, 60_000)
@@ -341,7 +341,7 @@ def test_a_receiver_of_tls_1_2_makes_no_group_of_its_own(receive, tmp_path, monk
     path.write_text("".join(authority.issue("127.0.0.1", key=key)))
     group.write_text(GROUP)
 
-    def offering(ciphers: str) -> Answer:
+    def offering(ciphers: str) -> Response:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         context.maximum_version = ssl.TLSVersion.TLSv1_2

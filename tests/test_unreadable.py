@@ -21,7 +21,7 @@ from portal.models import AuditEntry, Delivery, Event, IdempotencyKey, Merchant,
 from portal.models.delivery import HELD
 from portal.models.recovery import SEND
 from portal.recovery import recovery
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from tests.conftest import on_both_databases
 from tests.factories import make_user, make_webhook
 from tests.receiver import Receiver
@@ -236,7 +236,7 @@ def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
         assert answer.status_code == 409
         assert "under a key that the portal does not have" in answer.text
     # With all webhooks it is asked for too, and stays as it is.
-    recovery.start(merchant.id, Wanted(SEND, (HELD,)), "test")
+    recovery.start(merchant.id, Selection(SEND, (HELD,)), "test")
     drain.drain(0)
     db.session.rollback()
     assert db.session.get_one(Webhook, lost).state == "held"

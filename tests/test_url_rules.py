@@ -6,12 +6,12 @@ import ipaddress
 
 import pytest
 
-from portal.webhooks.url_rules import MAX_URL, Reach, clean_url, origin
+from portal.webhooks.url_rules import MAX_URL, UrlContext, clean_url, origin
 
-ANYWHERE = Reach()
+ANYWHERE = UrlContext()
 
 
-def refusal(url: str, reach: Reach = ANYWHERE) -> str:
+def refusal(url: str, reach: UrlContext = ANYWHERE) -> str:
     with pytest.raises(ValueError) as caught:
         clean_url(url, reach)
     return str(caught.value)
@@ -109,18 +109,18 @@ def test_an_address_that_is_not_public_is_refused_in_every_spelling(host: str) -
 
 def test_a_name_is_refused_when_any_of_its_addresses_is_not_public() -> None:
     addresses = [ipaddress.ip_address("8.8.8.8"), ipaddress.ip_address("10.0.0.7")]
-    reach = Reach(resolve=lambda _: addresses)
+    reach = UrlContext(resolve=lambda _: addresses)
     assert "intranet.example.com, which is 10.0.0.7 (private)," in refusal(
         "https://intranet.example.com/", reach
     )
 
 
 def test_a_name_that_does_not_resolve_now_is_taken() -> None:
-    assert clean_url("https://soon.example.com/", Reach(resolve=lambda _: []))
+    assert clean_url("https://soon.example.com/", UrlContext(resolve=lambda _: []))
 
 
 def test_an_admitted_network_may_be_reached() -> None:
-    reach = Reach(allow=[ipaddress.ip_network("10.1.0.0/16")])
+    reach = UrlContext(allow=[ipaddress.ip_network("10.1.0.0/16")])
     assert clean_url("http://10.1.2.3/", reach) == "http://10.1.2.3/"
     assert "private" in refusal("http://10.2.0.1/", reach)
 
@@ -130,12 +130,12 @@ def test_an_admitted_network_may_be_reached() -> None:
 ])
 def test_the_portals_own_url_is_refused_even_where_it_may_be_reached(url: str) -> None:
     own = frozenset({("hooks.example.com", 8000), ("127.0.0.1", 8000)})
-    reach = Reach(allow=[ipaddress.ip_network("127.0.0.1/32")], own=own)
+    reach = UrlContext(allow=[ipaddress.ip_network("127.0.0.1/32")], own=own)
     assert "the portal's own" in refusal(url, reach)
 
 
 def test_a_name_for_the_portals_own_address_is_refused() -> None:
-    reach = Reach(
+    reach = UrlContext(
         allow=[ipaddress.ip_network("127.0.0.1/32")], own=frozenset({("127.0.0.1", 8000)}),
         resolve=lambda _: [ipaddress.ip_address("127.0.0.1")],
     )

@@ -17,7 +17,7 @@ from portal.webhooks import fields as table
 from portal.webhooks import rules
 from portal.webhooks.kinds import RuleContext
 from portal.webhooks.pair_rules import Rows
-from portal.webhooks.url_rules import Reach
+from portal.webhooks.url_rules import UrlContext
 
 BASIC = {"url": "https://erp.example.com/hooks", "events": ["order.created"]}
 CURRENT = {**table.DEFAULTS, **BASIC} | {
@@ -43,7 +43,7 @@ def try_out(_kind: str, text: str, _columns: Mapping[str, Any]) -> None:
 
 
 CONTEXT = RuleContext(
-    reach=Reach(),
+    reach=UrlContext(),
     is_known=is_known,
     nearest=lambda name: ["order.created"] if name == "order.creatd" else [],
     try_out=try_out,

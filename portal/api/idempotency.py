@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from portal.api import saved_answers
 from portal.api.operations import OPERATIONS
 from portal.api.reading import MAX_BODY
-from portal.api.saved_answers import Answer
+from portal.api.saved_answers import SavedAnswer
 from portal.errors import Conflict, KeyReused, PortalError, Unavailable
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
@@ -82,7 +82,7 @@ def _once(view: View) -> View:
         key = key_given()
         if key is None or (request.content_length or 0) > MAX_BODY:
             return view(**arguments)
-        earlier = saved_answers.take(g.merchant_id, key, _digest())
+        earlier = saved_answers.claim(g.merchant_id, key, _digest())
         if earlier is not None:
             return Response(
                 earlier.body, earlier.status, headers={**earlier.headers, REPLAYED: "true"}
@@ -98,17 +98,17 @@ def _do(view: View, arguments: dict[str, Any], key: str) -> Response:
         response = view(**arguments)
     except (PortalError, HTTPException):
         # Refused, and nothing changed. What a defect left behind nobody knows: its key stays taken.
-        _whatever_comes(saved_answers.give_back, merchant_id, key)
+        _best_effort(saved_answers.release, merchant_id, key)
         raise
     headers = {
         name: response.headers[name] for name in KEPT_HEADERS if name in response.headers
     }
-    answer = Answer(response.status_code, headers, response.get_data(as_text=True))
-    _whatever_comes(saved_answers.keep, merchant_id, key, answer)
+    answer = SavedAnswer(response.status_code, headers, response.get_data(as_text=True))
+    _best_effort(saved_answers.save_answer, merchant_id, key, answer)
     return response
 
 
-def _whatever_comes(write: Callable[..., None], *arguments: Any) -> None:
+def _best_effort(write: Callable[..., None], *arguments: Any) -> None:
     """The request has its answer, also where the database cannot keep it now."""
     try:
         write(*arguments)

@@ -59,7 +59,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListQuery:
     """What a list request asks for; `values` by name, moments among them in Unix µs."""
 
     values: dict[str, str | int]
@@ -67,7 +67,7 @@ class Asked:
     limit: int
 
 
-def asked(names: tuple[str, ...]) -> Asked:
+def asked(names: tuple[str, ...]) -> ListQuery:
     """Read the filters `names`, `cursor` and `limit`. Raises Invalid naming the parameter."""
     given = reading.parameters(*names, *PAGING)
     limit = reading.take_limit(given)
@@ -78,4 +78,4 @@ def asked(names: tuple[str, ...]) -> Asked:
         values["since"] = since
     if until is not None:
         values["until"] = until
-    return Asked(values, cursor, limit)
+    return ListQuery(values, cursor, limit)

@@ -14,7 +14,7 @@ from portal.models import Recovery
 from portal.models.delivery import FAILED, HELD
 from portal.models.recovery import DISCARD, SEND
 from portal.recovery import recovery
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from portal.webhooks import setup
 
 
@@ -26,7 +26,7 @@ def recover_webhook(webhook_id: str) -> Response:
     if "since" not in fields:
         raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
     since = reading.moment("since", fields["since"])
-    return _start(Wanted(SEND, (FAILED, HELD), webhook_id, since))
+    return _start(Selection(SEND, (FAILED, HELD), webhook_id, since))
 
 
 @bp.post("/webhooks/<webhook_id>/discard-held")
@@ -35,10 +35,10 @@ def discard_held(webhook_id: str) -> Response:
     setup.get_webhook(g.merchant_id, webhook_id)
     fields = reading.optional_body("since")
     since = reading.moment("since", fields["since"]) if "since" in fields else None
-    return _start(Wanted(DISCARD, (HELD,), webhook_id, since))
+    return _start(Selection(DISCARD, (HELD,), webhook_id, since))
 
 
-def _start(wanted: Wanted) -> Response:
+def _start(wanted: Selection) -> Response:
     started, count = recovery.start(g.merchant_id, wanted, reading.actor())
     return answer(
         {"deliveries": count.number, "exact": count.is_exact, "recovery_id": started.id}, 202

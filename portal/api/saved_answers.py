@@ -37,7 +37,7 @@ _UNANSWERED = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class SavedAnswer:
     """What a request was answered with."""
 
     status: int
@@ -45,7 +45,7 @@ class Answer:
     body: str
 
 
-def take(merchant_id: int, key: str, digest: str) -> Answer | None:
+def claim(merchant_id: int, key: str, digest: str) -> SavedAnswer | None:
     """Take a merchant's key for the request with this digest (hex); None when it is to be done
     now, otherwise the answer that it had.
 
@@ -86,7 +86,7 @@ def _forget(session: scoped_session[Any], row: IdempotencyKey) -> None:
     take_off(session, part, [(one[0], one[1], one[2]) for one in gone])
 
 
-def _earlier(row: IdempotencyKey, digest: str) -> Answer:
+def _earlier(row: IdempotencyKey, digest: str) -> SavedAnswer:
     if row.digest != digest:
         raise KeyReused(
             "This Idempotency-Key came with another request in the last 24 hours; send a new "
@@ -95,7 +95,7 @@ def _earlier(row: IdempotencyKey, digest: str) -> Answer:
     if row.status is None or row.answer_token is None:
         raise Conflict(_UNANSWERED)
     try:
-        return Answer(row.status, **json.loads(vault.decrypt(row.answer_token)))
+        return SavedAnswer(row.status, **json.loads(vault.decrypt(row.answer_token)))
     except vault.Unreadable:
         raise Conflict(
             "A request with this Idempotency-Key was done before; what it was answered with is "
@@ -103,7 +103,7 @@ def _earlier(row: IdempotencyKey, digest: str) -> Answer:
         ) from None
 
 
-def keep(merchant_id: int, key: str, answer: Answer) -> None:
+def save_answer(merchant_id: int, key: str, answer: SavedAnswer) -> None:
     """Keep what the request of a key was answered with. Raises Unavailable."""
     content = asdict(answer)
     status = content.pop("status")
@@ -115,7 +115,7 @@ def keep(merchant_id: int, key: str, answer: Answer) -> None:
         )
 
 
-def give_back(merchant_id: int, key: str) -> None:
+def release(merchant_id: int, key: str) -> None:
     """Forget a key whose request was refused and has changed nothing. Raises Unavailable."""
     with writing() as session:
         session.execute(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, scoped_session
 from portal.audit import chain
 from portal.clock import DAY, iso, now
 from portal.db import keyset
-from portal.db.keyset import LogPage, Walk, Wanted
+from portal.db.keyset import LogPage, LogQuery, Walk
 from portal.db.listing import Page, newest_first
 from portal.db.session import db
 from portal.models import AuditEntry, Merchant, OperationsEntry, User
@@ -49,7 +49,7 @@ def actor_of(user: User) -> str:
     return f"user:{user.email}"
 
 
-def note(
+def record(
     session: Session | scoped_session[Session],
     actor: str,
     action: str,
@@ -130,7 +130,7 @@ def _for_a_file(rows: Sequence[AuditEntry]) -> list[dict[str, Any]]:
 
 def _wanted(
     merchant: str, actor: str, action: str, since: int | None, before: int | None
-) -> Wanted[AuditEntry]:
+) -> LogQuery[AuditEntry]:
     query = sa.select(AuditEntry)
     if since is not None:
         query = query.where(AuditEntry.at >= since)
@@ -139,7 +139,7 @@ def _wanted(
     if merchant:
         merchant_id = db.session.scalar(sa.select(Merchant.id).where(Merchant.slug == merchant))
         if merchant_id is None:
-            return Wanted(query.where(sa.false()))
+            return LogQuery(query.where(sa.false()))
         query = query.where(AuditEntry.merchant_id == merchant_id)
     rest: list[sa.ColumnElement[bool]] = []
     if action:
@@ -151,7 +151,7 @@ def _wanted(
             rest.append(AuditEntry.action.in_(named))
     if actor:
         rest.append(AuditEntry.actor.contains(actor, autoescape=True))
-    return Wanted(query.where(*rest), base=query if rest else None)
+    return LogQuery(query.where(*rest), base=query if rest else None)
 
 
 def _slugs_of(rows: Sequence[AuditEntry]) -> dict[int | None, str]:

@@ -55,7 +55,7 @@ class Overview:
 
 
 @dataclass(frozen=True)
-class Line:
+class WebhookRow:
     """A webhook in the list: its last 24 hours, hour by hour and together, its last attempt, and
     how many deliveries wait (up to attention.CAP)."""
 
@@ -97,7 +97,7 @@ def overview(merchant_id: int, span: Span) -> Overview:
     )
 
 
-def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> list[Line]:
+def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> list[WebhookRow]:
     """A merchant's webhooks whose name, URL or events hold every word of `search`, sorted: the
     newest first, by name, or what needs attention first."""
     words = search.casefold().split()
@@ -117,7 +117,7 @@ def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> lis
     if sort == STATE:
         found.sort(key=lambda webhook: _WORST_FIRST.index(webhook.state))
     return [
-        Line(
+        WebhookRow(
             webhook, points.get(webhook.id, []), statistics.sum_of(points.get(webhook.id, [])),
             last.get(webhook.id), waiting.get(webhook.id, 0),
         )

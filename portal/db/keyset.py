@@ -67,7 +67,7 @@ class Sieve:
 
 
 @dataclass(frozen=True)
-class Wanted(Generic[Row]):
+class LogQuery(Generic[Row]):
     """Rows that are wanted. `base`, where there is one, selects them and others by an index, among
     which they must be looked for; None says that an index finds just them. `cost` says how many
     usual rows one of them counts for in LOOKED_THROUGH. Of what `query` selects, `sieve` lets
@@ -78,7 +78,7 @@ class Wanted(Generic[Row]):
     cost: int = 1
     sieve: Sieve | None = None
 
-    def narrowed(self, condition: sa.ColumnElement[bool]) -> Wanted[Row]:
+    def narrowed(self, condition: sa.ColumnElement[bool]) -> LogQuery[Row]:
         """Of these rows those that an index finds by `condition` too."""
         base = None if self.base is None else self.base.where(condition)
         return replace(self, query=self.query.where(condition), base=base)
@@ -99,7 +99,7 @@ class LogPage(Page[Row]):
 
 
 def page(
-    wanted: Wanted[Row], walk: Walk[Row], cursor: str | None, limit: int
+    wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int
 ) -> LogPage[Row]:
     """The wanted rows from `cursor` on (None or empty: from the newest).
 
@@ -146,7 +146,7 @@ def page(
     )
 
 
-def news(wanted: Wanted[Any], walk: Walk[Any], mark: str) -> int:
+def news(wanted: LogQuery[Any], walk: Walk[Any], mark: str) -> int:
     """How many rows have come since a first page was made, up to NEWS_CAP. One query of the
     newest few rows. Raises BadCursor."""
     seen: int
@@ -163,7 +163,7 @@ def news(wanted: Wanted[Any], walk: Walk[Any], mark: str) -> int:
     return max(0, count - seen)
 
 
-def in_view(wanted: Wanted[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
+def in_view(wanted: LogQuery[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     """The rows that a page shows, as they are now. Raises BadCursor."""
     _, (newest, oldest) = _unseal(walk, view, _VIEW)
     key = sa.tuple_(*walk.columns)
@@ -177,7 +177,7 @@ def floor(walk: Walk[Any], cursor: str | None) -> list[Any] | None:
     return _unseal(walk, cursor, _OLDER)[1] if cursor else None
 
 
-def down_to(wanted: Wanted[Row], walk: Walk[Row], key: list[Any] | None) -> Wanted[Row]:
+def down_to(wanted: LogQuery[Row], walk: Walk[Row], key: list[Any] | None) -> LogQuery[Row]:
     """Of these rows those from `key` on that are newer, and its own; None: all."""
     if key is None:
         return wanted
@@ -185,7 +185,7 @@ def down_to(wanted: Wanted[Row], walk: Walk[Row], key: list[Any] | None) -> Want
 
 
 def every(
-    wanted: Wanted[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
+    wanted: LogQuery[Row], walk: Walk[Row], shape: Callable[[Sequence[Row]], list[Shape]]
 ) -> Iterator[list[Shape]]:
     """All wanted rows, the newest first, in bounded memory: batch for batch as `shape` makes them
     (some may be empty). Each is read in a transaction of its own that looks through no more than a
@@ -223,7 +223,7 @@ def every(
 
 
 def _find(
-    wanted: Wanted[Row], query: sa.Select[Row], walk: Walk[Row], most: int
+    wanted: LogQuery[Row], query: sa.Select[Row], walk: Walk[Row], most: int
 ) -> tuple[Sequence[Row], list[Any] | None]:
     """The first `most` of the wanted rows in the order of `query`, which is one of theirs; and the
     key up to which was looked, where the sieve could not look at all of them."""
@@ -272,7 +272,7 @@ def _sift(
 
 
 def _edge(
-    wanted: Wanted[Row], walk: Walk[Row],
+    wanted: LogQuery[Row], walk: Walk[Row],
     onward: Callable[[sa.Select[Any]], sa.Select[Any]], order: Sequence[sa.ColumnElement[Any]],
 ) -> list[Any] | None:
     """The key of the last row to look at; None when there is an end before, or an index finds the

@@ -10,13 +10,13 @@ from flask import current_app
 from sqlalchemy.orm import scoped_session
 
 from portal import queues, vault
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import now
 from portal.composing.compose import ComposeError, Composer, Outgoing, Payload, Target
 from portal.db.session import db, table, writing
 from portal.delivery import recording
-from portal.delivery.due import Due
-from portal.delivery.recording import Tried
+from portal.delivery.due import DueDelivery
+from portal.delivery.recording import FinishedAttempt
 from portal.delivery.retry import UNAUTHORIZED
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue, moments, rules
@@ -27,7 +27,7 @@ from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webh
 from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import send_now
 from portal.storage import allowance
 
@@ -131,7 +131,7 @@ def _once_more(
     delivery.trigger = "manual"
     delivery.is_retry = False
     delivery.next_attempt_at = now()
-    note(
+    record(
         session, actor, "delivery.resent", delivery.id, delivery.merchant_id,
         event_id=delivery.event_id, webhook_id=webhook.id,
     )
@@ -205,8 +205,8 @@ def _test(
             [event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
         )
         session.execute(sa.insert(table(EventPayload)), [row])
-        note(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
-    due = Due(
+        record(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
+    due = DueDelivery(
         delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test", event_type,
         Payload(row["head"], row["data"], row["previous"]),
     )
@@ -221,7 +221,7 @@ def _test(
     return db.session.get_one(Attempt, tried.request_id)
 
 
-def _try(webhook: Webhook, due: Due) -> Tried:
+def _try(webhook: Webhook, due: DueDelivery) -> FinishedAttempt:
     config = current_app.config["PORTAL"]
     moment = now()
     request_id, method, url = new_id("req"), webhook.method, webhook.url
@@ -231,7 +231,7 @@ def _try(webhook: Webhook, due: Due) -> Tried:
     db.session.rollback()
     outgoing = None
 
-    def send(what: Outgoing, seconds: float) -> Answer:
+    def send(what: Outgoing, seconds: float) -> Response:
         return send_now(
             what, seconds, config.egress_allow, config.inspect_url, due.merchant_id
         )
@@ -243,22 +243,22 @@ def _try(webhook: Webhook, due: Due) -> Tried:
         outgoing = Composer(target).compose(due.event_id, due.payload, moment)
         answer = send(outgoing, timeout)
     except ComposeError as error:
-        answer = Answer(error=error.code, error_detail=error.detail)
+        answer = Response(error=error.code, error_detail=error.detail)
     except access_tokens.TokenRefused as error:
-        answer = Answer(error=error.code, error_detail=str(error))
+        answer = Response(error=error.code, error_detail=str(error))
     except Exception as error:  # noqa: BLE001 - a test tells what deliveries will meet
         answer = defects.answer(error, "make the request")
     if client is not None and answer.status == UNAUTHORIZED:
         access_tokens.forget(client, moment)
-    return Tried(request_id, due, method, url, outgoing, answer, moment, now())
+    return FinishedAttempt(request_id, due, method, url, outgoing, answer, moment, now())
 
 
-def _token(client: Client, send: Callable[[Outgoing, float], Answer]) -> str:
+def _token(client: Client, send: Callable[[Outgoing, float], Response]) -> str:
     token = access_tokens.known(client, now())
     if token is not None:
         return token
     answer = send(access_tokens.request(client), access_tokens.SECONDS)
-    return access_tokens.take(client, answer, now())
+    return access_tokens.read_token(client, answer, now())
 
 
 def _webhook(merchant_id: int, webhook_id: str) -> Webhook:

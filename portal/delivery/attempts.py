@@ -11,17 +11,17 @@ from dataclasses import replace
 from portal.clock import now
 from portal.composing.cells import NotFilled
 from portal.composing.compose import ComposeError, Composer, Outgoing, Payload
-from portal.delivery.due import Due
+from portal.delivery.due import DueDelivery
 from portal.delivery.filling import Filling
 from portal.delivery.line import Line
-from portal.delivery.recording import Change, Tried
+from portal.delivery.recording import Change, FinishedAttempt
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
 from portal.delivery.trying import Trying
 from portal.ids import new_id
 from portal.outbound import access_tokens
 from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import PAYLOAD_EXPIRED
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
@@ -45,7 +45,7 @@ class Attempts:
         self._transport = transport
         self._is_ours = is_ours
         self._filling = Filling(transport)
-        self._results: list[tuple[Line, Tried, Change]] = []
+        self._results: list[tuple[Line, FinishedAttempt, Change]] = []
         self._oldest_result = 0.0
         self._unwritten = Counter[int]()
         """Bytes of results that are not recorded yet, by merchant."""
@@ -66,7 +66,7 @@ class Attempts:
         """How long the oldest result has been there."""
         return time.monotonic() - self._oldest_result
 
-    def take_results(self) -> list[tuple[Line, Tried, Change]]:
+    def take_results(self) -> list[tuple[Line, FinishedAttempt, Change]]:
         """The results, and what becomes of each delivery; they are the caller's then."""
         taken, self._results = self._results, []
         return taken
@@ -77,7 +77,7 @@ class Attempts:
         self._results = [one for one in self._results if one[0].lane not in lanes]
         self.written((line.lane, tried, change) for line, tried, change in lost)
 
-    def written(self, results: Iterable[tuple[int, Tried, Change]]) -> None:
+    def written(self, results: Iterable[tuple[int, FinishedAttempt, Change]]) -> None:
         """Results that were taken are in memory no more, whatever became of them."""
         for _, tried, _ in results:
             self._count(tried, -1)
@@ -89,20 +89,20 @@ class Attempts:
             return set()
         return {whose for whose, size in self._unwritten.items() if size > SHARE * max(0, left)}
 
-    def _count(self, tried: Tried, sign: int) -> None:
+    def _count(self, tried: FinishedAttempt, sign: int) -> None:
         whose, change = tried.due.merchant_id, sign * _size(tried)
         self._unwritten_bytes += change
         self._unwritten[whose] += change
         if not self._unwritten[whose]:
             del self._unwritten[whose]
 
-    def begin(self, line: Line, due: Due) -> None:
+    def begin(self, line: Line, due: DueDelivery) -> None:
         """Begin an attempt."""
         trying = Trying(line, due, new_id("req"), now())
         line.start(due)
         try:
             if due.payload is None:
-                answer = Answer(
+                answer = Response(
                     error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
                 )
                 self._end(line, *trying.ended(None, answer))
@@ -131,7 +131,7 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(trying, error, _MAKE)
 
-    def answered(self, asked: Asked, answer: Answer) -> None:
+    def answered(self, asked: Asked, answer: Response) -> None:
         """Take the answer to a request; with an access token the attempt goes on."""
         trying, what = asked
         line, due = trying.line, trying.due
@@ -143,9 +143,9 @@ class Attempts:
                 return
             line.waits_for_token = False
             try:
-                access_tokens.take(what, answer, now())
+                access_tokens.read_token(what, answer, now())
             except access_tokens.TokenRefused as error:
-                failed = Answer(error=error.code, error_detail=str(error))
+                failed = Response(error=error.code, error_detail=str(error))
                 self._end(line, *trying.ended(None, failed))
                 return
             if self._is_ours(line) and due.payload is not None:
@@ -186,10 +186,10 @@ class Attempts:
         self._transport.submit(outgoing, line.timeout_seconds, (trying, outgoing), line.merchant_id)
 
     def _refuse(self, trying: Trying, error: ComposeError) -> None:
-        answer = Answer(error=error.code, error_detail=error.detail)
+        answer = Response(error=error.code, error_detail=error.detail)
         self._end(trying.line, *trying.ended(None, answer))
 
-    def _end(self, line: Line, tried: Tried, change: Change) -> None:
+    def _end(self, line: Line, tried: FinishedAttempt, change: Change) -> None:
         if not self._is_ours(line):
             # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
             return
@@ -204,6 +204,6 @@ class Attempts:
         self._count(tried, 1)
 
 
-def _size(tried: Tried) -> int:
+def _size(tried: FinishedAttempt) -> int:
     sent = tried.outgoing.body if tried.outgoing is not None else None
     return tried.due.size + len(sent or b"") + tried.answer.came

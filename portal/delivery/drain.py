@@ -1,8 +1,18 @@
 """3 DELIVERY: a worker drains lanes: what is due goes out, and what came back is recorded.
 
-One thread, hundreds of requests in flight. Each webhook has a line of its own: a cap on its
-requests in flight, and a small buffer of what is due, so that one that hangs holds its cap and
-nothing else. The database stays the truth: a row is due until its result is committed.
+One thread, hundreds of requests in flight. What it keeps to:
+
+1. The database is the truth: a row is due until its result is committed, and who loses its lane
+   writes nothing more (the lease's token).
+2. No delivery ends a drain: whatever one raises is that attempt's failure (attempts).
+3. A webhook has a line of its own, with a cap on its requests in flight and a small buffer of what
+   is due: one that hangs holds its cap and nothing else (line, lines).
+4. Merchants take turns, the one with the fewest requests first, and nobody has all places; who uses
+   much goes after the others, in shorter rounds (_submit, shares).
+5. This thread waits for the transport alone: templates are filled in cells (filling), results are
+   written by a thread of their own (recorder), names are looked up by others.
+6. A receiver that is away is asked by one probe at a time (holding, probing).
+7. At its end all that came back is recorded and each lane given back, whatever fails (close).
 """
 
 from __future__ import annotations
@@ -30,7 +40,7 @@ from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.fairness.company import Company
 from portal.journal.seldom import Seldom
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import AT_ONCE_SECONDS, Transport
 from portal.processes import open_files
 
@@ -39,8 +49,7 @@ MAX_IN_FLIGHT = 1_000
 (portal.delivery.due.Due.places)."""
 SHARE = 3
 """How many times the places that are free a merchant may have: three quarters of all where nobody
-else has any, and less where others have. So whoever comes next finds some, however many receivers
-of others hang."""
+else has any. So whoever comes next finds some, however many receivers of others hang."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
 RECORD_COUNT, RECORD_SECONDS = 500, 0.05
@@ -67,16 +76,16 @@ def drain(
     `should_stop` ends it early: what is in flight is finished and recorded, the rest is left to
     the next owner. `keep_alive` is called now and then.
     """
-    run = _Drain(lane)
+    run = Drain(lane)
     try:
-        if run.take(lane):
+        if run.lease(lane):
             run.loop(should_stop, keep_alive)
         return run.attempts
     finally:
         run.close()
 
 
-class _Drain:
+class Drain:
     """A drain that was called for a lane. The transport and the recorder are its ways out; others
     may be handed in, to see what it does with receivers that nobody could wait for."""
 
@@ -117,9 +126,12 @@ class _Drain:
         """Whether more would have been started, had there been time."""
         self._rest = 0
         """How long nobody takes its lanes once they are given back, in µs."""
+        self._idle_since = time.monotonic()
+        self._look = self._is_whole = True
+        """Whether to read what is due, and whether of all lines."""
         self.attempts = 0
 
-    def take(self, lane: int) -> bool:
+    def lease(self, lane: int) -> bool:
         """Lease a lane and listen for its wake-up calls; False when another owns it."""
         token = lanes.lease(lane, self._owner)
         if token is None:
@@ -129,67 +141,70 @@ class _Drain:
         return True
 
     def loop(self, should_stop: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
-        idle_since = time.monotonic()
-        look = is_whole = True
-        while self._tokens:
-            stopping = should_stop()
-            self._heavy = self._shares.heavy({line.merchant_id for line in self._lines})
-            self._transport.at_once_seconds = (
-                SLICE_SECONDS_BESIDE_OTHERS if self._heavy else AT_ONCE_SECONDS
-            )
-            if stopping:
-                self._attempts.begin_no_more()
-                self._is_cut = self._lines.is_cut = False
-            # In any case: a call that nobody takes would be there at each round.
-            called = self._wakes.called()
-            if not stopping:
-                is_whole |= self._every("poll", POLL_SECONDS)
-                look |= called or is_whole
-                try:
-                    self._lines.read(
-                        self._tokens if look else None, self._sharing.leaving, self._heavy,
-                        is_whole=is_whole,
-                    )
-                    look = is_whole = False
-                    if self._every("adopt", ADOPT_SECONDS):
-                        look = is_whole = self._adopt()
-                    self._share()
-                except Unavailable as error:
-                    _seldom.warn(
-                        error.trouble, "What is due cannot be read now. "
-                        f"{error.trouble.sentence if error.trouble else error}",
-                    )
-                    time.sleep(0.2)
-                self._submit()
-                if self._every("probe", holding.SECONDS):
-                    self._holding.look_after(self._sharing.leaving)
-            self._attempts.go_on()
-            for tag, answer in self._run():
-                if isinstance(tag, Line):
-                    self._holding.take_look(tag, answer)
-                else:
-                    self._attempts.answered(tag, answer)
-            self._take_written()
-            if self._ready_to_record():
-                self._record()
-            if not self._recorder.is_busy and self._every("heartbeat", lanes.HEARTBEAT / 1e6):
-                self._recorder.put(Batch(dict(self._tokens)))
+        while self._tokens and self.step(is_stopping=should_stop()):
             if self._every("keep_alive", KEEP_ALIVE_SECONDS):
                 keep_alive()
-            if self._attempts.in_flight or self._attempts.results or self._unrecorded:
-                idle_since = time.monotonic()
-            elif stopping:
-                break
-            elif self._sendable():
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > LINGER_SECONDS:
-                break
+
+    def step(self, *, is_stopping: bool = False) -> bool:
+        """Read what is due, start what may start, wait for answers for a moment, and hand results
+        to the recorder; whether there is more to do. One that `is_stopping` starts nothing."""
+        self._heavy = self._shares.heavy({line.merchant_id for line in self._lines})
+        self._transport.at_once_seconds = (
+            SLICE_SECONDS_BESIDE_OTHERS if self._heavy else AT_ONCE_SECONDS
+        )
+        # In any case: a call that nobody takes would be there at each round.
+        called = self._wakes.called()
+        if is_stopping:
+            self._attempts.begin_no_more()
+            self._is_cut = self._lines.is_cut = False
+        else:
+            self._read(called=called)
+            self._submit()
+            if self._every("probe", holding.SECONDS):
+                self._holding.look_after(self._sharing.leaving)
+        self._attempts.go_on()
+        for tag, answer in self._run():
+            if isinstance(tag, Line):
+                self._holding.take_look(tag, answer)
+            else:
+                self._attempts.answered(tag, answer)
+        self._collect_written()
+        if self._ready_to_record():
+            self._record()
+        if not self._recorder.is_busy and self._every("heartbeat", lanes.HEARTBEAT / 1e6):
+            self._recorder.put(Batch(dict(self._tokens)))
+        if self._attempts.in_flight or self._attempts.results or self._unrecorded:
+            self._idle_since = time.monotonic()
+        elif is_stopping:
+            return False
+        elif any(line.buffer and line.health.held_at is None for line in self._lines):
+            self._idle_since = time.monotonic()
+        return time.monotonic() - self._idle_since <= LINGER_SECONDS
+
+    def _read(self, *, called: bool) -> None:
+        self._is_whole |= self._every("poll", POLL_SECONDS)
+        self._look |= called or self._is_whole
+        try:
+            self._lines.read(
+                self._tokens if self._look else None, self._sharing.leaving, self._heavy,
+                is_whole=self._is_whole,
+            )
+            self._look = self._is_whole = False
+            if self._every("adopt", ADOPT_SECONDS):
+                self._look = self._is_whole = self._adopt()
+            self._share()
+        except Unavailable as error:
+            _seldom.warn(
+                error.trouble, "What is due cannot be read now. "
+                f"{error.trouble.sentence if error.trouble else error}",
+            )
+            time.sleep(0.2)
 
     def close(self) -> None:
         """Record what came back, give the lanes back, and pass on what is left in them: each of it
         whatever becomes of the others. Raises nothing."""
         for step in (
-            self._record_rest, self._recorder.close, self._take_written, self._attempts.close,
+            self._record, self._recorder.close, self._collect_written, self._attempts.close,
             self._wakes.close, self._transport.abort, self._give_back,
         ):
             try:
@@ -197,10 +212,6 @@ class _Drain:
             except Exception:  # noqa: BLE001 - the other parts are due all the same
                 self._rest = lanes.REST
                 _log.exception("A part of a drain's end has failed.")
-
-    def _record_rest(self) -> None:
-        if self._attempts.results:
-            self._record()
 
     def _give_back(self) -> None:
         mine = set(self._tokens)
@@ -219,7 +230,7 @@ class _Drain:
         self._next[what] = moment + seconds
         return True
 
-    def _run(self) -> list[tuple[Request, Answer]]:
+    def _run(self) -> list[tuple[Request, Response]]:
         waited = self._transport.waited_seconds
         answers = self._transport.run(self._pause())
         if any(self._heavy.values()):
@@ -245,11 +256,6 @@ class _Drain:
             elif line.health.held_at is not None:
                 wait = min(wait, self._holding.seconds_to(line, moment))
         return wait
-
-    def _sendable(self) -> bool:
-        return any(line.buffer and line.health.held_at is None for line in self._lines)
-
-    # -- out and back -----------------------------------------------------------------------
 
     def _submit(self) -> None:
         """Start requests until the caps are reached, or for SLICE_SECONDS: merchants take turns,
@@ -292,7 +298,7 @@ class _Drain:
                 self._kept_back.add(whose)
                 continue
             line = turn.popleft()
-            due = self._lines.take(line)
+            due = self._lines.pop(line)
             taken[whose] += due.places
             free -= due.places
             self._shares.begins(whose)
@@ -318,8 +324,9 @@ class _Drain:
 
     def _record(self) -> None:
         """Hand the results to the recorder, with what they mean for their receivers."""
-        done = self._attempts.take_results()
         moment = now()
+        if not (done := self._attempts.take_results()):
+            return
         batch = Batch(dict(self._tokens))
         before = {line.webhook_id: line.health for line, _, _ in done}
         for line, tried, change in done:
@@ -338,8 +345,8 @@ class _Drain:
         self._unrecorded = True
         self._recorder.put(batch)
 
-    def _take_written(self) -> None:
-        found = self._recorder.take()
+    def _collect_written(self) -> None:
+        found = self._recorder.collect()
         self._unrecorded = self._unrecorded and self._recorder.is_busy
         for written in found:
             self.attempts += len(written.tried)
@@ -354,8 +361,6 @@ class _Drain:
             if written.lost:
                 self._leave(written.lost)
 
-    # -- lanes ------------------------------------------------------------------------------
-
     def _leave(self, lost: set[int]) -> None:
         for lane in lost:
             self._tokens.pop(lane, None)
@@ -366,7 +371,7 @@ class _Drain:
     def _adopt(self) -> bool:
         """Take one lane whose work nobody does, because its worker died or all are busy."""
         lane = next(filter(self._sharing.may_take, lanes.forgotten()), None)
-        return lane is not None and self.take(lane)
+        return lane is not None and self.lease(lane)
 
     def _share(self) -> None:
         """Hand a lane over where that is due (portal.delivery.sharing)."""

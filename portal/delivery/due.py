@@ -38,7 +38,7 @@ _attempt, _event = table(Attempt), table(Event)
 
 
 @dataclass(slots=True)
-class Due:
+class DueDelivery:
     """A delivery whose next attempt has come, with the event it carries."""
 
     id: str
@@ -92,7 +92,7 @@ class Candidate:
 def read(
     webhook_id: str, *, is_retry: bool, moment: int, after: Place, count: int, ordered: bool,
     without: Collection[str] = (),
-) -> tuple[list[tuple[Due, int]], Place | None]:
+) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """First attempts or retries that are due at `moment` (Unix µs), `after` a place, `without` some
     types: each with the moment from which it is due. And where to read on; None at the end."""
     values = {
@@ -110,7 +110,7 @@ def read(
 def waiting(
     webhook_id: str, *, moment: int, tried_before: int, after: Place, count: int, ordered: bool,
     without: Collection[str] = (),
-) -> tuple[list[tuple[Due, int]], Place | None]:
+) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """Retries, `without` some types, that wait for their time after `moment` though what they wait
     for may be over: the receiver was away at their last attempt, `tried_before` a moment (all Unix
     µs). None whose last two waits were cut short: so a receiver that comes and goes, or that
@@ -127,7 +127,7 @@ def waiting(
     return rows, place
 
 
-def find(candidate: Candidate) -> Due | None:
+def find(candidate: Candidate) -> DueDelivery | None:
     """The delivery of a candidate, unless it was finished meanwhile."""
     rows = _dues(_THESE, {"ids": [candidate.id]})
     if not rows:
@@ -192,7 +192,7 @@ def waiting_candidates(
 _Fields = tuple[str, int, str, str, int, int, str]
 
 
-def _dues(statement: sa.Select[Any], values: dict[str, Any]) -> list[tuple[Due, int]]:
+def _dues(statement: sa.Select[Any], values: dict[str, Any]) -> list[tuple[DueDelivery, int]]:
     found = []
     # All at once: between two rows another thread may take the interpreter.
     for row in db.session.execute(statement, values).all():
@@ -201,18 +201,19 @@ def _dues(statement: sa.Select[Any], values: dict[str, Any]) -> list[tuple[Due, 
         named = None if head is None else _TYPE.search(head)
         kind = "" if named is None else named[1]
         payload = None if head is None else Payload(head, data, previous)
-        found.append((Due(*cast(_Fields, fields), kind, payload, hurries, delivered_at), due_at))
+        one = DueDelivery(*cast(_Fields, fields), kind, payload, hurries, delivered_at)
+        found.append((one, due_at))
     return found
 
 
-def _end_of(rows: Sequence[tuple[Due, int]]) -> Place:
+def _end_of(rows: Sequence[tuple[DueDelivery, int]]) -> Place:
     last, due_at = rows[-1]
     return due_at, last.id
 
 
 def _fitting(
     statement: sa.Select[Any], values: dict[str, Any], count: int, without: Collection[str] = (),
-) -> tuple[list[tuple[Due, int]], Place | None]:
+) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """Up to `count` deliveries of which a statement says that they fit, `without` some types, among
     those that it looks at; and where to read on, None at the end."""
     looked = db.session.execute(statement, {**values, "looked": LOOKED}).all()

@@ -203,7 +203,7 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
     if told is None:
         return
     kind, message = told
-    notices.tell(session, merchant_id, webhook_id, kind, message, moment, config)
+    notices.notify(session, merchant_id, webhook_id, kind, message, moment, config)
 
 
 def hold_unreadable(webhook_id: str, moment: int) -> Health:
@@ -222,7 +222,7 @@ def hold_unreadable(webhook_id: str, moment: int) -> Health:
             flag_modified(webhook, "updated_at")
         if lost and webhook.enabled and webhook.held_at is None:
             webhook.held_at = moment
-            notices.tell(
+            notices.notify(
                 session, webhook.merchant_id, webhook_id, "held",
                 f"{unreadable_sentence(lost)} Deliveries are held, and go out when it "
                 "can be opened.",
@@ -257,7 +257,7 @@ def hold_unusable(webhook_id: str, moment: int) -> Health:
             )
         )
         if row.held_at is None:
-            notices.tell(
+            notices.notify(
                 session, row.merchant_id, webhook_id, "held",
                 "The portal cannot use the settings of this webhook as they are stored. Ask the "
                 "portal's operator: its log says what is wrong. Deliveries are held, and go out "

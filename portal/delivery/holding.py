@@ -15,7 +15,7 @@ from portal.delivery.line import Line
 from portal.delivery.lines import Lines
 from portal.delivery.recorder import Batch, Recorder
 from portal.outbound.outcome import INTERNAL_ERROR
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import Transport
 
 SECONDS = 0.1
@@ -65,7 +65,7 @@ class Holding:
         rests = line.health.rests(moment)
         return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND if rests else 0.0)
 
-    def take_look(self, line: Line, answer: Answer) -> None:
+    def take_look(self, line: Line, answer: Response) -> None:
         """Go on with a round where somebody listens; where nobody does it is over."""
         line.probing.is_looking = False
         if self._lines.get(line.webhook_id) is not line or line.health.held_at is None:

@@ -15,7 +15,7 @@ from portal.clock import now
 from portal.composing.compose import Certificate, Composer, Target
 from portal.db.session import db
 from portal.delivery import due, probing
-from portal.delivery.due import START, Due, Place
+from portal.delivery.due import START, DueDelivery, Place
 from portal.delivery.health import Health
 from portal.delivery.probing import Probing
 from portal.delivery.silence import Silence
@@ -48,7 +48,7 @@ class Line:
     def __init__(self) -> None:
         self.updated_at = 0
         self.secrets_until: int | None = None
-        self.buffer: deque[Due] = deque()
+        self.buffer: deque[DueDelivery] = deque()
         self.known: set[str] = set()
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
         self._left_out = 0
@@ -189,7 +189,7 @@ class Line:
         """Whether something of it is under way, or not recorded yet."""
         return len(self.known) > self._left_out or self.probing.is_looking
 
-    def leave_out(self, one: Due) -> None:
+    def leave_out(self, one: DueDelivery) -> None:
         """Leave a delivery whose result cannot be recorded to the lane's next owner: it is not read
         again here, and nothing waits for it."""
         self._left_out += one.id in self.known
@@ -199,7 +199,7 @@ class Line:
         self.probing.is_looking = True
         return self.url, self._target.certificate
 
-    def start(self, one: Due) -> None:
+    def start(self, one: DueDelivery) -> None:
         """Count a request with a delivery that starts now."""
         self.in_flight += 1
         self.places += one.places
@@ -209,7 +209,8 @@ class Line:
             self.next_start = time.monotonic() + 1 / self.rate
 
     def end(
-        self, one: Due, started_at: int, outcome: Outcome, in_trouble: bool, pause_seconds: float
+        self, one: DueDelivery, started_at: int, outcome: Outcome, in_trouble: bool,
+        pause_seconds: float,
     ) -> None:
         """Count a request that ended: where the receiver is in trouble the cap is halved, once for
         all requests that were under way together, and it comes back by successes.
@@ -296,7 +297,7 @@ class Line:
         self.known.update(one.id for one in found)
         return sum(one.size for one in found)
 
-    def _probe(self, moment: int) -> list[Due]:
+    def _probe(self, moment: int) -> list[DueDelivery]:
         self.probing.takes_some = time.monotonic() - self._answered_at < LATELY_SECONDS
         self.probing.aside = self.silence.aside(time.monotonic())
         self.probing.under_way = self.silence.under_way
@@ -307,8 +308,8 @@ class Line:
         self.may_have_more = found is None and not self.probing.is_over
         return [] if found is None else [found]
 
-    def _due(self, want: int, moment: int) -> list[Due]:
-        found: list[Due] = []
+    def _due(self, want: int, moment: int) -> list[DueDelivery]:
+        found: list[DueDelivery] = []
         for is_retry in self._kinds:
             place = self._places.get(is_retry, START)
             reached = self._read(found, want, moment, is_retry, place)
@@ -329,7 +330,7 @@ class Line:
         return found
 
     def _read(
-        self, found: list[Due], want: int, moment: int, is_retry: bool, place: Place
+        self, found: list[DueDelivery], want: int, moment: int, is_retry: bool, place: Place
     ) -> Place | None:
         """Add up to `want` to what was found; and where to read on, None at the end."""
         if len(found) == want:
@@ -348,7 +349,7 @@ class Line:
                 found.append(one)
         return reached
 
-    def _waiting(self, want: int, moment: int, tried_before: int) -> list[Due]:
+    def _waiting(self, want: int, moment: int, tried_before: int) -> list[DueDelivery]:
         if self._caught_up_to is None:
             return []
         rows, self._caught_up_to = due.waiting(
@@ -358,7 +359,7 @@ class Line:
         self.may_have_more |= self._caught_up_to is not None
         return [one for one, _ in rows if one.id not in self.known]
 
-    def _of_those_aside(self, moment: int) -> list[Due]:
+    def _of_those_aside(self, moment: int) -> list[DueDelivery]:
         """One of a type that is aside and has none under way: so whether it is answered again is
         found out, and the others wait for one at most."""
         free = self._aside - self.silence.under_way

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from portal.clock import now
 from portal.db.session import db, reading, table
 from portal.delivery import health, lanes
-from portal.delivery.due import Due
+from portal.delivery.due import DueDelivery
 from portal.delivery.line import BOTH, Line
 from portal.models import Webhook
 
@@ -52,7 +52,7 @@ class Lines:
         """A webhook's line, if it has one now."""
         return self._lines.get(webhook_id)
 
-    def take(self, line: Line) -> Due:
+    def pop(self, line: Line) -> DueDelivery:
         """The next delivery that was read ahead for a webhook."""
         first = line.buffer.popleft()
         self._buffered_bytes -= first.size
@@ -62,7 +62,7 @@ class Lines:
         """Forget what was read ahead for a webhook; it stays due in the database."""
         self._buffered_bytes -= line.drop_buffer()
 
-    def leave_out(self, some: Iterable[Due]) -> None:
+    def leave_out(self, some: Iterable[DueDelivery]) -> None:
         """Leave deliveries whose results cannot be recorded to the next owners of their lanes."""
         for one in some:
             if (line := self._lines.get(one.webhook_id)) is not None:

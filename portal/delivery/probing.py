@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from portal.clock import SECOND
 from portal.delivery import due, health
-from portal.delivery.due import START, Candidate, Due, Place
+from portal.delivery.due import START, Candidate, DueDelivery, Place
 from portal.delivery.health import Health
 from portal.models.delivery import MANUAL
 
@@ -140,7 +140,7 @@ def _without_last(candidates: Iterable[Candidate], schedule: Sequence[int]) -> l
 def find(
     probing: Probing, webhook_id: str, state: Health, schedule: Sequence[int], moment: int, *,
     ordered: bool, known: Container[str] = (),
-) -> Due | None:
+) -> DueDelivery | None:
     """The delivery of the next probe at `moment` (Unix µs), none of those that are `known` to be
     under way. None when the round has none left, which is over then; or when what was looked
     through has none and there is more to look through.

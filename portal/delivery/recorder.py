@@ -20,7 +20,7 @@ from flask import Flask
 from portal.config import Config
 from portal.db.session import are_several_there, db, writing
 from portal.delivery import health, lanes, recording
-from portal.delivery.recording import Change, Tried
+from portal.delivery.recording import Change, FinishedAttempt
 from portal.errors import Unavailable
 from portal.journal.seldom import Seldom
 from portal.outbound import defects
@@ -47,7 +47,7 @@ class Batch:
     """
 
     tokens: dict[int, int]
-    tried: list[tuple[int, Tried, Change]] = field(default_factory=list)
+    tried: list[tuple[int, FinishedAttempt, Change]] = field(default_factory=list)
     """Each with its lane, and what becomes of its delivery."""
     healths: list[health.Changed] = field(default_factory=list)
 
@@ -93,8 +93,8 @@ class Written:
     that were lost."""
 
     batch: Batch
-    tried: list[Tried]
-    left_out: list[Tried]
+    tried: list[FinishedAttempt]
+    left_out: list[FinishedAttempt]
     lost: set[int]
 
 
@@ -129,7 +129,7 @@ class Recorder:
         self._under_way += 1
         self._in.put(batch)
 
-    def take(self) -> list[Written]:
+    def collect(self) -> list[Written]:
         """What came of the batches that are done.
 
         Raises RuntimeError when the thread ended by a defect: the drain must end too, or it would
@@ -167,8 +167,8 @@ class Recorder:
     def _write(self, batch: Batch) -> Written:
         lost: set[int] = set()
         whole = batch
-        written: list[Tried] = []
-        left_out: list[Tried] = []
+        written: list[FinishedAttempt] = []
+        left_out: list[FinishedAttempt] = []
         refused = 0
         has_one_writer = db.engine.dialect.name == "sqlite"
         most = AT_ONCE_BESIDE_OTHERS if are_several_there() else AT_ONCE

@@ -17,13 +17,13 @@ from portal.composing.compose import NONE, OWN, Outgoing
 from portal.db import bulk
 from portal.db.session import table
 from portal.delivery import retry
-from portal.delivery.due import Due
+from portal.delivery.due import DueDelivery
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import MANUAL, PENDING_LITERAL
 from portal.outbound import outcome
 from portal.outbound.looking import looking
 from portal.outbound.outcome import Outcome
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.strict_json import dump
 
 Change = dict[str, Any]
@@ -34,16 +34,16 @@ _delivery = table(Delivery)
 
 
 @dataclass(slots=True)
-class Tried:
+class FinishedAttempt:
     """One attempt that ended. `attempted_at` and `finished_at` in Unix µs; `outgoing` is None
     when no request could be composed, and `answer` then says why."""
 
     request_id: str
-    due: Due
+    due: DueDelivery
     method: str
     url: str
     outgoing: Outgoing | None
-    answer: Answer
+    answer: Response
     attempted_at: int
     finished_at: int
     schedule: Sequence[int] = ()
@@ -61,7 +61,7 @@ class Tried:
         if echoes and answer.status is not None:
             self.answer = looking.without_secrets(answer, echoes, self.due.merchant_id)
 
-    def plainly(self, answer: Answer) -> Tried:
+    def plainly(self, answer: Response) -> FinishedAttempt:
         """The same attempt as one at which the portal failed, with no more than its `answer`."""
         if self.answer.status is not None:
             answer.error_detail = f"{answer.error_detail} It was answered {self.answer.status}."
@@ -90,7 +90,7 @@ class Tried:
         return retry.retry_after(values, self.finished_at)
 
 
-def rows_of(tried: Sequence[Tried], full: Collection[int] = ()) -> tuple[Rows, Rows]:
+def rows_of(tried: Sequence[FinishedAttempt], full: Collection[int] = ()) -> tuple[Rows, Rows]:
     """The rows of attempts in the header log and in the payload log; of merchants whose storage is
     full in the header log alone, or what they owe would go on to fill it, with a megabyte for each
     request that a template makes."""
@@ -107,7 +107,7 @@ def log_attempts(session: scoped_session[Any], rows: tuple[Rows, Rows]) -> None:
     bulk.insert(connection, table(AttemptPayload), _ATTEMPT_PAYLOAD, payloads)
 
 
-def is_kept(tried: Tried, schedule: Sequence[int]) -> bool:
+def is_kept(tried: FinishedAttempt, schedule: Sequence[int]) -> bool:
     """Whether nobody listened to a delivery's last attempt: it is kept until somebody does, for
     nothing is given up because nobody answers. One that a person asks for is no such attempt."""
     due = tried.due
@@ -117,7 +117,7 @@ def is_kept(tried: Tried, schedule: Sequence[int]) -> bool:
     )
 
 
-def settle(tried: Tried, schedule: Sequence[int]) -> Change:
+def settle(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
     """What becomes of a delivery after an attempt: the values of its row.
 
     One that was delivered already stays so, whatever comes of sending it again. An attempt that a
@@ -138,7 +138,7 @@ def settle(tried: Tried, schedule: Sequence[int]) -> Change:
     return settle_by_schedule(tried, schedule)
 
 
-def settle_by_schedule(tried: Tried, schedule: Sequence[int]) -> Change:
+def settle_by_schedule(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
     """What becomes of a delivery after an attempt that only its schedule has a say about, whatever
     the answer: it is tried again, or has failed."""
     due = tried.due
@@ -158,7 +158,7 @@ def settle_by_schedule(tried: Tried, schedule: Sequence[int]) -> Change:
     }
 
 
-def _failed(tried: Tried) -> Change:
+def _failed(tried: FinishedAttempt) -> Change:
     return {"state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at}
 
 
@@ -192,7 +192,7 @@ _ATTEMPT = (
 )
 
 
-def _attempt_row(tried: Tried) -> tuple[Any, ...]:
+def _attempt_row(tried: FinishedAttempt) -> tuple[Any, ...]:
     due, answer = tried.due, tried.answer
     return (
         tried.request_id, due.merchant_id, due.event_id, due.webhook_id, due.id,
@@ -210,7 +210,7 @@ _ATTEMPT_PAYLOAD = (
 )
 
 
-def _payload_row(tried: Tried) -> tuple[Any, ...]:
+def _payload_row(tried: FinishedAttempt) -> tuple[Any, ...]:
     outgoing, answer = tried.outgoing, tried.answer
     came = answer.status is not None
     return (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from portal.clock import now
 from portal.composing.compose import Outgoing
 from portal.delivery import recording
-from portal.delivery.due import Due
+from portal.delivery.due import DueDelivery
 from portal.delivery.line import Line
-from portal.delivery.recording import Change, Tried
+from portal.delivery.recording import Change, FinishedAttempt
 from portal.outbound import defects
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 
 
 @dataclass(slots=True, eq=False)
@@ -19,23 +19,23 @@ class Trying:
     """An attempt at a delivery, which began at `moment` (Unix µs)."""
 
     line: Line
-    due: Due
+    due: DueDelivery
     request_id: str
     moment: int
 
-    def ended(self, outgoing: Outgoing | None, answer: Answer) -> tuple[Tried, Change]:
+    def ended(self, outgoing: Outgoing | None, answer: Response) -> tuple[FinishedAttempt, Change]:
         """The result, and what becomes of the delivery; `outgoing` is None where no request was
         made, and `answer` says why."""
         tried = self._tried(outgoing, answer)
         return tried, recording.settle(tried, self.line.schedule)
 
-    def failed(self, error: Exception, what: str) -> tuple[Tried, Change]:
+    def failed(self, error: Exception, what: str) -> tuple[FinishedAttempt, Change]:
         """The same where the portal itself could not do `what` (defects.answer)."""
         tried = self._tried(None, defects.answer(error, what))
         return tried, recording.settle_by_schedule(tried, self.line.schedule)
 
-    def _tried(self, outgoing: Outgoing | None, answer: Answer) -> Tried:
-        return Tried(
+    def _tried(self, outgoing: Outgoing | None, answer: Response) -> FinishedAttempt:
+        return FinishedAttempt(
             self.request_id, self.due, self.line.method, self.line.url, outgoing, answer,
             self.moment, now(), self.line.schedule,
         )

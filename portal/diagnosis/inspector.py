@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import DAY, MILLISECOND, now
 from portal.db.session import db, writing
 from portal.diagnosis import bodies, masking, signatures
@@ -39,7 +39,7 @@ _slow = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True)
-class Answer:
+class InspectorAnswer:
     """What an inspector answers, after a wait; `text` says what that shows."""
 
     status: int
@@ -49,13 +49,13 @@ class Answer:
 
 
 ANSWERS = {
-    "200": Answer(200, "200: everything arrives"),
-    "slow": Answer(200, "200 after 3 seconds", wait_seconds=3),
-    "500": Answer(500, "500: fails, and is tried again"),
-    "429": Answer(429, "429 with Retry-After: asks to wait 10 seconds", retry_after=10),
-    "410": Answer(410, "410: says it is gone, and the webhook is disabled"),
+    "200": InspectorAnswer(200, "200: everything arrives"),
+    "slow": InspectorAnswer(200, "200 after 3 seconds", wait_seconds=3),
+    "500": InspectorAnswer(500, "500: fails, and is tried again"),
+    "429": InspectorAnswer(429, "429 with Retry-After: asks to wait 10 seconds", retry_after=10),
+    "410": InspectorAnswer(410, "410: says it is gone, and the webhook is disabled"),
 }
-BUSY = Answer(503, "503: too many slow answers at once", retry_after=5)
+BUSY = InspectorAnswer(503, "503: too many slow answers at once", retry_after=5)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def prepare(merchant_id: int, actor: str) -> Inspector:
             if inspector is None:
                 inspector = Inspector(merchant_id=merchant_id)
                 session.add(inspector)
-                note(session, actor, "inspector.created", "", merchant_id)
+                record(session, actor, "inspector.created", "", merchant_id)
     except IntegrityError:
         # Made by another at the same moment.
         return _existing(merchant_id)
@@ -110,7 +110,7 @@ def choose_answer(merchant_id: int, answer: str, actor: str) -> None:
         raise Invalid([FieldError("/answer", "Choose one of the answers.")])
     with writing() as session:
         _existing(merchant_id).answer = answer
-        note(session, actor, "inspector.answer_chosen", "", merchant_id, answer=answer)
+        record(session, actor, "inspector.answer_chosen", "", merchant_id, answer=answer)
 
 
 def remove(merchant_id: int, actor: str) -> None:
@@ -121,7 +121,7 @@ def remove(merchant_id: int, actor: str) -> None:
         session.execute(
             sa.delete(InspectedRequest).where(InspectedRequest.merchant_id == merchant_id)
         )
-        note(session, actor, "inspector.removed", "", merchant_id)
+        record(session, actor, "inspector.removed", "", merchant_id)
 
 
 def url_of(inspector: Inspector) -> str:
@@ -157,7 +157,7 @@ def _existing(merchant_id: int) -> Inspector:
 # ── What comes in ─────────────────────────────────────────────────────────────────────────
 
 
-def receive(token: str, received: Received) -> Answer:
+def receive(token: str, received: Received) -> InspectorAnswer:
     """Record a request to the inspector with this token and say what to answer, after the wait
     that goes with it. Raises NotFound, and then nothing is stored; Unavailable."""
     started = time.monotonic()
@@ -188,7 +188,7 @@ def receive(token: str, received: Received) -> Answer:
     return answer
 
 
-def _wait(answer: Answer) -> Answer:
+def _wait(answer: InspectorAnswer) -> InspectorAnswer:
     if not answer.wait_seconds:
         return answer
     if not _slow.acquire(blocking=False):

@@ -39,7 +39,7 @@ class AttemptReport:
     sent: Readable | None
     received: Readable | None
     curl: str | None
-    parts: list[waterfall.Part]
+    parts: list[waterfall.Phase]
     checks: list[Check]
     replaced_at: int | None
     """When the secret was replaced that no longer verifies the request (Unix µs)."""

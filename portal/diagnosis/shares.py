@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import DAY, HOUR, now
 from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Invalid, NotFound
@@ -50,7 +50,7 @@ def create_share(merchant_id: int, attempt_id: str, hours: str, actor: str) -> s
             raise Conflict(f"This attempt has {MAX_OPEN} open links; revoke one first.")
         share, token = AttemptShare.make(merchant_id, attempt_id, int(hours) * HOUR, actor)
         session.add(share)
-        note(
+        record(
             session, actor, "attempt.shared", attempt_id, merchant_id,
             share=share.id, hours=int(hours),
         )
@@ -71,7 +71,7 @@ def revoke_share(merchant_id: int, attempt_id: str, share_id: str, actor: str) -
             raise NotFound("There is no such link.")
         if share.is_open(now()):
             share.revoked_at = now()
-            note(
+            record(
                 session, actor, "attempt.share_revoked", attempt_id, merchant_id, share=share_id
             )
 

@@ -15,7 +15,7 @@ _SEND = ("Send", "handing the request to the network")
 
 
 @dataclass(frozen=True)
-class Part:
+class Phase:
     """A part of an attempt: how long it took (µs), and its start and width in percent of all.
 
     `failed` marks the part in which the attempt ended without an answer.
@@ -29,10 +29,10 @@ class Part:
     failed: bool = False
 
 
-def parts(attempt: Attempt) -> list[Part]:
+def parts(attempt: Attempt) -> list[Phase]:
     """The parts of an attempt that happened, in their order."""
     total = attempt.duration_us
-    found: list[Part] = []
+    found: list[Phase] = []
     if not total:
         return found
     at = 0
@@ -42,7 +42,7 @@ def parts(attempt: Attempt) -> list[Part]:
         if took is None:
             return
         took = min(took, max(0, total - at))
-        found.append(Part(label, hint, took, at * 100 / total, took * 100 / total, failed))
+        found.append(Phase(label, hint, took, at * 100 / total, took * 100 / total, failed))
         at += took
 
     add("DNS", "looking the host name up", attempt.dns_us)

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from rapidfuzz import fuzz, process
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import schemas
@@ -269,7 +269,7 @@ def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventTyp
             )
         row = OwnEventType(merchant_id=merchant_id, **clean)
         session.add(row)
-        note(session, actor, "event_type.added", name, merchant_id)
+        record(session, actor, "event_type.added", name, merchant_id)
         return _own(row)
 
 
@@ -303,7 +303,7 @@ def delete_type(merchant: Merchant, name: str, actor: str) -> None:
                     "take it out there first."
                 )
         session.delete(row)
-        note(session, actor, "event_type.deleted", name, merchant_id)
+        record(session, actor, "event_type.deleted", name, merchant_id)
 
 
 def _clean(fields: dict[str, Any]) -> dict[str, Any]:

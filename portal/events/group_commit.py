@@ -38,7 +38,7 @@ class GroupCommit(Generic[Task, Result]):
         self._waiting: deque[_Waiting[Task, Result]] = deque()
         self._turn = threading.Lock()
 
-    def take(self, task: Task) -> Result:
+    def submit(self, task: Task) -> Result:
         """The result of a task, run by this thread or by another; raises what it ends with."""
         waiting = _Waiting[Task, Result](task)
         with self._gate:

@@ -184,7 +184,7 @@ def _stored(request: _Request) -> list[Accepted]:
 
 def _commit_soon(request: _Request) -> _Stored:
     if not request.is_large:
-        return _group_commit().take(request)
+        return _group_commit().submit(request)
     # By itself: those who share a transaction with it would wait in its line.
     (outcome,) = _store([request])
     if isinstance(outcome, Exception):

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from portal.clock import MINUTE, SECOND, now
 from portal.db import keyset
-from portal.db.keyset import LogPage, Walk, Wanted
+from portal.db.keyset import LogPage, LogQuery, Walk
 from portal.db.session import db
 from portal.fairness import places
 from portal.fairness.places import SEARCH
@@ -253,9 +253,9 @@ def deliveries(
             # Without a bound SQLite reads all that the merchant is owed, and sorts it.
             query = query.where(moment >= 0)
     query = conditions.between(query, moment, values)
-    wanted = Wanted(query)
+    wanted = LogQuery(query)
     if "state" in values:
-        wanted = Wanted(query.where(_in_state(merchant_id, values["state"])), base=query)
+        wanted = LogQuery(query.where(_in_state(merchant_id, values["state"])), base=query)
     walk: Walk[Delivery] = Walk(
         f"deliveries {merchant_id}", (moment, Delivery.id),
         lambda delivery: [delivery.created_at, delivery.id], lambda _: [now(), ""],

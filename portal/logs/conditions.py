@@ -10,7 +10,7 @@ from flask import current_app
 
 from portal.clock import DAY, MINUTE, now
 from portal.config import Config
-from portal.db.keyset import Sieve, Wanted
+from portal.db.keyset import LogQuery, Sieve
 from portal.ids import request_id_at
 from portal.logs import filters
 from portal.logs.spellings import finder
@@ -33,7 +33,7 @@ _SELECTIVE: dict[str, Any] = {
 }
 
 
-def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wanted[Event]:
+def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> LogQuery[Event]:
     """Events that the filters portal.logs.filters.EVENTS want. Raises Invalid."""
     values = filters.clean(filters.EVENTS, given, zone)
     query = sa.select(Event)
@@ -69,11 +69,11 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wa
         # Nobody keeps record data for longer: what is older need not be looked through.
         query = query.where(Event.received_at >= now() - config.payload_days * DAY)
         sieve = _record_holds(values["text"])
-        return Wanted(query.where(*rest), base=query, cost=TEXT_COST, sieve=sieve)
-    return Wanted(query.where(*rest), base=query if rest else None)
+        return LogQuery(query.where(*rest), base=query, cost=TEXT_COST, sieve=sieve)
+    return LogQuery(query.where(*rest), base=query if rest else None)
 
 
-def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Wanted[Attempt]:
+def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> LogQuery[Attempt]:
     """Attempts that the filters portal.logs.filters.ATTEMPTS want. Raises Invalid."""
     values = filters.clean(filters.ATTEMPTS, given, zone)
     query = sa.select(Attempt)
@@ -110,7 +110,7 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
             query = query.where(~Attempt.ok)
         else:
             rest.append(~Attempt.ok)
-    return Wanted(query.where(*rest), base=query if rest else None)
+    return LogQuery(query.where(*rest), base=query if rest else None)
 
 
 def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:

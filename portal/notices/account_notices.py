@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.models import AuditEntry, Mail, User
@@ -37,7 +37,7 @@ def note_and_tell(
 ) -> None:
     """Note one of CHANGES at an account in the running transaction, and owe its owner a mail of it
     where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.audit.log.note."""
-    entry = note(session, actor, action, user.email, **detail)
+    entry = record(session, actor, action, user.email, **detail)
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
         due_at = _due_at(session, user.email)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now, readable
 from portal.config import Config
 from portal.db.session import db, writing
@@ -72,7 +72,7 @@ def refused(failures: int, failing_since: int | None, config: Config) -> str:
     )
 
 
-def tell(
+def notify(
     session: scoped_session[Any], merchant_id: int, webhook_id: str, kind: str, message: str,
     moment: int, config: Config,
 ) -> None:
@@ -101,7 +101,7 @@ def tell(
     session.add(Notice(
         merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
     ))
-    note(session, "portal", f"webhook.{kind}", webhook_id, merchant_id, reason=message)
+    record(session, "portal", f"webhook.{kind}", webhook_id, merchant_id, reason=message)
     if not config.smtp_url:
         return
     webhook, merchant = session.execute(
@@ -166,7 +166,7 @@ def tell_members(
             session.add(Mail.make(user.email, subject, text, merchant.id, now() + WAIT))
 
 
-def look_after() -> int:
+def run() -> int:
     """Tell of webhooks whose receivers refuse everything, warn of those that will be disabled
     within a day and of certificates that end, and send the mail that is due; how many messages were
     sent. Cron calls it now and then."""
@@ -198,7 +198,7 @@ def warn_of_refusals(moment: int | None = None) -> int:
         found = session.execute(refusing.with_for_update(of=Webhook)).all()
         for webhook_id, merchant_id, failures, failing_since in found:
             message = refused(failures, failing_since, config)
-            tell(session, merchant_id, webhook_id, REFUSED, message, moment, config)
+            notify(session, merchant_id, webhook_id, REFUSED, message, moment, config)
     return len(found)
 
 
@@ -236,7 +236,7 @@ def warn_of_ends(moment: int | None = None) -> int:
         found = session.execute(ending.with_for_update(of=Webhook)).all()
         for webhook_id, merchant_id, failing_since in found:
             since = failing_since or moment
-            tell(
+            notify(
                 session, merchant_id, webhook_id, "ending",
                 f"Every attempt since {readable(since)} has failed. Unless one succeeds, the "
                 f"webhook will be disabled on {readable(since + lasts)}; events that come from "
@@ -276,7 +276,7 @@ def warn_of_certificates(moment: int | None = None) -> int:
             found = session.execute(ending.with_for_update(of=Webhook)).all()
             for webhook_id, merchant_id, ends_at in found:
                 end = ends_at or moment
-                tell(
+                notify(
                     session, merchant_id, webhook_id, kind,
                     f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
                     f"{readable(end)}. Without a new one its deliveries fail.", moment, config,

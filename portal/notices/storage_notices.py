@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.db.session import reading, writing
 from portal.models import Merchant, OperationsEntry
 from portal.notices.notices import tell_members
@@ -22,7 +22,7 @@ down around a mark, day and night, they are told once."""
 NOTHING, NEARLY, FULL = 0, 1, 2
 
 
-def tell() -> int:
+def run() -> int:
     """Tell of what has changed since; how many merchants were told of."""
     with reading() as session:
         told = dict(session.execute(sa.select(Merchant.id, Merchant.storage_told)).all())
@@ -60,7 +60,7 @@ def _say(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: 
     assert usage.bound is not None
     name, stored = merchant.name, in_words(usage)
     action = "merchant.storage_full" if level == FULL else "merchant.storage_nearly_full"
-    note(
+    record(
         session, "portal", action, merchant.slug, merchant.id,
         stored=usage.stored, may_store=usage.bound,
     )

@@ -18,7 +18,7 @@ from portal.composing.compose import OWN, USER_AGENT, Frame, Outgoing, basic
 from portal.models.webhook import MASK, Auth
 from portal.outbound import outcome
 from portal.outbound.outcome import TOKEN_AWAY
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 
 SECONDS = 10.0
 """How long a token endpoint may take to answer."""
@@ -113,7 +113,7 @@ def request(client: Client) -> Outgoing:
     return Outgoing(frame, [], urlencode(fields).encode(), OWN)
 
 
-def take(client: Client, answer: Answer, moment: int) -> str:
+def read_token(client: Client, answer: Response, moment: int) -> str:
     """The token in an endpoint's answer, kept for later. Raises TokenRefused."""
     if answer.error is not None:
         raise _refused(

@@ -7,7 +7,7 @@ import traceback
 
 from portal.journal.seldom import DEFECT_SECONDS, Seldom
 from portal.outbound.outcome import INTERNAL_ERROR
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, DEFECT_SECONDS)
@@ -22,10 +22,10 @@ def noted(error: BaseException, what: str, whose: str = "") -> None:
     _seldom.warn((type(error), place, what), said, exc_info=error)
 
 
-def answer(error: BaseException, what: str) -> Answer:
+def answer(error: BaseException, what: str) -> Response:
     """The failure of an attempt whose step raised this; it is noted in the log. `what` says what
     the portal could not do, and goes on “The portal could not …”. The error's own words may hold a
     secret, so the attempt names its kind alone."""
     said = f"The portal could not {what}"
     noted(error, f"{said}. It is that attempt's failure; the others go on.")
-    return Answer(error=INTERNAL_ERROR, error_detail=f"{said} ({type(error).__name__}).")
+    return Response(error=INTERNAL_ERROR, error_detail=f"{said} ({type(error).__name__}).")

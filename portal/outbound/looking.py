@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from portal.composing.echoes import Echoes, TooLong
 from portal.models.webhook import MASK
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 
 SHARE = 0.05
 """Seconds of the processor that a process gives to each merchant for it in each second."""
@@ -36,7 +36,7 @@ class Looking:
         self._left: dict[int, tuple[float, float]] = {}
         """How many seconds at which moment."""
 
-    def without_secrets(self, answer: Answer, echoes: Echoes, whose: int) -> Answer:
+    def without_secrets(self, answer: Response, echoes: Echoes, whose: int) -> Response:
         """What may be logged of a merchant's answer: with the mask in place of each secret. Where
         that takes too long nothing is kept but its status and the names of its headers."""
         started = self._worked()

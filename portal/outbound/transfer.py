@@ -61,7 +61,7 @@ def ends_at(pem: str) -> int:
 
 
 @dataclass(slots=True)
-class Answer:
+class Response:
     """What came back, or why nothing did. Times are in µs; a part that did not happen is None."""
 
     status: int | None = None
@@ -216,7 +216,7 @@ class Transfer(Generic[Tag]):
         self.easy.setopt(pycurl.RESOLVE, [f"+{self.name}:{self._port}:{listed}"])
         self._go_on()
 
-    def without_addresses(self, *, is_over: bool) -> Answer:
+    def without_addresses(self, *, is_over: bool) -> Response:
         """What came of the request where `name` has no address, or (`is_over`) its time has passed
         before that was known."""
         self._measure()
@@ -283,7 +283,7 @@ class Transfer(Generic[Tag]):
         self._body = bytearray()
         self._truncated = False
 
-    def answer(self, code: int, message: str) -> Answer:
+    def answer(self, code: int, message: str) -> Response:
         """What came of the request, given libcurl's code and message."""
         easy = self.easy
         error, detail = (None, None)
@@ -297,7 +297,7 @@ class Transfer(Generic[Tag]):
         status = easy.getinfo(pycurl.RESPONSE_CODE) or None
         if error is not None and error != "answer_cut_short":
             status = None
-        return Answer(
+        return Response(
             status, error, detail, headers, bytes(self._body), self._truncated, self._sends,
             self.came, *timing.of(easy, self._before_us, self._names_us),
             self._certificate_ends_at() if self.looks_only else None,

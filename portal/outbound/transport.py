@@ -18,7 +18,7 @@ from portal.composing.compose import NONE, Certificate, Frame, Outgoing
 from portal.outbound import defects, egress
 from portal.outbound.connections import Address, Connections, Ends
 from portal.outbound.effort import Efforts
-from portal.outbound.transfer import Answer, Tag, Transfer
+from portal.outbound.transfer import Response, Tag, Transfer
 from portal.outbound.waiting import Waiting
 
 MAX_CONNECTIONS = 1_024
@@ -89,7 +89,7 @@ class Transport(Generic[Tag]):
         self._waiting = Waiting()
         """Those that need addresses first; libcurl does not have them meanwhile."""
         self._epoll.register(self._waiting.bell, select.EPOLLIN)
-        self._failed: list[tuple[Tag, Answer]] = []
+        self._failed: list[tuple[Tag, Response]] = []
         """Requests that could not be started, until `run` tells."""
 
     @property
@@ -155,7 +155,7 @@ class Transport(Generic[Tag]):
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
 
-    def run(self, seconds: float) -> list[tuple[Tag, Answer]]:
+    def run(self, seconds: float) -> list[tuple[Tag, Response]]:
         """Work for up to `seconds`, or until an answer has come or a watched fd can be read."""
         wait = 0.0 if self._failed else seconds
         self.woken = False
@@ -255,7 +255,7 @@ class Transport(Generic[Tag]):
         self._multi.close()
         self._epoll.close()
 
-    def _finished(self) -> list[tuple[Tag, Answer]]:
+    def _finished(self) -> list[tuple[Tag, Response]]:
         answers, self._failed = self._failed, []
         queued = 1
         while queued:
@@ -362,7 +362,7 @@ def _address(name: tuple[Any, ...]) -> Address:
 def send_now(
     outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Network],
     inspect_url: str | None = None, whose: int | None = None,
-) -> Answer:
+) -> Response:
     """Send one request of a merchant and wait for its answer, at most `timeout_seconds`."""
     transport: Transport[None] = Transport(allow, inspect_url)
     try:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.db.listing import Page, clean_search, newest_first
 from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, NotFound
@@ -68,7 +68,7 @@ def create_merchant(slug: str, name: str, actor: str, active: bool = False) -> M
             merchant.activate()
         session.add(merchant)
         session.flush()
-        note(session, actor, "merchant.created", slug, merchant.id, name=name, active=active)
+        record(session, actor, "merchant.created", slug, merchant.id, name=name, active=active)
     return merchant
 
 
@@ -77,7 +77,7 @@ def activate(merchant: Merchant, actor: str) -> None:
     with writing() as session:
         if not merchant.active:
             merchant.activate()
-            note(session, actor, "merchant.activated", merchant.slug, merchant.id)
+            record(session, actor, "merchant.activated", merchant.slug, merchant.id)
 
 
 def deactivate(merchant: Merchant, actor: str) -> None:
@@ -85,7 +85,7 @@ def deactivate(merchant: Merchant, actor: str) -> None:
     with writing() as session:
         if merchant.active:
             merchant.deactivate()
-            note(session, actor, "merchant.deactivated", merchant.slug, merchant.id)
+            record(session, actor, "merchant.deactivated", merchant.slug, merchant.id)
 
 
 def get_merchant(slug: str) -> Merchant:
@@ -138,7 +138,7 @@ def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
             )])
         key, text = ApiKey.make(merchant, scope, name)
         session.add(key)
-        note(session, actor, "api_key.created", key.id, merchant.id, name=name, scope=scope)
+        record(session, actor, "api_key.created", key.id, merchant.id, name=name, scope=scope)
     return text
 
 
@@ -149,7 +149,7 @@ def revoke_key(merchant: Merchant, key_id: str, actor: str) -> None:
         if key is None:
             raise NotFound("There is no such key, or it is revoked already.")
         key.revoke()
-        note(session, actor, "api_key.revoked", key.id, merchant.id, name=key.name)
+        record(session, actor, "api_key.revoked", key.id, merchant.id, name=key.name)
 
 
 def keys(merchant: Merchant) -> Sequence[ApiKey]:
@@ -222,7 +222,7 @@ def disable_user(user: User, actor: str) -> None:
         lock_user(session, user)
         if user.disabled_at is None:
             user.disable()
-            note(session, actor, "user.disabled", user.email)
+            record(session, actor, "user.disabled", user.email)
 
 
 def enable_user(user: User, actor: str) -> None:
@@ -230,7 +230,7 @@ def enable_user(user: User, actor: str) -> None:
     with writing() as session:
         if user.disabled_at is not None:
             user.enable()
-            note(session, actor, "user.enabled", user.email)
+            record(session, actor, "user.enabled", user.email)
 
 
 def change_password(
@@ -307,11 +307,11 @@ def first_start(actor: str) -> FirstStart | None:
                 merchant.activate()
                 session.add(merchant)
                 session.flush()
-                note(session, actor, "merchant.created", "demo", merchant.id, active=True)
+                record(session, actor, "merchant.created", "demo", merchant.id, active=True)
             join_merchant(session, merchant, user, "owner", actor)
             key, text = ApiKey.make(merchant, "write", "first start")
             session.add(key)
-            note(session, actor, "api_key.created", key.id, merchant.id, scope="write")
+            record(session, actor, "api_key.created", key.id, merchant.id, scope="write")
     except IntegrityError:
         # Another process started at the same moment and was first.
         return None
@@ -329,7 +329,7 @@ def new_user(
     user = User(email=email, name=name, password_hash=password_hash, staff_role=staff_role)
     session.add(user)
     session.flush()
-    note(session, actor, "user.created", email, staff_role=staff_role)
+    record(session, actor, "user.created", email, staff_role=staff_role)
     return user
 
 
@@ -338,7 +338,7 @@ def join_merchant(
 ) -> None:
     """Make a user a member in the running transaction."""
     user.memberships.append(Membership(merchant_id=merchant.id, role=role))
-    note(session, actor, "member.added", user.email, merchant.id, role=role)
+    record(session, actor, "member.added", user.email, merchant.id, role=role)
 
 
 def find_user(email: str) -> User | None:

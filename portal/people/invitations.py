@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.clock import DAY, now, readable
 from portal.config import Config
 from portal.db.session import db, writing
@@ -67,7 +67,7 @@ def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
             )])
         invitation, token = Invitation.make(merchant, email, role, LIFETIME, actor)
         session.add(invitation)
-        note(session, actor, "member.invited", email, merchant.id, role=role)
+        record(session, actor, "member.invited", email, merchant.id, role=role)
         link = f"{config.public_url}/invitation/{token}"
         if config.smtp_url:
             session.add(Mail.make(email, f"You are invited to {merchant.name}", _mail_text(
@@ -118,7 +118,7 @@ def revoke(merchant: Merchant, invitation_id: str, actor: str) -> None:
         if invitation is None:
             raise NotFound("There is no such invitation, or it was accepted already.")
         session.delete(invitation)
-        note(session, actor, "member.invitation_revoked", invitation.email, merchant.id)
+        record(session, actor, "member.invitation_revoked", invitation.email, merchant.id)
 
 
 def find(token: str) -> Invitation:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Forbidden, NotFound
 from portal.models import Membership, Merchant, User
@@ -80,7 +80,7 @@ def change_member(merchant: Merchant, user_id: int, role: str, actor: str) -> No
         if actor == actor_of(user) and _rank(role) > _rank(membership.role):
             raise Forbidden("Nobody can give themselves a higher role; ask an owner.")
         _keep_an_owner(session, merchant, membership)
-        note(
+        record(
             session, actor, "member.changed", user.email, merchant.id,
             role=role, role_before=membership.role,
         )
@@ -92,7 +92,7 @@ def remove_member(merchant: Merchant, user_id: int, actor: str) -> None:
     with writing() as session:
         membership = _membership(session, merchant, user_id)
         _keep_an_owner(session, merchant, membership)
-        note(
+        record(
             session, actor, "member.removed", membership.user.email, merchant.id,
             role=membership.role,
         )

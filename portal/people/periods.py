@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import current_app
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.config import Config
 from portal.db.session import writing
 from portal.errors import FieldError
@@ -48,7 +48,7 @@ def change(merchant: Merchant, event_text: str, payload_text: str, actor: str) -
             return
         merchant.event_days = events if events != config.event_days else None
         merchant.payload_days = payloads if payloads != config.payload_days else None
-        note(
+        record(
             session, actor, "merchant.retention_changed", merchant.slug, merchant.id,
             **after, before=before,
         )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import Session, scoped_session
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.clock import HOUR, now
 from portal.config import Config
 from portal.db.session import db, writing
@@ -39,7 +39,7 @@ def ask(email: str) -> None:
         "\n\nIf it was not you, ignore this: nothing changes."
     ))
     with writing() as session:
-        note(session, "portal", "user.password_forgotten", email)
+        record(session, "portal", "user.password_forgotten", email)
         user = find_user(email)
         _forget_ended(session)
         if user and user.is_active:
@@ -49,7 +49,7 @@ def ask(email: str) -> None:
 def make_link(user: User, actor: str) -> str:
     """A link for a user to choose another password, for an operator to hand over."""
     with writing() as session:
-        note(session, actor, "user.reset_link_made", user.email)
+        record(session, actor, "user.reset_link_made", user.email)
         _forget_ended(session)
         token = new_token()
         session.add(_reset(user, token))

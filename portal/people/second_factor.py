@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 
 from portal import vault
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.clock import SECOND, now
 from portal.db.session import db, writing
 from portal.errors import FieldError, Invalid
@@ -132,7 +132,7 @@ def check(user: User, code: str) -> bool:
         if found is None:
             return False
         session.delete(found)
-        note(session, actor_of(user), "user.recovery_code_used", user.email)
+        record(session, actor_of(user), "user.recovery_code_used", user.email)
         return True
 
 

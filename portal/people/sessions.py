@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from flask import current_app
 
-from portal.audit.log import actor_of, note
+from portal.audit.log import actor_of, record
 from portal.clock import HOUR, MINUTE, now
 from portal.db.session import db, writing
 from portal.errors import NotFound
@@ -41,7 +41,7 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
             session.execute(sa.delete(UserSession).where(UserSession.id.in_(too_many)))
         row, token = UserSession.make(user.id, address, agent)
         session.add(row)
-        note(session, actor_of(user), "user.signed_in", user.email)
+        record(session, actor_of(user), "user.signed_in", user.email)
     return token
 
 
@@ -84,7 +84,7 @@ def end(user: User, session_id: str) -> None:
         if row is None:
             raise NotFound("This sign-in has ended already.")
         session.delete(row)
-        note(session, actor_of(user), "user.signed_out", user.email)
+        record(session, actor_of(user), "user.signed_out", user.email)
 
 
 def end_others(user: User, session_id: str) -> None:
@@ -93,7 +93,7 @@ def end_others(user: User, session_id: str) -> None:
         session.execute(sa.delete(UserSession).where(
             UserSession.user_id == user.id, UserSession.id != session_id
         ))
-        note(session, actor_of(user), "user.signed_out", user.email, others=True)
+        record(session, actor_of(user), "user.signed_out", user.email, others=True)
 
 
 def _oldest() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.db.session import writing
 from portal.errors import FieldError, Invalid
 from portal.models import Merchant
@@ -20,7 +20,7 @@ def change(merchant: Merchant, text: str, actor: str) -> None:
         if mb == before:
             return
         merchant.storage_mb = mb
-        note(
+        record(
             session, actor, "merchant.storage_changed", merchant.slug, merchant.id,
             storage_mb=mb, before={"storage_mb": before},
         )

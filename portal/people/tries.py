@@ -12,7 +12,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import MINUTE, now
 from portal.db.session import db, reading, writing
 from portal.errors import Unavailable
@@ -46,7 +46,7 @@ def note_refused(kind: Kind, email: str) -> None:
             )
         if known is not None and noted is None:
             with writing(PATIENCE_SECONDS) as session:
-                note(session, "portal", action, email)
+                record(session, "portal", action, email)
     except Unavailable:
         # Said by whoever must write.
         db.session.rollback()

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
 from portal import queues, vault
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.clock import SECOND, now
 from portal.db.session import db, reading, table, writing
 from portal.db.slices import hand_on
@@ -31,7 +31,7 @@ from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL
 from portal.models.locks import lock_merchant
 from portal.models.recovery import DISCARD, FINISHED, PAUSED, RUNNING, RUNNING_LITERAL, SEND
 from portal.recovery import selection
-from portal.recovery.selection import PARTS, Count, Part, Wanted
+from portal.recovery.selection import PARTS, Count, IndexedPart, Selection
 
 BATCH = 500
 """Deliveries looked at in one transaction: some milliseconds of the write lock."""
@@ -51,7 +51,7 @@ _delivery, _recovery = table(Delivery), table(Recovery)
 _log = logging.getLogger(__name__)
 
 
-def start(merchant_id: int, wanted: Wanted, actor: str) -> tuple[Recovery, Count]:
+def start(merchant_id: int, wanted: Selection, actor: str) -> tuple[Recovery, Count]:
     """Begin a recovery, and how many deliveries it takes; one like it that has not ended is
     given back instead.
 
@@ -81,7 +81,7 @@ def start(merchant_id: int, wanted: Wanted, actor: str) -> tuple[Recovery, Count
         )
         session.add(recovery)
         session.flush()
-        note(
+        record(
             session, actor, "recovery.started", recovery.id, merchant_id, does=wanted.action,
             states=list(wanted.states), webhook_id=wanted.webhook_id, since=wanted.since,
             **wanted.filters,
@@ -96,7 +96,7 @@ def start(merchant_id: int, wanted: Wanted, actor: str) -> tuple[Recovery, Count
     return find(merchant_id, recovery_id), counted
 
 
-def _check_webhook(merchant_id: int, wanted: Wanted) -> None:
+def _check_webhook(merchant_id: int, wanted: Selection) -> None:
     if wanted.webhook_id is None:
         return
     webhook = db.session.scalar(
@@ -115,7 +115,7 @@ def _check_webhook(merchant_id: int, wanted: Wanted) -> None:
         raise Conflict("The webhook is sending; nothing of it is held.")
 
 
-def _is_alike(other: Recovery, wanted: Wanted) -> bool:
+def _is_alike(other: Recovery, wanted: Selection) -> bool:
     # A period such as "the last 24 hours" moves on between two clicks.
     near = abs((other.since or 0) - (wanted.since or 0)) < 10 * SECOND
     return near and (
@@ -126,7 +126,7 @@ def _is_alike(other: Recovery, wanted: Wanted) -> bool:
 
 def count_held(webhook: Webhook) -> Count:
     """How many deliveries a webhook holds, counted up to COUNTED."""
-    held = Wanted(DISCARD, (HELD,), webhook.id)
+    held = Selection(DISCARD, (HELD,), webhook.id)
     return selection.count(webhook.merchant_id, held)
 
 
@@ -194,7 +194,7 @@ def _change(
             sa.select(Recovery).where(Recovery.id == recovery_id).with_for_update()
         ).one()
         change(recovery)
-        note(session, actor, action, recovery_id, merchant_id, done=recovery.done)
+        record(session, actor, action, recovery_id, merchant_id, done=recovery.done)
     return find(merchant_id, recovery_id)
 
 
@@ -231,7 +231,7 @@ def _count(recovery_id: str, token: int) -> None:
         recovery = session.get(Recovery, recovery_id)
         if recovery is None or recovery.total is not None:
             return
-        wanted = Wanted.of(recovery)
+        wanted = Selection.of(recovery)
         total = sum(
             selection.count_all(session, part, wanted, webhook)
             for webhook in session.scalars(selection.webhooks(recovery.merchant_id, wanted)).all()
@@ -288,7 +288,7 @@ def _hand_on(recovery_id: str, token: int) -> None:
 
 def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
     """Take one batch and move on, inside the running transaction; the lanes with new work."""
-    wanted = Wanted.of(recovery)
+    wanted = Selection.of(recovery)
     place = recovery.place or {"webhook": "", "part": len(PARTS)}
     recovery.worked_at = now()
     webhooks = selection.webhooks(recovery.merchant_id, wanted).limit(1)
@@ -321,7 +321,7 @@ def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
 
 
 def _take(
-    session: scoped_session[Any], part: Part, wanted: Wanted, webhook: Webhook,
+    session: scoped_session[Any], part: IndexedPart, wanted: Selection, webhook: Webhook,
     place: dict[str, Any],
 ) -> tuple[sa.Row[Any] | None, int]:
     """Change the next BATCH of a part; the last row that was looked at where there may be more,

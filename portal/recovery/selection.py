@@ -28,7 +28,7 @@ _delivery, _attempt = table(Delivery), table(Attempt)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What to take: `states` of failed and held; moments in Unix µs, `before` exclusive.
 
     `since` and `before` are about when a delivery failed, or when what is held came in.
@@ -58,7 +58,7 @@ class Wanted:
             )])
 
     @classmethod
-    def of(cls, recovery: Recovery) -> Wanted:
+    def of(cls, recovery: Recovery) -> Selection:
         """What a stored recovery takes."""
         return cls(
             recovery.action, tuple(recovery.states), recovery.webhook_id, recovery.since,
@@ -67,7 +67,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Part:
+class IndexedPart:
     """Deliveries of one state that an index holds in the order of (`key`, ID)."""
 
     state: str
@@ -75,9 +75,9 @@ class Part:
     key: sa.Column[Any]
 
 
-_FAILED = Part(FAILED, _delivery.c.state == FAILED_LITERAL, _delivery.c.finished_at)
+_FAILED = IndexedPart(FAILED, _delivery.c.state == FAILED_LITERAL, _delivery.c.finished_at)
 _HELD_FIRST, _HELD_RETRIES = (
-    Part(
+    IndexedPart(
         HELD,
         sa.and_(_delivery.c.state == PENDING_LITERAL, _delivery.c.is_retry == is_retry),
         _delivery.c.next_attempt_at,
@@ -95,7 +95,7 @@ class Count:
     is_exact: bool
 
 
-def webhooks(merchant_id: int, wanted: Wanted) -> sa.Select[Webhook]:
+def webhooks(merchant_id: int, wanted: Selection) -> sa.Select[Webhook]:
     """The webhooks whose deliveries are taken, in the order of their IDs: those that send, or
     for discarding those that hold."""
     query = (
@@ -110,12 +110,12 @@ def webhooks(merchant_id: int, wanted: Wanted) -> sa.Select[Webhook]:
     return query.where(sa.or_(~Webhook.enabled, Webhook.held_at.is_not(None)))
 
 
-def has_part(part: Part, wanted: Wanted, webhook: Webhook) -> bool:
+def has_part(part: IndexedPart, wanted: Selection, webhook: Webhook) -> bool:
     """Whether a webhook has deliveries of this part to take."""
     return part.state in wanted.states and (part.state == FAILED or webhook.holds)
 
 
-def rows(part: Part, wanted: Wanted, webhook: Webhook) -> sa.Select[Any]:
+def rows(part: IndexedPart, wanted: Selection, webhook: Webhook) -> sa.Select[Any]:
     """A part's deliveries of a webhook that the period may hold: their keys and IDs, and as
     `is_wanted` whether all filters take them."""
     query = sa.select(part.key.label("key"), _delivery.c.id, _is_wanted(part, wanted)).where(
@@ -128,7 +128,7 @@ def rows(part: Part, wanted: Wanted, webhook: Webhook) -> sa.Select[Any]:
     return query
 
 
-def _is_wanted(part: Part, wanted: Wanted) -> sa.Label[bool]:
+def _is_wanted(part: IndexedPart, wanted: Selection) -> sa.Label[bool]:
     row = _delivery.c
     terms: list[sa.ColumnElement[bool]] = []
     if part.state == FAILED:
@@ -188,7 +188,7 @@ def status_is(column: sa.ColumnElement[Any], status: str) -> list[sa.ColumnEleme
     return [column == int(status)]
 
 
-def count(merchant_id: int, wanted: Wanted) -> Count:
+def count(merchant_id: int, wanted: Selection) -> Count:
     """How many deliveries a recovery would take, within COUNTED and LOOKED_THROUGH."""
     number, look = 0, LOOKED_THROUGH
     for webhook in db.session.scalars(webhooks(merchant_id, wanted)).all():
@@ -205,7 +205,9 @@ def count(merchant_id: int, wanted: Wanted) -> Count:
     return Count(number, is_exact=True)
 
 
-def count_all(session: scoped_session[Any], part: Part, wanted: Wanted, webhook: Webhook) -> int:
+def count_all(
+    session: scoped_session[Any], part: IndexedPart, wanted: Selection, webhook: Webhook
+) -> int:
     """How many deliveries of a part of a webhook there are to take, however many."""
     every = rows(part, wanted, webhook).subquery()
     return session.scalar(sa.select(_sum(every.c.is_wanted))) or 0

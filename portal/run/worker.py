@@ -114,8 +114,8 @@ class PortalWorker(EndingWorker):
         self._delivers = queue == queues.DELIVERIES
         self._upkeep = Upkeep(current_app.config["PORTAL"])
         self.log.addFilter(_is_no_traceback)
-        jobs.Host.should_stop = staticmethod(lambda: self.told_to_stop)
-        jobs.Host.keep_alive = staticmethod(self._keep_alive)
+        jobs.RunningWorker.should_stop = staticmethod(lambda: self.told_to_stop)
+        jobs.RunningWorker.keep_alive = staticmethod(self._keep_alive)
 
     @property
     def told_to_stop(self) -> bool:

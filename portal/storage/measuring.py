@@ -29,7 +29,7 @@ from portal.storage.sizes import (
     SENDING,
     STAYING,
     WEBHOOKS,
-    Part,
+    MeasuredLog,
     Sums,
     add,
     add_webhooks_deleted_before,
@@ -105,7 +105,7 @@ def _step(clock: int, horizon: int, dialect: str) -> bool:
     return True
 
 
-def sizes(part: Part, since: int, until: int, dialect: str) -> sa.Select[Any]:
+def sizes(part: MeasuredLog, since: int, until: int, dialect: str) -> sa.Select[Any]:
     """What the rows of a log from one moment to before another (Unix µs) count as, by merchant."""
     log = part.table
     return (
@@ -118,7 +118,7 @@ def sizes(part: Part, since: int, until: int, dialect: str) -> sa.Select[Any]:
     )
 
 
-def _first(session: Session, parts: list[Part], since: int) -> int | None:
+def _first(session: Session, parts: list[MeasuredLog], since: int) -> int | None:
     """The moment of the first row that is not measured yet, to the millisecond below."""
     found = [
         part.moment_of(key)
@@ -130,7 +130,7 @@ def _first(session: Session, parts: list[Part], since: int) -> int | None:
     return min(found) // MILLISECOND * MILLISECOND if found else None
 
 
-def _end_of_batch(session: Session, parts: list[Part], start: int, horizon: int) -> int:
+def _end_of_batch(session: Session, parts: list[MeasuredLog], start: int, horizon: int) -> int:
     """The moment up to which each log has at most BATCH rows more, and which is not of another
     day; a whole millisecond at least."""
     ends = [horizon, start - start % DAY + DAY]

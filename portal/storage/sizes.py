@@ -60,7 +60,7 @@ Sums = dict[int, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Part:
+class MeasuredLog:
     """A log that is measured: the column by which it goes, and between its values and moments (Unix
     µs); the clock that it follows, and the column of StoredBytes that it counts in."""
 
@@ -72,20 +72,20 @@ class Part:
     moment_of: Callable[[Any], int] = lambda key: key
 
 
-def _parts() -> tuple[Part, ...]:
+def _parts() -> tuple[MeasuredLog, ...]:
     event, payload, delivery = table(Event), table(EventPayload), table(Delivery)
     attempt, sent, audit = table(Attempt), table(AttemptPayload), table(AuditEntry)
     answer = table(IdempotencyKey)
     by_id = (request_id_at, moment_of_request_id)
     return (
-        Part(event, event.c.received_at, COMING, "logs"),
-        Part(payload, payload.c.received_at, COMING, "payloads"),
-        Part(delivery, delivery.c.created_at, SENDING, "logs"),
-        Part(attempt, attempt.c.id, SENDING, "logs", *by_id),
-        Part(sent, sent.c.attempt_id, SENDING, "payloads", *by_id),
+        MeasuredLog(event, event.c.received_at, COMING, "logs"),
+        MeasuredLog(payload, payload.c.received_at, COMING, "payloads"),
+        MeasuredLog(delivery, delivery.c.created_at, SENDING, "logs"),
+        MeasuredLog(attempt, attempt.c.id, SENDING, "logs", *by_id),
+        MeasuredLog(sent, sent.c.attempt_id, SENDING, "payloads", *by_id),
         # The answer is added when the request has ended.
-        Part(answer, answer.c.created_at, SENDING, "logs"),
-        Part(audit, audit.c.at, STAYING, "logs"),
+        MeasuredLog(answer, answer.c.created_at, SENDING, "logs"),
+        MeasuredLog(audit, audit.c.at, STAYING, "logs"),
     )
 
 
@@ -93,7 +93,7 @@ PARTS = _parts()
 _BY_NAME = {part.table.name: part for part in PARTS}
 
 
-def part_of(log: sa.Table) -> Part | None:
+def part_of(log: sa.Table) -> MeasuredLog | None:
     """How a table is measured; None where it is not, since it does not grow with what is sent."""
     return _BY_NAME.get(log.name)
 
@@ -124,13 +124,13 @@ def _octets(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[int]:
     return sa.func.octet_length(sa.cast(column, sa.Text) if is_json else column)
 
 
-def of_deleted(part: Part, dialect: str) -> tuple[sa.ColumnElement[Any], ...]:
+def of_deleted(part: MeasuredLog, dialect: str) -> tuple[sa.ColumnElement[Any], ...]:
     """What a deletion returns of each row, for `take_off`."""
     return part.table.c.merchant_id, part.key, row_bytes(part.table, dialect)
 
 
 def take_off(
-    session: scoped_session[Any], part: Part, gone: Iterable[tuple[int, Any, int]]
+    session: scoped_session[Any], part: MeasuredLog, gone: Iterable[tuple[int, Any, int]]
 ) -> None:
     """Count deleted rows no more, in the transaction that deletes them: of each its merchant's ID,
     its key and its bytes. What was not measured yet was not counted."""

@@ -12,7 +12,7 @@ from portal import queues
 from portal.clock import HOUR, now
 from portal.db.session import db, table, writing
 from portal.models import Webhook
-from portal.outbound.transfer import Answer
+from portal.outbound.transfer import Response
 from portal.outbound.transport import Transport
 
 EVERY = 20 * HOUR
@@ -25,7 +25,7 @@ SECONDS = 5.0
 _webhook = table(Webhook)
 
 
-def look() -> int:
+def check_all() -> int:
     """Connect to the targets of webhooks that were not looked at since EVERY, by the way of their
     deliveries, and note when their certificates end; nothing is sent. How many webhooks: BATCH at
     most, and what is left is queued.
@@ -78,7 +78,7 @@ def _targets() -> tuple[dict[str, list[str]], dict[str, int]]:
     return targets, whose
 
 
-def _ends_at(answer: Answer) -> int | None:
+def _ends_at(answer: Response) -> int | None:
     if answer.error == "tls_expired":
         # The handshake ended before the date could be read. It is over in any case.
         return now()

@@ -17,7 +17,7 @@ from portal.models import Merchant
 from portal.models.delivery import TRIGGERS
 from portal.models.webhook import METHODS
 from portal.views import log_filters
-from portal.views.log_filters import Asked
+from portal.views.log_filters import LogFilters
 from portal.web import rendering, snippets
 from portal.webhooks import setup
 
@@ -96,7 +96,7 @@ def log_page(merchant: Merchant | None) -> Response:
     )
 
 
-def _news(asked: Asked) -> Response:
+def _news(asked: LogFilters) -> Response:
     """The bar of new attempts."""
     if asked.errors:
         raise Invalid([])

@@ -15,7 +15,7 @@ from portal.logs import browse, changes, filters
 from portal.models import Merchant
 from portal.people import periods
 from portal.views import log_filters
-from portal.views.log_filters import Asked
+from portal.views.log_filters import LogFilters
 from portal.web import rendering
 
 bp = Blueprint("events", __name__, url_prefix="/m/<slug>/events")
@@ -75,7 +75,7 @@ def log_page(merchant: Merchant | None) -> Response:
     )
 
 
-def _news(asked: Asked) -> Response:
+def _news(asked: LogFilters) -> Response:
     """The bar of new events and, where some in view are pending, their states."""
     if asked.errors:
         raise Invalid([])
@@ -87,7 +87,7 @@ def _news(asked: Asked) -> Response:
         return Response(status=204)
 
 
-def _newer(asked: Asked, mark: str, view: str) -> Response:
+def _newer(asked: LogFilters, mark: str, view: str) -> Response:
     rows = browse.events_in_view(asked.scope, asked.typed, view, asked.zone) if view else []
     return rendering.render(
         "events/_live.html", asked=asked, url=asked.url, mark=mark, view=view, rows=rows,

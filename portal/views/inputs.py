@@ -242,7 +242,7 @@ class AuthInput(Input):
 
 
 _INPUTS: dict[type[kinds.Kind], Input] = {
-    kinds.Line: Input(), kinds.Url: UrlInput(), kinds.Choice: ChoiceInput(),
+    kinds.Text: Input(), kinds.Url: UrlInput(), kinds.Choice: ChoiceInput(),
     kinds.Template: TextInput(), kinds.Sources: LinesInput(), kinds.Whole: NumberInput(),
     kinds.Delays: NumbersInput(), kinds.Flag: FlagInput(), kinds.Triggers: TriggersInput(),
     kinds.Pairs: PairsInput(), kinds.Authentication: AuthInput(),

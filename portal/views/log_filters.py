@@ -64,7 +64,7 @@ class Preset:
 
 
 @dataclass
-class Asked:
+class LogFilters:
     """What the URL of a log page asks for.
 
     `typed` holds the filters that are set, as texts; `scope` is the merchant's ID, None for all;
@@ -131,7 +131,7 @@ class Asked:
         return 422 if self.errors else 200
 
 
-def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Asked:
+def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogFilters:
     """The filters `names`, `zone` and, on pages of all merchants, `merchant` of this request."""
     known = [*names, "zone"] + ([] if merchant else ["merchant"])
     typed = {name: request.args[name].strip() for name in known if request.args.get(name)}
@@ -146,7 +146,7 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
     def address(values: dict[str, Any]) -> str:
         return url_for(endpoint, **place, **(values | live if is_live else values))
 
-    asked = Asked(
+    asked = LogFilters(
         typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address,
         lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
         is_live, lambda cursor: url_for(TAILS[endpoint], **(place | typed | {FLOOR: cursor})),
@@ -159,7 +159,7 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> Aske
 
 def asked_or_invalid(
     endpoint: str, merchant: Merchant | None, names: Iterable[str]
-) -> Asked:
+) -> LogFilters:
     """What `read` gives, for what has no form to show errors in. Raises Invalid."""
     asked = read(endpoint, merchant, names)
     if asked.errors:
@@ -180,7 +180,7 @@ def of_audit_log() -> dict[str, Any]:
     return chosen | filters.clean(("since", "until"), request.args, request.args.get("zone", ""))
 
 
-def _choose(asked: Asked) -> None:
+def _choose(asked: LogFilters) -> None:
     slug = asked.typed["merchant"]
     chosen = None
     if slug.isprintable():
@@ -207,7 +207,7 @@ def asks_for_news() -> bool:
     return rendering.wants_fragment() and "after" in request.args
 
 
-def answer(template: str, fragment: str, asked: Asked, /, **context: Any) -> Response:
+def answer(template: str, fragment: str, asked: LogFilters, /, **context: Any) -> Response:
     """A log page, or the part of it that HTMX swaps; the address bar follows the filters."""
     response = rendering.render(
         template, fragment, asked.status, asked=asked, typed=asked.typed, errors=asked.errors,

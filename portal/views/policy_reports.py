@@ -21,5 +21,5 @@ REPORTS_PER_SENDER = "30 per minute"
 def receive() -> ResponseReturnValue:
     """Take one report."""
     request.max_content_length = policy_reports.MAX_REPORT
-    policy_reports.take(strict_json.parse(request.get_data(cache=False)))
+    policy_reports.record(strict_json.parse(request.get_data(cache=False)))
     return "", 204

@@ -18,7 +18,7 @@ from portal.models import Recovery
 from portal.models.delivery import FAILED, HELD
 from portal.models.recovery import ACTIONS, DISCARD, SEND
 from portal.recovery import recovery, selection
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from portal.web import rendering
 from portal.webhooks import setup
 
@@ -97,13 +97,13 @@ def _typed(source: Mapping[str, str]) -> dict[str, str]:
     return {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
 
 
-def _wanted(action: str, typed: Mapping[str, str]) -> Wanted:
+def _wanted(action: str, typed: Mapping[str, str]) -> Selection:
     """What filters as they were typed take. Raises Invalid."""
     values = filters.clean(FILTERS, typed, typed.get("zone", "UTC"))
     narrowed = {
         name: str(values[name]) for name in NARROWING if values.get(name, "*") != "*"
     }
-    return Wanted(
+    return Selection(
         action, (values.get("state", FAILED),), values.get("webhook_id"), values.get("since"),
         values.get("before"), narrowed,
     )

@@ -21,7 +21,7 @@ from portal.logs import browse, filters
 from portal.models import Merchant
 from portal.processes import is_stopping
 from portal.views import log_filters
-from portal.views.log_filters import Asked
+from portal.views.log_filters import LogFilters
 from portal.views.streams import Stream
 from portal.web import access
 
@@ -100,7 +100,7 @@ def _attempts(merchant: Merchant | None) -> Response:
     return _answer(look, merchant)
 
 
-def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> Asked:
+def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> LogFilters:
     asked = log_filters.asked_or_invalid(
         f"{log}.index" if merchant else f"staff.{log}", merchant, names
     )

@@ -25,7 +25,7 @@ _HOUR_SECONDS = HOUR // SECOND
 _SHOWN = 200
 
 
-def take(report: Any) -> None:
+def record(report: Any) -> None:
     """Write a report (CSP 3, 5.3: `{"csp-report": {…}}`) into the operations log, once a day for
     each kind and MAX_PER_HOUR of all kinds; without Redis, which counts them, none.
 

@@ -94,7 +94,7 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
 
 
 @dataclass(frozen=True)
-class Means:
+class SecretContext:
     """What the rules need beyond the fields: `seal` encrypts a secret and `unseal` opens it;
     `clean_url` gives the plain form of a URL. The last two raise ValueError with a sentence."""
 
@@ -104,7 +104,7 @@ class Means:
 
 
 def clean_auth(
-    value: Any, stored: Auth | None, means: Means
+    value: Any, stored: Auth | None, means: SecretContext
 ) -> tuple[Auth | None, list[FieldError]]:
     """The authentication of a webhook, and what is wrong with it.
 
@@ -155,7 +155,7 @@ def certificate_ends_at(auth: Auth | None) -> int | None:
 # ── Fields that everybody may see ─────────────────────────────────────────────────────────
 
 
-def _user(user: Any, _means: Means) -> str:
+def _user(user: Any, _means: SecretContext) -> str:
     if not isinstance(user, str) or not user:
         raise ValueError("Give the user for HTTP Basic.")
     if len(user) > MAX_USER:
@@ -168,7 +168,7 @@ def _user(user: Any, _means: Means) -> str:
     return user
 
 
-def _token_url(url: Any, means: Means) -> str:
+def _token_url(url: Any, means: SecretContext) -> str:
     if not isinstance(url, str) or not url:
         raise ValueError(
             "Give the URL of the token endpoint, such as https://login.example.com/oauth/token."
@@ -176,7 +176,7 @@ def _token_url(url: Any, means: Means) -> str:
     return means.clean_url(url)
 
 
-def _client_id(value: Any, _means: Means) -> str:
+def _client_id(value: Any, _means: SecretContext) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("Give the client ID.")
     if len(value) > MAX_CLIENT_ID or not _LINE.fullmatch(value):
@@ -186,7 +186,7 @@ def _client_id(value: Any, _means: Means) -> str:
     return value
 
 
-def _client_auth(value: Any, _means: Means) -> str:
+def _client_auth(value: Any, _means: SecretContext) -> str:
     value = "header" if value is None else value
     if value not in CLIENT_AUTH:
         raise ValueError(
@@ -196,7 +196,7 @@ def _client_auth(value: Any, _means: Means) -> str:
     return str(value)
 
 
-def _scope(value: Any, _means: Means) -> str:
+def _scope(value: Any, _means: SecretContext) -> str:
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or len(value) > MAX_SCOPE or not _SCOPE.fullmatch(value):
@@ -207,7 +207,7 @@ def _scope(value: Any, _means: Means) -> str:
     return value
 
 
-def _audience(value: Any, _means: Means) -> str:
+def _audience(value: Any, _means: SecretContext) -> str:
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or len(value) > MAX_SCOPE or not _VISIBLE.fullmatch(value):
@@ -217,7 +217,7 @@ def _audience(value: Any, _means: Means) -> str:
     return value
 
 
-def _certificate(value: Any, _means: Means) -> str:
+def _certificate(value: Any, _means: SecretContext) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("Give the client certificate as PEM text: -----BEGIN CERTIFICATE-----…")
     if len(value) > MAX_PEM:
@@ -283,7 +283,7 @@ def _key(key: Any) -> str:
     return key.strip() + "\n"
 
 
-def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
+def _check_pair(auth: Auth, stored: Auth | None, means: SecretContext) -> None:
     """Certificate and key belong together, and TLS can use them."""
     certificate = x509.load_pem_x509_certificates(auth["certificate"].encode())[0]
     text = means.unseal(auth["key"])
@@ -321,7 +321,7 @@ def _check_pair(auth: Auth, stored: Auth | None, means: Means) -> None:
         raise ValueError(f"The certificate ended on {readable(end)}; get a new one.")
 
 
-_CLEANERS: dict[str, dict[str, Callable[[Any, Means], str]]] = {
+_CLEANERS: dict[str, dict[str, Callable[[Any, SecretContext], str]]] = {
     "basic": {"user": _user},
     "bearer": {},
     "oauth2": {

@@ -20,10 +20,10 @@ from portal.webhooks.kinds import (
     Delays,
     Flag,
     Kind,
-    Line,
     Pairs,
     Sources,
     Template,
+    Text,
     Triggers,
     Url,
     Whole,
@@ -66,7 +66,7 @@ class Field:
 
 _ALL = (
     Field(
-        "description", Line("description", MAX_DESCRIPTION), "", TARGET, "Description",
+        "description", Text("description", MAX_DESCRIPTION), "", TARGET, "Description",
         hint="What it is for, such as “Orders to the ERP”. Shown in place of the URL.",
         is_told_apart=True,
     ),

@@ -16,9 +16,9 @@ from portal.json_schema import Schema, or_null, ref
 from portal.models.webhook import Auth, Pair, Webhook
 from portal.strict_json import whole
 from portal.webhooks import auth_rules, pair_rules, url_rules
-from portal.webhooks.auth_rules import Means, clean_auth
+from portal.webhooks.auth_rules import SecretContext, clean_auth
 from portal.webhooks.pair_rules import UNSEEN, clean_pairs, pointer
-from portal.webhooks.url_rules import Reach, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 
 MAX_PATTERN = 255
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(?::.{1,255})?", re.DOTALL)
@@ -33,7 +33,7 @@ class RuleContext:
     ValueError with a sentence; `seal` encrypts a secret value and `unseal` opens it.
     """
 
-    reach: Reach
+    reach: UrlContext
     is_known: Callable[[str], bool]
     nearest: Callable[[str], list[str]]
     try_out: Callable[[str, str, Mapping[str, Any]], None]
@@ -71,7 +71,7 @@ class Kind(ABC):
         return value
 
 
-class Line(Kind):
+class Text(Kind):
     """One line of text; `noun` is its name in a sentence."""
 
     def __init__(self, noun: str, most: int):
@@ -232,7 +232,9 @@ class Authentication(Kind):
     def clean(self, value: Any, check: Check) -> Auth | None:
         """Its type and the fields of that type."""
         context = check.context
-        means = Means(context.seal, context.unseal, lambda url: clean_url(url, context.reach))
+        means = SecretContext(
+            context.seal, context.unseal, lambda url: clean_url(url, context.reach)
+        )
         auth, errors = clean_auth(value, check.stored, means)
         check.errors += errors
         return auth

@@ -11,7 +11,7 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from portal import queues, signing, vault
-from portal.audit.log import note
+from portal.audit.log import record
 from portal.db.session import db, writing
 from portal.delivery.actions import discard_pending
 from portal.errors import Conflict, FieldError, Invalid, NotFound
@@ -28,7 +28,7 @@ from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
 from portal.webhooks.fields import FIELDS, columns, shown
 from portal.webhooks.kinds import RuleContext
-from portal.webhooks.url_rules import DEFAULT_PORTS, Reach, clean_url, origin
+from portal.webhooks.url_rules import DEFAULT_PORTS, UrlContext, clean_url, origin
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
@@ -186,7 +186,7 @@ def create_webhook(
             session.add(webhook)
             large.ask(merchant_id, cleaned)
             noted = {name: _short(value) for name, value in shown(cleaned).items()}
-            note(session, actor, "webhook.created", webhook_id, merchant_id, **noted)
+            record(session, actor, "webhook.created", webhook_id, merchant_id, **noted)
     except IntegrityError:
         # The same form, sent twice at the same moment.
         return get_webhook(merchant_id, webhook_id)
@@ -219,7 +219,7 @@ def update_webhook(
             if changed:
                 stored.version += 1
                 large.ask(merchant_id, changed)
-                note(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
+                record(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
             work_is_due = stored.enabled and not was_enabled
         if work_is_due:
             queues.wake([lane])
@@ -236,7 +236,7 @@ def enable(webhook: Webhook, actor: str) -> None:
             return
         stored.enable()
         stored.version += 1
-        note(session, actor, "webhook.enabled", webhook_id, merchant_id)
+        record(session, actor, "webhook.enabled", webhook_id, merchant_id)
     queues.wake([lane])
 
 
@@ -250,7 +250,7 @@ def disable(webhook: Webhook, reason: str, actor: str) -> None:
             return
         stored.disable(reason[:_SHOWN_TEXT])
         stored.version += 1
-        note(session, actor, "webhook.disabled", webhook_id, merchant_id, reason=reason)
+        record(session, actor, "webhook.disabled", webhook_id, merchant_id, reason=reason)
 
 
 def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
@@ -264,7 +264,7 @@ def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
         if version is not None and stored.version != version:
             raise Conflict(EDITED)
         stored.delete()
-        note(
+        record(
             session, actor, "webhook.deleted", webhook_id, merchant_id,
             description=stored.description, url=stored.url,
         )
@@ -277,7 +277,7 @@ def reveal_secret(webhook: Webhook, actor: str) -> str:
     merchant_id, webhook_id = webhook.merchant_id, webhook.id
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
-        note(session, actor, "webhook.secret_revealed", webhook_id, merchant_id)
+        record(session, actor, "webhook.secret_revealed", webhook_id, merchant_id)
         return stored.secret
 
 
@@ -293,7 +293,7 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
         stored = _locked(merchant_id, webhook_id)
         rotation.refuse_many(stored, hours)
         stored.rotate_secret(signing.new_secret(), hours)
-        note(
+        record(
             session, actor, "webhook.secret_rotated", webhook_id, merchant_id,
             overlap_hours=hours,
         )
@@ -374,7 +374,7 @@ def _short(value: Any) -> Any:
     return value[:_SHOWN_TEXT] + "…" if is_long else value
 
 
-def _reach(merchant_id: int, *, resolve: bool) -> Reach:
+def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
     config = current_app.config["PORTAL"]
     public = urlsplit(config.public_url)
     own = {
@@ -382,7 +382,7 @@ def _reach(merchant_id: int, *, resolve: bool) -> Reach:
         *((host, config.port) for host in (config.host, "localhost", "127.0.0.1", "::1")),
     }
     listens_everywhere = config.host in ("0.0.0.0", "::")
-    return Reach(
+    return UrlContext(
         config.egress_allow, frozenset(own), config.inspect_url,
         lambda address, port: (
             listens_everywhere and port == config.port and egress.is_of_this_machine(address)

@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 @dataclass(frozen=True)
-class Reach:
+class UrlContext:
     """What a URL is checked against.
 
     `allow` are private networks that may be reached, `own` the hosts and ports at which the
@@ -42,7 +42,7 @@ class Reach:
     resolve: Callable[[str], list[egress.Address]] | None = None
 
 
-def clean_url(text: str, reach: Reach) -> str:
+def clean_url(text: str, reach: UrlContext) -> str:
     """The URL with scheme and host in their plain form.
 
     Raises ValueError whose message is a sentence for people.
@@ -146,7 +146,7 @@ def _plain_letters(host: str) -> str:
         raise ValueError(f"The URL's host {host[:80]!r} is not a name that can exist.") from None
 
 
-def _check_reach(host: str, port: int, reach: Reach) -> None:
+def _check_reach(host: str, port: int, reach: UrlContext) -> None:
     literal = egress.literal(host)
     addresses = [] if literal is None else [literal]
     if literal is None and reach.resolve is not None:

@@ -348,17 +348,17 @@ def test_the_rows_of_deleted_webhooks_count_those_of_before_too(merchant: Mercha
 def test_answers_that_are_kept_for_a_key_count_until_they_go(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = saved_answers.Answer(200, {}, "x" * 30_000)
+    answer = saved_answers.SavedAnswer(200, {}, "x" * 30_000)
     for key in ("one", "two"):
-        assert saved_answers.take(merchant.id, key, "d" * 64) is None
-        saved_answers.keep(merchant.id, key, answer)
+        assert saved_answers.claim(merchant.id, key, "d" * 64) is None
+        saved_answers.save_answer(merchant.id, key, answer)
     measure_all(now() + HOUR)
     assert measured() == there()
     assert measured()[merchant.id, "logs"] > 60_000
     later = now() + DAY + HOUR
     monkeypatch.setattr(saved_answers, "now", lambda: later)
     # The same key for another request, when its day is over.
-    assert saved_answers.take(merchant.id, "one", "e" * 64) is None
+    assert saved_answers.claim(merchant.id, "one", "e" * 64) is None
     assert measured() == there() | {(merchant.id, "logs"): measured()[merchant.id, "logs"]}
     assert 30_000 < measured()[merchant.id, "logs"] < 60_000
     retention.purge_expired(moment=later)

@@ -18,7 +18,7 @@ from portal.clock import HOUR, now
 from portal.db.session import db
 from portal.models import AuditEntry, Delivery, Merchant, Recovery, Webhook
 from portal.recovery import recovery
-from portal.recovery.selection import Wanted
+from portal.recovery.selection import Selection
 from tests.factories import make_deliveries, make_delivery, make_event, make_merchant, make_webhook
 
 SignIn = Callable[[str], FlaskClient]
@@ -232,7 +232,7 @@ def test_another_merchants_recovery_is_as_one_that_does_not_exist(
     theirs = make_webhook(bob, description="Bob's own")
     failed(bob, theirs, 2)
     started, _count = recovery.start(
-        bob.id, Wanted("send", ("failed",), theirs.id), "user:bob@example.com"
+        bob.id, Selection("send", ("failed",), theirs.id), "user:bob@example.com"
     )
     for way in ("", "/pause", "/resume", "/cancel"):
         answers = []

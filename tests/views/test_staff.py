@@ -134,7 +134,7 @@ class TestAuditLog:
     @pytest.fixture
     def auditor(self, signed_in: SignIn) -> FlaskClient:
         with writing() as session:
-            log.note(session, "user:olga@example.com", "merchant.created", "=cmd|' /C calc'!A0")
+            log.record(session, "user:olga@example.com", "merchant.created", "=cmd|' /C calc'!A0")
         for number in range(3):
             accounts.create_merchant(f"shop-{number}", "", "user:otto@example.com")
         client = signed_in("auditor")

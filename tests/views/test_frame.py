@@ -108,7 +108,8 @@ def test_a_file_is_kept_also_when_it_has_not_changed(client: FlaskClient) -> Non
 
 @pytest.mark.parametrize(("method", "file", "status"), [
     ("GET", "none.css", 404), ("GET", "none.css?v=1", 404), ("GET", "vendor/none-1.0/x.js", 404),
-    ("GET", "vendor/", 404), ("GET", "", 404), ("GET", "../wsgi.py", 404), ("GET", "\0.css?v=1", 404),
+    ("GET", "vendor/", 404), ("GET", "", 404), ("GET", "../wsgi.py", 404),
+    ("GET", "\0.css?v=1", 404),
     ("POST", "app.css?v=1", 405), ("DELETE", "none.css", 405),
 ])
 @pytest.mark.parametrize("headers", [{}, PART])

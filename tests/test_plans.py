@@ -22,6 +22,7 @@ from portal.clock import DAY, HOUR, SECOND, now
 from portal.counts import counting
 from portal.db import bulk
 from portal.db.session import db, table, writing
+from portal.delivery import recording
 from portal.diagnosis import inspector, shares
 from portal.events import repeats
 from portal.ids import new_id, request_id_at
@@ -37,6 +38,7 @@ from portal.models import (
 )
 from portal.notices import mail, notices
 from portal.people import invitations, resets, second_factor, sessions
+from portal.recovery import recovery
 from portal.storage import allowance, measuring, sizes
 from portal.upkeep import expiry, retention
 from tests.conftest import on_both_databases
@@ -423,3 +425,46 @@ def test_a_batch_costs_the_same_however_long_the_log_is(
         per_day * (0.25 + 2.25), rel=0.01
     )
     assert db.session.get(Delivery, kept.id) is not None
+
+
+def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask):
+    """PostgreSQL had counted nothing as pending, and read all that was for each failed attempt."""
+    merchant = make_merchant()
+    webhook = make_webhook(merchant)
+    columns = tuple(column.name for column in table(Delivery).columns)
+    sample = make_delivery(make_event(merchant), webhook)
+    values = {name: getattr(sample, name) for name in columns}
+
+    def insert(state: str) -> list[str]:
+        ids = [new_id("dlv") for _ in range(3_000)]
+        with writing() as session:
+            bulk.insert(session.connection(), table(Delivery), columns, [
+                tuple((values | {"id": one, "state": state, "next_attempt_at": 1}).values())
+                for one in ids
+            ])
+        return ids
+
+    insert("succeeded")
+    db.session.execute(sa.text("UPDATE delivery SET state = 'succeeded'"))
+    db.session.commit()
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("ANALYZE"))
+    ids = insert("pending")
+    retried: list[tuple[str, dict[str, Any]]] = [
+        (one, {"attempts": 1, "next_attempt_at": 10 + number, "is_retry": True})
+        for number, one in enumerate(ids[:5])
+    ]
+    well = [(one, {"state": "succeeded", "finished_at": 7}) for one in ids[5:10]]
+    with noted("UPDATE") as found, writing() as session:
+        recording.update_deliveries(session, [*retried, *well])
+        assert recovery._update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5
+    assert len(found) == 3, "retries are one statement for the driver, though each has its time"
+    for statement, parameters in found:
+        steps = plan(statement, parameters)
+        assert not [step for step in scans(steps) if "VIRTUAL TABLE" not in step], steps
+        assert not any("ix_delivery" in step for step in steps), steps
+    assert db.session.scalars(
+        sa.select(Delivery.next_attempt_at).where(Delivery.id.in_(ids[:5])).order_by(
+            Delivery.next_attempt_at
+        )
+    ).all() == [10, 11, 12, 13, 14]

@@ -45,15 +45,15 @@ from portal.outbound.transport import AT_ONCE_SECONDS, Transport
 from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
-"""Requests in flight of one worker, over all its webhooks; large ones count several times
-(portal.delivery.due.Due.places)."""
+"""Requests in flight of one worker; large ones count several times (DueDelivery.places)."""
 SHARE = 3
 """How many times the places that are free a merchant may have: three quarters of all where nobody
 else has any. So whoever comes next finds some, however many receivers of others hang."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
-RECORD_COUNT, RECORD_SECONDS = 500, 0.05
-"""Results are written when there are this many, or when the oldest waited this long."""
+RECORD_COUNT, RECORD_SECONDS, MOST_UNRECORDED = 500, 0.05, 2_000
+"""Results are written when there are this many, or when the oldest waited this long; while so many
+wait for the database nothing is started."""
 POLL_SECONDS = 0.5
 ADOPT_SECONDS = 0.2
 LINGER_SECONDS = 8.0
@@ -73,8 +73,8 @@ def drain(
     """Send what is due in a lane, and in lanes that nobody else takes, until there is nothing
     left for a few seconds; how many attempts were made.
 
-    `should_stop` ends it early: what is in flight is finished and recorded, the rest is left to
-    the next owner. `keep_alive` is called now and then.
+    `should_stop` ends it early: what is in flight is finished, the rest is left to the next owner.
+    `keep_alive` is called now and then.
     """
     run = Drain(lane)
     try:
@@ -86,8 +86,8 @@ def drain(
 
 
 class Drain:
-    """A drain that was called for a lane. The transport and the recorder are its ways out; others
-    may be handed in, to see what it does with receivers that nobody could wait for."""
+    """A drain that was called for a lane. The transport and the recorder are its ways out; tests
+    hand in others."""
 
     def __init__(
         self, lane: int, transport: Transport[Request] | None = None,
@@ -114,11 +114,11 @@ class Drain:
         self._wakes = Wakes(self._transport)
         self._next: dict[str, float] = {}
         self._kept_back: set[int] = set()
-        """The merchants that may start no more until some of what is under way has ended."""
+        """The merchants that may start no more for now."""
         self._sharing = Sharing(lane)
         self._shares = Shares(Company(self._config.data_dir))
         self._rested_seconds = 0.0
-        """How long it had nothing to do but for whom it keeps back beside others."""
+        """How long it had nothing to do but for whom it keeps back."""
         self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self._heavy: dict[int, float] = {}
         """The heavy merchants, and for how many seconds each is kept back (shares.Shares)."""
@@ -152,14 +152,15 @@ class Drain:
         self._transport.at_once_seconds = (
             SLICE_SECONDS_BESIDE_OTHERS if self._heavy else AT_ONCE_SECONDS
         )
-        # In any case: a call that nobody takes would be there at each round.
+        # In any case: a call that nobody takes would be there each time.
         called = self._wakes.called()
         if is_stopping:
             self._attempts.begin_no_more()
             self._is_cut = self._lines.is_cut = False
         else:
             self._read(called=called)
-            self._submit()
+            if self._attempts.results < MOST_UNRECORDED:
+                self._submit()
             if self._every("probe", holding.SECONDS):
                 self._holding.look_after(self._sharing.leaving)
         self._attempts.go_on()
@@ -201,8 +202,7 @@ class Drain:
             time.sleep(0.2)
 
     def close(self) -> None:
-        """Record what came back, give the lanes back, and pass on what is left in them: each of it
-        whatever becomes of the others. Raises nothing."""
+        """Record what came back and give the lanes back, whatever fails of it. Raises nothing."""
         for step in (
             self._record, self._recorder.close, self._collect_written, self._attempts.close,
             self._wakes.close, self._transport.abort, self._give_back,
@@ -217,7 +217,7 @@ class Drain:
         mine = set(self._tokens)
         try:
             lanes.release(self._tokens, rest=self._rest)
-            # Work that came in after the last look, before the wake-up call was unsubscribed.
+            # Work that came in after the last look.
             for lane in mine.intersection(lanes.forgotten()):
                 queues.replace_drain(lane)
         except (Unavailable, RedisError) as error:
@@ -260,7 +260,7 @@ class Drain:
     def _submit(self) -> None:
         """Start requests until the caps are reached, or for SLICE_SECONDS: merchants take turns,
         the one with the fewest first, and so do the webhooks of each. The heavy ones have rounds of
-        their own, and shorter ones, so that what comes for others goes out before."""
+        their own, and shorter ones."""
         moment = now()
         taken = Counter[int]()
         light, heavy = dict[int, deque[Line]](), dict[int, deque[Line]]()

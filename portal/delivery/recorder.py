@@ -31,6 +31,9 @@ PAUSE_SECONDS = 0.2
 AT_ONCE, AT_ONCE_BESIDE_OTHERS = 300, 75
 """Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms, or
 where others are there some five."""
+AT_ONCE_AMONG_WRITERS = 500
+"""The same where others write meanwhile: what has been written so far is known, and is not sent
+again where the rest takes long."""
 MOST_LEFT_OUT = 3
 """Results of one batch that are left out where the database takes them in no form and takes others:
 the lane's next owner makes these attempts again. With more the fault is not theirs."""
@@ -170,9 +173,10 @@ class Recorder:
         written: list[FinishedAttempt] = []
         left_out: list[FinishedAttempt] = []
         refused = 0
-        has_one_writer = db.engine.dialect.name == "sqlite"
         most = AT_ONCE_BESIDE_OTHERS if are_several_there() else AT_ONCE
-        waiting = batch.pieces(most)[::-1] if has_one_writer else [batch]
+        if db.engine.dialect.name != "sqlite":
+            most = AT_ONCE_AMONG_WRITERS
+        waiting = batch.pieces(most)[::-1]
         while waiting and (batch := waiting.pop().without(lost)).tokens:
             try:
                 self._commit(batch)

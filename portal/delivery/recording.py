@@ -19,7 +19,7 @@ from portal.db.session import table
 from portal.delivery import retry
 from portal.delivery.due import DueDelivery
 from portal.models import Attempt, AttemptPayload, Delivery
-from portal.models.delivery import MANUAL, PENDING_LITERAL
+from portal.models.delivery import MANUAL, PENDING, still
 from portal.outbound import outcome
 from portal.outbound.looking import looking
 from portal.outbound.outcome import Outcome
@@ -174,13 +174,24 @@ def update_deliveries(
         if values.get("finished_at"):
             values["finished_at"] = finished_at
         groups.setdefault(tuple(values.items()), []).append(delivery_id)
+    alone: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for values_key, ids in groups.items():
-        session.execute(
-            sa.update(_delivery)
-            .where(
-                bulk.among(session, _delivery.c.id, ids), _delivery.c.state == PENDING_LITERAL
+        if len(ids) > 1:
+            session.execute(
+                sa.update(_delivery)
+                .where(bulk.among(session, _delivery.c.id, ids), still(PENDING))
+                .values(dict(values_key))
             )
-            .values(dict(values_key))
+        else:
+            names = tuple(name for name, _ in values_key)
+            alone.setdefault(names, []).append({"whose_id": ids[0], **dict(values_key)})
+    # Retries have a time of their own each: one statement, prepared once, for all of them.
+    for names, rows in alone.items():
+        session.connection().execute(
+            sa.update(_delivery)
+            .where(_delivery.c.id == sa.bindparam("whose_id"), still(PENDING))
+            .values({name: sa.bindparam(name) for name in names}),
+            rows,
         )
 
 

@@ -27,7 +27,7 @@ from portal.db.slices import hand_on
 from portal.errors import Conflict, NotFound, Unavailable
 from portal.ids import new_id
 from portal.models import Delivery, Recovery, Webhook
-from portal.models.delivery import FAILED, FAILED_LITERAL, HELD, PENDING_LITERAL, given_up
+from portal.models.delivery import FAILED, HELD, PENDING, given_up, still
 from portal.models.locks import lock_merchant
 from portal.models.recovery import DISCARD, FINISHED, PAUSED, RUNNING, RUNNING_LITERAL, SEND
 from portal.recovery import selection
@@ -335,10 +335,10 @@ def _take(
     ids = [row.id for row in found if row.is_wanted]
     taken = len(ids)
     if wanted.action != SEND:
-        taken = _update(session, PENDING_LITERAL, ids, given_up("Discarded by a person.", now()))
+        taken = _update(session, PENDING, ids, given_up("Discarded by a person.", now()))
     elif part.state == FAILED:
         # A moment for each batch: what failed first is sent first.
-        taken = _update(session, FAILED_LITERAL, ids, {
+        taken = _update(session, FAILED, ids, {
             "state": "pending", "step": 0, "is_retry": True, "trigger": "manual",
             "hurries": 0, "reason": None, "finished_at": None, "next_attempt_at": now(),
         })
@@ -347,19 +347,18 @@ def _take(
         # Those that are brought forward fall behind the place: rows are in order of that time.
         moment = now()
         later = [row.id for row in found if row.key > moment]
-        _update(session, PENDING_LITERAL, later, {"next_attempt_at": moment, "trigger": "manual"})
+        _update(session, PENDING, later, {"next_attempt_at": moment, "trigger": "manual"})
     return (found[-1] if len(found) == BATCH else None), taken
 
 
 def _update(
-    session: scoped_session[Any], state: sa.ColumnElement[str], ids: list[str],
-    values: dict[str, Any],
+    session: scoped_session[Any], state: str, ids: list[str], values: dict[str, Any],
 ) -> int:
     if not ids:
         return 0
     changed = session.execute(
         sa.update(_delivery)
-        .where(_delivery.c.id.in_(ids), _delivery.c.state == state)
+        .where(_delivery.c.id.in_(ids), still(state))
         .values(values)
     )
     return int(changed.rowcount)  # type: ignore[attr-defined]

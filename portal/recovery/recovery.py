@@ -38,7 +38,8 @@ BATCH = 500
 REST_SECONDS = 0.02
 """Pause between batches, in which ingest and workers write; as long as the batch took at least."""
 RUN_SECONDS = 3.0
-"""How long one job works before the next in the queue has its turn."""
+"""How long one job works before the next in the queue has its turn; all that a merchant has running
+together, so that another's waits for no more than that."""
 REQUEST_SECONDS = 1.0
 """How long a request works on few deliveries before the worker takes over."""
 STALE = 30 * SECOND
@@ -199,16 +200,35 @@ def _change(
 
 
 def run(recovery_id: str, token: int, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """Work on a recovery for RUN_SECONDS, or until `should_stop`, and queue what is left; how
-    many deliveries it has taken. Entry point of the job; with an old `token` it does nothing."""
+    """Work on a recovery for its part of RUN_SECONDS, or until `should_stop`, and queue what is
+    left; how many deliveries it has taken. Entry point of the job; with an old `token` it does
+    nothing."""
     try:
+        if not (together := _running_beside(recovery_id, token)):
+            return 0
         _count(recovery_id, token)
-        done = _work(recovery_id, token, RUN_SECONDS, should_stop=should_stop)
+        done = _work(recovery_id, token, RUN_SECONDS / together, should_stop=should_stop)
     except Unavailable as error:
         # The sweep queues it again.
         _log.warning("Recovery %s waits: %s", recovery_id, error)
         return 0
     return done
+
+
+def _running_beside(recovery_id: str, token: int) -> int:
+    """How many recoveries of its merchant are running, with this one; none where it is not."""
+    with reading() as session:
+        merchant_id = session.scalar(sa.select(Recovery.merchant_id).where(
+            Recovery.id == recovery_id, Recovery.token == token,
+            Recovery.state == RUNNING_LITERAL,
+        ))
+        if merchant_id is None:
+            return 0
+        return session.scalar(
+            sa.select(sa.func.count()).select_from(Recovery).where(
+                Recovery.merchant_id == merchant_id, Recovery.state == RUNNING_LITERAL
+            )
+        ) or 0
 
 
 def sweep() -> int:

@@ -291,6 +291,25 @@ def test_a_merchant_has_so_many_at_once(
         start(merchant, send(since=now() - 5 * HOUR))
 
 
+def test_all_that_a_merchant_has_running_has_the_time_of_one(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    make_deliveries(merchant, make_webhook(merchant), 1_200)
+    given: list[float] = []
+    monkeypatch.setattr(
+        recovery, "_work", lambda _id, _token, seconds, **_: given.append(seconds) or 0
+    )
+    begun = [start(merchant, send(since=now() - hours * HOUR)) for hours in (5, 6, 7, 8)]
+    given.clear()
+    for one in begun:
+        jobs.recover(one.id, one.token)
+    assert given == [recovery.RUN_SECONDS / 4] * 4
+    recovery.cancel(merchant.id, begun[0].id, "cli")
+    assert jobs.recover(begun[0].id, begun[0].token) == 0
+    jobs.recover(begun[1].id, begun[1].token)
+    assert given[4:] == [recovery.RUN_SECONDS / 3]
+
+
 def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, valkey: str):
     make_deliveries(merchant, make_webhook(merchant), 1_200)
     begun = start(merchant, send())

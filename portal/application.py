@@ -13,7 +13,7 @@ from portal.db.session import db, migrate, prepare_engine
 from portal.fairness import places
 from portal.fairness.company import Company
 from portal.journal import request_ids, security_log
-from portal.web import access, form_limits, hosts, proxies
+from portal.web import access, cookies, form_limits, hosts, proxies
 from portal.web.defects import Portal
 from portal.web.extensions import csrf, limiter, limiter_settings, login
 
@@ -33,7 +33,7 @@ def make(config: Config | None) -> Flask:
         SQLALCHEMY_DATABASE_URI=config.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_settings(config.database_url, config.web_threads),
         PERMANENT_SESSION_LIFETIME=timedelta(hours=config.session_hours),
-        SESSION_COOKIE_NAME="portal_session",
+        SESSION_COOKIE_NAME=cookies.SESSION,
         # A fragment that answers late must not bring back the session from before a save: what
         # the save had to say would be lost. A sign-in ends by its age, whatever is asked.
         SESSION_REFRESH_EACH_REQUEST=False,
@@ -47,6 +47,7 @@ def make(config: Config | None) -> Flask:
     if config.proxies:
         # Limits on tries count by address; without this it would be the proxy's for everyone.
         app.wsgi_app = proxies.add_to(app.wsgi_app, config.proxies)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = cookies.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.before_request(hosts.check_host)
     form_limits.init_app(app)

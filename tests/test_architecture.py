@@ -37,8 +37,8 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.upkeep": "certificates readiness refusals resealing retention vitals"},
     {"portal.counts": "counting overview statistics",
      "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
-     "portal.web": "access defects extensions form_limits hosts policy_reports protection "
-                   "proxies rendering snippets"},
+     "portal.web": "access cookies defects extensions form_limits hosts policy_reports "
+                   "protection proxies rendering snippets"},
     {"portal.logs": "browse changes filters records saved search spellings stories",
      "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
                         "setup"},

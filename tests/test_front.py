@@ -440,6 +440,20 @@ def test_more_cookies_than_are_read_are_refused_with_the_remedy(bare: Server):
         assert (answer.status, b"Delete the cookies" in answer.read()) == (431, True)
 
 
+@pytest.mark.parametrize(("cookie", "status"), [
+    (b"a;" * 150, 200), (b"a;" * 8_000, 431), (b"a=" + b" " * 16_000 + b'"', 200),
+])
+def test_cookies_that_are_made_to_be_read_for_long_keep_nobody_waiting(
+    bare: Server, cookie: bytes, status: int
+):
+    ask = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nCookie: portal_session;%b\r\n\r\n" % cookie
+    for _ in range(3):
+        with bare.connect("127.0.0.2") as attacker:
+            attacker.sendall(ask)
+            assert bare.get("/streams")[2] < 1, "the loop was at the cookies"
+            assert answer_on(attacker).status == status
+
+
 def test_what_streams_leaves_its_place_to_the_pages_of_its_sign_in(bare: Server):
     ask = b"GET /endless HTTP/1.1\r\nHost: localhost\r\nCookie: portal_session=s\r\n\r\n"
     with clients(bare.connect, 2, ask) as streams:

@@ -20,7 +20,7 @@ from portal.fairness import courtesy
 from portal.fairness.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
-from portal.front.credentials import MOST_UNPROVEN, Credentials
+from portal.front.credentials import MOST_UNPROVEN, Credentials, session_of
 from tests.factories import make_merchant, make_user
 from tests.front_server import SHARE
 from tests.test_front import Server, clients, running
@@ -230,36 +230,42 @@ def test_without_its_file_a_process_knows_its_own(tmp_path: Path):
     assert company.has_others("other", 100.1)
 
 
+def owner_in(
+    known: Credentials, headers: dict[str, str], site: str, *, is_page: bool = False
+) -> tuple[str, int | None]:
+    return known.owner(headers, session_of(headers), site, is_page=is_page)
+
+
 def test_a_credential_is_nobodys_until_it_was_found_to_be_somebodys():
     known = Credentials()
     key = {"authorization": "Bearer whp_one"}
     page = {"cookie": "theme=dark; portal_session=abc"}
-    assert known.owner({}, "192.0.2.1") == ("192.0.2.1", None)
+    assert owner_in(known, {}, "192.0.2.1") == ("192.0.2.1", None)
     for headers in (key, page):
-        owner, credential = known.owner(headers, "192.0.2.1")
+        owner, credential = owner_in(known, headers, "192.0.2.1")
         assert owner == "192.0.2.1"
         assert credential is not None
         known.learn(credential, "merchant 1")
-        assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
-    assert known.owner({"authorization": "Bearer whp_two"}, "192.0.2.1")[0] == "192.0.2.1"
+        assert owner_in(known, headers, "192.0.2.1")[0] == "merchant 1"
+    assert owner_in(known, {"authorization": "Bearer whp_two"}, "192.0.2.1")[0] == "192.0.2.1"
 
 
 def test_a_credential_that_is_nobodys_any_more_is_counted_to_nobody_else():
     known = Credentials()
     for headers in ({"authorization": "Bearer whp_one"}, {"cookie": "portal_session=abc"}):
-        _, credential = known.owner(headers, "192.0.2.1")
+        _, credential = owner_in(known, headers, "192.0.2.1")
         assert credential is not None
         known.learn(credential, "merchant 1")
         known.learn(credential, courtesy.NOBODYS)
-        assert known.owner(headers, "192.0.2.1")[0] == "192.0.2.1"
+        assert owner_in(known, headers, "192.0.2.1")[0] == "192.0.2.1"
         # Where nothing looks at it, as for files and for addresses that lead nowhere.
         known.learn(credential, "merchant 1")
         for _ in range(MOST_UNPROVEN - 1):
-            assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
+            assert owner_in(known, headers, "192.0.2.1")[0] == "merchant 1"
         known.learn(credential, "merchant 1")
         for _ in range(MOST_UNPROVEN + 1):
-            assert known.owner(headers, "192.0.2.1")[0] == "merchant 1"
-        assert known.owner(headers, "192.0.2.1")[0] == "192.0.2.1"
+            assert owner_in(known, headers, "192.0.2.1")[0] == "merchant 1"
+        assert owner_in(known, headers, "192.0.2.1")[0] == "192.0.2.1"
 
 
 def test_a_sign_in_is_one_whatever_is_sent_beside_it():
@@ -269,17 +275,17 @@ def test_a_sign_in_is_one_whatever_is_sent_beside_it():
         {"cookie": "x=y; portal_session =a.b.c; portal_session=d.e.f"},
         {"cookie": "portal_session=a.b.c", "authorization": "Basic eDp5"},
     ]
-    assert len({known.owner(page, "192.0.2.1", is_page=True)[1] for page in pages}) == 1
+    assert len({owner_in(known, page, "192.0.2.1", is_page=True)[1] for page in pages}) == 1
 
 
 def test_a_key_is_one_however_its_header_is_written():
     known = Credentials()
     credentials = {
-        known.owner({"authorization": header}, "192.0.2.1")[1]
+        owner_in(known, {"authorization": header}, "192.0.2.1")[1]
         for header in ("Bearer whp_one", "bearer whp_one", "BEARER  whp_one ")
     }
     assert len(credentials) == 1
-    assert known.owner({"authorization": "Basic whp_one"}, "")[1] not in credentials
+    assert owner_in(known, {"authorization": "Basic whp_one"}, "")[1] not in credentials
 
 
 # ── Over real sockets ─────────────────────────────────────────────────────────────────────

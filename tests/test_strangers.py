@@ -23,7 +23,7 @@ from portal.fairness import courtesy
 from portal.fairness.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts
-from portal.front.credentials import Credentials, session_given
+from portal.front.credentials import Credentials, session_given, session_of
 from portal.front.strangers import GOOD_SECONDS, Strangers
 from tests.factories import make_user
 from tests.test_front import Server, running
@@ -239,7 +239,7 @@ def test_the_session_that_an_answer_gives_is_known_from_then_on():
     assert given is not None
     known.learn(given, "user 1")
     page = {"cookie": "theme=dark; portal_session=abc.def.ghi"}
-    assert known.owner(page, "192.0.2.1", is_page=True)[0] == "user 1"
+    assert known.owner(page, session_of(page), "192.0.2.1", is_page=True)[0] == "user 1"
     for headers in ([], [("Set-Cookie", "portal_device=abc.d")], [
         ("Set-Cookie", "portal_session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
     ]):

@@ -25,7 +25,7 @@ from portal.fairness import courtesy
 from portal.fairness.company import Company
 from portal.front import bodies, refusals, sockets
 from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts, Work
-from portal.front.credentials import Credentials
+from portal.front.credentials import Credentials, session_of
 from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
 from portal.front.threads import Threads, is_for_health
@@ -48,8 +48,6 @@ OTHER_FILES = 256
 HEAD_SECONDS = 10
 """How long the head of a request may take, and a connection be idle."""
 MAX_HEAD = 64 * 1024
-MAX_COOKIES = 16 * 1024
-"""Letters of all cookies: the loop reads them to tell whose a request is."""
 REFUSAL_SECONDS = 0.5
 """How long who asks too often waits to be told so: it may ask again at once."""
 _NEEDED = (
@@ -98,9 +96,10 @@ class Front:
             self._under_way[name] += 1
         try:
             _refuse_unreadable(scope.headers)
+            session = session_of(scope.headers)
             is_health = is_for_health(scope.method, scope.path)
             owner, credential = (site, None) if is_health else self._credentials.owner(
-                scope.headers, site, is_page=not scope.path.startswith("/api/")
+                scope.headers, session, site, is_page=not scope.path.startswith("/api/")
             )
             take = functools.partial(
                 self._accounts.take_piece, owner, is_stranger=owner == site
@@ -119,7 +118,7 @@ class Front:
                 return
             if rest is not None and credential is not None and owner == site:
                 owner = await self._prove(scope, site, credential)
-            give_back = await self._pages.place(scope.path, scope.headers)
+            give_back = await self._pages.place(scope.path, session)
             try:
                 work = await self._accounts.enter(
                     (owner, _part(scope, rest is not None, is_stranger=owner == site)),
@@ -263,10 +262,6 @@ def _refuse_unreadable(headers: Headers) -> None:
     for name in _NEEDED:
         if name in headers and headers.get(name) is None:
             raise refusals.unreadable(name)
-    if "cookie" in headers and sum(
-        len(value) for name, value in headers.items() if name == "cookie"
-    ) > MAX_COOKIES:
-        raise refusals.large_cookies()
 
 
 def _place_of(failure: Any) -> tuple[object, object]:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from werkzeug.http import parse_cookie
-
 from portal.fairness.courtesy import NOBODYS
+from portal.front import refusals
 from portal.front.rsgi import Headers
+from portal.web import cookies
 from portal.web.access import key_in
 
 MOST = 10_000
@@ -17,15 +17,18 @@ MOST = 10_000
 MOST_UNPROVEN = 512
 """Requests in a row that may show a credential without its being looked at, as files do: it may be
 somebody's no more, and who has it still would use up what its owner has."""
-_SESSION = "portal_session"
 
 
 def session_of(headers: Headers) -> str | None:
-    """What a browser sends to be known again, however it is written: cookies are read as the
-    application does, and of the session's what is signed, since a signature can be spelled in any
-    number of ways. None where there is none."""
-    cookies = "; ".join(value for name, value in headers.items() if name == "cookie")
-    shown = parse_cookie(cookies).get(_SESSION) if _SESSION in cookies else None
+    """What a browser sends to be known again, however it is written: cookies are read as for the
+    application, and of the session's what is signed, since a signature can be spelled in any
+    number of ways. None where there is none. Raises Refused for more cookies than are read."""
+    if "cookie" not in headers:
+        return None
+    header = cookies.joined(value for name, value in headers.items() if name == "cookie")
+    if cookies.are_too_many(header):
+        raise refusals.large_cookies()
+    shown = cookies.own(header).get(cookies.SESSION)
     return shown and (shown.rpartition(".")[0] or shown)
 
 
@@ -34,7 +37,7 @@ def session_given(headers: Iterable[tuple[str, str]]) -> int | None:
     none. The browser sends it next: a sign-in is known from its first page on, and stays so when
     its session has something new to say."""
     for name, value in headers:
-        if name.lower() == "set-cookie" and value.startswith(f"{_SESSION}="):
+        if name.lower() == "set-cookie" and value.startswith(f"{cookies.SESSION}="):
             given = value.partition(";")[0].partition("=")[2].rpartition(".")[0]
             return hash(given) if given else None
     return None
@@ -48,12 +51,12 @@ class Credentials:
         self._unproven: Counter[int] = Counter()
 
     def owner(
-        self, headers: Headers, site: str, *, is_page: bool = False
+        self, headers: Headers, session: str | None, site: str, *, is_page: bool = False
     ) -> tuple[str, int | None]:
-        """Whose a request is, and by what to remember whose it was: of a page, a session before a
-        key, which makes none."""
+        """Whose a request with this session (session_of) is, and by what to remember whose it was:
+        of a page, a session before a key, which makes none."""
         key = headers.get("authorization")
-        shown = session_of(headers) if is_page or key is None else None
+        shown = session if is_page or key is None else None
         if shown is None:
             if key is None:
                 return site, None

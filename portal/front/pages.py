@@ -9,8 +9,6 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from portal.front import refusals
-from portal.front.credentials import session_of
-from portal.front.rsgi import Headers
 
 WAIT_SECONDS = 20.0
 """How long a page waits for others of its sign-in."""
@@ -25,13 +23,13 @@ class Pages:
         self._each = max(1, threads * 3 // 8)
         self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def place(self, path: str, headers: Headers) -> Callable[[], None]:
-        """A place for a request, when there is one; to be called in the loop when the request is
-        done, once or more often. Raises Refused when none comes."""
-        whose = None if path.startswith(_NO_PAGES) else session_of(headers)
-        if whose is None:
+    async def place(self, path: str, session: str | None) -> Callable[[], None]:
+        """A place for a request with this session (credentials.session_of), when there is one; to
+        be called in the loop when the request is done, once or more often. Raises Refused when none
+        comes."""
+        if session is None or path.startswith(_NO_PAGES):
             return _nothing
-        places = self._places.setdefault(whose, asyncio.Semaphore(self._each))
+        places = self._places.setdefault(session, asyncio.Semaphore(self._each))
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await places.acquire()

@@ -76,8 +76,8 @@ def large_cookies() -> Refused:
     """More cookies than are read here."""
     return Refused(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "The cookies that were sent here are too large. Delete the cookies of this address and of "
-        "the one above it.", kind="malformed",
+        "The cookies that were sent here are too large or too many. Delete the cookies of this "
+        "address and of the one above it.", kind="malformed",
     )
 
 

@@ -34,6 +34,7 @@ from portal.models import User
 from portal.models.user import MAX_PASSWORD
 from portal.people import accounts, passkeys, second_factor, sessions, tries
 from portal.people.rules import clean_email
+from portal.web import cookies
 from portal.web.extensions import limiter, login, sender_network
 
 bp = Blueprint("auth", __name__)
@@ -42,7 +43,6 @@ TRIES_PER_ADDRESS = "30 per minute; 300 per hour"
 TRIES_PER_USER = "10 per minute; 100 per hour"
 TRIES_OF_CODES = "5 per minute; 50 per day"
 SECOND_STEP_TIME = 5 * MINUTE
-DEVICE_COOKIE = "portal_device"
 YEAR_SECONDS = 365 * 86_400
 WRONG = "The address or the password is wrong."
 # A browser takes "//host", "/\host" and, after dropping tabs and line breaks, "/<tab>/host" for
@@ -86,7 +86,7 @@ def start_session(user: User) -> None:
 def device_of(email: str) -> str:
     """A name of the device where it has signed in with this address before; else empty."""
     try:
-        device, _, known = vault.decrypt(request.cookies.get(DEVICE_COOKIE, "")).partition(" ")
+        device, _, known = vault.decrypt(request.cookies.get(cookies.DEVICE, "")).partition(" ")
     except vault.Unreadable:
         return ""
     return device if known == clean_email(email) else ""
@@ -95,7 +95,7 @@ def device_of(email: str) -> str:
 def remember_device(response: Response, email: str) -> Response:
     """Let this device be known for an address from now on, a year long."""
     response.set_cookie(
-        DEVICE_COOKIE, vault.encrypt(f"{new_token()} {email}"), max_age=YEAR_SECONDS,
+        cookies.DEVICE, vault.encrypt(f"{new_token()} {email}"), max_age=YEAR_SECONDS,
         httponly=True, samesite="Lax", secure=current_app.config["PORTAL"].secure_cookies,
         path=url_for("auth.sign_in"),
     )

@@ -31,6 +31,7 @@ from pygments.lexers.shell import BashLexer
 
 from portal import clock
 from portal.logs.spellings import spellings
+from portal.web import cookies
 
 HIGHLIGHT_LIMIT = 100_000
 """Characters that are coloured; longer text is shown plain, since colouring takes its time."""
@@ -267,7 +268,7 @@ def _digest(file: Path, _changed: int) -> str:
 
 def theme() -> str | None:
     """`light` or `dark` where the reader chose one; None follows the system."""
-    chosen = request.cookies.get("portal_theme")
+    chosen = request.cookies.get(cookies.THEME)
     return chosen if chosen in ("light", "dark") else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,19 @@ def test_a_form_with_too_many_fields_is_refused_and_says_so(guarded: FlaskClient
     assert "at most 1,000 fields" in answer.text
     answer = guarded.post("/sign-in", data="a&" * 998 + "a", content_type=FORM)
     assert answer.status_code == 400, "what it lacks is the token"
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/m/alice/webhooks", "/nowhere", "/csp-reports"])
+@pytest.mark.parametrize("boundary", ["b", "b" * 60_000])
+def test_a_form_in_parts_is_refused_unread(guarded: FlaskClient, path: str, boundary: str) -> None:
+    part = f"--{boundary}\r\nContent-Disposition: form-data\r\n\r\nx\r\n--{boundary}--\r\n"
+    re.purge()
+    before = len(re._cache)  # type: ignore[attr-defined]
+    answer = guarded.post(path, data=part, content_type=f"multipart/form-data; boundary={boundary}")
+    assert answer.status_code == 415
+    assert "of this kind" in answer.text
+    kept = list(re._cache)[before:]  # type: ignore[attr-defined]
+    assert not [key for key in kept if len(key[1]) > 10_000], "a pattern of its boundary is kept"
 
 
 def test_the_largest_webhook_that_the_rules_allow_fits_its_form(

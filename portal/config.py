@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from portal.settings.setting_values import (
     level,
     mail_from,
     names,
+    nat64_prefixes,
     networks,
     plain,
     program,
@@ -96,6 +98,9 @@ SETTINGS: tuple[Setting, ...] = (
         "EGRESS_ALLOW", "", networks, "Private networks that webhooks may reach, such as "
         "10.1.0.0/16, separated by commas; none by default."
     ),
+    Setting("NAT64_PREFIXES", "", nat64_prefixes, "Prefixes by which this network reaches IPv4 "
+            "(NAT64), such as 64:ff9b::/96, separated by commas; an address with one is judged by "
+            "the IPv4 address in it."),
     Setting("WEB_PROCESSES", "2", integer(1, 64), "Processes that answer HTTP."),
     Setting("WEB_THREADS", "8", integer(1, 256), "Threads in each web process."),
     Setting("WORKERS", "2", integer(1, 64), "Processes that deliver."),
@@ -127,10 +132,8 @@ SETTINGS: tuple[Setting, ...] = (
         "RETENTION_CRON", "17 3 * * *", cron_line, "When the nightly clean-up runs, as a cron "
         "line in the server's local time."
     ),
-    Setting(
-        "CONTACT", "", plain, "Whom merchants ask to have the feature activated: a name, an "
-        "address or a link, shown in the portal."
-    ),
+    Setting("CONTACT", "", plain, "Whom merchants ask to have the feature activated: a name, an "
+            "address or a link, shown in the portal."),
     Setting(
         "SMTP_URL", "", smtp_url, "Server that sends notices by mail: "
         "smtp://user:password@host:587 (TLS by STARTTLS) or smtps://…:465. Empty: no mail."
@@ -199,6 +202,7 @@ class Config:
     key_is_new: bool
     """Whether the key was drawn for a first start, and is kept nowhere yet."""
     egress_allow: tuple[Network, ...]
+    nat64_prefixes: tuple[IPv6Network, ...]
     web_processes: int
     web_threads: int
     workers: int

@@ -29,7 +29,7 @@ from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
 from portal.outbound.transfer import Response
-from portal.outbound.transport import send_now
+from portal.outbound.transport import admitted, send_now
 from portal.storage import allowance
 
 BATCH = 250
@@ -237,7 +237,7 @@ def _try(webhook: Webhook, due: DueDelivery) -> FinishedAttempt:
 
     def send(what: Outgoing, seconds: float) -> Response:
         return send_now(
-            what, seconds, config.egress_allow, config.inspect_url, due.merchant_id
+            what, seconds, admitted(config), config.inspect_url, due.merchant_id
         )
 
     try:

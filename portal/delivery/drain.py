@@ -41,7 +41,7 @@ from portal.errors import Unavailable
 from portal.fairness.company import Company
 from portal.journal.seldom import Seldom
 from portal.outbound.transfer import Response
-from portal.outbound.transport import AT_ONCE_SECONDS, Transport
+from portal.outbound.transport import AT_ONCE_SECONDS, Transport, admitted
 from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
@@ -98,7 +98,7 @@ class Drain:
         self._tokens: dict[int, int] = {}
         self._lines = Lines()
         self._transport = transport or Transport[Request](
-            self._config.egress_allow, self._config.inspect_url
+            admitted(self._config), self._config.inspect_url
         )
         self._attempts = Attempts(
             self._transport, lambda line: self._lines.get(line.webhook_id) is line

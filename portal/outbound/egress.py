@@ -11,11 +11,35 @@ import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Nat64:
+    """A prefix by which this network reaches IPv4 addresses (RFC 6052): behind it everything
+    looks public, and it is the address within that is reached."""
+
+    prefix: ipaddress.IPv6Network
+
+    def carried(self, address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+        """The IPv4 address in one that has the prefix; None in one that is not made so."""
+        length, bits = self.prefix.prefixlen, int(address)
+        if length == 96:
+            return ipaddress.IPv4Address(bits & 0xFFFF_FFFF)
+        # Bits 64 to 71 are left out, and zero (2.2).
+        if bits >> 56 & 0xFF:
+            return None
+        joined = bits >> 64 << 56 | bits & (1 << 56) - 1
+        return ipaddress.IPv4Address(joined >> 120 - length - 32 & 0xFFFF_FFFF)
+
+
+Admitted = Network | Nat64
+"""What may be reached beside public addresses, or on the way to them."""
 
 _V4 = {
     "this network": ["0.0.0.0/8"],
@@ -64,6 +88,14 @@ _OWN_NETWORK = ("loopback", "private", "unique-local")
 """Where the portal itself may stand."""
 
 
+def admitted(
+    networks: Sequence[Network], prefixes: Sequence[ipaddress.IPv6Network]
+) -> tuple[Admitted, ...]:
+    """What PORTAL_EGRESS_ALLOW and PORTAL_NAT64_PREFIXES admit together: what each request of the
+    portal is held against."""
+    return (*networks, *map(Nat64, prefixes))
+
+
 def is_inspector(url: str, inspect_url: str | None) -> bool:
     """Whether a URL is an inspector of the portal: `inspect_url` (Config.inspect_url: its own
     origin and `/inspect/`) to the letter, a token, and at most a query.
@@ -75,27 +107,31 @@ def is_inspector(url: str, inspect_url: str | None) -> bool:
     return url.startswith(inspect_url) and bool(_INSPECTOR.fullmatch(url, len(inspect_url)))
 
 
-def inspector_refusal(address: Address, allow: Sequence[Network] = ()) -> str | None:
+def inspector_refusal(address: Address, allow: Sequence[Admitted] = ()) -> str | None:
     """The same as `refusal` for a request to an inspector: the operator's own setting names the
     host, which may be this machine or stand in its network."""
     kind = refusal(address, allow)
     return None if kind in _OWN_NETWORK else kind
 
 
-def refusal(address: Address, allow: Sequence[Network] = ()) -> str | None:
+def refusal(address: Address, allow: Sequence[Admitted] = ()) -> str | None:
     """What kind of address it is when webhooks may not reach it, such as `loopback`; None when
     they may.
 
     `allow` admits its networks (PORTAL_EGRESS_ALLOW); a cloud's metadata address only when a
     network of that single address is named. An IPv6 address that carries an IPv4 one (mapped,
     compatible, NAT64, 6to4, Teredo) is refused whatever it carries: no public receiver needs it.
+    One with a Nat64 prefix of `allow` (PORTAL_NAT64_PREFIXES) is what the address within is,
+    whatever else is admitted.
     """
     return _refusal(address, tuple(allow))
 
 
 @lru_cache(maxsize=4_096)
-def _refusal(address: Address, allow: tuple[Network, ...]) -> str | None:
-    for network in allow:
+def _refusal(address: Address, allow: tuple[Admitted, ...]) -> str | None:
+    if carriers := _carriers(address, allow):
+        return _by_nat64(address, carriers, lambda within: _refusal(within, allow))
+    for network in _networks(allow):
         if network.version == address.version and address in network:
             if address not in _METADATA or network.num_addresses == 1:
                 return None
@@ -110,9 +146,11 @@ def _refusal(address: Address, allow: tuple[Network, ...]) -> str | None:
     return None
 
 
-def refusal_here(address: Address, allow: Sequence[Network] = ()) -> str | None:
+def refusal_here(address: Address, allow: Sequence[Admitted] = ()) -> str | None:
     """The same as `refusal`, for public addresses of this machine too: what goes to one of its own
     comes from inside, and passes a firewall before all that listens here. `allow` admits them."""
+    if carriers := _carriers(address, allow):
+        return _by_nat64(address, carriers, lambda within: refusal_here(within, allow))
     kind = refusal(address, allow)
     if kind is None and not _is_in(address, allow) and is_of_this_machine(address):
         return OWN_MACHINE
@@ -131,8 +169,29 @@ def is_of_this_machine(address: Address) -> bool:
     return False
 
 
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(one.version == address.version and address in one for one in networks)
+def _carriers(address: Address, allow: Sequence[Admitted]) -> list[Nat64]:
+    return [one for one in allow if isinstance(one, Nat64) and address in one.prefix]
+
+
+def _by_nat64(
+    address: Address, carriers: Sequence[Nat64],
+    refused: Callable[[ipaddress.IPv4Address], str | None],
+) -> str | None:
+    """What is reached behind each of the prefixes, of which the first that may not be tells."""
+    for one in carriers:
+        carried = one.carried(ipaddress.IPv6Address(int(address)))
+        kind = "NAT64" if carried is None else refused(carried)
+        if kind is not None:
+            return kind if carried is None else f"{kind}, {carried} by NAT64"
+    return None
+
+
+def _is_in(address: Address, allow: Sequence[Admitted]) -> bool:
+    return any(one.version == address.version and address in one for one in _networks(allow))
+
+
+def _networks(allow: Sequence[Admitted]) -> list[Network]:
+    return [one for one in allow if not isinstance(one, Nat64)]
 
 
 def literal(host: str) -> Address | None:

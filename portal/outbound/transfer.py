@@ -95,7 +95,7 @@ class Transfer(Generic[Tag]):
     """When its time is over (this process's clock)."""
 
     def __init__(
-        self, allow: Sequence[egress.Network], inspect_url: str | None,
+        self, allow: Sequence[egress.Admitted], inspect_url: str | None,
         connections: Connections, efforts: Efforts, *, looks_only: bool = False,
     ):
         self._allow = allow

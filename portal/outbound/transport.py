@@ -15,6 +15,7 @@ from typing import Any, Generic
 import pycurl
 
 from portal.composing.compose import NONE, Certificate, Frame, Outgoing
+from portal.config import Config
 from portal.outbound import defects, egress
 from portal.outbound.connections import Address, Connections, Ends
 from portal.outbound.effort import Efforts
@@ -57,7 +58,7 @@ class Transport(Generic[Tag]):
     Each request is a merchant's: who takes little of the loop's time goes first.
     """
 
-    def __init__(self, allow: Sequence[egress.Network], inspect_url: str | None = None):
+    def __init__(self, allow: Sequence[egress.Admitted], inspect_url: str | None = None):
         self._allow = tuple(allow)
         self._inspect_url = inspect_url
         self._epoll = select.epoll()
@@ -359,8 +360,13 @@ def _address(name: tuple[Any, ...]) -> Address:
     return str(name[0]).partition("%")[0], int(name[1])
 
 
+def admitted(config: Config) -> tuple[egress.Admitted, ...]:
+    """What the settings admit beside public addresses, and on the way to them."""
+    return egress.admitted(config.egress_allow, config.nat64_prefixes)
+
+
 def send_now(
-    outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Network],
+    outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Admitted],
     inspect_url: str | None = None, whose: int | None = None,
 ) -> Response:
     """Send one request of a merchant and wait for its answer, at most `timeout_seconds`."""

@@ -21,6 +21,7 @@ from redis import ConnectionPool
 from portal.addresses import Lookalike, clean_email, email_fault, wire_name
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
 LONGEST = 8_192
 """Characters of one setting."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -154,6 +155,24 @@ def networks(text: str) -> tuple[Network, ...]:
             found.append(ipaddress.ip_network(part))
         except ValueError as error:
             raise ValueError(f"give networks such as 10.1.0.0/16, not {part!r} ({error})") from None
+    return tuple(found)
+
+
+def nat64_prefixes(text: str) -> tuple[ipaddress.IPv6Network, ...]:
+    """Prefixes of NAT64 (RFC 6052, 2.2), separated by commas or spaces."""
+    found = []
+    for part in text.replace(",", " ").split():
+        try:
+            prefix = ipaddress.IPv6Network(part)
+        except ValueError as error:
+            wanted = "give prefixes such as 64:ff9b::/96"
+            raise ValueError(f"{wanted}, not {part!r} ({error})") from None
+        if prefix.prefixlen not in NAT64_LENGTHS:
+            lengths = ", ".join(f"/{length}" for length in NAT64_LENGTHS)
+            raise ValueError(f"{part!r} has not one of the lengths of RFC 6052: {lengths}")
+        if int(prefix.network_address) >> 56 & 0xFF:
+            raise ValueError(f"bits 64 to 71 of {part!r} are not zero, as RFC 6052 has them")
+        found.append(prefix)
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from portal.clock import HOUR, now
 from portal.db.session import db, table, writing
 from portal.models import Webhook
 from portal.outbound.transfer import Response
-from portal.outbound.transport import Transport
+from portal.outbound.transport import Transport, admitted
 
 EVERY = 20 * HOUR
 BATCH = 100
@@ -34,7 +34,7 @@ def check_all() -> int:
     """
     targets, whose = _targets()
     config = current_app.config["PORTAL"]
-    transport: Transport[str] = Transport(config.egress_allow)
+    transport: Transport[str] = Transport(admitted(config))
     ended = {}
     try:
         for origin in targets:

@@ -23,6 +23,7 @@ from portal.models.locks import lock_merchant
 from portal.models.webhook import lane_of
 from portal.outbound import egress
 from portal.outbound.resolver import addresses_of
+from portal.outbound.transport import admitted
 from portal.storage.sizes import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at
@@ -383,7 +384,7 @@ def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
     }
     listens_everywhere = config.host in ("0.0.0.0", "::")
     return UrlContext(
-        config.egress_allow, frozenset(own), config.inspect_url,
+        admitted(config), frozenset(own), config.inspect_url,
         lambda address, port: (
             listens_everywhere and port == config.port and egress.is_of_this_machine(address)
         ),

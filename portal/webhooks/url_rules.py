@@ -35,7 +35,7 @@ class UrlContext:
     takes too long; without it names are not resolved.
     """
 
-    allow: Sequence[egress.Network] = ()
+    allow: Sequence[egress.Admitted] = ()
     own: frozenset[tuple[str, int]] = field(default_factory=frozenset)
     inspect_url: str | None = None
     is_own: Callable[[egress.Address, int], bool] = lambda _address, _port: False

@@ -47,6 +47,8 @@ _INGEST_TAKES = 10 * SECOND
 _ATTEMPT_TAKES = 3 * MINUTE
 """An attempt is in the log this long after it began: the longest timeout, and the commit."""
 LIVE_FOR, LIVE_ROWS = _ATTEMPT_TAKES, keyset.MAX_LIMIT
+JOINED_COST = 8
+"""For how many rows a delivery counts that is found by its event (keyset.LogQuery.cost)."""
 Floor = list[Any] | None
 """The key of the oldest row that a live page shows; None where it shows all there are."""
 
@@ -255,7 +257,10 @@ def deliveries(
     query = conditions.between(query, moment, values)
     wanted = LogQuery(query)
     if "state" in values:
-        wanted = LogQuery(query.where(_in_state(merchant_id, values["state"])), base=query)
+        wanted = LogQuery(
+            query.where(_in_state(merchant_id, values["state"])), base=query,
+            cost=1 if moment is Delivery.created_at else JOINED_COST,
+        )
     walk: Walk[Delivery] = Walk(
         f"deliveries {merchant_id}", (moment, Delivery.id),
         lambda delivery: [delivery.created_at, delivery.id], lambda _: [now(), ""],

@@ -87,6 +87,31 @@ def test_attempts_are_looked_for_in_the_same_way(
     assert page.rows == [attempts[0]]
 
 
+@on_both_databases
+def test_deliveries_found_by_their_events_are_looked_through_in_smaller_steps(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    """PostgreSQL takes seconds for 50,000 of them."""
+    monkeypatch.setattr(keyset, "LOOKED_THROUGH", 4 * browse.JOINED_COST)
+    webhook = factories.make_webhook(merchant)
+    owed = [
+        factories.make_delivery(
+            factories.make_event(merchant, received_at=now() - (12 - n) * SECOND), webhook,
+            "failed" if n == 0 else "succeeded", created_at=now() - (12 - n) * SECOND,
+        )
+        for n in range(12)
+    ]
+    pages, cursor = 0, None
+    while True:
+        page = browse.deliveries(merchant.id, {"state": "failed"}, cursor)
+        pages += 1
+        if not page.next_cursor:
+            break
+        cursor = page.next_cursor
+    assert [row.id for row, _ in page.rows] == [owed[0].id]
+    assert pages == 3
+
+
 def test_the_page_says_how_far_it_looked(
     signed_in: Callable[[str], FlaskClient], merchant: Merchant, needles: list[str]
 ):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import re
-import shlex
-import subprocess
 import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from portal.composing.compose import ComposeError, Composer, Payload, Target, as_curl, event_body
+from portal.composing.compose import ComposeError, Composer, Payload, Target, event_body
 from portal.models.webhook import MASK, Pair
 
 SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()
@@ -153,30 +149,6 @@ def test_a_template_that_fails_says_where():
             "evt_1", PAYLOAD, NOW
         )
     assert refused.value.code == "template_error"
-
-
-def test_a_copied_curl_line_is_quoted_for_the_shell():
-    line = as_curl("POST", "https://a.example/?q='x'", [("X-A", "it's"), ("Empty", "")], '@{"a":1}')
-    words = shlex.split(line.replace("\\\n", ""))
-    assert words == [
-        "curl", "--request", "POST", "https://a.example/?q='x'", "--header", "X-A: it's",
-        "--header", "Empty;", "--data-raw", '@{"a":1}',
-    ]
-    line = as_curl("GET", "https://a.example/", [], None, shows_certificate=True)
-    assert shlex.split(line.replace("\\\n", ""))[4:] == [
-        "--cert", "client.pem", "--key", "client.key",
-    ]
-
-
-def test_a_copied_curl_line_steers_no_terminal():
-    body = "it's \\u0041\x03\nrm -rf ~\r\x1b[201~\x7f\x85 ü"
-    line = as_curl("POST", "https://a.example/", [], body)
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", line)
-    shown = subprocess.run(
-        ["bash", "-c", line.replace("curl", "printf '%s\\0'", 1)], capture_output=True, check=True,
-        env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
-    )
-    assert shown.stdout.decode().split("\0")[-2] == body
 
 
 @pytest.mark.parametrize(("field", "name", "room"), [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,7 +30,6 @@ _MASK_IN_URL = "PORTALMASK"
 UNSENDABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What a header's value cannot hold: controls (RFC 9110, 5.5), all that somebody takes for the end
 of a line, and halves of characters."""
-_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What a header's name is (RFC 9110, 5.1)."""
 MAX_URL, MAX_HEADERS = 16 * 1024, 64 * 1024
@@ -368,30 +366,3 @@ def field_value(text: str) -> str:
     """A text as the value of a header, which is sent in UTF-8: without white space around it (RFC
     9110, 5.5), and with a space for what it cannot hold."""
     return UNSENDABLE.sub(" ", text).strip()
-
-
-def as_curl(
-    method: str, url: str, headers: Iterable[tuple[str, str]], body: str | None, *,
-    shows_certificate: bool = False,
-) -> str:
-    """A cURL command line that makes the same request, quoted for a shell; a client
-    certificate is taken from files."""
-    parts = ["curl", "--request", method, _quoted(url)]
-    if shows_certificate:
-        parts += ["\\\n  --cert client.pem --key client.key"]
-    for name, value in headers:
-        # cURL leaves out a header with an empty value unless it ends in a semicolon.
-        parts += ["\\\n  --header", _quoted(f"{name}: {value}" if value else f"{name};")]
-    if body is not None:
-        parts += ["\\\n  --data-raw", _quoted(body)]
-    return " ".join(parts)
-
-
-def _quoted(text: str) -> str:
-    """A text for a POSIX shell; with control characters, which would steer the terminal that it is
-    pasted into, as bash, ksh and zsh spell them."""
-    if not _STEERS.search(text):
-        return shlex.quote(text)
-    spelled = text.replace("\\", "\\\\").replace("'", "\\'")
-    spelled = _STEERS.sub(lambda found: f"\\u{ord(found[0]):04x}", spelled)
-    return f"$'{spelled}'"

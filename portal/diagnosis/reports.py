@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from portal import vault
 from portal.clock import MILLISECOND, iso
-from portal.composing.compose import as_curl
+from portal.composing.curl import as_curl
 from portal.db.session import db
 from portal.diagnosis import bodies, explain, masking, signatures, waterfall
 from portal.diagnosis.bodies import Readable

@@ -13,7 +13,7 @@ from portal.db.session import db, migrate, prepare_engine
 from portal.fairness import places
 from portal.fairness.company import Company
 from portal.journal import request_ids, security_log
-from portal.web import access, cookies, form_limits, hosts, proxies
+from portal.web import access, cookies, form_limits, hosts, proxies, strange_headers
 from portal.web.defects import Portal
 from portal.web.extensions import csrf, limiter, limiter_settings, login
 
@@ -48,6 +48,7 @@ def make(config: Config | None) -> Flask:
         # Limits on tries count by address; without this it would be the proxy's for everyone.
         app.wsgi_app = proxies.add_to(app.wsgi_app, config.proxies)  # type: ignore[method-assign, assignment]
     app.wsgi_app = cookies.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = strange_headers.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.before_request(hosts.check_host)
     form_limits.init_app(app)

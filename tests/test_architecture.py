@@ -38,7 +38,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.counts": "counting overview statistics",
      "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
      "portal.web": "access cookies defects extensions form_limits hosts policy_reports "
-                   "protection proxies rendering snippets"},
+                   "protection proxies rendering snippets strange_headers"},
     {"portal.logs": "browse changes filters records saved search spellings stories",
      "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
                         "setup"},

@@ -12,7 +12,7 @@ import re
 import string
 import unicodedata
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import idna
 
@@ -65,17 +65,24 @@ def site_of(address: str) -> str:
     return _part_of(address, 48)
 
 
-def _part_of(address: str, bits: int) -> str:
-    with_port = _WITH_PORT.fullmatch(address)
-    host = with_port[1] or with_port[2] if with_port else address
+def address_in(text: str) -> IPv4Address | IPv6Address | None:
+    """The address that a server or a proxy has written, with a port or without, also where an IPv4
+    one is written as one of IPv6; None for what is none."""
+    with_port = _WITH_PORT.fullmatch(text)
+    host = with_port[1] or with_port[2] if with_port else text
     try:
         found = ip_address(host.partition("%")[0])
     except ValueError:
+        return None
+    return (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
+
+
+def _part_of(address: str, bits: int) -> str:
+    found = address_in(address)
+    if found is None:
         return address
     if not isinstance(found, IPv6Address):
         return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
     return f"{IPv6Address(int(found) >> 128 - bits << 128 - bits)}/{bits}"
 
 

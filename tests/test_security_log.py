@@ -114,6 +114,8 @@ def test_another_password_than_ones_own(signed_in: SignIn, lines: Lines):
 
 @pytest.mark.parametrize(("given", "shown"), [
     ("2001:db8::1", "2001:db8::1"), ("fe80::1%eth0", "fe80::1"), ("", "an unreadable address"),
+    ("203.0.113.7:50000", "203.0.113.7"), ("[2001:db8::1]:443", "2001:db8::1"),
+    ("::ffff:203.0.113.7", "203.0.113.7"), ("[::ffff:203.0.113.7]:1", "203.0.113.7"),
     ("x\nportal.security: sign_in_refused from 192.0.2.1 (1)", "an unreadable address"),
 ])
 def test_an_address_is_one_or_is_not_shown(

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from flask import Response, has_request_context, request
 
-from portal.addresses import network_of
+from portal.addresses import address_in, network_of
 
 Kind = Literal[
     "sign_in_refused", "second_factor_refused", "password_refused", "limit_reached",
@@ -128,9 +128,11 @@ def note_answer(response: Response) -> Response:
 
 
 def _readable(address: str) -> str:
+    found = address_in(address)
+    if found is not None:
+        return str(found)
     try:
-        network = ip_network(address.partition("%")[0])
+        return str(ip_network(address))
     except ValueError:
         # What a proxy that is not there is said to have passed on may be any text.
         return "an unreadable address"
-    return str(network.network_address if network.num_addresses == 1 else network)

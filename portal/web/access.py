@@ -223,6 +223,10 @@ def for_long() -> Callable[[], bool]:
     return may_go_on
 
 
+MAX_PAGE = 2_000
+"""Letters of an address to come back to."""
+
+
 def to_sign_in() -> ResponseReturnValue:
     """Send the browser to the sign-in page, and back to the page it is on afterwards."""
     target = url_for("auth.sign_in", next=page_of_reader())
@@ -245,7 +249,9 @@ def page_of_reader() -> str | None:
     if address.path.startswith("//"):
         # A browser takes it for another site.
         return None
-    return urlunsplit(("", "", address.path, address.query, "")) or None
+    page = urlunsplit(("", "", address.path, address.query, ""))
+    # The way back would be three times as long once more, and is not gone when it is longer.
+    return page if 0 < len(page) <= MAX_PAGE else None
 
 
 def may(endpoint: str) -> bool:

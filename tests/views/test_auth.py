@@ -118,6 +118,14 @@ def test_what_was_typed_stays_but_not_the_password(client: FlaskClient) -> None:
     assert "my secret word" not in answer.text
 
 
+@pytest.mark.parametrize("query", ["%ff" * 20_000, "a" * 60_000])
+def test_the_way_back_from_the_sign_in_has_a_bounded_length(
+    client: FlaskClient, query: str
+) -> None:
+    assert client.get(f"/account?{query}").location == "/sign-in"
+    assert client.get("/account?a=b").location == "/sign-in?next=/account?a%3Db"
+
+
 @pytest.mark.usefixtures("ann")
 def test_a_huge_password_is_refused_clearly(app: Flask, client: FlaskClient) -> None:
     for password in ("p" * 100_000, PASSWORD + "x" * 200):

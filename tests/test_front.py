@@ -21,7 +21,7 @@ from portal import create_app
 from portal.addresses import network_of
 from portal.config import load_config
 from portal.db.session import db
-from portal.front import sockets
+from portal.front import application, sockets
 from portal.front.accounts import FREE_SECONDS, PIECE_SECONDS, RATE
 from tests.front_server import (
     BODY_SECONDS,
@@ -240,6 +240,38 @@ def test_shares_are_held_where_there_is_no_room_for_more_files():
         for one in taken:
             one.settimeout(0.01)
         assert sum(map(_is_open, taken)) == SHARE
+
+
+def test_shares_are_held_where_there_is_no_file_left_at_all():
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=SHARE * 2))
+        for _ in range(SHARE * 2):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        taken = [stack.enter_context(listener.accept()[0]) for _ in range(SHARE * 2)]
+        guard = sockets.Guard((SHARE, SITE_SHARE))
+        guard.look_at_listeners()
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, allowed)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1].fileno() + 4, allowed[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        guard.look()
+        for one in taken:
+            one.settimeout(0.01)
+        assert sum(map(_is_open, taken)) == SHARE
+
+
+@pytest.mark.parametrize(("files", "shares"), [
+    (100_000, (256, 512)), (2_304, (256, 512)), (1_024, (192, 384)), (512, (64, 128)),
+    (256, (32, 64)),
+])
+def test_a_share_leaves_room_for_others_however_few_files_there_are(
+    files: int, shares: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(application, "SHARE", 256)
+    monkeypatch.setattr(application, "SITE_SHARE", 512)
+    assert application.shares_with(files) == shares
 
 
 def test_connections_of_all_networks_of_one_site_are_bounded_together(

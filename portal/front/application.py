@@ -80,7 +80,8 @@ class Front:
         self._accounts, self._credentials = Accounts(self._company, self._count), Credentials()
         self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
-        sockets.Guard(None if self._proxies else (SHARE, SITE_SHARE)).start()
+        files = processes.open_files(CONNECTIONS + OTHER_FILES)
+        sockets.Guard(None if self._proxies else shares_with(files)).start()
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         if not scope.client:
@@ -245,6 +246,13 @@ class Front:
 
         work.is_with_thread = True
         await self._threads.perform(scope.method, scope.path, do, then)
+
+
+def shares_with(files: int) -> tuple[int, int]:
+    """How many connections a network and a site may have where a process may have so many files:
+    four networks together take all of them at most."""
+    connections = max(files // 2, files - OTHER_FILES)
+    return max(1, min(SHARE, connections // 4)), max(2, min(SITE_SHARE, connections // 2))
 
 
 def _part(scope: Scope, is_large: bool, *, is_stranger: bool) -> str:

@@ -8,12 +8,15 @@ for its reader.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import resource
 import select
 import socket
 import stat
 import struct
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -27,7 +30,8 @@ from portal.journal import security_log
 UNTAKEN_SECONDS = 60.0
 """How long a client may take nothing of what is sent to it."""
 LOOK_SECONDS = 1.0
-FIRST_LOOK_SECONDS = 0.1
+SOON_SECONDS = 0.1
+"""How soon it looks again while there is nothing to look at yet, or not much room left."""
 SETTLE_SECONDS = 0.002
 """How long the server has to refill a buffer that has room again."""
 _FILES = Path("/proc/self/fd")
@@ -95,6 +99,14 @@ class Guard:
     def __init__(self, shares: tuple[int, int] | None):
         self._shares = shares
         self._ports: set[int] = set()
+        self._spare, self._nothing = (os.open(os.devnull, os.O_RDONLY) for _ in range(2))
+        """Two files that are kept: one is made a connection's for a look, which so needs no new
+        file where there is none to be had, the other is what it is made again."""
+        self._is_crowded = False
+
+    def __del__(self) -> None:
+        for number in (self._spare, self._nothing):
+            os.close(number)
 
     def start(self) -> None:
         """Look from now on, in a thread."""
@@ -106,15 +118,22 @@ class Guard:
                 self.look()
             except OSError as error:
                 _log.warning("Connections cannot be looked at (%s).", error.strerror)
-            time.sleep(LOOK_SECONDS if self._ports else FIRST_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS if self._ports and not self._is_crowded else SOON_SECONDS)
 
     def look(self) -> None:
         """Look once. A network that has more than its share keeps the connections that were in use
         last."""
+        self.look_at_listeners()
+        if self._shares is not None:
+            count = len(_numbers())
+            self._is_crowded = count > _most() / 2
+            if count > min(self._shares):
+                self._hold_to(*self._shares)
+
+    def look_at_listeners(self) -> None:
+        """Learn what this process listens on, once it does."""
         if not self._ports:
             self._ports = set(_prepare_listeners())
-        if self._shares is not None and sum(1 for _ in _FILES.iterdir()) > min(self._shares):
-            self._hold_to(*self._shares)
 
     def _hold_to(self, network_share: int, site_share: int) -> None:
         # None is kept open meanwhile: where connections are at their most, there is no room for as
@@ -140,10 +159,23 @@ class Guard:
                         connection.shutdown(socket.SHUT_RDWR)
 
     def _accepted(self) -> Iterator[socket.socket]:
-        for connection in _own_sockets():
+        for number in _numbers():
             with contextlib.suppress(OSError):
-                if connection.getsockname()[1] in self._ports:
-                    yield connection
+                if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                    continue
+                os.dup2(number, self._spare, inheritable=False)
+                try:
+                    connection = socket.socket(fileno=self._spare)
+                    try:
+                        if (
+                            connection.family in (socket.AF_INET, socket.AF_INET6)
+                            and connection.getsockname()[1] in self._ports
+                        ):
+                            yield connection
+                    finally:
+                        connection.detach()
+                finally:
+                    os.dup2(self._nothing, self._spare, inheritable=False)
 
 
 def _prepare_listeners() -> Iterator[int]:
@@ -168,10 +200,27 @@ def _same(connection: socket.socket) -> socket.socket:
     return socket.socket(fileno=os.dup(connection.fileno()))
 
 
+def _numbers() -> list[int]:
+    """Those of this process's files, and where it may open no more to read them, all that there may
+    be."""
+    try:
+        return [int(file.name) for file in _FILES.iterdir()]
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return list(range(_most()))
+
+
+def _most() -> int:
+    """How many files this process may open."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
+
+
 def _own_sockets() -> Iterator[socket.socket]:
     """The sockets of this process, each as a file of its own, which is open for the moment: the
     number of the first may be another connection's by then."""
-    for number in [int(file.name) for file in _FILES.iterdir()]:
+    for number in _numbers():
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue

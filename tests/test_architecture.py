@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 
 from portal import queues
+from portal.web import extensions
 from portal.web.access import ACCESS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,3 +242,45 @@ def test_pages_load_nothing_from_elsewhere_and_hold_no_inline_code(path: Path):
 def test_nothing_is_left_for_later():
     for path in MODULES:
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text()), path
+
+
+WRITTEN = [
+    *MODULES, ROOT / "wsgi.py", ROOT / "worker.py", *sorted((PORTAL / "templates").rglob("*.html")),
+    *sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "bin").iterdir()), *sorted((ROOT / "migrations" / "versions").glob("*.py")),
+]
+CITED_FILE = re.compile(
+    r"(?<![\w/.-])((?:docs|tests|portal|bin|migrations|examples|benchmarks)/[\w/-]+\.\w+)"
+    r"(?![\w*{<…])|\b([A-Z]{4,}\.md)\b"
+)
+CITED_NAME = re.compile(r"(?<![\w./-])portal((?:\.[A-Za-z_]\w*)+)(?![\w-])")
+NAMES_OF_BEFORE = {"bin/_run.py": "what a unit of an earlier version names"}
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_cited_exists(path: Path):
+    """Files by their paths, and of the modules of the package what they are said to hold."""
+    text = path.read_text()
+    for found in CITED_FILE.finditer(text):
+        name = found[1] or found[2]
+        assert (ROOT / name).exists() or name in NAMES_OF_BEFORE, name
+    for found in CITED_NAME.finditer(text):
+        names = found[1].split(".")[1:]
+        where = PORTAL
+        while names and ((where / names[0]).is_dir() or (where / f"{names[0]}.py").exists()):
+            where /= names.pop(0)
+        if names and where != PORTAL:
+            module = where / "__init__.py" if where.is_dir() else where.with_suffix(".py")
+            assert re.search(rf"\b{names[0]}\b", module.read_text()), found[0]
+
+
+def test_a_limit_counts_in_the_blueprint_of_its_route(app: Flask):
+    """Flask-Limiter looks at no request of another blueprint (extensions.LIMITED)."""
+    limited = set()
+    for path in sorted((PORTAL / "views").glob("*.py")) + sorted((PORTAL / "api").glob("*.py")):
+        text = path.read_text()
+        if re.search(r"\blimiter\.(limit|shared_limit|check)\b", text):
+            limited |= set(re.findall(r'Blueprint\(\s*"(\w+)"', text))
+    assert limited
+    assert limited <= set(extensions.LIMITED)
+    assert set(extensions.LIMITED) <= set(app.blueprints)

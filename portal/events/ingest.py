@@ -108,7 +108,7 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     most PART_DELIVERIES and their records have at most PART_CHARACTERS. More are stored in parts,
     between which others write; what ends that early leaves the first of them stored.
 
-    `events` are parsed JSON values in the shape of PRODUCT.md; `batch` says whether they came
+    `events` are parsed JSON values in the shape of docs/api.md; `batch` says whether they came
     in a list, for the pointers of errors. Sending an `id` again with the same content gives the
     first answer again and stores nothing.
     Raises Invalid for wrong fields, Conflict for an `id` in use with other content, Unavailable

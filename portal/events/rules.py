@@ -1,4 +1,4 @@
-"""What an event must look like (PRODUCT.md, "An event"), checked field by field."""
+"""What an event must look like (docs/api.md, "Sending events"), checked field by field."""
 
 from __future__ import annotations
 

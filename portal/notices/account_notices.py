@@ -36,7 +36,7 @@ def note_and_tell(
     session: scoped_session[Session], user: User, actor: str, action: str, **detail: Any
 ) -> None:
     """Note one of CHANGES at an account in the running transaction, and owe its owner a mail of it
-    where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.audit.log.note."""
+    where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.audit.log.record."""
     entry = record(session, actor, action, user.email, **detail)
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:

@@ -1,4 +1,4 @@
-"""Where tries are counted that are limited (portal.db.session.limiter): in Redis, for all processes
+"""Where tries are counted that are limited (portal.web.extensions): in Redis, for all processes
 together, and in each process by itself.
 
 The higher count holds. So a limit holds in each process also where Redis is away or is wiped, and

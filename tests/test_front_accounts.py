@@ -21,6 +21,7 @@ from portal.fairness.company import Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials, session_of
+from portal.front.owing import ALONE_SECONDS, FREE_SECONDS, MOST_SECONDS, Account
 from tests.factories import make_merchant, make_user
 from tests.front_server import SHARE
 from tests.test_front import Server, clients, running
@@ -127,6 +128,113 @@ def test_it_goes_on_when_the_others_are_gone(own: Accounts, monkeypatch: pytest.
         await asyncio.wait_for(waiting, 10)
 
     asyncio.run(play())
+
+
+def test_what_one_used_while_alone_is_no_debt_to_who_comes_then(tmp_path: Path):
+    own = Accounts(Company(tmp_path))
+
+    async def play() -> None:
+        for _ in range(5):
+            # Less at a time than would keep somebody waiting for long.
+            await uses(own, "store", 0.2)
+        work = await own.enter(("store", PEOPLE))
+        work.begin()
+        for _ in range(5):
+            work.count(0.2)
+            work.breathe()
+        own.leave(work)
+        assert FREE_SECONDS < work.account.owed <= ALONE_SECONDS
+
+    asyncio.run(play())
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    """Of a process in which others always are there, and hardly anything is ever paid off."""
+    monkeypatch.setattr("portal.fairness.company.LATELY_SECONDS", 60.0)
+    monkeypatch.setattr(accounts, "RATES", {PEOPLE: 0.01})
+    return Accounts(Company(tmp_path))
+
+
+async def owes_much(own: Accounts, cost: float) -> Account:
+    """The store does, which asks for what costs so much, and somebody else has just asked."""
+    await uses(own, "other", 0.0)
+    account = own._asked(("store", PEOPLE), time.monotonic(), True, False)
+    account.owed, account.counted_at, account.cost = MOST_SECONDS, time.monotonic(), cost
+    await uses(own, "other", 0.0)
+    return account
+
+
+def test_what_nobody_else_wants_one_has_beyond_a_share(beside: Accounts):
+    async def play() -> None:
+        # What it costs is a share of the time in which nobody has begun anything.
+        await owes_much(beside, MOMENT / 2 * 0.01)
+        assert await begins(beside, "store")
+        await owes_much(beside, 10 * MOMENT * 0.01)
+        assert not await begins(beside, "store")
+
+    asyncio.run(play())
+
+
+def test_beyond_a_share_as_many_begin_as_others_leave_room_for(beside: Accounts):
+    async def play() -> None:
+        account = await owes_much(beside, 0.1 * 0.01)
+        works = [await asyncio.wait_for(beside.enter(("store", PEOPLE)), 10)]
+        moment = time.monotonic()
+        works.append(await asyncio.wait_for(beside.enter(("store", PEOPLE)), 10))
+        assert time.monotonic() - moment > 0.05, "it has to be quiet for twice as long"
+        # It was nobody's, and nobody waits longer for it.
+        assert account.owed <= MOST_SECONDS
+        account.owed, account.counted_at = 0.0, time.monotonic()
+        for work in works:
+            work.needed = 1.0
+            beside.leave(work)
+        assert account.owed <= ALONE_SECONDS
+        assert account.cost > 0.5, "and is known to be long"
+
+    asyncio.run(play())
+
+
+def test_while_a_light_one_is_under_way_nothing_begins_beyond_a_share(
+    beside: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(accounts, "FRESH_SECONDS", 60.0)
+
+    async def play() -> None:
+        await owes_much(beside, 0.0)
+        light = await beside.enter(("other", PEOPLE))
+        assert not await begins(beside, "store")
+        beside.leave(light)
+        assert await begins(beside, "store")
+
+    asyncio.run(play())
+
+
+def test_a_long_request_rests_for_nobody_where_nobody_begins_anything(beside: Accounts):
+    async def play() -> None:
+        await owes_much(beside, 0.0)
+        work = await beside.enter(("store", PEOPLE))
+        await asyncio.sleep(0.1)
+        work.begin()
+        # The share of a tenth of a second would have had it rest for one.
+        work.since -= 0.0005
+        assert work.breathe() < 0.05
+        await uses(beside, "other", 0.0)
+        work.since -= 0.001
+        assert work.breathe() > 0.05
+
+    asyncio.run(play())
+
+
+def test_one_long_request_amid_quick_ones_is_remembered():
+    account = Account("store")
+    for _ in range(100):
+        account.learn(0.001)
+    assert account.cost < 0.0011
+    account.learn(1.0)
+    for _ in range(8):
+        account.learn(0.001)
+    assert account.cost > 0.25
 
 
 def test_what_a_stores_programs_use_keeps_its_people_from_nothing(own: Accounts):
@@ -333,6 +441,35 @@ def test_beside_others_one_has_a_share_of_the_processor_and_alone_all_of_it(
     ends.set()
     for thread in threads:
         thread.join()
+
+
+def test_who_asks_twice_a_second_halves_nothing_of_a_store_that_is_busy(bare: Server):
+    ends, moments = threading.Event(), list[float]()
+
+    def flood() -> None:
+        while not ends.is_set():
+            assert bare.get("/calm", key="busy")[0] == 200
+            moments.append(time.monotonic())
+
+    def in_seconds(seconds: float) -> int:
+        began = time.monotonic()
+        return sum(began - seconds <= moment for moment in list(moments))
+
+    threads = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3.0)
+    alone = in_seconds(2.0)
+    beside = list[int]()
+    for _ in range(12):
+        assert bare.get("/calm", key="calm", address="127.0.0.2")[0] == 200
+        time.sleep(0.5)
+        beside.append(in_seconds(0.5))
+    ends.set()
+    for thread in threads:
+        thread.join()
+    assert sum(beside) / 6 > alone / 2 / 2, (alone, beside)
+    assert min(beside) > 0, beside
 
 
 def test_who_is_refused_for_asking_too_often_is_told_so_late(bare: Server):

@@ -3,6 +3,7 @@ processors, its disk and its database, so who is alone in one process is not alo
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -52,6 +53,11 @@ class Company:
         """Whether something has just begun for anybody else who needs little than one, or than all
         STRANGERS, or (None) for anybody."""
         return 0 <= clock - self._others(_BEGUN, owner) < BEGUN_SECONDS
+
+    def quiet_seconds(self, owner: str, clock: float) -> float:
+        """For how long nothing has begun for anybody else who needs little, as is_awaited."""
+        seconds = clock - self._others(_BEGUN, owner)
+        return seconds if seconds >= 0 else math.inf
 
     def _note(self, place: int, owner: str, clock: float, is_stranger: bool) -> None:
         who = _name(owner)

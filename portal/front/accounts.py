@@ -7,6 +7,10 @@ one after the other, as what they owe is paid off, and not in the moments in whi
 else has just begun. Between the parts of a long one (portal.fairness.courtesy) they wait in the
 same way. All strangers (portal.front.strangers) have an account together beside their own, and so
 no more than one share beside those of whom it is known whose they are.
+
+A share is for where others want theirs too. Where nobody who is light has begun anything for so
+long that the share of that time is what the next request needs, it begins, whatever is owed: who
+asks twice a second takes little from a store that is busy, and is itself kept from little.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ import threading
 import time
 from collections import OrderedDict
 
-from portal.fairness.company import STRANGERS, Company
+from portal.fairness.company import BEGUN_SECONDS, STRANGERS, Company
 from portal.front import refusals
-from portal.front.owing import FREE_SECONDS, RATE, Account
+from portal.front.owing import FREE_SECONDS, RATE, REQUEST_SECONDS, Account
 from portal.front.strangers import Had, Strangers
 
 EVENTS, BATCHES, BODIES = "events", "batches", "bodies"
@@ -36,8 +40,6 @@ account begins no more at once than there are threads: nobody knows what a reque
 has ended. Others would wait behind as many as were begun, and for so long count as not there, for
 which still more were. While they are there it begins three eighths of that: one that reads for
 seconds would else have all threads for as long."""
-REQUEST_SECONDS = 0.0005
-"""What the server needs for a request, beside the thread that answers it."""
 PIECE_SECONDS = 0.00005
 """What it needs for a piece of a body, however small: whoever sends chunks of one byte has the loop
 work for a second on 120 KB."""
@@ -58,7 +60,7 @@ class Work:
     """A request under way."""
 
     __slots__ = (
-        "_accounts", "_cpu", "account", "charged", "had", "is_counted", "is_with_thread",
+        "_accounts", "_cpu", "account", "beyond", "charged", "had", "is_counted", "is_with_thread",
         "needed", "placed", "session_given", "since", "strangers", "whose",
     )
 
@@ -70,6 +72,8 @@ class Work:
         """Whose account is charged too, where it is a stranger's."""
         self.had: Had | None = None if strangers is None else strangers.had_by(account.owner)
         self.charged = [account] if strangers is None else [account, strangers.account]
+        self.beyond: list[Account] = []
+        """Those beyond whose share it has begun."""
         self.placed: list[Account] = []
         """Those of which it has a place."""
         self.since = self._cpu = 0.0
@@ -174,8 +178,7 @@ class Accounts:
     def _has_place(self, account: Account) -> bool:
         if account.placed < self._beside:
             return True
-        is_beside = self._company.has_others(account.owner, time.monotonic())
-        return account.placed < self._each and not is_beside
+        return account.placed < self._each and not self._quiet_left(account, time.monotonic())
 
     async def _take_turn(self, work: Work, is_known: bool) -> None:
         account, clock = work.account, time.monotonic()
@@ -183,8 +186,8 @@ class Accounts:
             if not self._may_begin(account):
                 try:
                     async with asyncio.timeout(WAIT_SECONDS), account.turn:
-                        while not self._may_begin(account):
-                            await self._change()
+                        while left := self._left(account):
+                            await self._change(left)
                         await self._begin_among_strangers(work)
                         return
                 except TimeoutError:
@@ -210,7 +213,7 @@ class Accounts:
                 while not self._has_place(together) or (
                     is_heavy and not self._may_begin(together)
                 ):
-                    await self._change()
+                    await self._change(self._left(together) if is_heavy else LOOK_SECONDS)
                     is_heavy = is_heavy or together.owes(time.monotonic()) > FREE_SECONDS
                 self._place(work, together)
                 self._begin(work)
@@ -225,7 +228,8 @@ class Accounts:
             self.give_place_back(work)
         clock = time.monotonic()
         with self._mutex:
-            _charge(work, seconds, clock)
+            if seconds:
+                self._charge(work, seconds, clock)
             self._uncount(work)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -234,7 +238,7 @@ class Accounts:
     def count(self, work: Work, seconds: float) -> None:
         """Count more of a request."""
         with self._mutex:
-            _charge(work, seconds, time.monotonic())
+            self._charge(work, seconds, time.monotonic())
 
     def set_aside(self, work: Work) -> None:
         """Let nobody wait for a request any more that takes its time."""
@@ -269,7 +273,7 @@ class Accounts:
         account, began = work.account, time.monotonic()
         took = began - work.since
         with self._mutex:
-            _charge(work, took, began)
+            self._charge(work, took, began)
             heavy = [
                 one for one in work.charged
                 if one.owed > FREE_SECONDS and self._company.has_others(one.owner, began)
@@ -280,10 +284,11 @@ class Accounts:
                 self._let_others_begin(work)
         now = began
         if heavy:
-            at_least = max(at_least, min(took / account.rate - took, PATIENCE_SECONDS))
-            while now - began < at_least or (
-                now - began < PATIENCE_SECONDS and self._is_awaited(heavy[-1].owner, now)
-            ):
+            last, rest = heavy[-1], took / account.rate - took
+            while now - began < at_least or (now - began < PATIENCE_SECONDS and (
+                self._is_awaited(last.owner, now)
+                or (now - began < rest and last.quiet_left(self._company, took, now) > 0)
+            )):
                 time.sleep(0.002)
                 now = time.monotonic()
         elif at_least:
@@ -309,11 +314,22 @@ class Accounts:
             self._company.asked(name[0], clock, is_stranger=is_stranger)
         return account
 
+    def _charge(
+        self, work: Work, seconds: float, clock: float, *, is_part: bool = True
+    ) -> None:
+        for one in work.charged:
+            if is_part:
+                one.learn(seconds)
+            one.charge_beside(self._company, seconds, clock, is_beyond=one in work.beyond)
+        if work.had is not None:
+            work.had.charge(seconds)
+
     def _begin(self, work: Work) -> None:
         clock = time.monotonic()
         with self._mutex:
             # Here, since it may end twice: when its thread has, and when its task has.
-            _charge(work, REQUEST_SECONDS, clock)
+            work.beyond = [one for one in work.charged if one.owes(clock) > FREE_SECONDS]
+            self._charge(work, REQUEST_SECONDS, clock, is_part=False)
             for account in work.charged:
                 account.under_way += 1
                 account.began_at = clock
@@ -334,14 +350,26 @@ class Accounts:
             work.strangers.account.placed -= 1
 
     def _may_begin(self, account: Account) -> bool:
+        return not self._left(account)
+
+    def _left(self, account: Account) -> float:
+        """In how many seconds one more request may begin, as things are; 0 where it may now."""
         clock = time.monotonic()
+        left = self._quiet_left(account, clock)
+        if not left or account.owes(clock) > FREE_SECONDS:
+            return left
+        is_late = clock - account.began_at >= PATIENCE_SECONDS
+        is_next = not account.under_way and not self._is_awaited(account.owner, clock)
+        return 0.0 if is_late or is_next else left
+
+    def _quiet_left(self, account: Account, clock: float) -> float:
+        """In how many seconds one more request may begin beyond the account's share."""
         if not self._company.has_others(account.owner, clock):
-            return True
-        waited = clock - account.began_at
-        return account.owes(clock) <= FREE_SECONDS and (
-            waited >= PATIENCE_SECONDS
-            or (not account.under_way and not self._is_awaited(account.owner, clock))
-        )
+            return 0.0
+        if self._is_awaited(account.owner, clock):
+            return BEGUN_SECONDS
+        needs = (account.under_way + 1) * account.cost
+        return account.quiet_left(self._company, needs, clock)
 
     def _is_awaited(self, owner: str, clock: float) -> bool:
         if self._company.is_awaited(owner, clock):
@@ -354,11 +382,11 @@ class Accounts:
                     return True
         return False
 
-    async def _change(self) -> None:
+    async def _change(self, most: float = LOOK_SECONDS) -> None:
         loop = asyncio.get_running_loop()
         changed = loop.create_future()
         self._waiting.append(changed)
-        late = loop.call_later(LOOK_SECONDS, end, changed)
+        late = loop.call_later(min(most, LOOK_SECONDS), end, changed)
         try:
             await changed
         finally:
@@ -369,10 +397,3 @@ def end(waited_for: asyncio.Future[None]) -> None:
     """Let who waits for it go on; they may have been cancelled."""
     if not waited_for.done():
         waited_for.set_result(None)
-
-
-def _charge(work: Work, seconds: float, clock: float) -> None:
-    for account in work.charged:
-        account.charge(seconds, clock)
-    if work.had is not None:
-        work.had.charge(seconds)

@@ -26,6 +26,8 @@ from portal.outbound.outcome import Outcome
 
 LATELY_SECONDS = 600.0
 """How long one that has taken something counts as one that takes some of what it is sent."""
+MOST_AT_ONCE = 1_000
+"""Deliveries that a read may want."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
 
@@ -53,6 +55,11 @@ class Line:
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
         self._left_out = 0
         """Of these, how many the database does not take in any form."""
+        self._want = self._room = 0
+        """How many are wanted of the read that goes on, and how many characters of payload."""
+        self._at_once = MOST_AT_ONCE
+        """How many the next read may want: after one that was large few, since SQLite reads each to
+        know how large it is."""
         self._kinds: Sequence[bool] = BOTH
         self._places: dict[bool, Place] = {}
         """How far first attempts and retries were read."""
@@ -289,13 +296,17 @@ class Line:
         if self.health.held_at is not None:
             found = self._probe(moment)
         else:
-            found = self._due(want, moment)
-            if len(found) < want and self.health.catch_up_from is not None:
-                found += self._waiting(want - len(found), moment, self.health.catch_up_from)
+            self._want, self._room = min(want, self._at_once), due.AT_ONCE
+            found = self._due(moment)
+            if len(found) < self._want and self.health.catch_up_from is not None:
+                found += self._waiting(self._want - len(found), moment, self.health.catch_up_from)
+            self._at_once = min(
+                MOST_AT_ONCE, 2 * (self._at_once if self._room > 0 else len(found))
+            )
             found += self._of_those_aside(moment)
         self.buffer.extend(found)
-        self.known.update(one.id for one in found)
-        return sum(one.size for one in found)
+        self.known.update([one.id for one in found])
+        return sum([one.size for one in found])
 
     def _probe(self, moment: int) -> list[DueDelivery]:
         self.probing.takes_some = time.monotonic() - self._answered_at < LATELY_SECONDS
@@ -308,17 +319,17 @@ class Line:
         self.may_have_more = found is None and not self.probing.is_over
         return [] if found is None else [found]
 
-    def _due(self, want: int, moment: int) -> list[DueDelivery]:
+    def _due(self, moment: int) -> list[DueDelivery]:
         found: list[DueDelivery] = []
         for is_retry in self._kinds:
             place = self._places.get(is_retry, START)
-            reached = self._read(found, want, moment, is_retry, place)
+            reached = self._read(found, moment, is_retry, place)
             further = self._reached.get(is_retry, START)
             if place == START and reached is not None and further >= reached:
                 # What was looked through before it had to start over need not be so again; and it
                 # goes on, however often it has to.
-                reached = self._read(found, want, moment, is_retry, further)
-            if len(found) == want:
+                reached = self._read(found, moment, is_retry, further)
+            if len(found) == self._want:
                 self.may_have_more = True
                 break
             if reached is None:
@@ -330,23 +341,23 @@ class Line:
         return found
 
     def _read(
-        self, found: list[DueDelivery], want: int, moment: int, is_retry: bool, place: Place
+        self, found: list[DueDelivery], moment: int, is_retry: bool, place: Place
     ) -> Place | None:
-        """Add up to `want` to what was found; and where to read on, None at the end."""
-        if len(found) == want:
+        """Add what is wanted to what was found; and where to read on, None at the end."""
+        if len(found) == self._want:
             return place
-        # From the start, rows that are known come again: they are due until recorded.
-        limit = want - len(found) + (0 if place[0] else len(self.known))
         rows, reached = due.read(
-            self.webhook_id, is_retry=is_retry, moment=moment, after=place, count=limit,
-            ordered=self.ordered, without=self._aside,
+            self.webhook_id, is_retry=is_retry, moment=moment, after=place,
+            count=self._want - len(found), ordered=self.ordered, without=self._aside,
+            known=self.known, room=self._room,
         )
         for one, due_at in rows:
-            if len(found) == want:
-                break
             self._places[is_retry] = (due_at, one.id)
-            if one.id not in self.known:
-                found.append(one)
+            found.append(one)
+            self._room -= one.size
+        if self._room <= 0:
+            # So many of these are as much as was wanted.
+            self._want = len(found)
         return reached
 
     def _waiting(self, want: int, moment: int, tried_before: int) -> list[DueDelivery]:
@@ -354,10 +365,12 @@ class Line:
             return []
         rows, self._caught_up_to = due.waiting(
             self.webhook_id, moment=moment, tried_before=tried_before, after=self._caught_up_to,
-            count=want, ordered=self.ordered, without=self._aside,
+            count=want, ordered=self.ordered, without=self._aside, known=self.known,
+            room=self._room,
         )
         self.may_have_more |= self._caught_up_to is not None
-        return [one for one, _ in rows if one.id not in self.known]
+        self._room -= sum([one.size for one, _ in rows])
+        return [one for one, _ in rows]
 
     def _of_those_aside(self, moment: int) -> list[DueDelivery]:
         """One of a type that is aside and has none under way: so whether it is answered again is

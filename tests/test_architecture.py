@@ -279,7 +279,7 @@ def test_a_limit_counts_in_the_blueprint_of_its_route(app: Flask):
     limited = set()
     for path in sorted((PORTAL / "views").glob("*.py")) + sorted((PORTAL / "api").glob("*.py")):
         text = path.read_text()
-        if re.search(r"\blimiter\.(limit|shared_limit|check)\b", text):
+        if re.search(r"\blimiter\.(limit|shared_limit|check)\b|\blimit_by_sender\(", text):
             limited |= set(re.findall(r'Blueprint\(\s*"(\w+)"', text))
     assert limited
     assert limited <= set(extensions.LIMITED)

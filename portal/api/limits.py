@@ -14,12 +14,12 @@ import time
 
 from flask import Response, current_app, g, request
 
-from portal.addresses import network_of
+from portal.addresses import network_of, site_of
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
 from portal.web import access
 from portal.web.access import handed
-from portal.web.extensions import sender_network
+from portal.web.extensions import SITE_TIMES, sender_network, sender_site
 
 KEY_SECONDS = 1
 EVENT_BYTES = 4_096
@@ -97,6 +97,8 @@ class Debts:
 
 by_key = Window(KEY_SECONDS)
 wrong_keys = Window(ADDRESS_SECONDS)
+site_wrong_keys = Window(ADDRESS_SECONDS)
+"""Those of all networks of a site together."""
 events, deliveries = Debts(), Debts()
 _proven: set[int] = set()
 """Hashes of keys that were right in this process: the keys of a sender go on
@@ -122,7 +124,11 @@ def is_guessing(address: str) -> bool:
     most: int = current_app.config["PORTAL"].api_wrong_keys
     if wrong_keys.is_empty or not most:
         return False
-    return wrong_keys.count(network_of(address), time.monotonic()) >= most
+    clock = time.monotonic()
+    return (
+        wrong_keys.count(network_of(address), clock) >= most
+        or site_wrong_keys.count(site_of(address), clock) >= most * SITE_TIMES
+    )
 
 
 @bp.before_request
@@ -190,6 +196,7 @@ def tell_limits(response: Response) -> Response:
     if "key" not in g:
         if response.status_code == 401:
             wrong_keys.add(sender_network(), time.monotonic())
+            site_wrong_keys.add(sender_site(), time.monotonic())
             # It may have been revoked.
             _proven.discard(_proof(request.environ.get("HTTP_AUTHORIZATION", "")))
         return response
@@ -229,4 +236,5 @@ def forget() -> None:
     events.forget()
     deliveries.forget()
     wrong_keys.forget()
+    site_wrong_keys.forget()
     _proven.clear()

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from portal import vault
 from portal.clock import MINUTE, now
 from portal.db.session import db
-from portal.errors import Unavailable
+from portal.errors import TooManyRequests, Unavailable
 from portal.fairness import courtesy
 from portal.ids import digest_of, new_token
 from portal.models import User
@@ -35,7 +35,7 @@ from portal.models.user import MAX_PASSWORD
 from portal.people import accounts, passkeys, second_factor, sessions, tries
 from portal.people.rules import clean_email
 from portal.web import cookies
-from portal.web.extensions import limiter, login, sender_network
+from portal.web.extensions import limit_by_sender, limiter, login, sender_network
 
 bp = Blueprint("auth", __name__)
 
@@ -111,6 +111,11 @@ def _was_refused(response: Response) -> bool:
     return response.status_code == 422
 
 
+def _was_tried(response: Response) -> bool:
+    # Also where there was no time to look at the password, which says nothing of whose it is.
+    return _was_refused(response) or "password_had_no_turn" in g
+
+
 def _email_key() -> str:
     # Who tries passwords elsewhere must not keep out the one who signs in here every day, so a
     # device that is known counts by itself (OWASP, device cookies).
@@ -119,8 +124,8 @@ def _email_key() -> str:
     return hashlib.sha256(f"{email} {device_of(email)}".encode()).hexdigest()
 
 
-def _address_key() -> str:
-    return device_of(request.form.get("email", "")) or sender_network()
+def _sender_key(sender: str) -> str:
+    return device_of(request.form.get("email", "")) or sender
 
 
 def _too_many(limit: RequestLimit) -> Response:
@@ -148,9 +153,8 @@ def _form(error: str = "", status: int = 200) -> Response:
     TRIES_PER_USER, key_func=_email_key, methods=["POST"], deduct_when=_was_refused,
     on_breach=_too_many,
 )
-@limiter.limit(
-    TRIES_PER_ADDRESS, key_func=_address_key, methods=["POST"], deduct_when=_was_refused,
-    on_breach=_too_many,
+@limit_by_sender(
+    TRIES_PER_ADDRESS, _sender_key, methods=["POST"], deduct_when=_was_tried, on_breach=_too_many,
 )
 def sign_in() -> ResponseReturnValue:
     """The form, and what it sends; only failed tries count towards the limits."""
@@ -160,7 +164,11 @@ def sign_in() -> ResponseReturnValue:
     password = request.form.get("password", "")
     if len(password) > MAX_PASSWORD:
         return _form(f"A password has at most {MAX_PASSWORD} characters.", 422)
-    user = accounts.user_with_password(request.form.get("email", ""), password)
+    try:
+        user = accounts.user_with_password(request.form.get("email", ""), password)
+    except TooManyRequests:
+        g.password_had_no_turn = True
+        raise
     if user is None:
         tries.note_refused("sign_in_refused", clean_email(request.form.get("email", "")))
         return _form(WRONG, 422)

@@ -11,7 +11,7 @@ from portal.diagnosis.inspector import Received
 from portal.errors import PortalError
 from portal.journal import security_log
 from portal.models.inspector import TOKEN_LETTERS
-from portal.web.extensions import csrf, limiter, sender_network
+from portal.web.extensions import csrf, limit_by_sender
 
 bp = Blueprint("inspected", __name__)
 # What comes here comes from webhooks, not from forms, and changes nothing of the merchant's.
@@ -21,14 +21,14 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 REQUESTS_PER_SENDER = "120 per minute"
 
 
-def _sender() -> str:
+def _key_of(sender: str) -> str:
     # What cannot be a token is none's: anybody may send any text, and each is kept for a minute.
     token = (request.view_args or {})["token"]
-    return f"{sender_network()} {token if len(token) == TOKEN_LETTERS else ''}"
+    return f"{sender} {token if len(token) == TOKEN_LETTERS else ''}"
 
 
 @bp.route("/inspect/<token>", methods=METHODS)
-@limiter.limit(REQUESTS_PER_SENDER, key_func=_sender)
+@limit_by_sender(REQUESTS_PER_SENDER, _key_of)
 def receive(token: str) -> ResponseReturnValue:
     """Record the request and answer as the merchant chose."""
     request.max_content_length = inspector.MAX_BODY

@@ -10,7 +10,7 @@ from portal.errors import Invalid
 from portal.people import accounts, invitations
 from portal.views.auth import start_session
 from portal.web import rendering
-from portal.web.extensions import limiter
+from portal.web.extensions import limit_by_sender
 
 bp = Blueprint("invitations", __name__, url_prefix="/invitation")
 
@@ -27,14 +27,14 @@ def _page(token: str, status: int = 200, errors: dict[str, list[str]] | None = N
 
 
 @bp.get("/<token>")
-@limiter.limit(LOOKS_PER_ADDRESS)
+@limit_by_sender(LOOKS_PER_ADDRESS)
 def show(token: str) -> ResponseReturnValue:
     """Whom the invitation is for, and the way in."""
     return _page(token)
 
 
 @bp.post("/<token>")
-@limiter.limit(LOOKS_PER_ADDRESS)
+@limit_by_sender(LOOKS_PER_ADDRESS)
 def accept(token: str) -> ResponseReturnValue:
     """Join: as who is signed in, else with a new account, which is signed in then."""
     if current_user.is_authenticated:

@@ -11,7 +11,7 @@ from portal.errors import Invalid
 from portal.people import resets
 from portal.people.rules import clean_email
 from portal.web import rendering
-from portal.web.extensions import limiter
+from portal.web.extensions import limit_by_sender, limiter
 
 bp = Blueprint("passwords", __name__)
 
@@ -41,7 +41,7 @@ def _too_many(_limit: object) -> Response:
 
 @bp.route("/forgot-password", methods=["GET", "POST"])
 @limiter.limit(WISHES_PER_USER, key_func=_email_key, methods=["POST"], on_breach=_too_many)
-@limiter.limit(WISHES_PER_ADDRESS, methods=["POST"], on_breach=_too_many)
+@limit_by_sender(WISHES_PER_ADDRESS, methods=["POST"], on_breach=_too_many)
 def forgot() -> ResponseReturnValue:
     """Mail a link to the address. The answer is the same whether or not it has an account."""
     if request.method == "GET" or not current_app.config["PORTAL"].smtp_url:
@@ -54,7 +54,7 @@ def forgot() -> ResponseReturnValue:
 
 
 @bp.route("/reset-password/<token>", methods=["GET", "POST"])
-@limiter.limit(LOOKS_PER_ADDRESS)
+@limit_by_sender(LOOKS_PER_ADDRESS)
 def choose(token: str) -> ResponseReturnValue:
     """Choose another password; then one signs in with it."""
     errors: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from portal import strict_json
 from portal.web import policy_reports
-from portal.web.extensions import csrf, limiter
+from portal.web.extensions import csrf, limit_by_sender
 
 bp = Blueprint("policy_reports", __name__)
 # A browser sends it by itself, and it changes nothing of a merchant's.
@@ -17,7 +17,7 @@ REPORTS_PER_SENDER = "30 per minute"
 
 
 @bp.post("/csp-reports")
-@limiter.limit(REPORTS_PER_SENDER)
+@limit_by_sender(REPORTS_PER_SENDER)
 def receive() -> ResponseReturnValue:
     """Take one report."""
     request.max_content_length = policy_reports.MAX_REPORT

@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from portal.diagnosis import reports, shares
 from portal.views.attempts import EXPLAINED
 from portal.web import rendering
-from portal.web.extensions import limiter
+from portal.web.extensions import limit_by_sender
 
 bp = Blueprint("shared", __name__, url_prefix="/shared")
 
@@ -16,7 +16,7 @@ LOOKS_PER_ADDRESS = "60 per minute"
 
 
 @bp.get("/<token>")
-@limiter.limit(LOOKS_PER_ADDRESS)
+@limit_by_sender(LOOKS_PER_ADDRESS)
 def show(token: str) -> ResponseReturnValue:
     """The attempt, its secrets masked, and nothing else of the merchant."""
     share, detail = shares.shared_attempt(token)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from flask import request
 from flask_limiter import Limiter
@@ -12,8 +14,11 @@ from flask_wtf import CSRFProtect
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from portal.addresses import network_of
+from portal.addresses import network_of, site_of
 from portal.web.limit_counts import LimitCounts
+
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
 
 csrf = CSRFProtect()
 login = LoginManager()
@@ -24,6 +29,11 @@ def sender_network() -> str:
     return network_of(request.remote_addr or "")
 
 
+def sender_site() -> str:
+    """Whom the wider limits count it for (addresses.site_of)."""
+    return site_of(request.remote_addr or "")
+
+
 limiter = Limiter(sender_network, swallow_errors=True)
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis and in the process's memory (portal.web.limit_counts)."""
@@ -31,6 +41,26 @@ LIMITED = (
     "auth", "second_factor", "passwords", "account", "shared", "invitations", "settings",
     "inspected", "policy_reports",
 )
+
+
+SITE_TIMES = 4
+"""How many times what a network may do all networks of one site may do together: it has up to
+65,536 of them, and people of several households or offices may be behind it."""
+
+
+def limit_by_sender(
+    limit: str, key_of: Callable[[str], str] = lambda sender: sender, **options: Any
+) -> Callable[[Callable[_Given, _Answer]], Callable[_Given, _Answer]]:
+    """Limit a view by who sends: each network, and each site that may have several. `key_of` makes
+    the name under which one is counted."""
+    by_network = limiter.limit(limit, key_func=lambda: key_of(sender_network()), **options)
+    by_site = limiter.limit(
+        re.sub(r"\d+(?= per)", lambda number: str(int(number[0]) * SITE_TIMES), limit),
+        key_func=lambda: key_of(sender_site()),
+        # Another question to Redis that would answer nothing new.
+        exempt_when=lambda: sender_site() == sender_network(), **options,
+    )
+    return lambda view: by_network(by_site(view))
 
 
 @limiter.request_filter

@@ -13,6 +13,7 @@ from portal.fairness import courtesy
 from portal.models import Merchant
 from portal.people import accounts
 from portal.web import access
+from portal.web.extensions import SITE_TIMES
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER
 from tests.factories import make_merchant, make_webhook
@@ -122,6 +123,20 @@ def test_an_ipv6_host_cannot_hide_among_its_addresses(app: Flask, clock: list[fl
     statuses = [status(f"2001:db8:0:1::{number}") for number in range(3)]
     assert statuses == [401, 401, 429]
     assert status("2001:db8:0:2::1") == 401
+
+
+def test_an_ipv6_site_cannot_hide_among_its_networks(app: Flask, clock: list[float]) -> None:
+    def status(address: str) -> int:
+        return app.test_client().get(
+            "/api/v1/webhooks", headers={"Authorization": "Bearer whp_1"},
+            environ_base={"REMOTE_ADDR": address},
+        ).status_code
+
+    statuses = [status(f"2001:db8:1:{number}::1") for number in range(10)]
+    assert statuses == [401] * 2 * SITE_TIMES + [429] * 2
+    assert status("2001:db8:2::1") == 401
+    clock[0] += 60
+    assert status("2001:db8:1::1") == 401
 
 
 def test_pages_do_not_count_and_are_not_refused(app: Flask, clock: list[float]) -> None:

@@ -4,7 +4,8 @@ processors, memory and threads from others."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,14 +25,27 @@ class Slow(PasswordHasher):
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.let_go, self.has_begun = threading.Event(), threading.Event()
         self.at_once = self.most = 0
+        self._some = threading.Semaphore(0)
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         self.has_begun.set()
-        assert self.let_go.wait(60)
+        while not self.let_go.is_set() and not self._some.acquire(timeout=0.01):
+            pass
         self.at_once -= 1
         return super().verify(hash, password)
+
+
+    def let_go_of(self, number: int) -> None:
+        """Let so many hashes be made."""
+        self._some.release(number)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go.set()
 
 
 @pytest.fixture
@@ -43,9 +57,17 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     hasher.let_go.set()
 
 
-def sign_in(app: Flask) -> tuple[int, str, str | None]:
+def until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        threading.Event().wait(0.01)
+
+
+def sign_in(app: Flask, address: str = "127.0.0.1") -> tuple[int, str, str | None]:
     answer = app.test_client().post(
-        "/sign-in", data={"email": "nobody@example.com", "password": "a wrong password"}
+        "/sign-in", data={"email": "nobody@example.com", "password": "a wrong password"},
+        environ_base={"REMOTE_ADDR": address},
     )
     return answer.status_code, answer.text, answer.headers.get("Retry-After")
 
@@ -81,6 +103,37 @@ def test_who_waits_too_long_is_refused_and_holds_no_place(
         assert [sign_in(app)[0] for _ in range(2 * hashing.WAITING)] == [429] * 2 * hashing.WAITING
         slow.let_go.set()
         assert first.result()[0] == 422
+
+
+def test_one_site_keeps_nobody_else_from_signing_in(app: Flask, slow: Slow) -> None:
+    with ThreadPoolExecutor(9) as threads, slow:
+        many = [threads.submit(sign_in, app, f"2001:db8:1:{number}::1") for number in range(8)]
+        until(lambda: sum(one.done() for one in many) == 8 - 1 - hashing.WAITING)
+        other = threads.submit(sign_in, app, "192.0.2.7")
+        until(lambda: len(hashing._turns._there) == 2 + hashing.WAITING)
+        slow.let_go_of(2)
+        # Though it came last: the site that tries has had its turn.
+        assert other.result(60)[0] == 422
+        until(lambda: sum(one.done() for one in many) == 8 - hashing.WAITING)
+
+
+def test_where_all_places_are_taken_a_site_gives_one_up_to_who_has_none(
+    app: Flask, slow: Slow
+) -> None:
+    with ThreadPoolExecutor(8) as threads, slow:
+        many = [threads.submit(sign_in, app, "192.0.2.1") for _ in range(1 + hashing.WAITING)]
+        until(lambda: len(hashing._turns._there) == len(many))
+        others = []
+        for number in range(hashing.WAITING_OF_ALL):
+            others.append(threads.submit(sign_in, app, f"198.51.100.{number}"))
+            until(lambda: len(others) == sum(
+                one.site.startswith("198") for one in hashing._turns._there
+            ))
+        until(lambda: sum(one.done() for one in many) == hashing.WAITING)
+        assert sign_in(app, "203.0.113.1")[0] == 429, "all have one"
+        slow.let_go.set()
+        assert [one.result(60)[0] for one in others] == [422] * hashing.WAITING_OF_ALL
+        assert sorted(one.result(60)[0] for one in many) == [422] + [429] * hashing.WAITING
 
 
 @pytest.fixture

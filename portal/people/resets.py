@@ -17,17 +17,20 @@ from portal.models import Mail, PasswordReset, User
 from portal.models.locks import lock_user
 from portal.models.user import hash_password
 from portal.notices.account_notices import note_and_tell
+from portal.people import tries
 from portal.people.accounts import find_user
 from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
 
 LIFETIME = HOUR
+FORGOTTEN = "user.password_forgotten"
 
 
 def ask(email: str) -> None:
     """Mail a link to an address that has an account; needs PORTAL_SMTP_URL.
 
-    It does the same, and takes as long, for one that has none. Raises Invalid for what is no
-    e-mail address.
+    It answers the same, and takes as long, for one that has none. Only accounts that exist have an
+    entry, and at most one in tries.EVERY: who wishes for any address fills nothing. Raises Invalid
+    for what is no e-mail address.
     """
     email = clean_email(email)
     refuse(email_errors(email))
@@ -39,11 +42,17 @@ def ask(email: str) -> None:
         "\n\nIf it was not you, ignore this: nothing changes."
     ))
     with writing() as session:
-        record(session, "portal", "user.password_forgotten", email)
-        user = find_user(email)
+        user, noted = find_user(email), tries.was_noted(session, FORGOTTEN, email)
         _forget_ended(session)
+        if user and not noted:
+            record(session, "portal", FORGOTTEN, email)
         if user and user.is_active:
             session.add_all((_reset(user, token), mail))
+        else:
+            # Written, and so waited for, as if it were owed.
+            session.add(mail)
+            session.flush()
+            session.delete(mail)
 
 
 def make_link(user: User, actor: str) -> str:

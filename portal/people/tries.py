@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
 
 from portal.audit.log import record
 from portal.clock import MINUTE, now
@@ -33,20 +34,27 @@ def note_refused(kind: Kind, email: str) -> None:
     if email_errors(email):
         # Nobody has it; and PostgreSQL takes no NUL.
         return
-    action, moment = f"user.{kind}", now()
+    action = f"user.{kind}"
     try:
         with reading() as session:
             known = session.scalar(sa.select(User.id).where(User.email == email))
-            noted = session.scalar(
-                sa.select(AuditEntry.id).where(
-                    AuditEntry.action == action, AuditEntry.target == email,
-                    # What lies further ahead was noted before the clock was set back.
-                    AuditEntry.at > moment - EVERY, AuditEntry.at < moment + EVERY,
-                ).limit(1)
-            )
-        if known is not None and noted is None:
+            noted = was_noted(session, action, email)
+        if known is not None and not noted:
             with writing(PATIENCE_SECONDS) as session:
                 record(session, "portal", action, email)
     except Unavailable:
         # Said by whoever must write.
         db.session.rollback()
+
+
+def was_noted(session: Session | scoped_session[Session], action: str, email: str) -> bool:
+    """Whether there is an entry in the audit log, not older than EVERY, of such a try to be the
+    user with an address."""
+    moment = now()
+    return session.scalar(
+        sa.select(AuditEntry.id).where(
+            AuditEntry.action == action, AuditEntry.target == email,
+            # What lies further ahead was noted before the clock was set back.
+            AuditEntry.at > moment - EVERY, AuditEntry.at < moment + EVERY,
+        ).limit(1)
+    ) is not None

@@ -6,6 +6,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -65,14 +66,14 @@ class Gathered:
 
 def test_who_comes_while_others_are_stored_goes_together_next():
     gathered = Gathered(lambda tasks: [task * 2 for task in tasks])
-    assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [2, 4, 6, 8]
+    assert gathered.play(gathered.turns.submit, [1, 2, 3, 4]) == [2, 4, 6, 8]
     assert gathered.sizes == [1, 3]
     assert gathered.told == [[2], [4, 6, 8]]
 
 
 def test_a_group_has_a_most():
     gathered = Gathered(lambda tasks: tasks, most=2)
-    assert gathered.play(gathered.turns.take, [1, 2, 3, 4]) == [1, 2, 3, 4]
+    assert gathered.play(gathered.turns.submit, [1, 2, 3, 4]) == [1, 2, 3, 4]
     assert gathered.sizes == [1, 2, 1]
 
 
@@ -84,7 +85,7 @@ def test_what_is_raised_after_one_group_keeps_no_other_waiting():
     others = [_Waiting[int, int](task) for task in (1, 2)]
     turns._waiting.extend(others)
     with pytest.raises(ValueError, match="the queue"):
-        turns.take(3)
+        turns.submit(3)
     assert [other.future.result(1) for other in others] == [2, 4]
 
 
@@ -95,14 +96,14 @@ def test_an_exception_of_one_is_its_own_and_what_is_raised_ends_all_and_nobody_l
         return [ValueError() if task < 0 else task for task in tasks]
 
     gathered = Gathered(run)
-    one, refused, three = gathered.play(gathered.turns.take, [1, -2, 3])
+    one, refused, three = gathered.play(gathered.turns.submit, [1, -2, 3])
     assert (one, three) == (1, 3)
     assert isinstance(refused, ValueError)
     gathered = Gathered(run)
-    one, *others = gathered.play(gathered.turns.take, [1, 13, 3])
+    one, *others = gathered.play(gathered.turns.submit, [1, 13, 3])
     assert one == 1
     assert [type(other) for other in others] == [LookupError, LookupError]
-    assert gathered.turns.take(4) == 4
+    assert gathered.turns.submit(4) == 4
 
 
 def test_who_runs_another_group_first_does_not_end_with_it():
@@ -114,7 +115,7 @@ def test_who_runs_another_group_first_does_not_end_with_it():
     turns = GroupCommit[int, int](run, lambda _: None, lambda _: 1, 1)
     other = _Waiting[int, int](13)
     turns._waiting.append(other)
-    assert turns.take(3) == 3
+    assert turns.submit(3) == 3
     assert not turns._waiting, "it would be run later, when nobody knows of it any more"
     with pytest.raises(LookupError):
         other.future.result(1)
@@ -154,6 +155,42 @@ def test_requests_of_several_merchants_share_a_transaction_and_one_conflict_is_i
     assert sorted(tuple(row) for row in stored if row.object_id) == [
         (merchant.id, "1"), (other.id, "1"),
     ]
+
+
+@on_both_databases
+def test_who_was_compared_shares_no_transaction_and_takes_nobodys(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    other = make_merchant("bob")
+    event = {"type": "order.created", "id": "mine", "data": {"a": Decimal("1.50")}}
+    again = event | {"data": {"a": Decimal("1.5")}}
+    new = {"type": "order.created", "id": "new"}
+    ingest.ingest_events(merchant.id, [event], batch=False)
+    gathered = Gathered(ingest._store)
+    app.extensions["portal_ingest"] = gathered.turns
+    alone: list[list[Any]] = []
+    store = ingest._store
+
+    def note(requests: list[Any]) -> Any:
+        alone.append([request.ids for request in requests])
+        return store(requests)
+
+    monkeypatch.setattr(ingest, "_store", note)
+
+    def take(task: tuple[int, list[dict[str, Any]]]) -> Any:
+        with app.app_context():
+            return ingest.ingest_events(*task, batch=True)
+
+    db.session.rollback()
+    answers = gathered.play(take, [
+        (other.id, [{"type": "order.created"}]), (merchant.id, [again, new]),
+        (other.id, [{"type": "order.created"}]),
+    ])
+    assert gathered.sizes == [1, 2]
+    assert alone == [[["mine", "new"]]]
+    assert [one.id for one in answers[1]] == ["mine", "new"]
+    db.session.rollback()
+    assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 4
 
 
 @on_both_databases

@@ -15,11 +15,11 @@ from flask import Flask
 
 from portal.db.session import db, writing
 from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
-from portal.events import ingest, rules
+from portal.events import ingest, repeats, rules
 from portal.events.rules import NewEvent
 from portal.fairness import courtesy, places
 from portal.models import Delivery, Event, EventPayload, Merchant
-from portal.strict_json import dump
+from portal.strict_json import dump, parse_events
 from tests.breathing import Breathing
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
@@ -35,6 +35,12 @@ ORDER = {
 
 def send(merchant: Merchant, *events: Any, batch: bool = False) -> list[ingest.Accepted]:
     return ingest.ingest_events(merchant.id, list(events), batch=batch)
+
+
+def spelled(record: str, **fields: Any) -> Any:
+    """An event whose record is written like this."""
+    content = json.dumps(ORDER | {"id": "mine-1", "data": "here"} | fields)
+    return parse_events(content.replace('"here"', record).encode())
 
 
 def count(model: Any) -> int:
@@ -90,6 +96,64 @@ def test_the_same_id_with_other_content_is_refused(merchant: Merchant):
     with pytest.raises(Conflict, match="mine-1"):
         send(merchant, ORDER | {"id": "mine-1", "object_id": "2"})
     assert count(Event) == 1
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@on_both_databases
+def test_what_is_spelled_otherwise_is_compared_in_nobodys_turn_to_write(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch, batch: bool
+):
+    """Two records of 900 KB take a tenth of a second or more."""
+    read, is_in_transaction = repeats._records, list[bool]()
+
+    def note(*texts: str | None) -> list[Any]:
+        is_in_transaction.append(db.session.registry().in_transaction())
+        return read(*texts)
+
+    monkeypatch.setattr(repeats, "_records", note)
+    once, again, new = (
+        spelled(f'{{"a":{number}}}') for number in ("12.50", "12.5", "1250e-2")
+    )
+    first = send(merchant, once)
+    others = [again, new, ORDER | {"object_id": "2"}] if batch else [again]
+    answers = send(merchant, *others, batch=batch)
+    assert answers[0] == first[0]
+    assert set(is_in_transaction) == {False}
+    with pytest.raises(Conflict):
+        send(merchant, spelled('{"a":12.51}'))
+    assert set(is_in_transaction) == {False}
+    assert count(Event) == 1 + batch
+
+
+@on_both_databases
+def test_what_a_portal_of_today_stored_is_not_read_as_one_of_before_did(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(repeats, "_former_fingerprint", lambda *_: pytest.fail("as before"))
+    for moment in ({"occurred_at": 1763930000}, {"occurred_at": None}):
+        fields = moment | {"id": f"mine-{len(str(moment))}"}
+        first = send(merchant, spelled('{"a":1.0}', **fields))
+        assert send(merchant, spelled('{"a":1.00}', **fields)) == first
+        with pytest.raises(Conflict):
+            send(merchant, spelled('{"a":2}', **fields))
+
+
+def test_long_records_are_compared_a_few_at_a_time_and_counted_to_their_merchant(
+    merchant: Merchant
+):
+    letters = "x" * 80_000
+    send(merchant, spelled(f'{{"t":"{letters}","a":1}}'))
+    again = spelled(f'{{"a":1,"t":"{letters}"}}')
+    breaths: list[None] = []
+    courtesy.do(Breathing(lambda: breaths.append(None)))
+    try:
+        send(merchant, again)
+    finally:
+        courtesy.do(None)
+    assert len(breaths) == 1
+    places.places()._taken[places.REPEAT, merchant.id] = 1
+    with pytest.raises(TooManyRequests, match="compared with those that came before"):
+        send(merchant, again)
 
 
 @on_both_databases

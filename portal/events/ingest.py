@@ -8,7 +8,7 @@ everybody else from writing for long: they are stored part by part (ingest_event
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +19,16 @@ from sqlalchemy.exc import IntegrityError
 from portal import queues
 from portal.clock import SECOND, now
 from portal.db import bulk, room
-from portal.db.session import are_several_there, db, table, writing
-from portal.errors import Conflict, FieldError, Unavailable
+from portal.db.session import BUSY, are_several_there, db, table, writing
+from portal.errors import Conflict, Unavailable
 from portal.events import matching, moments, repeats, rules
 from portal.events.group_commit import GroupCommit
 from portal.events.repeats import Known
+from portal.events.requests import Request, Unsettled, request_of
 from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
 from portal.fairness import places
 from portal.fairness.courtesy import breathe
-from portal.ids import new_id
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.storage import allowance
 
@@ -38,8 +38,6 @@ PART_DELIVERIES, PART_CHARACTERS = 1_000, 1_048_576
 """What one transaction stores of a request at most: some 20 ms of SQLite's one turn to write."""
 BESIDE_OTHERS = 4
 """Into how many each of these parts is divided while others may want to write."""
-LARGE_EVENTS = 100
-"""A request with more waits in the line of those that write much."""
 
 
 @dataclass(slots=True)
@@ -51,40 +49,6 @@ class Accepted:
     id: str
     deliveries: int
     added: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """Checked events of a merchant that are stored all or none."""
-
-    merchant_id: int
-    events: list[NewEvent]
-    batch: bool
-    first: int = 0
-    """The place of its first event in what was sent."""
-
-    is_part: bool = False
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it writes much."""
-        return self.is_part or len(self.events) > LARGE_EVENTS
-
-    @property
-    def characters(self) -> int:
-        """How long its records are."""
-        return sum(len(event.data or "") + len(event.previous or "") for event in self.events)
-
-    def split(self, parts: int) -> list[_Request]:
-        """About so many parts of it, in their order."""
-        size = math.ceil(len(self.events) / min(parts, len(self.events)))
-        return [
-            _Request(
-                self.merchant_id, self.events[start : start + size], self.batch,
-                self.first + start, is_part=True,
-            )
-            for start in range(0, len(self.events), size)
-        ]
 
 
 class _TooMuch(Exception):
@@ -117,22 +81,21 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     """
     # Once, before the first part: what is taken is taken as a whole.
     allowance.ask(merchant_id)
-    request = _Request(merchant_id, rules.clean_events(merchant_id, events, batch=batch), batch)
-    # Whoever waits for the group that stores this needs no connection: that group needs one.
+    clean = rules.clean_events(merchant_id, events, batch=batch)
+    # Whoever waits for the group that stores this needs no connection: that group needs one. Nor
+    # does who compares.
     db.session.rollback()
+    request = request_of(merchant_id, clean, batch=batch)
     try:
         return _stored(request)
     except _TooMuch as much:
         return _stored_in_parts(request, much.parts)
 
 
-def _stored_in_parts(request: _Request, parts: int) -> list[Accepted]:
+def _stored_in_parts(request: Request, parts: int) -> list[Accepted]:
     with places.held(places.BATCH, request.merchant_id):
         # Before the first of them is stored.
-        ids = [event.id for event in request.events if event.id]
-        found = repeats.find(request.merchant_id, ids)
-        _fresh(request, {(known.merchant_id, known.id): known for known in found})
-        db.session.rollback()
+        request.compare(repeats.find(request.merchant_id, request.given_ids))
         answers, waiting = list[Accepted](), request.split(parts)[::-1]
         small = math.ceil(len(waiting[0].events) / BESIDE_OTHERS)
         while waiting:
@@ -153,7 +116,7 @@ def _stored_in_parts(request: _Request, parts: int) -> list[Accepted]:
     return answers
 
 
-def _ended_early(error: Unavailable, stored: int, request: _Request) -> Unavailable:
+def _ended_early(error: Unavailable, stored: int, request: Request) -> Unavailable:
     if not stored:
         return error
     return Unavailable(
@@ -163,7 +126,7 @@ def _ended_early(error: Unavailable, stored: int, request: _Request) -> Unavaila
     )
 
 
-def _stored(request: _Request) -> list[Accepted]:
+def _stored(request: Request) -> list[Accepted]:
     """The answers of what was stored in one transaction. Raises _TooMuch."""
     room.ask(current_app.config["PORTAL"])
     if len(request.events) > 1 and (characters := request.characters) > PART_CHARACTERS:
@@ -172,17 +135,27 @@ def _stored(request: _Request) -> list[Accepted]:
     while True:
         try:
             return _commit_soon(request).answers
+        except Unsettled as unsettled:
+            request.compare(unsettled.known.values())
+            if unsettled.known.keys() >= set(request.ids):
+                # Nothing of it is new.
+                return [
+                    Accepted(event_id, unsettled.known[event_id].deliveries)
+                    for event_id in request.ids
+                ]
+            races += 1
+            if races == _RACES:
+                raise Unavailable(BUSY) from None
         except IntegrityError:
             # Another process stored one of these IDs at the same moment; now it can be seen. Or
             # an ID's event was deleted for its age, and its record is still there.
             races += 1
             if races == _RACES:
                 raise
-            ids = [event.id for event in request.events if event.id]
-            repeats.forget_records(request.merchant_id, ids)
+            repeats.forget_records(request.merchant_id, request.given_ids)
 
 
-def _commit_soon(request: _Request) -> _Stored:
+def _commit_soon(request: Request) -> _Stored:
     if not request.is_large:
         return _group_commit().submit(request)
     # By itself: those who share a transaction with it would wait in its line.
@@ -193,8 +166,8 @@ def _commit_soon(request: _Request) -> _Stored:
     return outcome
 
 
-def _group_commit() -> GroupCommit[_Request, _Stored]:
-    made: GroupCommit[_Request, _Stored] = current_app.extensions.setdefault(
+def _group_commit() -> GroupCommit[Request, _Stored]:
+    made: GroupCommit[Request, _Stored] = current_app.extensions.setdefault(
         "portal_ingest", GroupCommit(_store, _wake, lambda request: len(request.events), MAX_BATCH)
     )
     return made
@@ -206,7 +179,7 @@ def _wake(stored: list[_Stored]) -> None:
     queues.wake(set().union(*(request.lanes for request in stored)))
 
 
-def _store(requests: list[_Request]) -> list[_Stored | Exception]:
+def _store(requests: list[Request]) -> list[_Stored | Exception]:
     """Store requests together, or each alone where that fails by one of them."""
     try:
         return _commit(requests)
@@ -219,14 +192,14 @@ def _store(requests: list[_Request]) -> list[_Stored | Exception]:
         return [outcome for request in requests for outcome in _store([request])]
 
 
-def _commit(requests: list[_Request]) -> list[_Stored | Exception]:
+def _commit(requests: list[Request]) -> list[_Stored | Exception]:
     outcomes: list[_Stored | Exception] = []
     with writing(is_large=any(request.is_large for request in requests)) as session:
         rows = _Rows(session.connection())
         for request in requests:
             try:
                 outcomes.append(_Stored(rows.add(request), set()))
-            except (Conflict, _TooMuch) as refused:
+            except (Unsettled, _TooMuch) as refused:
                 outcomes.append(refused)
         rows.insert()
     for outcome in outcomes:
@@ -256,16 +229,14 @@ class _Rows:
         self._known: dict[tuple[int, str], Known] = {}
         """What is stored, by merchant and ID."""
 
-    def add(self, request: _Request) -> list[Accepted]:
-        """Take up a request's events and what they owe; its answers. Raises Conflict or _TooMuch,
+    def add(self, request: Request) -> list[Accepted]:
+        """Take up a request's events and what they owe; its answers. Raises Unsettled or _TooMuch,
         and then has taken up nothing."""
         merchant_id = request.merchant_id
-        ids = [event.id for event in request.events if event.id]
-        for known in repeats.find(merchant_id, ids):
+        for known in repeats.find(merchant_id, request.given_ids):
             self._known[merchant_id, known.id] = known
-        answers, fresh = _fresh(request, self._known)
-        added = self._take_up(merchant_id, fresh)
-        if len(added) == len(answers):
+        added = self._take_up(request, request.fresh(self._known))
+        if len(added) == len(request.ids):
             # Nothing has come before, and nothing comes twice.
             return [Accepted(event_id, owed, owed) for event_id, owed in added.items()]
         counts = dict(added)
@@ -276,7 +247,7 @@ class _Rows:
                 else self._known[merchant_id, event_id].deliveries,
                 added.pop(event_id, 0),
             )
-            for event_id in answers
+            for event_id in request.ids
         ]
 
     def insert(self) -> None:
@@ -288,28 +259,35 @@ class _Rows:
                 rows = [tuple(row.values()) for row in made]
                 bulk.insert(self._connection, table(model), tuple(made[0]), rows)
 
-    def _take_up(self, merchant_id: int, fresh: dict[str, NewEvent]) -> dict[str, int]:
-        """Make the rows of fresh events; how many deliveries each owes."""
+    def _take_up(self, request: Request, fresh: dict[str, int]) -> dict[str, int]:
+        """Make the rows of a request's fresh events, which are by ID where they are among its
+        events; how many deliveries each owes."""
+        merchant_id = request.merchant_id
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
-        wanting = [self._wanting(merchant_id, event) for event in fresh.values()]
+        wanting = [
+            self._wanting(merchant_id, request.events[place]) for place in fresh.values()
+        ]
         owed_in_all = sum(map(len, wanting))
         if len(fresh) > 1 and owed_in_all > PART_DELIVERIES:
             raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
         counts = {}
-        for (event_id, event), owed in zip(fresh.items(), wanting, strict=True):
+        for (event_id, place), owed in zip(fresh.items(), wanting, strict=True):
+            event, fingerprint = request.events[place], request.fingerprints[place]
             received_at = self._next[merchant_id]
             self._next[merchant_id] = received_at + 1
             # By the clock alone, wherever the numbers of its merchant are: this is when to send.
             due_from = self._moment + len(self._events)
             counts[event_id] = len(owed)
-            row = event_row(merchant_id, event_id, event, received_at, len(owed))
             if event.id:
                 self._known[merchant_id, event_id] = Known(
-                    merchant_id, event_id, row["fingerprint"], len(owed), row["occurred_at"],
-                    event,
+                    merchant_id, event_id, fingerprint, len(owed)
                 )
-            self._events.append(row)
+            self._events.append(
+                event_row(
+                    merchant_id, event_id, event, received_at, len(owed), fingerprint=fingerprint
+                )
+            )
             self._payloads.append(payload_row(merchant_id, event_id, event, received_at))
             for webhook in owed:
                 self.lanes.add(webhook.lane)
@@ -342,34 +320,6 @@ class _Rows:
         last = found[0].last if found else None
         self._next[merchant_id] = moments.after(last, self._moment)
         self._webhooks[merchant_id] = [row for row in found if row.id is not None]
-
-
-def _fresh(
-    request: _Request, known: Mapping[tuple[int, str], Known]
-) -> tuple[list[str], dict[str, NewEvent]]:
-    """The ID of each event of a request, and by ID those that are not among the `known`, which are
-    by merchant and ID. Raises Conflict."""
-    fresh: dict[str, NewEvent] = {}
-    answers: list[str] = []
-    for place, event in enumerate(request.events):
-        event_id = event.id or new_id("evt")
-        answers.append(event_id)
-        if event_id in fresh:
-            is_same = repeats.is_same(fresh[event_id], event)
-        elif event.id and (request.merchant_id, event_id) in known:
-            is_same = repeats.is_repeat(known[request.merchant_id, event_id], event)
-        else:
-            fresh[event_id] = event
-            continue
-        if not is_same:
-            raise _reused(event_id, request.first + place, request.batch)
-    return answers, fresh
-
-
-def _reused(event_id: str, place: int, batch: bool) -> Conflict:
-    message = f"The id {event_id!r} was used before with other content; send a new id."
-    pointer = f"/events/{place}/id" if batch else "/id"
-    return Conflict(message, [FieldError(pointer, message)])
 
 
 _SENDING = (

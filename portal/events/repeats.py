@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 
-from portal.db.session import db, table, writing
+from portal.db.session import db, reading, table, writing
 from portal.events.rules import FIELDS, NewEvent
 from portal.models import Event, EventPayload
 from portal.storage import sizes
@@ -32,61 +33,124 @@ _RECORDS = FIELDS.index("data")
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of an event that is stored, or will be at the end of this transaction (then it
-    is `event`). `fingerprint` is None where an older portal gave the ID; `occurred_at` is in
-    Unix µs."""
+    """What is known of an event that is stored, or will be at the end of this transaction.
+    `fingerprint` is None where an older portal gave the ID."""
 
     merchant_id: int
     id: str
     fingerprint: str | None
     deliveries: int
+
+
+class Content:
+    """What a new event says, however it is spelled; its records are read once."""
+
+    def __init__(self, event: NewEvent):
+        self.event = event
+
+    @cached_property
+    def _own_records(self) -> list[Any]:
+        return _records(self.event.data, self.event.previous)
+
+    def is_of(self, event: NewEvent) -> bool:
+        """Whether a new event has this content."""
+        return self._is_beside(event) and (
+            (event.data, event.previous) == (self.event.data, self.event.previous)
+            or self._own_records == _records(event.data, event.previous)
+        )
+
+    def _is_beside(self, event: NewEvent) -> bool:
+        """Whether all but its records is the same."""
+        return event[:_RECORDS] == self.event[:_RECORDS]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The moments of a stored event, its fingerprint, and whether its records are still there."""
+
+    id: str
+    fingerprint: str | None
     occurred_at: int
-    event: NewEvent | None = None
+    received_at: int
+    has_records: bool
+
+
+class Stored(Content):
+    """A stored event's content."""
+
+    def __init__(self, event: NewEvent, row: _Row):
+        super().__init__(event)
+        self._row = row
+
+    def is_of(self, event: NewEvent) -> bool:
+        """Whether an event that came with the ID has its content.
+
+        Once the record data is past its days, a spelling that differs counts as other content.
+        """
+        if self._row.has_records and super().is_of(event):
+            return True
+        row = self._row
+        return row.fingerprint is not None and self._may_be_old() and (
+            row.fingerprint == _former_fingerprint(event, row.occurred_at)
+        )
+
+    def _is_beside(self, event: NewEvent) -> bool:
+        if any(getattr(event, name) != getattr(self.event, name) for name in _COLUMNS):
+            return False
+        if event.occurred_at is None:
+            return self._row.occurred_at == self._row.received_at
+        # Older portals lost a microsecond now and then.
+        return abs(event.occurred_at - self._row.occurred_at) <= 1
+
+    def _may_be_old(self) -> bool:
+        """Whether a portal before 2026-12 may have stored it: its fingerprint is not the one of
+        today, as far as can be told."""
+        row, event = self._row, self.event
+        moments = {row.occurred_at, None if row.occurred_at == row.received_at else row.occurred_at}
+        return not row.has_records or row.fingerprint not in [
+            event._replace(occurred_at=moment).fingerprint(row.id) for moment in moments
+        ]
 
 
 def find(merchant_id: int, ids: list[str]) -> Iterable[Known]:
     """Those of a merchant's events that are stored already."""
     for start in range(0, len(ids), TOGETHER):
         query = sa.select(
-            Event.merchant_id, Event.id, Event.fingerprint, Event.deliveries, Event.occurred_at
+            Event.merchant_id, Event.id, Event.fingerprint, Event.deliveries
         ).where(Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + TOGETHER]))
         for row in db.session.execute(query):
             yield Known(*row)
 
 
-def is_repeat(known: Known, event: NewEvent) -> bool:
-    """Whether an event that came with a stored one's ID has its content.
-
-    Once the record data is past its days, a spelling that differs counts as other content.
-    """
-    if known.event is not None:
-        return is_same(known.event, event)
-    fingerprints = (event.fingerprint(known.id), _former_fingerprint(event, known.occurred_at))
-    return known.fingerprint in fingerprints or _is_as_stored(known, event)
-
-
-def is_same(event: NewEvent, other: NewEvent) -> bool:
-    """Whether two new events have the same content, however it is spelled."""
-    return event[:_RECORDS] == other[:_RECORDS] and (
-        _records(event.data, event.previous) == _records(other.data, other.previous)
+def load(known: Known) -> Stored | None:
+    """A stored event as it is to be compared; None when it is gone. In a transaction of its own."""
+    event, payload = table(Event), table(EventPayload)
+    query = (
+        sa.select(
+            *(event.c[name] for name in _COLUMNS), event.c.fingerprint, event.c.occurred_at,
+            event.c.received_at, payload.c.event_id, payload.c.data, payload.c.previous,
+        )
+        .select_from(event)
+        .outerjoin(
+            payload,
+            sa.and_(
+                payload.c.merchant_id == event.c.merchant_id, payload.c.event_id == event.c.id
+            ),
+        )
+        .where(event.c.merchant_id == known.merchant_id, event.c.id == known.id)
     )
-
-
-def _is_as_stored(known: Known, event: NewEvent) -> bool:
-    stored = db.session.get_one(Event, (known.merchant_id, known.id))
-    payload = db.session.get(EventPayload, (known.merchant_id, known.id))
-    if payload is None or any(
-        getattr(event, name) != getattr(stored, name) for name in _COLUMNS
-    ):
-        return False
-    if event.occurred_at is None:
-        happened_then = stored.occurred_at == stored.received_at
-    else:
-        # Older portals lost a microsecond now and then.
-        happened_then = abs(event.occurred_at - stored.occurred_at) <= 1
-    return happened_then and _records(event.data, event.previous) == _records(
-        payload.data, payload.previous
+    with reading() as session:
+        row = session.execute(query).first()
+    if row is None:
+        return None
+    columns = {name: getattr(row, name) for name in _COLUMNS}
+    event_as_new = NewEvent(
+        **columns, occurred_at=row.occurred_at, id=known.id, data=row.data,
+        previous=row.previous, schema_error=None,
     )
+    return Stored(event_as_new, _Row(
+        known.id, row.fingerprint, row.occurred_at, row.received_at, row.event_id is not None
+    ))
 
 
 def _records(*texts: str | None) -> list[Any]:

@@ -10,9 +10,10 @@ from portal.ids import new_id
 
 def event_row(
     merchant_id: int, event_id: str, event: NewEvent, received_at: int, deliveries: int,
-    *, is_test: bool = False,
+    *, fingerprint: str | None = None, is_test: bool = False,
 ) -> dict[str, Any]:
-    """The `event` row of a checked event; `received_at` in Unix µs."""
+    """The `event` row of a checked event, whose fingerprint may have been made before;
+    `received_at` in Unix µs."""
     return {
         "merchant_id": merchant_id,
         "id": event_id,
@@ -24,7 +25,7 @@ def event_row(
         "correlation_id": event.correlation_id,
         "occurred_at": received_at if event.occurred_at is None else event.occurred_at,
         "received_at": received_at,
-        "fingerprint": event.fingerprint(event_id),
+        "fingerprint": fingerprint or event.fingerprint(event_id),
         "deliveries": deliveries,
         "schema_error": event.schema_error,
         "is_test": is_test,

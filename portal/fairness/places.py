@@ -14,10 +14,10 @@ from portal.errors import TooManyRequests
 
 DOWNLOAD, TAIL, TEST, SEARCH, BATCH = "download", "tail", "test", "search", "batch"
 TEMPLATE, PAGE, PAGE_OF_USER = "template", "page", "page of a user"
-BODY = "body"
+BODY, REPEAT = "body", "repeat"
 RETRY_SECONDS = {
     DOWNLOAD: 10, TAIL: 10, TEST: 10, SEARCH: 2, BATCH: 2, TEMPLATE: 2, PAGE: 2, PAGE_OF_USER: 2,
-    BODY: 2,
+    BODY: 2, REPEAT: 2,
 }
 _SENTENCES = {
     DOWNLOAD: "Several long downloads are running.",
@@ -27,6 +27,7 @@ _SENTENCES = {
     TEMPLATE: "Several templates are being tried.",
     BATCH: "Several large batches of events are being stored.",
     BODY: "Several large batches of events are being read.",
+    REPEAT: "Several events are being compared with those that came before with their IDs.",
     PAGE: "Many pages of this store were asked for at once.",
     PAGE_OF_USER: "You have asked for many pages at once.",
 }
@@ -41,7 +42,8 @@ def init_app(app: Flask) -> None:
 class Places:
     """The places of a process with so many threads: half of them may be downloads, a quarter live
     tails, a quarter tests, a quarter searches through records, a quarter large batches of events
-    that are read, and as many that are stored, a quarter templates that are tried. There may be
+    that are read, and as many that are stored, a quarter templates that are tried, a quarter long
+    records that are compared with those that came before. There may be
     none for a tail, since who gets none can ask again and again instead. One merchant has half of
     each kind at most; and of pages, which are quick and of which all threads may make some, three
     quarters, as has one user."""
@@ -51,7 +53,7 @@ class Places:
             DOWNLOAD: max(1, threads // 2), TAIL: threads // 4, TEST: max(1, threads // 4),
             SEARCH: max(1, threads // 4), BATCH: max(1, threads // 4),
             TEMPLATE: max(1, threads // 4), PAGE: threads, PAGE_OF_USER: threads,
-            BODY: max(1, threads // 4),
+            BODY: max(1, threads // 4), REPEAT: max(1, threads // 4),
         }
         self._each = {kind: (most + 1) // 2 for kind, most in self._most.items()}
         self._each[PAGE] = self._each[PAGE_OF_USER] = max(1, threads * 3 // 4)

@@ -1,0 +1,183 @@
+"""Events that came together and are stored all or none, and which of them came before.
+
+All that takes long is done before the transaction that stores them, since in it nobody else writes:
+there fingerprints alone are compared. What they do not settle ends that request's part in it, is
+compared by the thread that brought it, and then comes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from portal.db.session import db
+from portal.errors import Conflict, FieldError
+from portal.events import repeats
+from portal.events.repeats import Content, Known
+from portal.events.rules import NewEvent
+from portal.fairness import places
+from portal.fairness.courtesy import breathe
+from portal.ids import new_id
+
+LARGE_EVENTS = 100
+"""A request with more waits in the line of those that write much."""
+LONG_CHARACTERS = 65_536
+"""To compare records of more, together, takes a place; and after as much others go first."""
+PATIENCE_SECONDS = 5.0
+"""How long it waits for one."""
+
+
+class Unsettled(Exception):
+    """Some events of a request came before with a text that differs; `known` has all that came
+    before, by ID."""
+
+    def __init__(self, known: dict[str, Known]):
+        super().__init__()
+        self.known = known
+
+
+@dataclass(eq=False)
+class Request:
+    """Checked events of a merchant, their IDs and their fingerprints."""
+
+    merchant_id: int
+    events: list[NewEvent]
+    ids: list[str]
+    fingerprints: list[str]
+    batch: bool
+    first: int = 0
+    """The place of its first event in what was sent."""
+
+    is_part: bool = False
+    settled: dict[str, str | None] = field(default_factory=dict)
+    """By ID the fingerprints of events that came before and were found to have the content that
+    came now; its parts have the same."""
+
+    _compared: int = 0
+    """Characters since its last breath."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it writes much, or has been compared: then it shares a transaction with none."""
+        return self.is_part or bool(self.settled) or len(self.events) > LARGE_EVENTS
+
+    @property
+    def characters(self) -> int:
+        """How long its records are."""
+        return sum(len(event.data or "") + len(event.previous or "") for event in self.events)
+
+    @property
+    def given_ids(self) -> list[str]:
+        """The IDs that the sender gave."""
+        return [event.id for event in self.events if event.id]
+
+    def split(self, parts: int) -> list[Request]:
+        """About so many parts of it, in their order."""
+        size = math.ceil(len(self.events) / min(parts, len(self.events)))
+        return [
+            Request(
+                self.merchant_id, self.events[start : start + size],
+                self.ids[start : start + size], self.fingerprints[start : start + size],
+                self.batch, self.first + start, is_part=True, settled=self.settled,
+            )
+            for start in range(0, len(self.events), size)
+        ]
+
+    def fresh(self, known: Mapping[tuple[int, str], Known]) -> dict[str, int]:
+        """By ID the places of its events that are not among the `known`, which are by merchant and
+        ID. Raises Unsettled."""
+        fresh: dict[str, int] = {}
+        before: dict[str, Known] = {}
+        is_settled = True
+        for place, event_id in enumerate(self.ids):
+            if event_id in fresh or event_id in before:
+                # The same as the first (compare_doubles).
+                continue
+            one = known.get((self.merchant_id, event_id)) if self.events[place].id else None
+            if one is None:
+                fresh[event_id] = place
+                continue
+            before[event_id] = one
+            is_settled = is_settled and self._is_settled(one, place)
+        if not is_settled:
+            raise Unsettled(before)
+        return fresh
+
+    def _is_settled(self, known: Known, place: int) -> bool:
+        if known.fingerprint == self.fingerprints[place]:
+            return True
+        return known.id in self.settled and self.settled[known.id] == known.fingerprint
+
+    def compare(self, found: Iterable[Known]) -> None:
+        """Compare its events with those that came before. Raises Conflict, and TooManyRequests
+        where others of its merchant are being compared."""
+        known = {one.id: one for one in found}
+        # Whoever compares, or waits for it, keeps no snapshot and no connection.
+        db.session.rollback()
+        for place, event_id in enumerate(self.ids):
+            one = known.pop(event_id, None)
+            if one is None or self._is_settled(one, place):
+                continue
+            stored = repeats.load(one)
+            if stored is None:
+                # Deleted meanwhile: it is no other's any more.
+                continue
+            if not self._has(place, stored):
+                raise self._reused(place)
+            self.settled[event_id] = one.fingerprint
+
+    def compare_doubles(self) -> None:
+        """Compare those of its events that have one ID. Raises Conflict and TooManyRequests."""
+        if len(set(self.ids)) == len(self.ids):
+            return
+        places_of: dict[str, list[int]] = {}
+        for place, event_id in enumerate(self.ids):
+            places_of.setdefault(event_id, []).append(place)
+        for first, *others in places_of.values():
+            # Read once, however many it is compared with.
+            content = Content(self.events[first])
+            for place in others:
+                if self.fingerprints[place] == self.fingerprints[first]:
+                    continue
+                if not self._has(place, content):
+                    raise self._reused(place)
+
+    def _has(self, place: int, content: Content) -> bool:
+        """Whether an event has this content. It may take a tenth of a second."""
+        event = self.events[place]
+        characters = _length(event) + _length(content.event)
+        if characters <= LONG_CHARACTERS:
+            is_same = content.is_of(event)
+        else:
+            with places.held(places.REPEAT, self.merchant_id, PATIENCE_SECONDS):
+                is_same = content.is_of(event)
+        self._compared += characters
+        if self._compared > LONG_CHARACTERS:
+            self._compared = 0
+            # Counted at once, and who has had much lets others go first.
+            breathe()
+        return is_same
+
+    def _reused(self, place: int) -> Conflict:
+        message = (
+            f"The id {self.ids[place]!r} was used before with other content; send a new id."
+        )
+        pointer = f"/events/{self.first + place}/id" if self.batch else "/id"
+        return Conflict(message, [FieldError(pointer, message)])
+
+
+def request_of(merchant_id: int, events: list[NewEvent], *, batch: bool) -> Request:
+    """Checked events as they are to be stored, all or none. Raises Conflict where two of them have
+    one ID and other content, TooManyRequests where others of their merchant are being compared."""
+    ids = [event.id or new_id("evt") for event in events]
+    fingerprints = [
+        event.fingerprint(event_id) for event_id, event in zip(ids, events, strict=True)
+    ]
+    request = Request(merchant_id, events, ids, fingerprints, batch)
+    request.compare_doubles()
+    return request
+
+
+def _length(event: NewEvent) -> int:
+    return len(event.data or "") + len(event.previous or "")

@@ -20,7 +20,6 @@ import sqlalchemy as sa
 from flask import current_app
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
@@ -28,10 +27,12 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from sqlalchemy.exc import SQLAlchemyError
 
+from portal import redis_trouble
 from portal.db.session import db, insert_into, table, unavailable_when_away, writing
 from portal.errors import Unavailable
 from portal.models import Installation
 from portal.redis_replies import bounded
+from portal.redis_trouble import TROUBLE
 from portal.strange_keys import forget_job, is_queued, moment_of, readable
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
@@ -49,10 +50,6 @@ JOB_PATHS = (
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""
-QUIET_SECONDS = 2.0
-"""How long a process leaves Redis alone after it did not answer, so that a hung one costs one
-request its timeout and not all of them."""
-
 QUEUED_SECONDS = 0.5
 """How long a lane's job counts as queued without asking again: a worker that takes it listens for
 far longer, and until one does every event would ask."""
@@ -60,6 +57,10 @@ far longer, and until one does every event would ask."""
 IDLE_SECONDS = 6
 """How long it stands that a worker has nothing to do; one that waits for a job says it again every
 two seconds."""
+
+PROTOCOL = 2
+"""Of Redis (RESP). In the third whoever reaches it can have it send any connection messages that it
+did not ask for (CLIENT TRACKING REDIRECT), in any number, between an answer and its question."""
 
 WORKERS_SHOWN = 200
 WORKERS_ASKED = 1_000
@@ -70,7 +71,6 @@ NO_NAME = (Unavailable, SQLAlchemyError)
 has committed: nothing that goes wrong then makes his answer an error."""
 
 _log = logging.getLogger(__name__)
-_quiet_until = 0.0
 _queued_at: dict[int, float] = {}
 _clients: dict[str, Redis] = {}
 _INSTALLATION = "portal-installation"
@@ -82,7 +82,8 @@ def client() -> Redis:
     url = current_app.config["PORTAL"].redis_url
     if url not in _clients:
         _clients[url] = bounded(Redis.from_url(
-            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0),
+            protocol=PROTOCOL,
         ))
     return _clients[url]
 
@@ -92,22 +93,22 @@ def blocking_client() -> Redis:
     the worker looks for work elsewhere."""
     return bounded(Redis.from_url(
         current_app.config["PORTAL"].redis_url, health_check_interval=30, socket_connect_timeout=1,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 0), protocol=PROTOCOL,
     ))
 
 
 def answers() -> bool:
     """Whether Redis answers now; asked for a second."""
     try:
-        return bool(client().ping())
-    except RedisError:
+        return client().ping() is True
+    except TROUBLE as error:
+        redis_trouble.leave_alone(error, "work is looked for in the database")
         return False
 
 
 def forget_trouble() -> None:
     """Ask Redis again at once although it did not answer, or has a job, since a moment ago."""
-    global _quiet_until
-    _quiet_until = 0.0
+    redis_trouble.forget()
     _queued_at.clear()
 
 
@@ -166,24 +167,24 @@ def idle_channel() -> str:
 def wake(lanes: Iterable[int]) -> None:
     """Tell the owners of lanes that there is work; a lane that nobody owns gets a drain job.
 
-    Called after the commit. Never raises for a Redis that is down: the sweep finds the work.
+    Called after the commit. Never raises for a Redis that is down, or whatever that answers: the
+    sweep finds the work.
     """
-    global _quiet_until
     lanes = sorted(set(lanes))
-    if not lanes or time.monotonic() < _quiet_until:
+    if not lanes or redis_trouble.is_left_alone():
         return
     try:
         redis = client()
         pipeline = redis.pipeline(transaction=False)
         for lane in lanes:
             pipeline.publish(wake_channel(lane), "work")
-        for lane, listeners in zip(lanes, pipeline.execute(), strict=True):
-            if not listeners and time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
+        for lane, heard in zip(lanes, pipeline.execute(), strict=True):
+            is_heard = type(heard) is int and heard > 0
+            if not is_heard and time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
                 _queued_at[lane] = time.monotonic()
                 enqueue_drain(lane)
-    except RedisError as error:
-        _quiet_until = time.monotonic() + QUIET_SECONDS
-        _log.warning("Redis does not answer (%s); the sweep will find the work.", error)
+    except TROUBLE as error:
+        redis_trouble.leave_alone(error, "the sweep will find the work")
     except NO_NAME:
         _log.warning("The database was not there to name the queue; the sweep will find the work.")
 
@@ -226,7 +227,8 @@ def ask_for_lane(name: str | None = None) -> bool:
         pipeline.set(key("idle-worker"), name, ex=IDLE_SECONDS)
         pipeline.publish(idle_channel(), name)
         pipeline.execute()
-    except RedisError:
+    except TROUBLE as error:
+        redis_trouble.note(error, "no lane was asked for")
         return False
     return True
 
@@ -236,9 +238,10 @@ def is_lane_asked_for() -> bool:
     lane."""
     try:
         name = client().getdel(key("idle-worker"))
-    except RedisError:
+    except TROUBLE as error:
+        redis_trouble.note(error, "no lane is handed over")
         return False
-    return name is not None and name != this_process().encode()
+    return isinstance(name, bytes) and name != this_process().encode()
 
 
 def drain_job_id(lane: int) -> str:
@@ -255,8 +258,8 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
             job_timeout=600, result_ttl=0, failure_ttl=3_600,
             description=f"recovery {recovery_id}",
         )
-    except (RedisError, *NO_NAME) as error:
-        _log.warning("It was not queued (%s); the sweep will find the recovery.", error)
+    except (*TROUBLE, *NO_NAME) as error:
+        redis_trouble.note(error, "the sweep will find the recovery")
 
 
 def enqueue_next(path: str) -> None:
@@ -271,8 +274,8 @@ def enqueue_next(path: str) -> None:
                 path, job_id=f"{first}{time.time_ns()}", result_ttl=0, failure_ttl=3_600,
                 description=f"{path}, what was left",
             )
-    except (RedisError, *NO_NAME) as error:
-        _log.warning("It was not queued (%s); cron does so later.", error)
+    except (*TROUBLE, *NO_NAME) as error:
+        redis_trouble.note(error, "cron does so later")
 
 
 def enqueue_purge(token: int) -> None:
@@ -283,8 +286,8 @@ def enqueue_purge(token: int) -> None:
             PURGE, token, job_id=purge_job_id(token), job_timeout=600, result_ttl=0,
             failure_ttl=3_600, description="clean-up",
         )
-    except (RedisError, *NO_NAME) as error:
-        _log.warning("It was not queued (%s); the sweep will find the clean-up.", error)
+    except (*TROUBLE, *NO_NAME) as error:
+        redis_trouble.note(error, "the sweep will find the clean-up")
 
 
 def waits_for_purge(token: int) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from rq.utils import as_text
 
 from portal import queues, vault
 from portal.clock import MILLISECOND, SECOND, now
+from portal.redis_replies import UNREADABLE
+from portal.redis_trouble import TROUBLE
 
 SILENT = 90 * SECOND
 """Who has said nothing for so long is taken as gone."""
@@ -22,8 +24,9 @@ MOST_BYTES = 500
 
 
 def show() -> None:
-    """Say that a worker waits for deliveries. Never raises for a Redis that is down."""
-    with contextlib.suppress(RedisError, *queues.NO_NAME):
+    """Say that a worker waits for deliveries. Never raises for a Redis that is down, or whatever
+    that answers."""
+    with contextlib.suppress(*TROUBLE, *queues.NO_NAME):
         sign = vault.encrypt(str(now()))
         queues.client().set(queues.key("delivers"), sign, px=2 * SILENT // MILLISECOND)
 
@@ -40,5 +43,5 @@ def is_delivering() -> bool:
     try:
         sealed = queues.client().getrange(queues.key("delivers"), 0, MOST_BYTES)
         return abs(int(vault.decrypt(as_text(sealed))) - now()) < SILENT
-    except (ResponseError, vault.Unreadable, ValueError):
+    except (ResponseError, vault.Unreadable, *UNREADABLE):
         return False

@@ -25,7 +25,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from flask import Flask, current_app
-from redis.exceptions import RedisError
 
 from portal import queues
 from portal.clock import now
@@ -43,6 +42,7 @@ from portal.journal.seldom import Seldom
 from portal.outbound.transfer import Response
 from portal.outbound.transport import AT_ONCE_SECONDS, Transport, admitted
 from portal.processes import open_files
+from portal.redis_trouble import TROUBLE
 
 MAX_IN_FLIGHT = 1_000
 """Requests in flight of one worker; large ones count several times (DueDelivery.places)."""
@@ -220,7 +220,7 @@ class Drain:
             # Work that came in after the last look.
             for lane in mine.intersection(lanes.forgotten()):
                 queues.replace_drain(lane)
-        except (Unavailable, RedisError) as error:
+        except (Unavailable, *TROUBLE) as error:
             _log.warning("Lanes %s were left to the sweep: %s", sorted(mine), error)
 
     def _every(self, what: str, seconds: float) -> bool:
@@ -396,5 +396,5 @@ class Drain:
             self._lines.drop([lane])
             self._wakes.leave(lane)
             lanes.release({lane: self._tokens.pop(lane)})
-            with contextlib.suppress(RedisError):
+            with contextlib.suppress(*TROUBLE):
                 queues.replace_drain(lane)

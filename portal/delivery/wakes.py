@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from redis.client import PubSub
-from redis.exceptions import RedisError
 
-from portal import queues
+from portal import queues, redis_trouble
 from portal.journal.seldom import Seldom
 from portal.outbound.transport import Transport
+from portal.redis_trouble import TROUBLE
 
 LONGEST_QUIET_SECONDS = 30.0
 """How long a drain leaves a Redis alone that has not answered several times."""
@@ -35,7 +35,10 @@ class Wakes:
         self._lanes: set[int] = set()
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
-        self._again_at = 0.0
+        # Of a drain that was begun because Redis does not serve: each try may halt the sending.
+        self._again_at = (
+            time.monotonic() + LONGEST_QUIET_SECONDS if redis_trouble.is_left_alone() else 0.0
+        )
         self._failures = 0
         self._somebody_idle = False
 
@@ -51,8 +54,8 @@ class Wakes:
         if self._pubsub is not None:
             try:
                 self._pubsub.unsubscribe(queues.wake_channel(lane))
-            except (RedisError, OSError):
-                self._drop()
+            except TROUBLE as error:
+                self._drop(error)
 
     def called(self) -> bool:
         """Whether there was a call since the last question."""
@@ -75,8 +78,8 @@ class Wakes:
                     self._somebody_idle |= message["data"] != queues.this_process().encode()
                 else:
                     called = True
-        except (RedisError, OSError):
-            self._drop()
+        except TROUBLE as error:
+            self._drop(error)
             return called
         _seldom.warn("calls", "More wake-up calls come from Redis than the portal makes. Somebody "
                      "else writes into it.")
@@ -103,20 +106,22 @@ class Wakes:
                 connection: Any = self._pubsub.connection
                 self._fd = connection._sock.fileno()
                 self._transport.watch(self._fd)
-        except (RedisError, OSError, AttributeError):
-            self._drop()
+        except TROUBLE as error:
+            self._drop(error)
 
-    def _drop(self) -> None:
+    def _drop(self, error: Exception | None = None) -> None:
+        if error is not None:
+            redis_trouble.note(error, "what is due is found by looking")
         if self._fd is not None:
             self._transport.unwatch(self._fd)
             self._fd = None
         if self._pubsub is not None:
             try:
                 self._pubsub.close()
-            except (RedisError, OSError) as error:
-                _log.debug("The wake-up connection was gone already: %s", error)
+            except TROUBLE as gone:
+                _log.debug("The wake-up connection was gone already: %s", gone)
             self._pubsub = None
         # Each try may halt the sending for a second, while Redis hangs.
-        again = min(queues.QUIET_SECONDS * 2**self._failures, LONGEST_QUIET_SECONDS)
+        again = min(redis_trouble.QUIET_SECONDS * 2**self._failures, LONGEST_QUIET_SECONDS)
         self._failures = min(self._failures + 1, 10)
         self._again_at = time.monotonic() + again

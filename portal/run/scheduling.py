@@ -9,7 +9,6 @@ import time
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError
 from rq import Queue, cron_scheduler_registry
 from rq.cron import CronJob, CronScheduler
 from rq.exceptions import SchedulerNotFound, StopRequested
@@ -17,9 +16,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from portal import jobs, queues
+from portal import jobs, queues, redis_trouble
 from portal.config import Config
 from portal.journal.seldom import Seldom
+from portal.redis_trouble import TROUBLE
 from portal.strange_keys import make_way
 
 NOTIFY_SECONDS = 20
@@ -65,14 +65,18 @@ class PortalCron(CronScheduler):
                     })
                     self.start()
                     return
-                except RedisError as error:
-                    _seldom.warn("redis", f"Redis does not serve ({error}); trying again.")
-                    time.sleep(AGAIN_SECONDS)
+                except StopRequested:
+                    raise
+                except TROUBLE as error:
+                    redis_trouble.note(error, "trying again")
+                except Exception as error:  # noqa: BLE001 - who has Redis may answer anything
+                    _seldom.warn(type(error), "Cron's round ended by a defect.", exc_info=error)
+                time.sleep(AGAIN_SECONDS)
 
     def register_death(self, pipeline: Pipeline | None = None) -> None:
         """RQ's; an end that Redis cannot be told of, or of one that it does not know since it was
         wiped, must not look like an error of the work."""
-        with contextlib.suppress(RedisError, SchedulerNotFound):
+        with contextlib.suppress(*TROUBLE, SchedulerNotFound):
             super().register_death(pipeline)
 
 

@@ -40,7 +40,7 @@ from rq.worker_registration import register
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, jobs, queues, signs
+from portal import create_app, jobs, queues, redis_trouble, signs
 from portal.config import Config, SettingError, load_config
 from portal.database_errors import is_temporary, reason
 from portal.delivery import lanes
@@ -48,6 +48,7 @@ from portal.errors import Unavailable
 from portal.journal import log_lines
 from portal.journal.seldom import Seldom
 from portal.processes import has_started, has_stepped, show_life
+from portal.redis_trouble import TROUBLE
 from portal.run import first_start
 from portal.run.children import has_loaded, keep_running
 from portal.run.job_ends import EndingWorker
@@ -83,6 +84,11 @@ class NotServed(StopRequested):
     """Redis is away, hangs, or is full; RQ's loop ends as quietly as when it is told to stop."""
 
 
+def _not_served(error: Exception) -> NotServed:
+    redis_trouble.leave_alone(error, "work is looked for in the database")
+    return NotServed(str(error))
+
+
 class ImpatientQueue(KnownQueue):
     """One that is waited for once: while Redis hangs, RQ would rest, connect and wait again, and
     nobody deliver meanwhile."""
@@ -92,8 +98,8 @@ class ImpatientQueue(KnownQueue):
         """RQ's. Raises NotServed where Redis does not answer."""
         try:
             return super().dequeue_any(*args, **kwargs)
-        except RedisError as error:
-            raise NotServed(str(error)) from error
+        except TROUBLE as error:
+            raise _not_served(error) from error
 
 
 class PortalWorker(EndingWorker):
@@ -131,17 +137,24 @@ class PortalWorker(EndingWorker):
             # A name for each round: a worker whose end Redis was not told of lives on in there.
             self.name = uuid.uuid4().hex
             has_stepped()
-            try:
-                self._work_with_redis()
-            except (RedisError, StopRequested, Unavailable):
-                pass
-            except Exception as error:  # noqa: BLE001 - Redis may hold what anybody wrote into it
-                _defects.warn(type(error), "A worker's round ended by a defect.", exc_info=error)
+            self._try(self._work_with_redis)
             if self.told_to_stop:
                 return
             if time.monotonic() - started > WORKER_TTL:
                 _log.warning("Redis does not serve; work is looked for in the database.")
-            self._work_without_redis()
+            self._try(self._do_forgotten)
+            if not self.told_to_stop:
+                self._try(lambda: time.sleep(AGAIN_SECONDS))
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except RedisError as error:
+            _not_served(error)
+        except (StopRequested, Unavailable):
+            pass
+        except Exception as error:  # noqa: BLE001 - Redis may hold what anybody wrote into it
+            _defects.warn(type(error), "A worker's round ended by a defect.", exc_info=error)
 
     def _work_with_redis(self) -> None:
         if not queues.answers():
@@ -151,11 +164,6 @@ class PortalWorker(EndingWorker):
             # What came due while nobody looked, and what a queue that was lost held.
             lanes.sweep()
         self.work(logging_level="WARNING")
-
-    def _work_without_redis(self) -> None:
-        self._do_forgotten()
-        if not self.told_to_stop:
-            time.sleep(AGAIN_SECONDS)
 
     def _do_forgotten(self) -> None:
         """Deliver what is due and nobody works on, by the database; or keep up (Upkeep)."""
@@ -236,8 +244,8 @@ class PortalWorker(EndingWorker):
             super().heartbeat(timeout, pipeline)
             # Redis may have been wiped, and who is not in its list seems not to live.
             register(self)
-        except RedisError as error:
-            raise NotServed(str(error)) from error
+        except TROUBLE as error:
+            raise _not_served(error) from error
         has_stepped()
         if self.get_state() == WorkerStatus.IDLE and self._delivers:
             signs.show()
@@ -252,7 +260,7 @@ class PortalWorker(EndingWorker):
     def teardown(self) -> None:
         """RQ's, where Redis answers: it forgets a worker by itself."""
         if queues.answers():
-            with contextlib.suppress(RedisError):
+            with contextlib.suppress(*TROUBLE):
                 self.register_death()
                 if self._delivers:
                     signs.withdraw()
@@ -269,12 +277,12 @@ class PortalWorker(EndingWorker):
             _defects.warn((job.origin, type(error)), f"The job {job.id} failed.", exc_info=exc_info)
 
     def _set_ip_address(self, connection: Redis) -> None:
-        with contextlib.suppress(RedisError):
+        with contextlib.suppress(*TROUBLE):
             super()._set_ip_address(connection)
 
     def set_shutdown_requested_date(self) -> None:
         """RQ's, called in the signal handler, where a Redis that is away must not break a drain."""
-        with contextlib.suppress(RedisError):
+        with contextlib.suppress(*TROUBLE):
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
     def _keep_alive(self) -> None:
@@ -296,7 +304,7 @@ class PortalWorker(EndingWorker):
             if not executions:
                 # The worker has found by itself what is due.
                 self.heartbeat()
-        except (RedisError, NotServed, NoSuchJobError) as error:
+        except (*TROUBLE, NotServed, NoSuchJobError) as error:
             # Redis is away, or was wiped; the lane's lease is in the database.
             _log.warning("RQ was not told of the drain: %s", error)
 

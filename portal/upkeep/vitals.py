@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 
-from portal import queues, signs
+from portal import queues, redis_trouble, signs
 from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.db.session import db, reading
 from portal.delivery import lanes
@@ -26,6 +26,7 @@ from portal.models import (
     Webhook,
 )
 from portal.models.delivery import PENDING_LITERAL
+from portal.redis_trouble import TROUBLE
 from portal.upkeep import retention
 from portal.web import policy_reports
 
@@ -41,12 +42,14 @@ def redis_state() -> str:
         memory = queues.client().info("memory")
         # Not a name of this installation's: that may have to be asked of the database.
         queues.client().set("portal:ready", "", px=1_000)
+        limit = memory.get("maxmemory", 0)
+        is_full = bool(limit and memory["used_memory"] >= limit * NEARLY_FULL)
     except OutOfMemoryError:
         return "full"
-    except RedisError:
+    except TROUBLE as error:
+        redis_trouble.note(error, "/readyz says so")
         return "unavailable"
-    limit = memory.get("maxmemory", 0)
-    return "full" if limit and memory["used_memory"] >= limit * NEARLY_FULL else "ok"
+    return "full" if is_full else "ok"
 
 
 def workers_state() -> str:
@@ -56,7 +59,7 @@ def workers_state() -> str:
     try:
         if lanes.has_owner() or signs.is_delivering():
             return "ok"
-    except (RedisError, Unavailable):
+    except (*TROUBLE, Unavailable):
         return "unknown"
     return "none" if redis_state() == "ok" else "unknown"
 

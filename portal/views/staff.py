@@ -8,7 +8,6 @@ from typing import Any
 from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from redis.exceptions import RedisError
 
 from portal import installed, queues
 from portal.audit import log
@@ -20,6 +19,7 @@ from portal.errors import FieldError, Invalid, NotFound
 from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
 from portal.people import accounts
+from portal.redis_trouble import TROUBLE
 from portal.storage import allowance
 from portal.upkeep import vitals
 from portal.views import attempts as attempt_views
@@ -184,7 +184,7 @@ def attempts() -> ResponseReturnValue:
 def operations() -> ResponseReturnValue:
     """Queues, workers and lanes as they are now, and what the portal did by itself."""
     now_running: dict[str, Any] = {"queues": None, "workers": None}
-    with contextlib.suppress(RedisError):
+    with contextlib.suppress(*TROUBLE):
         now_running = {"queues": queues.queues_now(), "workers": queues.workers_now()}
     return rendering.render(
         "staff/operations.html", "staff/_now.html", **now_running,

@@ -14,6 +14,7 @@ from flask_wtf import CSRFProtect
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from portal import queues
 from portal.addresses import network_of, site_of
 from portal.web.limit_counts import LimitCounts
 
@@ -79,5 +80,6 @@ def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
         "RATELIMIT_STORAGE_OPTIONS": {
             "address": redis_url.replace("unix://", "redis+unix://", 1),
             "socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0),
+            "protocol": queues.PROTOCOL,
         },
     }

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from limits.storage import RedisStorage
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from portal.redis_replies import bounded
+from portal import redis_trouble
+from portal.redis_replies import UNREADABLE, bounded
+from portal.redis_trouble import TROUBLE
 
 QUIET_SECONDS = 2.0
 """How long Redis is left alone after it did not answer: each request would wait for it."""
@@ -68,7 +70,8 @@ class Counts:
 
 
 class LimitCounts(RedisStorage):
-    """A storage of the library limits that asks both; `address` is that of Redis."""
+    """A storage of the library limits that asks both; `address` is that of Redis. Whatever that
+    answers, the count of the process holds."""
 
     STORAGE_SCHEME = ["portal"]
 
@@ -121,10 +124,12 @@ class LimitCounts(RedisStorage):
             return 0
         try:
             return int(ask())
-        except (ResponseError, ValueError):
+        except (ResponseError, *UNREADABLE) as error:
             # Of another type, or no number.
+            redis_trouble.note(error, "tries are counted by each process")
             return 0
-        except RedisError:
+        except TROUBLE as error:
+            redis_trouble.note(error, "tries are counted by each process")
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return 0
 

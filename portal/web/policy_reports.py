@@ -7,13 +7,12 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.exceptions import RedisError
-
-from portal import queues
+from portal import queues, redis_trouble
 from portal.clock import HOUR, SECOND
 from portal.db.session import db, writing
 from portal.errors import Malformed
 from portal.models.audit import OperationsEntry
+from portal.redis_trouble import TROUBLE
 
 KIND = "csp_report"
 MAX_REPORT = 16 * 1024
@@ -59,8 +58,9 @@ def _is_new(message: str) -> bool:
         pipeline.incr(hour)
         pipeline.expire(hour, _HOUR_SECONDS, nx=True)
         return int(pipeline.execute()[0]) <= MAX_PER_HOUR
-    except (RedisError, ValueError):
+    except TROUBLE as error:
         # ValueError: somebody else wrote what is no number.
+        redis_trouble.note(error, "browsers' reports are not written down")
         return False
 
 

@@ -50,6 +50,10 @@ JOB_PATHS = (
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""
+TIMEOUTS = dict.fromkeys(JOB_PATHS, 180) | {
+    DRAIN: NO_TIMEOUT, PURGE: 600, RECOVER: 600, LOOK_AT_CERTIFICATES: 600,
+}
+"""How long each job may take, in seconds, whatever Redis says of one."""
 QUEUED_SECONDS = 0.5
 """How long a lane's job counts as queued without asking again: a worker that takes it listens for
 far longer, and until one does every event would ask."""
@@ -194,7 +198,7 @@ def enqueue_drain(lane: int) -> None:
     queue = queue_of(DELIVERIES)
     try:
         queue.enqueue(
-            DRAIN, lane, job_id=drain_job_id(lane), unique=True, job_timeout=NO_TIMEOUT,
+            DRAIN, lane, job_id=drain_job_id(lane), unique=True, job_timeout=TIMEOUTS[DRAIN],
             result_ttl=0, failure_ttl=3_600, description=f"drain lane {lane}",
         )
     except DuplicateJobError:
@@ -255,7 +259,7 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
     try:
         queue_of(MAINTENANCE).enqueue(
             RECOVER, recovery_id, token, job_id=recovery_job_id(recovery_id, token),
-            job_timeout=600, result_ttl=0, failure_ttl=3_600,
+            job_timeout=TIMEOUTS[RECOVER], result_ttl=0, failure_ttl=3_600,
             description=f"recovery {recovery_id}",
         )
     except (*TROUBLE, *NO_NAME) as error:
@@ -283,8 +287,8 @@ def enqueue_purge(token: int) -> None:
     is down: the sweep queues it later."""
     try:
         queue_of(MAINTENANCE).enqueue(
-            PURGE, token, job_id=purge_job_id(token), job_timeout=600, result_ttl=0,
-            failure_ttl=3_600, description="clean-up",
+            PURGE, token, job_id=purge_job_id(token), job_timeout=TIMEOUTS[PURGE],
+            result_ttl=0, failure_ttl=3_600, description="clean-up",
         )
     except (*TROUBLE, *NO_NAME) as error:
         redis_trouble.note(error, "the sweep will find the clean-up")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from rq import Callback, Queue, Repeat
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import queues
+from portal import jobs, queues
 from portal.run.known_jobs import KnownJob
+from portal.run.worker import PortalWorker
 from portal.upkeep import retention
 
 pytestmark = pytest.mark.engine
@@ -91,7 +93,7 @@ def test_all_else_is_dropped_and_said_and_the_portals_own_are_done(
     maintenance: Queue, processes: Start, wait_for: Wait, tmp_path: Path
 ):
     trace = tmp_path / "trace"
-    jobs = list(hostile(maintenance, trace))
+    planted = list(hostile(maintenance, trace))
     own = maintenance.enqueue(queues.PURGE, job_timeout=60)
     worker = processes("worker.py", "--part", "maintenance")
     wait_for(lambda: retention.latest() is not None and retention.latest().finished_at)
@@ -99,7 +101,7 @@ def test_all_else_is_dropped_and_said_and_the_portals_own_are_done(
     assert worker.poll() is None
     assert not trace.exists()
     wait_for(lambda: own.get_status() == "finished")
-    assert not any(Job.exists(job.id, maintenance.connection) for job in jobs)
+    assert not any(Job.exists(job.id, maintenance.connection) for job in planted)
 
 
 def test_the_log_names_what_was_dropped(
@@ -116,3 +118,34 @@ def test_each_of_the_portals_jobs_is_known(maintenance: Queue, path: str):
     arguments = {queues.DRAIN: [3], queues.RECOVER: ["rec_1", 2]}.get(path, [])
     job = maintenance.enqueue(path, *arguments)
     assert KnownJob.fetch(job.id, maintenance.connection).args == arguments
+
+
+@pytest.mark.parametrize("path", queues.JOB_PATHS)
+def test_a_job_has_the_portals_times_whatever_redis_says(maintenance: Queue, path: str):
+    arguments = {queues.DRAIN: [3], queues.RECOVER: ["rec_1", 2]}.get(path, [])
+    job = maintenance.enqueue(
+        path, *arguments, job_timeout=1, ttl=50_000, result_ttl=50_000, failure_ttl=1
+    )
+    known = KnownJob.fetch(job.id, maintenance.connection)
+    assert known.timeout == queues.TIMEOUTS[path]
+    assert (known.ttl, known.result_ttl, known.failure_ttl) == (None, None, None)
+
+
+def test_a_drain_is_not_cut_off_by_a_time_that_somebody_gave_it(
+    app: Flask, valkey: str, monkeypatch: pytest.MonkeyPatch
+):
+    drained: list[int] = []
+
+    def drain(lane: int) -> None:
+        time.sleep(1.5)
+        drained.append(lane)
+
+    monkeypatch.setattr(jobs, "drain", drain)
+    monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
+    deliveries = Queue(
+        queues.name_of(queues.DELIVERIES), connection=Redis.from_url(valkey),
+        serializer=JSONSerializer,
+    )
+    deliveries.enqueue(queues.DRAIN, 1, job_timeout=1)
+    PortalWorker(queues.DELIVERIES, queues.blocking_client()).work(burst=True)
+    assert drained == [1]

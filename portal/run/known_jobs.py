@@ -82,6 +82,10 @@ class KnownJob(Job):
                 fault = f"it cannot be read ({type(error).__name__})"
         if fault:
             self.drop(fault)
+        # One that ended a drain amid its requests would have them sent again.
+        self.timeout = queues.TIMEOUTS[str(self.func_name)]
+        self.ttl = self.failure_ttl = None
+        self.result_ttl = 0 if self.result_ttl == 0 else None
 
     def drop(self, fault: str) -> NoReturn:
         """Delete it and say why. Raises NoSuchJobError."""

@@ -104,11 +104,12 @@ def timetable(config: Config) -> list[CronJob]:
         ),
         PortalCronJob(
             maintenance, func=jobs.look_at_certificates,
-            interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS, job_timeout=600,
+            interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS,
+            job_timeout=queues.TIMEOUTS[queues.LOOK_AT_CERTIFICATES],
             result_ttl=0, failure_ttl=3_600,
         ),
         PortalCronJob(
             maintenance, func=jobs.purge, cron=config.retention_cron,
-            job_timeout=600, result_ttl=0, failure_ttl=3_600,
+            job_timeout=queues.TIMEOUTS[queues.PURGE], result_ttl=0, failure_ttl=3_600,
         ),
     ]

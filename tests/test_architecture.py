@@ -47,7 +47,7 @@ LEVELS: tuple[dict[str, str], ...] = (
      "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
                       "sessions storage_bounds tries"},
     {"portal.events": "catalogue ingest matching moments rows rules schema_table",
-     "portal.notices": "account_notices notices storage_notices",
+     "portal.notices": "account_notices choices notices storage_notices",
      "portal.recovery": "recovery selection"},
     {"portal.audit": "chain log"},
     {"portal.outbound": "access_tokens defects egress looking outcome resolver transfer transport",

@@ -23,7 +23,7 @@ from portal.delivery.health import Changed, Health, store
 from portal.errors import Invalid
 from portal.events import ingest
 from portal.models import Mail, Merchant, Notice, OperationsEntry, User, Webhook
-from portal.notices import mail, notices
+from portal.notices import choices, gathering, mail, notices
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 from tests.mailbox import Mailbox
@@ -114,7 +114,7 @@ def test_everyone_chooses_what_they_are_told(
     client = signed_in("viewer")
     db.session.rollback()
     user = db.session.scalars(sa.select(User)).one()
-    assert notices.chosen(user) == {merchant.id: ()}
+    assert choices.chosen(user) == {merchant.id: ()}
     form = MultiDict([("kinds", "disabled"), ("kinds", "recovered")])
     assert client.post("/account/notices/alice", data=form).status_code == 303
     page = client.get("/account").text
@@ -128,14 +128,15 @@ def test_everyone_chooses_what_they_are_told(
     assert "works again" in mailbox.messages[0]["Subject"]
     assert client.post("/account/notices/alice", data={}).status_code == 303
     change(webhook, HELD, Health())
+    assert send() == 0
     assert waiting() == []
 
 
 def test_a_kind_that_does_not_exist_is_refused(merchant: Merchant):
     user = make_user("owner", merchant)
     with pytest.raises(Invalid):
-        notices.choose(user, merchant, ["held", "everything"])
-    assert set(notices.chosen(user)[merchant.id]) == set(notices.KINDS)
+        choices.choose(user, merchant, ["held", "everything"])
+    assert set(choices.chosen(user)[merchant.id]) == set(choices.KINDS)
 
 
 def test_who_left_or_is_disabled_is_told_nothing(merchant: Merchant):
@@ -143,7 +144,22 @@ def test_who_left_or_is_disabled_is_told_nothing(merchant: Merchant):
     gone.disable()
     db.session.commit()
     change(make_webhook(merchant), Health(), HELD)
+    assert send() == 0
     assert waiting() == []
+
+
+def test_who_leaves_before_a_notice_is_handed_out_is_told_nothing(
+    merchant: Merchant, mailbox: Mailbox
+):
+    make_user("owner", merchant, email="ann@example.com")
+    gone = make_user("owner", merchant, email="bob@example.com")
+    ended = make_user("owner", merchant, email="carl@example.com")
+    change(make_webhook(merchant), Health(), HELD)
+    gone.memberships = []
+    ended.disable()
+    db.session.commit()
+    assert send() == 1
+    assert mailbox.recipients == ["ann@example.com"]
 
 
 @on_both_databases
@@ -516,12 +532,54 @@ def test_webhooks_that_come_and_go_all_day_make_few_mails(merchant: Merchant, ma
         # Each of the first, then all of ten minutes together, then all of an hour.
         assert 6 <= len(mailbox.messages) <= 14
         # What waits of one merchant for one address is bounded.
-        for _ in range(2 * notices.MOST_WAITING):
+        for _ in range(2 * gathering.MOST_WAITING):
             with writing() as session:
                 notices.notify(
                     session, merchant.id, webhook.id, "held", "It flaps.", now(), config
                 )
-        assert len(waiting()) == notices.MOST_WAITING
+        assert len(waiting()) == gathering.MOST_WAITING
+
+
+@on_both_databases
+def test_a_notice_is_one_row_however_many_are_told_and_each_gets_one_mail(
+    merchant: Merchant, mailbox: Mailbox
+):
+    people = [f"{number}@example.com" for number in range(30)]
+    for email in people:
+        make_user("owner", merchant, email=email)
+    for number in range(20):
+        change(make_webhook(merchant, description=f"ERP {number}"), Health(), HELD)
+    assert len(waiting()) == 20
+    assert mail.send_due() == 0
+    assert send() == 30
+    assert sorted(mailbox.recipients) == sorted(people)
+    assert {str(one["Subject"]) for one in mailbox.messages} == {
+        "[alice's store] 20 notices about webhooks"
+    }
+    assert waiting() == []
+
+
+@on_both_databases
+def test_webhooks_that_are_made_fail_and_are_deleted_all_day_make_few_mails(
+    merchant: Merchant, mailbox: Mailbox
+):
+    """Their notices are replaced by none."""
+    make_user("owner", merchant, email="ann@example.com")
+    config = current_app.config["PORTAL"]
+    start = now() // HOUR * HOUR
+    with time_machine.travel(start / SECOND, tick=False) as clock:
+        for turn in range(360):
+            clock.move_to((start + turn * 10 * SECOND) / SECOND)
+            webhook = make_webhook(merchant)
+            with writing() as session:
+                notices.notify(
+                    session, merchant.id, webhook.id, "disabled", "It is gone.", now(), config
+                )
+            webhook.deleted_at = now()
+            db.session.commit()
+            if turn % 2:
+                mail.send_due()
+    assert 5 <= len(mailbox.messages) <= 12
 
 
 @on_both_databases

@@ -18,7 +18,7 @@ from flask import Flask, current_app
 
 from benchmarks import history
 from portal.api import saved_answers
-from portal.clock import DAY, HOUR, SECOND, now
+from portal.clock import DAY, HOUR, MINUTE, SECOND, now
 from portal.counts import counting
 from portal.db import bulk
 from portal.db.session import db, table, writing
@@ -34,9 +34,10 @@ from portal.models import (
     InspectedRequest,
     Mail,
     Merchant,
+    Notice,
     Webhook,
 )
-from portal.notices import mail, notices
+from portal.notices import gathering, mail, notices
 from portal.people import invitations, resets, second_factor, sessions
 from portal.recovery import recovery
 from portal.storage import allowance, measuring, sizes
@@ -230,6 +231,23 @@ def mail_given_up(merchant: Merchant) -> None:
     mail._failed(message, mail._Refused("no"))
 
 
+def handed_out(merchant: Merchant) -> None:
+    make_user("owner", merchant, email="ann@example.com")
+    with writing() as session:
+        for _ in range(2):
+            gathering.owe(session, merchant.id, "held", "s", "b")
+    with time_machine.travel((now() + DAY) / SECOND):
+        gathering.hand_out()
+    with writing() as session:
+        for number in range(31):
+            session.add(Notice(
+                merchant_id=merchant.id, at=now() + number * MINUTE, kind="held", message="m"
+            ))
+        gathering.owe(session, merchant.id, "held", "s", "b")
+    with time_machine.travel((now() + 2 * MINUTE) / SECOND):
+        gathering.hand_out()
+
+
 def sign_ins(merchant: Merchant) -> None:
     user = make_user("owner", merchant)
     sessions.begin(user)
@@ -267,6 +285,7 @@ DELETES: dict[str, Callable[[Merchant], object]] = {
     "diagnosis/inspector.py": an_inspector,
     "api/saved_answers.py": kept_answers,
     "people/invitations.py": invited,
+    "notices/gathering.py": handed_out,
     "notices/mail.py": mail_given_up,
     "notices/notices.py": a_webhook_that_came_and_went,
     "people/resets.py": password_links,

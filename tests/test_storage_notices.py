@@ -14,7 +14,7 @@ from portal.clock import DAY, HOUR, now
 from portal.db.session import db, writing
 from portal.errors import StorageFull
 from portal.models import AuditEntry, Mail, Merchant, OperationsEntry, StoredBytes
-from portal.notices import mail, notices, storage_notices
+from portal.notices import choices, mail, storage_notices
 from portal.storage import allowance, measuring
 from portal.storage.allowance import MB
 from tests.conftest import on_both_databases
@@ -90,8 +90,8 @@ def test_owners_are_told_once_that_it_is_nearly_full_and_once_that_it_is(
 def test_who_wants_no_such_mail_gets_none(app: Flask, merchant: Merchant, mailbox: Mailbox):
     owner = make_user("owner", merchant, email="ann@example.com")
     editor = make_user("editor", merchant, email="ed@example.com")
-    notices.choose(owner, merchant, ["held"])
-    notices.choose(editor, merchant, ["storage"])
+    choices.choose(owner, merchant, ["held"])
+    choices.choose(editor, merchant, ["storage"])
     measuring.measure()
     assert mailed(merchant, mailbox, 10)
     assert mailbox.recipients == ["ed@example.com"]

@@ -74,7 +74,7 @@ class Notice(Base):
     webhook_id: Mapped[str | None] = mapped_column(sa.String(40))
     at: Mapped[int] = mapped_column(sa.BigInteger, default=now)
     kind: Mapped[str] = mapped_column(sa.String(40))
-    """One of portal.notices.notices.KINDS."""
+    """One of portal.notices.choices.KINDS."""
     message: Mapped[str] = mapped_column(sa.Text)
     dismissed_at: Mapped[int | None] = mapped_column(sa.BigInteger)
 

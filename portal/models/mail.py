@@ -18,8 +18,11 @@ class Mail(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     to_email: Mapped[str] = mapped_column(sa.String(254))
+    """Empty for a notice that is owed to all members who want its kind."""
     merchant_id: Mapped[int | None] = mapped_column(sa.ForeignKey("merchant.id"))
     """Of a notice: those of one merchant to one address are sent as one message."""
+    kind: Mapped[str | None] = mapped_column(sa.String(40))
+    """Of a notice that is owed to members and not handed out yet (portal.notices.gathering)."""
     subject: Mapped[str] = mapped_column(sa.String(300))
     body_token: Mapped[str] = mapped_column(vault.Token)
     """Encrypted: what a mail says of a webhook is for its reader alone."""
@@ -28,23 +31,29 @@ class Mail(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(sa.String(300))
 
+    __table_args__ = (sa.Index("ix_mail_merchant", "merchant_id", "kind"),)
+
+    @staticmethod
+    def one_line(subject: str) -> str:
+        """A subject as a header may have it."""
+        return "".join(letter if letter.isprintable() else " " for letter in subject)[:300]
+
     @classmethod
     def make(
         cls, to_email: str, subject: str, body: str, merchant_id: int | None = None,
-        due_at: int | None = None,
+        due_at: int | None = None, *, kind: str | None = None,
     ) -> Mail:
         """A mail that is sent at once, or from `due_at` (Unix µs) on. What cannot be printed does
         not get into its subject, which is a header."""
-        line = "".join(letter if letter.isprintable() else " " for letter in subject)
         return cls(
-            to_email=to_email, merchant_id=merchant_id, subject=line[:300],
+            to_email=to_email, merchant_id=merchant_id, subject=cls.one_line(subject), kind=kind,
             body_token=vault.encrypt(body), next_attempt_at=now() if due_at is None else due_at,
         )
 
 
 class NoticeChoice(Base):
     """Which kinds of notices of one merchant a user wants by mail; without a row it follows from
-    the role (portal.notices.notices)."""
+    the role (portal.notices.choices)."""
 
     __tablename__ = "notice_choice"
 

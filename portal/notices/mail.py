@@ -29,18 +29,21 @@ from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.db.session import writing
 from portal.models import Mail, Merchant, OperationsEntry
+from portal.notices import gathering
 from portal.notices.mail_servers import Server, TlsServer, Watchdog
 
 RETRIES = (MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR)
 """Pauses between tries, in µs; after one more the mail is given up."""
 BATCH = 200
+MOST_CLAIMED = 500
+"""Messages, and rows of them, that a run takes under the lock at most."""
 CLAIM = 5 * MINUTE
 """How long a run has for what it took; then another run sends it, as after a crash."""
 TIMEOUT_SECONDS = 10
 RUN_SECONDS = 5
 """A run begins no other message then, because sweeps wait behind it; and TIMEOUT_SECONDS later the
 connection is cut, greeting and all, for a server that answers byte by byte is never silent long."""
-SHOWN_NOTICES = 20
+SHOWN_NOTICES = gathering.SHOWN
 
 _GROUP = (
     Mail.to_email, sa.func.coalesce(Mail.merchant_id, 0),
@@ -97,6 +100,8 @@ def send_due() -> int:
     again after each of RETRIES; what is given up is noted in the operations log.
     """
     config: Config = current_app.config["PORTAL"]
+    if config.smtp_url:
+        gathering.hand_out()
     messages = _claim() if config.smtp_url else []
     if not messages:
         return 0
@@ -165,23 +170,26 @@ def _claim() -> list[_Message]:
     # many of one keep no other's waiting. What is sent as one message comes whole.
     whose = sa.case((Mail.merchant_id.is_(None), Mail.to_email))
     turn = sa.func.row_number().over(partition_by=[Mail.merchant_id, whose], order_by=Mail.id)
+    due = sa.and_(Mail.kind.is_(None), Mail.next_attempt_at <= moment)
     next_ones = (
-        sa.select(*_GROUP)
-        .where(Mail.next_attempt_at <= moment)
+        sa.select(*_GROUP).where(due)
         .order_by(Mail.merchant_id.is_not(None), turn, Mail.id).limit(BATCH)
     )
-    due = (
-        sa.select(Mail).where(Mail.next_attempt_at <= moment, sa.tuple_(*_GROUP).in_(next_ones))
-        .order_by(Mail.id).with_for_update(skip_locked=True)
+    rows = (
+        sa.select(Mail).where(due, sa.tuple_(*_GROUP).in_(next_ones))
+        .order_by(Mail.id).limit(MOST_CLAIMED).with_for_update(skip_locked=True)
     )
     with writing() as session:
-        mails = session.scalars(due).all()
+        mails = session.scalars(rows).all()
         groups: dict[tuple[Any, ...], list[Mail]] = defaultdict(list)
         for mail in mails:
             alone = () if mail.merchant_id else (mail.subject, mail.next_attempt_at)
             groups[mail.to_email, mail.merchant_id, *alone].append(mail)
-            mail.next_attempt_at = moment + CLAIM
-        session.flush()
+        session.execute(
+            sa.update(Mail).where(Mail.id.in_([mail.id for mail in mails]))
+            .values(next_attempt_at=moment + CLAIM)
+            .execution_options(synchronize_session=False)
+        )
         merchants = {
             merchant.id: merchant
             for merchant in session.scalars(sa.select(Merchant).where(

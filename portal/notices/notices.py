@@ -3,7 +3,7 @@ mail those who want it so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,26 +12,13 @@ from flask import current_app
 from sqlalchemy.orm import scoped_session
 
 from portal.audit.log import record
-from portal.clock import DAY, HOUR, MINUTE, SECOND, now, readable
+from portal.clock import DAY, MINUTE, now, readable
 from portal.config import Config
 from portal.db.session import db, writing
-from portal.errors import FieldError, Invalid
-from portal.models import Mail, Membership, Merchant, Notice, NoticeChoice, User, Webhook
+from portal.models import Merchant, Notice, Webhook
 from portal.models.webhook import ENDS_SOON
-from portal.notices import mail
+from portal.notices import gathering, mail
 
-KINDS: Mapping[str, str] = {
-    "held": "A webhook fails and its deliveries are held; the date is named from which it will "
-    "be disabled",
-    "refused": "Its receiver answers, and refuses everything",
-    "ending": "It will be disabled within a day",
-    "disabled": "It is disabled",
-    "recovered": "It works again",
-    "certificate": "Its target’s certificate ends within two weeks",
-    "client_certificate": "The certificate that it shows to its target ends within two weeks",
-    "storage": "What the store may store is nearly used up, or is; then its events are refused",
-}
-"""Every kind of notice, of a webhook but for the last, and what has happened then."""
 REFUSED = "refused"
 OF_FAILURES = ("held", REFUSED, "ending")
 """What tells that a webhook fails, and calls for "recovered" once it does no more."""
@@ -46,18 +33,9 @@ _HEADLINES: Mapping[str, str] = {
 }
 _CERTIFICATES = ("certificate", "client_certificate")
 """That one of these ends, and that a webhook fails, are things to know beside each other."""
-TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
-    "owner": tuple(KINDS), "editor": tuple(kind for kind in KINDS if kind != "storage"),
-    "viewer": (),
-}
-WAIT = MINUTE
-"""How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
-CALM = ((30, HOUR), (5, 10 * MINUTE))
-"""Where so many notices of a merchant were replaced by later ones within an hour, its webhooks come
-and go, and its mails go out together at the end of each such time."""
-MOST_WAITING = 100
-"""Mails of one merchant to one address that wait for that; all is in the portal."""
 WARNED_BEFORE = DAY
+TOLD_AT_ONCE = 100
+"""Webhooks that are told of in one transaction; the others come the next time."""
 KEPT_AFTER = 2 * DAY
 """How long notices of a webhook that has recovered are kept after others came in their place."""
 
@@ -77,8 +55,8 @@ def notify(
     moment: int, config: Config,
 ) -> None:
     """Leave a notice about a webhook inside the running transaction: in the portal, in place of
-    the webhook's last one of its sort; in the audit log; and as mail to those members who want
-    this kind.
+    the webhook's last one of its sort; in the audit log; and as mail, of which one
+    row is owed to all members who want this kind (portal.notices.gathering).
 
     `kind` is one of KINDS, `moment` Unix µs.
     """
@@ -112,42 +90,10 @@ def notify(
     # Not the whole URL: what stands behind the host may be a secret, and mail is read by many.
     name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
     address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
-    listening = [
-        user.email for user, kinds in _listeners(session, merchant_id) if kind in kinds
-    ]
-    due_at, is_calmed = _due_at(session, merchant_id)
-    full = _with_many_waiting(session, merchant_id) if is_calmed else set()
-    for email in listening:
-        if email not in full:
-            session.add(Mail.make(
-                email, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
-                f"{name}: {message}\n{address}", merchant_id, due_at,
-            ))
-
-
-def _due_at(session: scoped_session[Any], merchant_id: int) -> tuple[int, bool]:
-    """When a merchant's mail is sent, and whether that is late because many came before it."""
-    moment = now()
-    replaced = (
-        sa.select(Notice.id)
-        .where(Notice.merchant_id == merchant_id, Notice.dismissed_at > moment - HOUR)
-        .limit(CALM[0][0]).subquery()
+    gathering.owe(
+        session, merchant_id, kind, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
+        f"{name}: {message}\n{address}",
     )
-    count = session.scalar(sa.select(sa.func.count()).select_from(replaced)) or 0
-    for most, period in CALM:
-        if count >= most:
-            # The same moment for all of them; each merchant has its own.
-            own = merchant_id * 37 * SECOND
-            return moment + period - (moment - own) % period, True
-    return moment + WAIT, False
-
-
-def _with_many_waiting(session: scoped_session[Any], merchant_id: int) -> set[str]:
-    query = (
-        sa.select(Mail.to_email).where(Mail.merchant_id == merchant_id)
-        .group_by(Mail.to_email).having(sa.func.count() >= MOST_WAITING)
-    )
-    return set(session.scalars(query))
 
 
 def tell_members(
@@ -157,13 +103,11 @@ def tell_members(
     """Owe a mail to those of a merchant's members who want this kind, where there is mail; `path`
     is what its page's address ends with. In the running transaction."""
     config: Config = current_app.config["PORTAL"]
-    if not config.smtp_url:
-        return
-    subject = f"[{merchant.name}] {headline}"
-    text = f"{message}\n{config.public_url}/m/{merchant.slug}/{path}"
-    for user, kinds in _listeners(session, merchant.id):
-        if kind in kinds:
-            session.add(Mail.make(user.email, subject, text, merchant.id, now() + WAIT))
+    if config.smtp_url:
+        gathering.owe(
+            session, merchant.id, kind, f"[{merchant.name}] {headline}",
+            f"{message}\n{config.public_url}/m/{merchant.slug}/{path}",
+        )
 
 
 def run() -> int:
@@ -190,7 +134,7 @@ def warn_of_refusals(moment: int | None = None) -> int:
             Webhook.failing_since <= moment - REFUSED_FOR,
             sa.not_(_was_told(REFUSED, "ending")),
         )
-        .limit(500)
+        .limit(TOLD_AT_ONCE)
     )
     if db.session.execute(refusing.limit(1)).first() is None:
         return 0
@@ -228,7 +172,7 @@ def warn_of_ends(moment: int | None = None) -> int:
             Webhook.failing_since <= moment - lasts + WARNED_BEFORE,
             sa.not_(_was_told("ending")),
         )
-        .limit(500)
+        .limit(TOLD_AT_ONCE)
     )
     if db.session.execute(ending.limit(1)).first() is None:
         return 0
@@ -268,7 +212,7 @@ def warn_of_certificates(moment: int | None = None) -> int:
                 Webhook.enabled, Webhook.deleted_at.is_(None), column <= moment + ENDS_SOON,
                 sa.not_(known),
             )
-            .limit(500)
+            .limit(TOLD_AT_ONCE)
         )
         if db.session.execute(ending.limit(1)).first() is None:
             continue
@@ -283,58 +227,3 @@ def warn_of_certificates(moment: int | None = None) -> int:
                 )
         told += len(found)
     return told
-
-
-# ── Who wants what ────────────────────────────────────────────────────────────────────────
-
-
-def listeners(merchant: Merchant) -> Sequence[tuple[User, tuple[str, ...]]]:
-    """A merchant's members whose account is open, by address, with the kinds they get by mail."""
-    return _listeners(db.session, merchant.id)
-
-
-def chosen(user: User) -> dict[int, tuple[str, ...]]:
-    """The kinds that a user gets by mail, by merchant ID."""
-    choices = {
-        choice.merchant_id: choice.kinds
-        for choice in db.session.scalars(
-            sa.select(NoticeChoice).where(NoticeChoice.user_id == user.id)
-        )
-    }
-    return {
-        membership.merchant_id: _kinds(choices.get(membership.merchant_id), membership.role)
-        for membership in user.memberships
-    }
-
-
-def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
-    """Mail a user exactly these kinds of a merchant's notices from now on; the user must be a
-    member. Raises Invalid for a kind that is not one."""
-    if not set(kinds) <= set(KINDS):
-        raise Invalid([FieldError("/kinds", "Choose among the kinds of notices that are listed.")])
-    with writing() as session:
-        # Sent twice at once, the second waits here and finds the first one's row.
-        session.execute(sa.select(User.id).where(User.id == user.id).with_for_update())
-        session.merge(NoticeChoice(
-            user_id=user.id, merchant_id=merchant.id,
-            kinds=[kind for kind in KINDS if kind in kinds],
-        ))
-
-
-def _listeners(
-    session: scoped_session[Any], merchant_id: int
-) -> list[tuple[User, tuple[str, ...]]]:
-    query = (
-        sa.select(User, Membership.role, NoticeChoice.kinds)
-        .join(Membership, Membership.user_id == User.id)
-        .outerjoin(NoticeChoice, sa.and_(
-            NoticeChoice.user_id == User.id, NoticeChoice.merchant_id == merchant_id,
-        ))
-        .where(Membership.merchant_id == merchant_id, User.disabled_at.is_(None))
-        .order_by(User.email)
-    )
-    return [(user, _kinds(kinds, role)) for user, role, kinds in session.execute(query)]
-
-
-def _kinds(choice: Sequence[str] | None, role: str) -> tuple[str, ...]:
-    return TOLD_BY_DEFAULT[role] if choice is None else tuple(choice)

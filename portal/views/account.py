@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from portal.errors import Invalid
-from portal.notices import notices
+from portal.notices import choices
 from portal.people import accounts, sessions
 from portal.views.auth import start_session
 from portal.web import rendering
@@ -36,7 +36,7 @@ _SYSTEMS = {
 def _page(status: int = 200, errors: dict[str, list[str]] | None = None) -> Response:
     return rendering.render(
         "account/show.html", status=status, errors=errors or {},
-        kinds=notices.KINDS, chosen=notices.chosen(current_user),
+        kinds=choices.KINDS, chosen=choices.chosen(current_user),
         sessions=sessions.sessions(current_user), here=g.user_session.id,
         device_name=device_name,
     )
@@ -62,7 +62,7 @@ def show() -> ResponseReturnValue:
 @bp.post("/notices/<slug>")
 def choose_notices(slug: str) -> ResponseReturnValue:
     """Choose which notices of a merchant come by mail; only for its members."""
-    notices.choose(current_user, g.merchant, request.form.getlist("kinds"))
+    choices.choose(current_user, g.merchant, request.form.getlist("kinds"))
     flash("What you are told by mail is changed.")
     return redirect(url_for("account.show"), 303)
 

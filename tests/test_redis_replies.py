@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -16,6 +20,7 @@ from portal import jobs, queues
 from portal.redis_replies import MOST_BYTES, bounded
 from portal.run import known_jobs
 from portal.run.worker import PortalWorker
+from tests.false_redis import FalseRedis
 
 LARGE = b"x" * 20_000_000
 
@@ -68,6 +73,65 @@ def test_an_answer_that_is_too_large_is_not_read(
     # The next connection serves.
     redis.set("small", b"x" * (MOST_BYTES - 1_000))
     assert len(queues.client().get("small") or b"") == MOST_BYTES - 1_000
+
+
+@pytest.fixture
+def dripping() -> Iterator[FalseRedis]:
+    """A server in the place of Redis that sends byte by byte."""
+    server = FalseRedis()
+    server.drip = 0.4
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("answer", [b"$10\r\n0123456789\r\n", b"+0123456789\r\n",
+                                    b"*3\r\n:1\r\n:2\r\n:3\r\n"])
+def test_an_answer_that_comes_byte_by_byte_has_one_time_for_all(
+    dripping: FalseRedis, protocol: int, answer: bytes
+):
+    dripping.drip = 0.0
+    with bounded(Redis.from_url(
+        f"{dripping.url}?protocol={protocol}", socket_timeout=0.6, retry=Retry(NoBackoff(), 0)
+    )) as client:
+        client.ping()
+        dripping.answer, dripping.drip = answer, 0.4
+        for ask in (
+            lambda: client.get("x"),
+            lambda: client.pipeline(transaction=False).get("a").get("b").execute(),
+        ):
+            started = time.monotonic()
+            with pytest.raises(RedisTimeout):
+                ask()
+            assert time.monotonic() - started < 2
+
+
+def test_all_by_which_a_connection_is_made_has_one_time(dripping: FalseRedis):
+    with bounded(Redis.from_url(
+        dripping.url, protocol=2, db=1, socket_timeout=2.5, retry=Retry(NoBackoff(), 0)
+    )) as client:
+        started = time.monotonic()
+        with pytest.raises(RedisTimeout):
+            client.ping()
+        # Each of three answers takes two seconds.
+        assert 2 < time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_who_waits_for_a_message_has_its_own_time(valkey: str, redis: Redis, protocol: int):
+    with bounded(Redis.from_url(
+        f"{valkey}?protocol={protocol}", socket_timeout=0.3
+    )) as client:
+        listening = client.pubsub()
+        listening.subscribe("channel")
+        assert listening.get_message(timeout=5)
+        time.sleep(0.5)
+        assert listening.get_message(timeout=0) is None
+        redis.publish("channel", "x" * 100_000)
+        message = listening.get_message(timeout=5)
+        assert message is not None
+        assert message["data"] == b"x" * 100_000
+        listening.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

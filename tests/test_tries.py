@@ -10,11 +10,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from portal.clock import DAY
 from portal.db.session import db
 from portal.models import AuditEntry, Merchant
-from portal.people import tries
+from portal.people import accounts, resets, tries
 from tests.conftest import PASSWORD, on_both_databases
 from tests.factories import make_user
 
@@ -40,6 +41,37 @@ def test_who_tries_passwords_has_one_entry_and_tells_nothing_of_who_is_unknown(
                   "a\0b@example.com"):
         client.post("/sign-in", data={"email": email, "password": "hunter2"}, **FROM)
     assert entries() == [("user.sign_in_refused", user.email, "203.0.113.7")]
+
+
+@on_both_databases
+def test_what_anybody_may_read_of_the_portal_does_not_tell_who_has_an_account(
+    client: FlaskClient, merchant: Merchant
+):
+    user = make_user("owner", merchant, password=PASSWORD)
+
+    def told_by(bring_about: Callable[[str], object], email: str) -> dict[str, float]:
+        """What changes in /metrics by what somebody does with an address."""
+        def read() -> dict[str, float]:
+            return {
+                family.name + str(sample.labels): sample.value
+                for family in text_string_to_metric_families(client.get("/metrics").text)
+                for sample in family.samples
+            }
+
+        before = read()
+        bring_about(email)
+        return {name: value - before[name] for name, value in read().items()}
+
+    def try_password(email: str) -> None:
+        client.post("/sign-in", data={"email": email, "password": "hunter2"}, **FROM)
+
+    accounts.create_merchant("bob", "", "cli")
+    for bring_about in (try_password, resets.ask):
+        assert told_by(bring_about, user.email) == told_by(bring_about, "nobody@example.com")
+    assert len(entries()) == 1
+    assert told_by(
+        lambda slug: accounts.create_merchant(slug, "", "cli"), "carol"
+    )["portal_audit_entries{}"] == 1
 
 
 def test_there_is_another_entry_after_a_while(

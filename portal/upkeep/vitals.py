@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from flask import current_app
 from redis.exceptions import OutOfMemoryError
 
 from portal import queues, redis_trouble, signs
@@ -18,6 +19,7 @@ from portal.delivery import lanes
 from portal.errors import Unavailable
 from portal.models import (
     Attempt,
+    AuditEntry,
     AuditHead,
     Delivery,
     Event,
@@ -26,6 +28,7 @@ from portal.models import (
     Webhook,
 )
 from portal.models.delivery import PENDING_LITERAL
+from portal.people import resets, tries
 from portal.redis_trouble import TROUBLE
 from portal.upkeep import retention
 from portal.web import policy_reports
@@ -148,10 +151,31 @@ def policy_reports_last_hour() -> int:
         ) or 0
 
 
+_OF_STRANGERS = (*tries.ACTIONS, resets.FORGOTTEN)
+"""Entries that anybody brings about, and for accounts that exist alone."""
+_COUNTED = "portal.entries_of_strangers"
+"""Where an application has up to which entry it has counted those, and how many there were."""
+
+
 def audit_entries() -> int:
-    """How many entries the audit log's chain has, ever."""
+    """How many entries the audit log's chain has, ever, but for those that strangers bring about by
+    trying to sign in or wishing for another password: anybody may be able to read this number, and
+    would know who has an account."""
+    counted: tuple[int, int] = current_app.extensions.get(_COUNTED, (0, 0))
     with reading() as session:
-        return session.scalar(sa.select(AuditHead.number)) or 0
+        end = session.scalar(sa.select(AuditHead.number)) or 0
+        if end < counted[0]:
+            counted = (0, 0)
+        seen, theirs = counted
+        # From the second time on by the numbers of what is new, never by an index of all of them.
+        action = AuditEntry.action + "" if seen else AuditEntry.action
+        theirs += session.scalar(
+            sa.select(sa.func.count()).select_from(AuditEntry).where(
+                action.in_(_OF_STRANGERS), AuditEntry.number > seen, AuditEntry.number <= end
+            )
+        ) or 0
+    current_app.extensions[_COUNTED] = (end, theirs)
+    return end - theirs
 
 
 @dataclass(frozen=True)

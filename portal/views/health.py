@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from flask import Blueprint, Response, jsonify
@@ -76,7 +77,8 @@ def metrics() -> ResponseReturnValue:
         registry=registry,
     ).set(vitals.policy_reports_last_hour())
     Counter(
-        "portal_audit_entries_total", "Entries of the audit log.", registry=registry
+        "portal_audit_entries_total",
+        "Entries of the audit log, but for those that strangers bring about.", registry=registry,
     ).inc(vitals.audit_entries())
     stored, full = allowance.in_all()
     Gauge(
@@ -95,11 +97,14 @@ def _add_turns(registry: CollectorRegistry) -> None:
     record = write_turns()
     if record is None:
         return
+    # In whole seconds: how long one turn was kept would tell whether somebody has an account, since
+    # of tries to sign in those into accounts that exist alone write something.
+    kept, waited = math.ceil(record.kept_seconds), math.ceil(record.waited_seconds)
     for name, what, value in (
         ("turns", "Turns to write into the SQLite database.", record.turns),
         ("turns_long", f"Of these, turns of {LONG_SECONDS:g} s or more.", record.long),
-        ("turns_kept_seconds", "How long writers kept their turns.", record.kept_seconds),
-        ("turns_waited_seconds", "How long writers waited for their turns.", record.waited_seconds),
+        ("turns_kept_seconds", "How long writers kept their turns.", kept),
+        ("turns_waited_seconds", "How long writers waited for their turns.", waited),
     ):
         Counter(f"portal_write_{name}", what, registry=registry).inc(value)
     Gauge(

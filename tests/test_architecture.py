@@ -54,7 +54,7 @@ LEVELS: tuple[dict[str, str], ...] = (
      "portal.signs": "", "portal.storage": "allowance measuring sizes"},
     {"portal.composing": "cell_limits cells compose curl echoes", "portal.queues": ""},
     {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
-    {"portal.db": "bulk engine_settings keyset listing room schema session slices turns"},
+    {"portal.db": "bulk engine_settings keyset listing room schema session slices turns wal"},
     {"portal.config": "", "portal.fairness": "company courtesy gate hashing places",
      "portal.redis_trouble": "", "portal.strange_keys": "", "portal.strict_json": "",
      "portal.vault": ""},

@@ -123,7 +123,9 @@ def page(
     edge = _edge(wanted, walk, onward, order)
     if edge is not None:
         query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))
-    found, reached = _find(wanted, query.order_by(*order), walk, limit + 1)
+    found, reached = _find(
+        wanted, query.order_by(*order), walk, limit + 1, backwards=backwards
+    )
     more = len(found) > limit
     rows = list(found[:limit])
     if backwards:
@@ -167,7 +169,9 @@ def in_view(wanted: LogQuery[Row], walk: Walk[Row], view: str) -> Sequence[Row]:
     """The rows that a page shows, as they are now. Raises BadCursor."""
     _, (newest, oldest) = _unseal(walk, view, _VIEW)
     key = sa.tuple_(*walk.columns)
-    query = wanted.query.where(key <= tuple(newest), key >= tuple(oldest))
+    query = wanted.query.where(key <= tuple(newest), key >= tuple(oldest)).order_by(
+        *(column.desc() for column in walk.columns)
+    )
     return _find(wanted, query, walk, MAX_LIMIT)[0]
 
 
@@ -223,13 +227,14 @@ def every(
 
 
 def _find(
-    wanted: LogQuery[Row], query: sa.Select[Row], walk: Walk[Row], most: int
+    wanted: LogQuery[Row], query: sa.Select[Row], walk: Walk[Row], most: int,
+    *, backwards: bool = False,
 ) -> tuple[Sequence[Row], list[Any] | None]:
-    """The first `most` of the wanted rows in the order of `query`, which is one of theirs; and the
-    key up to which was looked, where the sieve could not look at all of them."""
+    """The first `most` of the wanted rows in the order of `query`, which is that of their keys; and
+    the key up to which was looked, where the sieve could not look at all of them."""
     if wanted.sieve is None:
         return db.session.scalars(query.limit(most)).all(), None
-    keys, reached = _sift(query, wanted.sieve, walk, most)
+    keys, reached = _sift(query, wanted.sieve, walk, most, backwards=backwards)
     if not keys:
         return [], reached
     # By the last part of the key, which an index finds; a list of whole keys is no look into one on
@@ -245,30 +250,41 @@ def _find(
 
 
 def _sift(
-    query: sa.Select[Any], sieve: Sieve, walk: Walk[Any], most: int
+    query: sa.Select[Any], sieve: Sieve, walk: Walk[Any], most: int, *, backwards: bool = False
 ) -> tuple[list[list[Any]], list[Any] | None]:
     """The keys of the first `most` rows that the sieve lets through; and the key of the last one
-    that it looked at, where its time or SIFTED_BYTES were over before the rows were."""
+    that it looked at, where its time or SIFTED_BYTES were over before the rows were.
+
+    Others go first between two parts of it, each of which is a read transaction of its own: with
+    snapshots that overlap SQLite's log would grow for as long as people search.
+    """
     now = time.monotonic()
-    end, breath_at, looked_at = now + SIFTED_SECONDS, now + BREATH_SECONDS, 0
+    end, looked_at = now + SIFTED_SECONDS, 0
     keys: list[list[Any]] = []
     # No rows of the log itself: nearly all are looked at only to be left.
     texts = query.with_only_columns(*walk.columns, sieve.column)
-    with db.session.execute(texts, execution_options={"yield_per": AT_ONCE}) as found:
-        for *key, text in found:
-            if text is not None:
-                looked_at += len(text)
-                if sieve.holds(text):
-                    keys.append(key)
-                    if len(keys) == most:
-                        break
-            now = time.monotonic()
-            if looked_at >= SIFTED_BYTES or now >= end:
-                return keys, key
-            if now >= breath_at:
-                rested = breathe()
-                end, breath_at = end + rested, now + rested + BREATH_SECONDS
-    return keys, None
+    onward, whole_key = texts, sa.tuple_(*walk.columns)
+    while True:
+        breath_at, key = time.monotonic() + BREATH_SECONDS, None
+        with db.session.execute(onward, execution_options={"yield_per": AT_ONCE}) as found:
+            for *key, text in found:
+                if text is not None:
+                    looked_at += len(text)
+                    if sieve.holds(text):
+                        keys.append(key)
+                        if len(keys) == most:
+                            return keys, None
+                now = time.monotonic()
+                if looked_at >= SIFTED_BYTES or now >= end:
+                    return keys, key
+                if now >= breath_at:
+                    break
+            else:
+                return keys, None
+        place = tuple(key)
+        onward = texts.where(whole_key > place if backwards else whole_key < place)
+        db.session.rollback()
+        end += breathe()
 
 
 def _edge(

@@ -40,6 +40,8 @@ LOCK_WAIT_MS = 5_000
 NEVER = float("-inf")
 BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
 UNUSABLE = "The portal's database cannot be used until somebody has mended it; nothing was stored."
+LOG_BYTES = 67_108_864
+"""How long SQLite's write-ahead log stays when it begins again (portal.db.wal)."""
 GONE_SECONDS = 6
 """How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
 then a request waits for its 503, and a dead worker's locks hold its lanes."""
@@ -307,6 +309,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={LOCK_WAIT_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA temp_store=MEMORY")

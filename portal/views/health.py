@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from portal.db import wal
 from portal.db.session import write_turns
 from portal.db.turns import LONG_SECONDS
 from portal.storage import allowance
@@ -94,6 +95,11 @@ def metrics() -> ResponseReturnValue:
 
 
 def _add_turns(registry: CollectorRegistry) -> None:
+    if (length := wal.size()) is not None:
+        Gauge(
+            "portal_wal_bytes", "How long the SQLite database's write-ahead log is.",
+            registry=registry,
+        ).set(length)
     record = write_turns()
     if record is None:
         return

@@ -78,9 +78,12 @@ class Trial:
             return
         if self._takes_too_long:
             raise ValueError("The Liquid was not tried, because another one here takes too long.")
+        example = self._event(cleaned)
+        # No snapshot is open while a cell is waited for: SQLite's log would grow as long.
+        db.session.rollback()
         try:
             with places.held(places.TEMPLATE, self._merchant_id, _PATIENCE_SECONDS):
-                (made,) = cells.fill(self._event(cleaned), [text])
+                (made,) = cells.fill(example, [text])
         except TooManyRequests as error:
             raise ValueError(f"The Liquid was not tried. {error.detail}") from None
         except NotFilled as error:
@@ -117,6 +120,8 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
     target = Target.of(Webhook(**cleaned), secrets)
     if Client.of(cleaned["auth"]) is not None:
         target = target.with_token(_TOKEN)
+    # As above: a cell may fill its templates.
+    db.session.rollback()
     try:
         outgoing = Composer(target).compose(event_id, payload, moment)
     except ComposeError as error:

@@ -388,5 +388,11 @@ def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
         lambda address, port: (
             listens_everywhere and port == config.port and egress.is_of_this_machine(address)
         ),
-        (lambda host: addresses_of(host, merchant_id)) if resolve else None,
+        (lambda host: _looked_up(host, merchant_id)) if resolve else None,
     )
+
+
+def _looked_up(host: str, merchant_id: int) -> list[egress.Address]:
+    # It may take seconds, in which no snapshot is to be open: SQLite's log would grow as long.
+    db.session.rollback()
+    return addresses_of(host, merchant_id)

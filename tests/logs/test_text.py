@@ -147,6 +147,31 @@ def test_others_go_first_between_the_records_and_it_looks_as_far(
 
 
 @on_both_databases
+def test_no_snapshot_is_open_while_others_go_first(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(40):
+        order(merchant, number, "needle" if number % 2 else "hay")
+    monkeypatch.setattr(keyset, "BREATH_SECONDS", 0.0)
+    is_open: list[bool] = []
+    courtesy.do(Breathing(lambda: is_open.append(db.session.registry().in_transaction())))
+    try:
+        page = browse.events(merchant.id, {"text": "needle"}, limit=7)
+        ids = [event.object_id for event in page.rows]
+        page = browse.events(merchant.id, {"text": "needle"}, page.next_cursor, limit=7)
+        ids += [event.object_id for event in page.rows]
+        back = browse.events(merchant.id, {"text": "needle"}, page.previous_cursor, limit=7)
+        same = browse.events_in_view(merchant.id, {"text": "needle"}, page.view or "")
+    finally:
+        courtesy.do(None)
+    assert ids == [str(number) for number in range(39, 11, -2)]
+    assert [event.object_id for event in back.rows] == ids[:7]
+    assert sorted(event.object_id or "" for event in same) == sorted(map(str, ids[7:]))
+    assert len(is_open) > 50
+    assert not any(is_open)
+
+
+@on_both_databases
 def test_a_download_goes_on_where_a_search_must_pause(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from portal.config import load_config
 from portal.fairness import courtesy
-from portal.front import application, bodies, sockets
+from portal.front import application, bodies, large, sockets
 from portal.front.accounts import Accounts
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ HEAD_SECONDS = application.HEAD_SECONDS = 2
 BODY_SECONDS = bodies.SECONDS = 2.0
 LATE_SECONDS = 1.2
 UNTAKEN_SECONDS = sockets.UNTAKEN_SECONDS = 1.0
-bodies.WAIT_SECONDS = 4.0
+large.WAIT_SECONDS = 4.0
 sockets.LOOK_SECONDS = 0.1
 
 WORK_SECONDS = 0.05

@@ -184,6 +184,7 @@ MAY = {
     "portal.queues": "the name of this machine", "portal.web.hosts": "the name of this machine",
     "portal.front.application": "a task for each request, instead of a thread",
     "portal.front.bodies": "the deadline of a body",
+    "portal.front.large": "the turns of large bodies",
     "portal.front.threads": "a task that waits for its thread",
     "portal.front.wsgi": "parts of an answer, which its thread hands to the loop",
     "portal.front.pages": "the turns of pages",

@@ -7,9 +7,11 @@ import functools
 import itertools
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
@@ -23,6 +25,7 @@ from portal.config import load_config
 from portal.db.session import db
 from portal.front import application, sockets
 from portal.front.accounts import FREE_SECONDS, PIECE_SECONDS, RATE
+from portal.front.large import BYTES_A_SECOND, PATIENCE_SECONDS
 from tests.front_server import (
     BODY_SECONDS,
     HEAD_SECONDS,
@@ -411,6 +414,69 @@ def test_strangers_keep_nobodys_large_bodies_waiting_however_many_they_are(bare:
                 assert answer_on(client).read() == b"200000"
             # The first of the strangers has not even ended.
             assert time.monotonic() - began < BODY_SECONDS
+
+
+LARGE = (
+    "POST /length HTTP/1.1\r\nHost: localhost\r\n"
+    "Authorization: {}\r\nContent-Length: {}\r\n\r\n"
+)
+
+
+@contextlib.contextmanager
+def coming(server: Server, owners: list[str], size: int, rate: int) -> Iterator[list[HTTPResponse]]:
+    """Large bodies that come at so many bytes a second, for each time that an owner is named one;
+    and their answers, as they come."""
+    answers: list[HTTPResponse] = []
+
+    def send(owner: str) -> None:
+        piece = rate // 10
+        with server.connect(seconds=60) as client, contextlib.suppress(OSError):
+            client.sendall(LARGE.format(owner, size).encode() + b"x" * 100_000)
+            began, said = time.monotonic(), 100_000
+            while said < size and not done.wait(
+                max(0.0, (said - 100_000) / rate - (time.monotonic() - began))
+            ) and not select.select([client], [], [], 0)[0]:
+                client.sendall(b"x" * min(piece, size - said))
+                said += piece
+            if not done.is_set():
+                answers.append(answer_on(client))
+
+    done = threading.Event()
+    threads = [threading.Thread(target=send, args=(owner,)) for owner in owners]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.3)
+        yield answers
+    finally:
+        if rate < BYTES_A_SECOND:
+            done.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def test_who_sends_slowly_keeps_nobody_elses_large_bodies_waiting(bare: Server):
+    slow = ["slow one", "slow one", "slow two", "slow two"]
+    with coming(bare, slow, 10_000_000, 80_000) as answers:
+        for _ in range(4):
+            began = time.monotonic()
+            with bare.connect() as client:
+                client.sendall(LARGE.format("quick", 200_000).encode() + b"x" * 200_000)
+                assert answer_on(client).read() == b"200000"
+            assert time.monotonic() - began < PATIENCE_SECONDS + 1.5
+        ended = [answer for answer in answers if answer.status == 408]
+        assert 1 <= len(ended) <= 4
+        assert b"others wait" in ended[0].read()
+        assert {answer.status for answer in answers} <= {408, 503}
+
+
+def test_a_large_body_that_comes_fast_is_read_to_its_end_while_others_wait(bare: Server):
+    rate = BYTES_A_SECOND * 3 // 2
+    with coming(bare, ["fast one", "fast two"], 10_000_000, rate) as answers, clients(
+        bare.connect, 1, LARGE.format("quick", 200_000).encode() + b"x" * 200_000
+    ):
+        pass
+    assert [answer.status for answer in answers] == [200, 200]
 
 
 def test_a_body_in_tiny_pieces_has_its_networks_share_of_the_loop(bare: Server):

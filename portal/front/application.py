@@ -23,7 +23,7 @@ from portal.api.blueprint import PREFIX
 from portal.config import Config
 from portal.fairness import courtesy
 from portal.fairness.company import Company
-from portal.front import bodies, refusals, sockets
+from portal.front import bodies, large, refusals, sockets
 from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts, Work
 from portal.front.credentials import Credentials, session_of
 from portal.front.pages import Pages
@@ -76,7 +76,7 @@ class Front:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         processes.notice_signals_of(loop)
-        self._large, self._pages = bodies.Large(self._count), Pages(self._count)
+        self._large, self._pages = large.Large(self._count), Pages(self._count)
         self._accounts, self._credentials = Accounts(self._company, self._count), Credentials()
         self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
@@ -134,9 +134,9 @@ class Front:
                         scope, exchange, io.BytesIO(body), work, give_back
                     )
                 else:
-                    async with self._large.turn(owner, is_stranger=owner == site):
+                    async with self._large.turn(owner, is_stranger=owner == site) as turn:
                         whole = bodies.Rest(
-                            body, rest, self._loop, bodies.declared(scope.headers), take
+                            body, rest, self._loop, bodies.declared(scope.headers), take, turn
                         )
                         later = await self._answer(
                             scope, exchange, io.BufferedReader(whole, bodies.SMALL), work,

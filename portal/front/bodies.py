@@ -7,11 +7,11 @@ import contextlib
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from weakref import WeakValueDictionary
 
 from werkzeug.exceptions import BadRequest, RequestTimeout
 
 from portal.front import refusals
+from portal.front.large import Turn
 from portal.front.rsgi import LEFT, Headers, Incoming
 
 SMALL = 64 * 1024
@@ -22,8 +22,6 @@ BYTES_A_SECOND = 64 * 1024
 """How fast the rest must come, on average."""
 TOGETHER, TOGETHER_SECONDS = 256 * 1024, 0.05
 """How many bytes a thread gets at once, of a body that brings them within so long."""
-WAIT_SECONDS = 30.0
-"""How long a large body waits for its turn to be read."""
 
 Take = Callable[[], Awaitable[None]]
 """Counts a piece that has come, and waits where these are too many."""
@@ -32,14 +30,15 @@ Take = Callable[[], Awaitable[None]]
 class Rest(io.RawIOBase):
     """A large body, for the thread that wants it: the beginning that is here, and the rest as it
     comes. Raises RequestTimeout when it comes too slowly, and BadRequest when it ends before its
-    declared length, which is None where it comes in chunks."""
+    declared length, which is None where it comes in chunks. It is read in a `turn`, which may end
+    before it has come."""
 
     def __init__(
         self, begun: bytes, rest: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop,
-        declared: int | None, take: Take,
+        declared: int | None, take: Take, turn: Turn,
     ):
         self._piece = memoryview(begun)
-        self._rest, self._loop, self._take = rest, loop, take
+        self._rest, self._loop, self._take, self._turn = rest, loop, take, turn
         self._missing = (declared or 0) - len(begun)
         self._is_over = False
         self._seconds = SECONDS
@@ -66,7 +65,10 @@ class Rest(io.RawIOBase):
         try:
             piece = coming.result()
         except TimeoutError:
-            raise RequestTimeout("The body did not come in time. Send it again.") from None
+            raise RequestTimeout(
+                "The body came slowly, and others wait. Send it again, in smaller parts."
+                if self._turn.is_over else "The body did not come in time. Send it again."
+            ) from None
         except LEFT:
             # As where the sender has closed in order.
             piece = b""
@@ -80,43 +82,16 @@ class Rest(io.RawIOBase):
         # Several pieces of one that comes fast: each time the thread waits for the loop costs as
         # much as a piece.
         whole, began = bytearray(), self._loop.time()
-        async with asyncio.timeout(self._seconds):
+        async with self._turn.wait(self._seconds):
             while not self._is_over:
                 piece = await _next_of(self._rest, self._take)
                 # What has ended is not asked again.
                 self._is_over = not piece
+                self._turn.came += len(piece)
                 whole += piece
                 if len(whole) >= TOGETHER or self._loop.time() - began > TOGETHER_SECONDS:
                     break
         return bytes(whole)
-
-
-class Large:
-    """The turns of large bodies: half of the threads may be at one, half of these for one owner;
-    and an eighth at those of strangers, who have shown nothing that is anybody's. So however slowly
-    they come, small requests are answered, and no number of strangers keeps an owner's waiting."""
-
-    def __init__(self, threads: int):
-        most = max(1, threads // 2)
-        self._each = max(1, most // 2)
-        self._all = asyncio.Semaphore(most)
-        self._strangers = asyncio.Semaphore(max(1, threads // 8))
-        self._by_owner: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    @contextlib.asynccontextmanager
-    async def turn(self, owner: str, *, is_stranger: bool) -> AsyncIterator[None]:
-        """A turn for an owner, such as a merchant, or a network of which no more is known. Raises
-        Refused when it does not come."""
-        own = self._by_owner.setdefault(owner, asyncio.Semaphore(self._each))
-        together = self._strangers if is_stranger else self._all
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await stack.enter_async_context(own)
-                    await stack.enter_async_context(together)
-            except TimeoutError:
-                raise refusals.crowded() from None
-            yield
 
 
 def declared(headers: Headers) -> int | None:

@@ -90,10 +90,13 @@ def end(user: User, session_id: str) -> None:
 def end_others(user: User, session_id: str) -> None:
     """End all of a user's sign-ins but this one."""
     with writing() as session:
-        session.execute(sa.delete(UserSession).where(
-            UserSession.user_id == user.id, UserSession.id != session_id
-        ))
-        record(session, actor_of(user), "user.signed_out", user.email, others=True)
+        ended = session.scalars(
+            sa.delete(UserSession)
+            .where(UserSession.user_id == user.id, UserSession.id != session_id)
+            .returning(UserSession.id)
+        ).all()
+        if ended:
+            record(session, actor_of(user), "user.signed_out", user.email, others=True)
 
 
 def _oldest() -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
@@ -13,15 +16,26 @@ from portal.views.auth import start_session
 from portal.web import rendering
 from portal.web.extensions import limiter
 
+View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
+
 bp = Blueprint("account", __name__, url_prefix="/account")
 
-own_password = limiter.shared_limit(
+_tries = limiter.shared_limit(
     "10 per minute; 100 per hour", scope="own_password",
     key_func=lambda: str(current_user.get_id()),
     deduct_when=lambda response: response.status_code == 422,
 )
-"""Tries of one's current password, wherever it is asked for: whoever has got hold of a sign-in can
-try no more of them than at the sign-in page."""
+_changes = limiter.shared_limit(
+    "60 per hour", scope="own_sign_in", key_func=lambda: str(current_user.id),
+    deduct_when=lambda response: response.status_code < 400,
+)
+
+
+def own_password(view: View) -> View:
+    """A view that asks for one's current password, and changes what one signs in with: whoever has
+    got hold of a sign-in can try no more of them than at the sign-in page, and who knows it changes
+    things no more often than one can sign in, for each change stands in the audit log for ever."""
+    return cast(View, _tries(_changes(view)))
 # The first that is found: most browsers also name those whose pages they can show.
 _BROWSERS = {
     "Edg": "Edge", "OPR/": "Opera", "SamsungBrowser/": "Samsung Internet", "Firefox/": "Firefox",

@@ -22,6 +22,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user, login_user, logout_user
+from limits import parse
 from sqlalchemy.exc import DBAPIError
 
 from portal import vault
@@ -42,6 +43,9 @@ bp = Blueprint("auth", __name__)
 TRIES_PER_ADDRESS = "30 per minute; 300 per hour"
 TRIES_PER_USER = "10 per minute; 100 per hour"
 TRIES_OF_CODES = "5 per minute; 50 per day"
+SIGN_INS = parse("60 per hour")
+"""Of one account with the same password, on devices that are known and on all others: each stands
+in the audit log for ever."""
 SECOND_STEP_TIME = 5 * MINUTE
 YEAR_SECONDS = 365 * 86_400
 WRONG = "The address or the password is wrong."
@@ -181,6 +185,12 @@ def sign_in() -> ResponseReturnValue:
 
 def _let_in(user: User, target: str) -> Response:
     email = user.email
+    # Counted once everything was right, so that no stranger keeps anybody out; and who does because
+    # they know the password is out with the next one, which a mailed link gives.
+    known = "known" if device_of(email) else ""
+    counted = [current_app.config["RATELIMIT_KEY_PREFIX"], f"{user.id} {_mark(user)} {known}"]
+    if not limiter.limiter.hit(SIGN_INS, *counted):
+        return _too_many(RequestLimit(limiter, SIGN_INS, counted, True, False))
     start_session(user)
     return remember_device(make_response(redirect(target, 303)), email)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
@@ -16,9 +17,10 @@ from werkzeug.test import TestResponse
 from portal import create_app
 from portal.config import load_config
 from portal.db.session import db
-from portal.models import Merchant, User
+from portal.models import AuditEntry, Merchant, User
 from portal.people import accounts
-from portal.views.auth import TRIES_PER_USER, WRONG, local_path
+from portal.views.auth import SIGN_INS, TRIES_PER_USER, WRONG, local_path
+from portal.web import cookies
 from portal.web.extensions import limiter
 from tests.conftest import PASSWORD
 from tests.factories import make_user
@@ -234,6 +236,48 @@ def test_right_passwords_do_not_count(client: FlaskClient) -> None:
         client.post("/sign-out")
 
 
+def noted(action: str) -> int:
+    count = db.session.scalar(
+        sa.select(sa.func.count()).select_from(AuditEntry).where(AuditEntry.action == action)
+    )
+    db.session.rollback()
+    return count or 0
+
+
+def test_who_knows_a_password_signs_in_sixty_times_an_hour_and_no_more(
+    app: Flask, ann: User
+) -> None:
+    here = app.test_client()
+    assert sign_in(here).status_code == 303
+    answers = [sign_in(app.test_client()).status_code for _ in range(SIGN_INS.amount + 5)]
+    assert answers == [303] * (SIGN_INS.amount - 1) + [429] * 6
+    assert noted("user.signed_in") == SIGN_INS.amount
+    answer = sign_in(app.test_client())
+    assert "too many tries" in answer.text
+    assert 1 <= int(answer.headers["Retry-After"]) <= 3_600
+    assert cookies.DEVICE not in str(answer.headers)
+    # Who signed in here before gets in, and others do.
+    here.post("/sign-out")
+    assert sign_in(here).status_code == 303
+    make_user("viewer", email="bob@example.com")
+    assert sign_in(app.test_client(), "bob@example.com").status_code == 303
+    # A device that is known has no end either.
+    assert [sign_in(here).status_code for _ in range(SIGN_INS.amount)][-1] == 429
+    # And who has another password is in at once.
+    password = accounts.reset_password(ann, "cli")
+    assert sign_in(app.test_client(), password=password).status_code == 303
+
+
+@pytest.mark.usefixtures("ann")
+def test_no_number_of_wrong_passwords_counts_as_a_sign_in(app: Flask) -> None:
+    for _ in range(3):
+        for _ in range(10):
+            assert sign_in(app.test_client(), password="wrong").status_code == 422
+        # Each from elsewhere, as it were.
+        limiter.reset()
+    assert sign_in(app.test_client()).status_code == 303
+
+
 def test_one_place_cannot_try_many_accounts(client: FlaskClient) -> None:
     answers = [sign_in(client, f"u{number}@example.com", "wrong").status_code
                for number in range(31)]
@@ -330,6 +374,23 @@ def test_the_current_password_cannot_be_tried_without_end(client: FlaskClient) -
     sign_in(client)
     answers = [change(client, "wrong", "another password").status_code for _ in range(11)]
     assert answers == [422] * 10 + [429]
+
+
+def test_what_one_signs_in_with_is_changed_sixty_times_an_hour_and_no_more(
+    signed_in: SignIn,
+) -> None:
+    client, password = signed_in("owner"), PASSWORD
+    answers = []
+    for number in range(61):
+        answers.append(change(client, password, f"another password {number}").status_code)
+        password = f"another password {number}"
+    assert answers == [303] * 60 + [429]
+
+
+def test_to_end_all_others_is_noted_where_there_are_any(app: Flask, signed_in: SignIn) -> None:
+    client = signed_in("owner")
+    assert client.post("/account/sessions/end-others").status_code == 303
+    assert noted("user.signed_out") == 0
 
 
 def test_a_sign_in_that_was_stolen_tries_no_more_passwords_than_the_sign_in_page(

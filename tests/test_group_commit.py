@@ -15,7 +15,7 @@ from flask import Flask
 
 from portal.db.session import db
 from portal.errors import Conflict, Unavailable
-from portal.events import ingest
+from portal.events import ingest, requests
 from portal.events.group_commit import GroupCommit, _Waiting
 from portal.models import Event, Merchant
 from tests.conftest import on_both_databases
@@ -32,7 +32,7 @@ class Gathered:
         self._first = threading.Event()
         self.told: list[list[Any]] = []
         self.turns: GroupCommit[Any, Any] = GroupCommit(
-            self._group, self.told.append, lambda _: 1, most
+            self._group, self.told.append, lambda task: getattr(task, "weight", 1), lambda: most
         )
 
     def _group(self, tasks: list[Any]) -> list[Any]:
@@ -81,7 +81,9 @@ def test_what_is_raised_after_one_group_keeps_no_other_waiting():
     def then(_results: list[int]) -> None:
         raise ValueError("the queue")
 
-    turns = GroupCommit[int, int](lambda tasks: [task * 2 for task in tasks], then, lambda _: 1, 1)
+    turns = GroupCommit[int, int](
+        lambda tasks: [task * 2 for task in tasks], then, lambda _: 1, lambda: 1
+    )
     others = [_Waiting[int, int](task) for task in (1, 2)]
     turns._waiting.extend(others)
     with pytest.raises(ValueError, match="the queue"):
@@ -112,7 +114,7 @@ def test_who_runs_another_group_first_does_not_end_with_it():
             raise LookupError
         return [*tasks]
 
-    turns = GroupCommit[int, int](run, lambda _: None, lambda _: 1, 1)
+    turns = GroupCommit[int, int](run, lambda _: None, lambda _: 1, lambda: 1)
     other = _Waiting[int, int](13)
     turns._waiting.append(other)
     assert turns.submit(3) == 3
@@ -191,6 +193,49 @@ def test_who_was_compared_shares_no_transaction_and_takes_nobodys(
     assert [one.id for one in answers[1]] == ["mine", "new"]
     db.session.rollback()
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Event)) == 4
+
+
+@on_both_databases
+def test_a_transaction_is_weighed_by_deliveries_and_who_owes_many_shares_none(
+    app: Flask, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+):
+    """Eight requests of ten events for a hundred webhooks each were one of 8,000 deliveries."""
+    monkeypatch.setattr(requests, "LARGE_DELIVERIES", 8)
+    monkeypatch.setattr(ingest, "PART_DELIVERIES", 12)
+    other = make_merchant("bob")
+    for _ in range(5):
+        make_webhook(merchant)
+    make_webhook(merchant, events=["order.paid"])
+    sizes: list[int] = []
+    insert = ingest._Rows.insert
+
+    def note(rows: Any) -> None:
+        sizes.append(len(rows._deliveries))
+        insert(rows)
+
+    monkeypatch.setattr(ingest._Rows, "insert", note)
+    for _ in range(2):
+        # Before it is known what they owe, and after.
+        gathered = Gathered(ingest._store, 12)
+        app.extensions["portal_ingest"] = gathered.turns
+
+        def take(task: tuple[int, int]) -> Any:
+            with app.app_context():
+                events = [{"type": "order.created"}] * task[1]
+                return ingest.ingest_events(task[0], events, batch=True)
+
+        ids = merchant.id, other.id
+        db.session.rollback()
+        sizes.clear()
+        answers = gathered.play(take, [(ids[1], 1), *[(ids[0], 1)] * 6, (ids[1], 1)])
+        assert [len(one) for one in answers] == [1] * 8
+        assert sum(sizes) == 30
+        assert max(sizes) <= 12
+        (one, two) = ingest.ingest_events(ids[0], [{"type": "order.created"}] * 2, batch=True)
+        assert (one.deliveries, two.deliveries) == (5, 5)
+        assert len(gathered.told[-1]) < 2 or not any(
+            len(stored.answers) == 2 for stored in gathered.told[-1]
+        ), "it owes ten: no group has it"
 
 
 @on_both_databases

@@ -15,7 +15,7 @@ from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
 from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid
-from portal.events.ingest import MAX_BATCH, Accepted, ingest_events
+from portal.events.ingest import MAX_BATCH, Accepted, ingest_events, likely_deliveries
 from portal.fairness import places
 from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
@@ -75,8 +75,14 @@ def _take(
 def _ingest(
     merchant_id: int, events: list[Any], idempotency_key: str | None, *, batch: bool
 ) -> list[Accepted]:
-    answers = _stored(merchant_id, events, idempotency_key, batch=batch)
-    limits.count_deliveries(merchant_id, sum(one.added for one in answers))
+    # Before they are stored: those that come at the same moment are to find it counted.
+    reserved, added = likely_deliveries(merchant_id, events), 0
+    limits.count_deliveries(merchant_id, reserved)
+    try:
+        answers = _stored(merchant_id, events, idempotency_key, batch=batch)
+        added = sum(one.added for one in answers)
+    finally:
+        limits.count_deliveries(merchant_id, added - reserved)
     return answers
 
 

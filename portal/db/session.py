@@ -231,6 +231,11 @@ def are_several_there() -> bool:
     return db.engine in _writers and _manners[db.engine].are_several()
 
 
+def others_are_there() -> bool:
+    """Whether several merchants are there now, on either database."""
+    return _manners[db.engine].are_several()
+
+
 def write_turns() -> Record | None:
     """Who may write now, and what turns have cost so far; None on PostgreSQL."""
     writers = _writers.get(db.engine)

@@ -23,12 +23,13 @@ class GroupCommit(Generic[Task, Result]):
 
     `run` gives the result of each task of a group, or the exception that it ends with; what it
     raises ends all of them. `then` gets the results of a group before anybody has theirs, while the
-    next group runs. `weigh` says how much a task is: a group has at most `most`, or one task.
+    next group runs. `weigh` says how much a task is: a group has at most `most()`, or one task.
     """
 
     def __init__(
         self, run: Callable[[list[Task]], list[Result | Exception]],
-        then: Callable[[list[Result]], None], weigh: Callable[[Task], int], most: int,
+        then: Callable[[list[Result]], None], weigh: Callable[[Task], int],
+        most: Callable[[], int],
     ):
         self._run = run
         self._then = then
@@ -80,11 +81,11 @@ class GroupCommit(Generic[Task, Result]):
 
     def _group(self) -> list[_Waiting[Task, Result]]:
         group: list[_Waiting[Task, Result]] = []
-        weight = 0
+        weight, most = 0, self._most()
         with self._gate:
             while self._waiting:
                 weight += self._weigh(self._waiting[0].task)
-                if group and weight > self._most:
+                if group and weight > most:
                     break
                 group.append(self._waiting.popleft())
                 group[-1].is_taken = True

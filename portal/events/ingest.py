@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from portal import queues
 from portal.clock import SECOND, now
 from portal.db import bulk, room
-from portal.db.session import BUSY, are_several_there, db, table, writing
+from portal.db.session import BUSY, are_several_there, db, others_are_there, table, writing
 from portal.errors import Conflict, Unavailable
 from portal.events import matching, moments, repeats, rules
 from portal.events.group_commit import GroupCommit
@@ -27,6 +27,7 @@ from portal.events.repeats import Known
 from portal.events.requests import Request, Unsettled, request_of
 from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
+from portal.events.weights import Weights
 from portal.fairness import places
 from portal.fairness.courtesy import breathe
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
@@ -49,6 +50,10 @@ class Accepted:
     id: str
     deliveries: int
     added: int = field(default=0, compare=False)
+
+
+class _Heavier(Exception):
+    """A request owes more than was known, too much beside those of its group."""
 
 
 class _TooMuch(Exception):
@@ -92,6 +97,13 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
         return _stored_in_parts(request, much.parts)
 
 
+def likely_deliveries(merchant_id: int, events: Sequence[Any]) -> int:
+    """How many deliveries a merchant's events are likely to owe, by what those before them owed;
+    `events` are parsed JSON values."""
+    types = [one.get("type") for one in events if isinstance(one, dict)]
+    return _weights().of(merchant_id, [one for one in types if isinstance(one, str)])
+
+
 def _stored_in_parts(request: Request, parts: int) -> list[Accepted]:
     with places.held(places.BATCH, request.merchant_id):
         # Before the first of them is stored.
@@ -133,8 +145,13 @@ def _stored(request: Request) -> list[Accepted]:
         raise _TooMuch(math.ceil(characters / PART_CHARACTERS))
     races = 0
     while True:
+        types = [event.type for event in request.events]
+        request.owes = max(request.owes, _weights().of(request.merchant_id, types))
         try:
             return _commit_soon(request).answers
+        except _Heavier:
+            # It comes again as what it is: in a group that has room for it, or alone.
+            continue
         except Unsettled as unsettled:
             request.compare(unsettled.known.values())
             if unsettled.known.keys() >= set(request.ids):
@@ -168,8 +185,18 @@ def _commit_soon(request: Request) -> _Stored:
 
 def _group_commit() -> GroupCommit[Request, _Stored]:
     made: GroupCommit[Request, _Stored] = current_app.extensions.setdefault(
-        "portal_ingest", GroupCommit(_store, _wake, lambda request: len(request.events), MAX_BATCH)
+        "portal_ingest", GroupCommit(_store, _wake, lambda request: request.weight, _most_together)
     )
+    return made
+
+
+def _most_together() -> int:
+    """How many deliveries one transaction of several requests may store."""
+    return PART_DELIVERIES // BESIDE_OTHERS if others_are_there() else PART_DELIVERIES
+
+
+def _weights() -> Weights:
+    made: Weights = current_app.extensions.setdefault("portal_weights", Weights())
     return made
 
 
@@ -199,7 +226,7 @@ def _commit(requests: list[Request]) -> list[_Stored | Exception]:
         for request in requests:
             try:
                 outcomes.append(_Stored(rows.add(request), set()))
-            except (Unsettled, _TooMuch) as refused:
+            except (Unsettled, _TooMuch, _Heavier) as refused:
                 outcomes.append(refused)
         rows.insert()
     for outcome in outcomes:
@@ -220,6 +247,7 @@ class _Rows:
         self._payloads: list[dict[str, Any]] = []
         self._deliveries: list[dict[str, Any]] = []
         self._moment = now()
+        self._most = _most_together()
         self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
         self._webhooks: dict[int, Sequence[Any]] = {}
         self._matched: dict[tuple[int, str, str | None, str | None], list[Any]] = {}
@@ -271,6 +299,11 @@ class _Rows:
         owed_in_all = sum(map(len, wanting))
         if len(fresh) > 1 and owed_in_all > PART_DELIVERIES:
             raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
+        if not request.is_large:
+            request.owes = owed_in_all
+            is_too_much = len(self._deliveries) + owed_in_all > self._most
+            if request.is_large or (self._events and is_too_much):
+                raise _Heavier
         counts = {}
         for (event_id, place), owed in zip(fresh.items(), wanting, strict=True):
             event, fingerprint = request.events[place], request.fingerprints[place]
@@ -311,6 +344,7 @@ class _Rows:
                 for webhook in self._webhooks[merchant_id]
                 if matching.why_not(webhook, *key[1:]) is matching.SENT
             ]
+            _weights().note(merchant_id, event.type, len(wanting))
         return wanting
 
     def _look_up(self, merchant_id: int) -> None:

@@ -20,7 +20,7 @@ from portal.fairness import places
 from portal.fairness.courtesy import breathe
 from portal.ids import new_id
 
-LARGE_EVENTS = 100
+LARGE_EVENTS = LARGE_DELIVERIES = 100
 """A request with more waits in the line of those that write much."""
 LONG_CHARACTERS = 65_536
 """To compare records of more, together, takes a place; and after as much others go first."""
@@ -54,13 +54,24 @@ class Request:
     """By ID the fingerprints of events that came before and were found to have the content that
     came now; its parts have the same."""
 
+    owes: int = 0
+    """How many deliveries, as far as is known."""
+
     _compared: int = 0
     """Characters since its last breath."""
 
     @property
     def is_large(self) -> bool:
         """Whether it writes much, or has been compared: then it shares a transaction with none."""
-        return self.is_part or bool(self.settled) or len(self.events) > LARGE_EVENTS
+        return (
+            self.is_part or bool(self.settled) or len(self.events) > LARGE_EVENTS
+            or self.owes > LARGE_DELIVERIES
+        )
+
+    @property
+    def weight(self) -> int:
+        """What it is of a transaction: the deliveries that it owes, and at least its events."""
+        return max(len(self.events), self.owes)
 
     @property
     def characters(self) -> int:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from portal.api import limits
+from portal.api import events, limits
 from portal.api.limits import Window
+from portal.errors import Unavailable
 from portal.fairness import courtesy
 from portal.models import Merchant
 from portal.people import accounts
@@ -227,6 +228,24 @@ class TestEvents:
         problem(refused, 429)
         assert "have owed more than 20 deliveries a second" in refused.json["detail"]
         assert refused.headers["Retry-After"] == "3"
+
+    def test_deliveries_are_counted_before_they_are_stored_and_what_is_refused_owes_none(
+        self, api: Caller, alice: Merchant, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(8):
+            make_webhook(alice)
+        assert api.post("/events", ORDER).status_code == 202
+        clock[0] += 1.0
+        owed: list[float] = []
+
+        def away(merchant_id: int, *_: object, **__: object) -> None:
+            owed.append(limits.deliveries.seconds(merchant_id, 20, clock[0]))
+            raise Unavailable("The database is away.")
+
+        monkeypatch.setattr(events, "ingest_events", away)
+        for _ in range(2):
+            assert api.post("/events", {"events": [ORDER] * 9}).status_code == 503
+        assert owed == [(9 * 8 - 20) / 20] * 2
 
     def test_what_comes_again_owes_nothing_new_and_does_not_count_again(
         self, api: Caller, alice: Merchant, clock: list[float]

@@ -238,6 +238,48 @@ def test_a_server_that_is_busy_is_tried_again_later_with_the_same_message(
     assert waiting() == []
 
 
+def test_a_server_that_closes_at_one_mail_costs_the_next_no_try(
+    merchant: Merchant, mailbox: Mailbox
+):
+    """A 421, at which smtplib closes: the next mail was never offered, seven times."""
+    with writing() as session:
+        for number in range(3):
+            session.add(Mail.make(f"u{number}@example.com", f"number {number}", "text"))
+    mailbox.answers = {"MAIL": "421 too many"}
+    assert mail.send_due() == 0
+    assert [one.attempts for one in waiting()] == [1, 0, 0]
+    mailbox.answers = {}
+    assert mail.send_due() == 2
+
+
+def test_who_was_tried_in_vain_comes_after_all_others(merchant: Merchant, mailbox: Mailbox):
+    moment = now() - MINUTE
+    with writing() as session:
+        tried = Mail.make("tarpit@example.com", "tried before", "text")
+        tried.attempts = 1
+        notice = Mail.make("ann@example.com", "a notice", "text", merchant_id=merchant.id)
+        reset = Mail.make("bob@example.com", "Choose another password", "A link.")
+        for one in (tried, notice, reset):
+            one.next_attempt_at = moment
+            session.add(one)
+            session.flush()
+    assert mail.send_due() == 3
+    assert mailbox.recipients == ["bob@example.com", "ann@example.com", "tarpit@example.com"]
+
+
+def test_a_new_mail_is_not_given_up_with_an_old_one(merchant: Merchant, mailbox: Mailbox):
+    with writing() as session:
+        for subject, attempts in (("old", len(mail.RETRIES)), ("new", 0)):
+            one = Mail.make("ann@example.com", subject, "text", merchant_id=merchant.id)
+            one.attempts = attempts
+            session.add(one)
+    mailbox.answers = {"DATA": "451 try later"}
+    assert mail.send_due() == 0
+    (kept,) = waiting()
+    assert (kept.subject, kept.attempts) == ("new", 1)
+    assert "“old”" in db.session.scalars(sa.select(OperationsEntry)).one().message
+
+
 def test_a_server_that_is_away_is_given_up_in_the_end_and_the_operations_log_says_so(
     merchant: Merchant, mailbox: Mailbox
 ):

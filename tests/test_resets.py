@@ -71,6 +71,20 @@ def test_a_disabled_account_is_not_opened_by_a_link(ann: User) -> None:
         resets.choose(token, NEW, NEW)
 
 
+@on_both_databases
+def test_a_link_ends_with_the_password_it_was_made_for(ann: User) -> None:
+    ways = (
+        lambda: accounts.change_password(ann, NEW, "cli"),
+        lambda: (accounts.disable_user(ann, "cli"), accounts.enable_user(ann, "cli")),
+    )
+    for change in ways:
+        token = link_of(ann)
+        change()
+        assert db.session.scalars(sa.select(PasswordReset)).all() == []
+        with pytest.raises(NotFound):
+            resets.choose(token, "yet another one", "yet another one")
+
+
 @pytest.mark.parametrize("token", ["", "x", "\x00", "\ud800"])
 def test_a_forged_link_is_nobodys(ann: User, token: str) -> None:
     link_of(ann)

@@ -13,7 +13,7 @@ from portal.clock import now
 from portal.db.session import Base
 from portal.fairness import hashing
 from portal.models.merchant import Merchant
-from portal.models.sign_in import Passkey, UserSession
+from portal.models.sign_in import Passkey, PasswordReset, UserSession
 
 MEMBER_ROLES = ("viewer", "editor", "owner")
 STAFF_ROLES = ("auditor", "operator")
@@ -57,6 +57,7 @@ class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its type
     )
     sessions: Mapped[list[UserSession]] = relationship(cascade="all, delete-orphan")
     passkeys: Mapped[list[Passkey]] = relationship(cascade="all, delete-orphan")
+    resets: Mapped[list[PasswordReset]] = relationship(cascade="all, delete-orphan")
 
     @property
     def is_active(self) -> bool:
@@ -73,8 +74,9 @@ class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its type
         self.set_password_hash(hash_password(password))
 
     def set_password_hash(self, password_hash: str) -> None:
-        """Keep a hash made by `hash_password` and end all sessions."""
+        """Keep a hash made by `hash_password`, and end all sessions and links to another one."""
         self.password_hash = password_hash
+        self.resets = []
         self.end_sessions()
 
     def end_sessions(self) -> None:
@@ -91,8 +93,9 @@ class User(UserMixin, Base):  # type: ignore[misc] # it says nothing of its type
         return _verify(_NOBODY, password) and False
 
     def disable(self) -> None:
-        """End the account and its sessions."""
+        """End the account, its sessions, and links to another password."""
         self.disabled_at = now()
+        self.resets = []
         self.end_sessions()
 
     def enable(self) -> None:

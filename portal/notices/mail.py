@@ -137,7 +137,8 @@ def _send_all(
             _send(server, message, config)
         except Exception as error:  # noqa: BLE001 - likewise
             _failed(message, error)
-            if _is_gone(error):
+            # smtplib closes where a server says 421: the next would only fail for that.
+            if _is_gone(error) or server.sock is None:
                 _put_back(messages[place + 1 :])
                 break
         else:
@@ -171,13 +172,14 @@ def _claim() -> list[_Message]:
     whose = sa.case((Mail.merchant_id.is_(None), Mail.to_email))
     turn = sa.func.row_number().over(partition_by=[Mail.merchant_id, whose], order_by=Mail.id)
     due = sa.and_(Mail.kind.is_(None), Mail.next_attempt_at <= moment)
+    # Who was tried in vain comes after all others: a server may hang at one address.
+    first = (Mail.attempts > 0, Mail.merchant_id.is_not(None))
     next_ones = (
-        sa.select(*_GROUP).where(due)
-        .order_by(Mail.merchant_id.is_not(None), turn, Mail.id).limit(BATCH)
+        sa.select(*_GROUP).where(due).order_by(*first, turn, Mail.id).limit(BATCH)
     )
     rows = (
         sa.select(Mail).where(due, sa.tuple_(*_GROUP).in_(next_ones))
-        .order_by(Mail.id).limit(MOST_CLAIMED).with_for_update(skip_locked=True)
+        .order_by(*first, Mail.id).limit(MOST_CLAIMED).with_for_update(skip_locked=True)
     )
     with writing() as session:
         mails = session.scalars(rows).all()
@@ -295,21 +297,26 @@ def _put_back(messages: Sequence[_Message]) -> None:
 
 
 def _failed(message: _Message, error: Exception) -> None:
-    """Try again later, or give up and say so in the operations log."""
-    tries = message.mails[0].attempts + 1
-    words = _in_words(error)
-    _log.warning("mail to %s failed: %s", message.mails[0].to_email, words)
+    """Try again later, or give up and say so in the operations log: each mail by its own tries."""
+    address, words = message.mails[0].to_email, _in_words(error)
+    _log.warning("mail to %s failed: %s", address, words)
+    given_up: list[Mail] = []
     with writing() as session:
-        those = Mail.id.in_(message.numbers)
-        if tries <= len(RETRIES) and not isinstance(error, _Refused):
-            session.execute(sa.update(Mail).where(those).values(
-                attempts=tries, next_attempt_at=now() + RETRIES[tries - 1], last_error=words
+        for mail in message.mails:
+            if mail.attempts >= len(RETRIES) or isinstance(error, _Refused):
+                given_up.append(mail)
+                continue
+            session.execute(sa.update(Mail).where(Mail.id == mail.id).values(
+                attempts=mail.attempts + 1, last_error=words,
+                next_attempt_at=now() + RETRIES[mail.attempts],
             ))
+        if not given_up:
             return
-        session.execute(sa.delete(Mail).where(those))
+        session.execute(sa.delete(Mail).where(Mail.id.in_([mail.id for mail in given_up])))
+        tries = given_up[0].attempts + 1
         session.add(OperationsEntry(
             kind="mail",
-            message=f"Gave up telling {message.mails[0].to_email} “{message.mails[0].subject}” "
+            message=f"Gave up telling {address} “{given_up[0].subject}” "
             f"after {tries} {'try' if tries == 1 else 'tries'}: {words}",
         ))
 

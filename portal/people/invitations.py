@@ -25,6 +25,7 @@ from portal.people.rules import (
     new_password_errors,
     refuse,
     role_errors,
+    unique,
 )
 
 LIFETIME = 7 * DAY
@@ -159,12 +160,13 @@ def join_anew(token: str, name: str, password: str, repeated: str) -> User:
     name = name.strip()
     refuse(name_errors(name) + new_password_errors(password, repeated))
     password_hash = hash_password(password)
-    with writing() as session:
+    email = find(token).email
+    taken = f"{email} has an account by now. Open the invitation again and sign in."
+    # Two invitations of one address may be taken up in the same moment.
+    with unique("", taken), writing() as session:
         invitation = _take(session, token)
         if find_user(invitation.email):
-            raise Conflict(
-                f"{invitation.email} has an account by now. Open the invitation again and sign in."
-            )
+            raise Conflict(taken)
         user = new_user(
             session, invitation.email, password_hash, f"user:{invitation.email}", None, name
         )

@@ -36,7 +36,7 @@ from portal.models import Passkey, User
 from portal.models.locks import lock_user
 from portal.notices.account_notices import note_and_tell
 from portal.people import authenticators
-from portal.people.rules import refuse
+from portal.people.rules import refuse, unique
 from portal.people.second_factor import (
     ISSUER,
     end_if_last,
@@ -127,6 +127,9 @@ def passkeys(user: User) -> Sequence[Passkey]:
     ).all()
 
 
+IN_USE = "This passkey is in use already."
+
+
 def add(
     user: User, name: str, answer: str, password: str, challenge: Challenge | None
 ) -> list[str]:
@@ -141,7 +144,7 @@ def add(
         errors.append(FieldError("/name", f"Give a name of 1 to {MAX_NAME} visible characters."))
     refuse(errors)
     made = _verify_new(answer, challenge)
-    with writing() as session:
+    with unique("/passkey", IN_USE), writing() as session:
         lock_user(session, user, checked)
         if made is None or challenge is None or not _is_fresh(user, challenge):
             raise Invalid([FieldError("/passkey", WRONG_PASSKEY)])
@@ -152,7 +155,7 @@ def add(
         if session.scalar(
             sa.select(Passkey.id).where(Passkey.credential == made.credential_id)
         ):
-            raise Invalid([FieldError("/passkey", "This passkey is in use already.")])
+            raise Invalid([FieldError("/passkey", IN_USE)])
         is_first = not user.has_second_factor
         user.passkeys.append(Passkey.make(
             name, made.credential_id, made.credential_public_key, made.sign_count

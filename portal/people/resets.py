@@ -92,7 +92,6 @@ def choose(token: str, password: str, repeated: str) -> None:
         lock_user(session, user)
         find(token)
         user.set_password_hash(password_hash)
-        session.execute(sa.delete(PasswordReset).where(PasswordReset.user_id == user.id))
         note_and_tell(session, user, actor_of(user), "user.password_reset")
 
 

@@ -97,7 +97,7 @@ def metrics() -> ResponseReturnValue:
 def _add_turns(registry: CollectorRegistry) -> None:
     if (length := wal.size()) is not None:
         Gauge(
-            "portal_wal_bytes", "How long the SQLite database's write-ahead log is.",
+            "portal_write_log_bytes", "How long the SQLite database's write-ahead log is.",
             registry=registry,
         ).set(length)
     record = write_turns()

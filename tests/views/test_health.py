@@ -199,6 +199,7 @@ def test_turns_to_write_are_counted(client: FlaskClient, merchant: Merchant) -> 
     assert value("portal_write_turns_kept_seconds_total") > 0
     assert value("portal_write_turns_long_total") == 0
     assert value("portal_write_turn_held_seconds") == 0
+    assert value("portal_write_log_bytes") > 0
 
 
 def test_reports_and_audit_entries_are_counted(client: FlaskClient) -> None:

@@ -73,10 +73,15 @@ def record(
         )
     entry = AuditEntry(
         actor=actor[:MAX_ACTOR], action=action, target=target[:300], merchant_id=merchant_id,
-        detail=detail, address=request.remote_addr if has_request_context() else None,
+        detail=detail, address=_address(),
     )
     chain.add(session, entry)
     return entry
+
+
+def _address() -> str | None:
+    # A proxy may pass on anything as an address, and longer than any is.
+    return (request.remote_addr or "")[:45] or None if has_request_context() else None
 
 
 def _noted(

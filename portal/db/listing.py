@@ -16,7 +16,8 @@ from portal.db.session import db
 from portal.errors import PortalError
 
 Row = TypeVar("Row")
-_MAX_KEY = 2**63 - 1
+_MAX_KEY = 2**31 - 1
+"""These keys are 32-bit numbers on PostgreSQL."""
 
 
 class BadCursor(PortalError):

@@ -32,8 +32,9 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_NO_CHARSETS = frozenset({"idna", "punycode", "undefined"})
+_NO_CHARSETS = frozenset({"idna", "punycode", "undefined", "utf-7", "utf_7"})
 """What Python knows as encodings of text, and nobody sends text in."""
+_HALF = re.compile("[\ud800-\udfff]")
 _WIDER = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "tis-620": "cp874",
     "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
@@ -178,9 +179,11 @@ def _normal(name: str) -> str:
 def _decoded(body: bytes, charset: str) -> str | None:
     """Text, with a mark for what is broken; a character that was cut off at the end is left out."""
     try:
-        return codecs.getincrementaldecoder(charset)("replace").decode(body)
+        text = codecs.getincrementaldecoder(charset)("replace").decode(body)
     except (LookupError, ValueError):
         return None
+    # A codec may make halves of characters, which no text has.
+    return text.encode("utf-8", "replace").decode() if _HALF.search(text) else text
 
 
 def _utf8(body: bytes) -> str | None:

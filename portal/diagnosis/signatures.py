@@ -8,6 +8,7 @@ Webhooks 1.0.0 with a secret (v1) and a public key (v1a), and Evox-Signature
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,12 +41,12 @@ class Entry:
 @dataclass(frozen=True)
 class Check:
     """One scheme's check. `prefix` and the body after it are the bytes that are signed;
-    `computed` holds what each known secret makes of them."""
+    `computed` holds what each known secret makes of them; None where that is nobody's to know."""
 
     scheme: str
     formula: str
     prefix: str
-    computed: list[tuple[str, str]]
+    computed: list[tuple[str, str]] | None
     entries: list[Entry]
 
     @property
@@ -59,6 +60,10 @@ class Check:
         return any(entry.made_with == "current" for entry in self.entries)
 
 
+_STAMP = re.compile("[0-9]{1,19}")
+"""Seconds; no number that anybody could mean is longer."""
+
+
 def check(
     headers: Sequence[tuple[str, str]], body: bytes | None, secrets: Sequence[Secret]
 ) -> list[Check]:
@@ -67,7 +72,7 @@ def check(
     body = body or b""
     checks = []
     message_id, stamp = values.get("webhook-id"), values.get("webhook-timestamp", "")
-    if message_id is not None and stamp.isdecimal():
+    if message_id is not None and _STAMP.fullmatch(stamp):
         prefix = f"{message_id}.{stamp}."
         entries = [
             ("webhook-signature", one) for one in values.get("webhook-signature", "").split()
@@ -90,7 +95,7 @@ def check(
                 "verified with the public key behind whpk_", prefix, made, asymmetric,
             ))
     evox_stamp = values.get("evox-time", "")
-    if evox_stamp.isdecimal():
+    if _STAMP.fullmatch(evox_stamp):
         made = [(one.name, signing.evox_sign(one.text, int(evox_stamp), body)) for one in secrets]
         found = [
             (name, values[name.lower()])
@@ -110,8 +115,13 @@ def _checked(
     entries = [
         Entry(
             header, value,
-            next((name for name, ours in made if hmac.compare_digest(ours, value)), None),
+            next((name for name, ours in made if _is_same(ours, value)), None),
         )
         for header, value in found
     ]
     return Check(scheme, formula, prefix, made, entries)
+
+
+def _is_same(ours: str, theirs: str) -> bool:
+    # As bytes: of text, compare_digest takes ASCII alone.
+    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))

@@ -70,9 +70,13 @@ def _kept(log: str, query: str) -> dict[str, str]:
     if log not in LOGS:
         raise NotFound("There is no such log.")
     names = {*LOGS[log], "zone"}
+    try:
+        fields = parse_qsl(query[:4_096], max_num_fields=50)
+    except ValueError:
+        raise Invalid([FieldError("/query", "There are too many filters; set fewer.")]) from None
     given = {
         name: value.strip()
-        for name, value in parse_qsl(query[:4_096], max_num_fields=50)
+        for name, value in fields
         if name in names and value.strip()
     }
     filters.clean(LOGS[log], given, given.get("zone", "UTC"))

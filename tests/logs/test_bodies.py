@@ -134,3 +134,12 @@ def test_what_was_packed_twice_is_unpacked_twice(coding: str):
 def test_nothing_that_was_packed_is_nothing(body: bytes):
     shown = readable(body, typed("text/plain", "gzip"))
     assert (shown.text, shown.is_binary) == ("", False)
+
+
+@pytest.mark.parametrize("name", sorted(set(encodings.aliases.aliases.values()) | {"utf-7"}))
+@pytest.mark.parametrize("body", [
+    b"+2AA-\xff", b"\xd8\x00\x00a", b"\x00\xd8", b"\\ud800", bytes(range(256)),
+])
+def test_whatever_a_receiver_says_it_sends_the_text_can_be_written(name: str, body: bytes):
+    """Half a character made the attempt an error of the API for as long as its body was kept."""
+    readable(body, typed(f"text/plain; charset={name}")).text.encode()

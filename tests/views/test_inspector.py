@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.serving import make_server
 
+from portal import signing
 from portal.clock import DAY, now
 from portal.db.session import db
 from portal.delivery import actions
@@ -97,6 +98,32 @@ def test_a_request_of_a_webhook_is_verified_with_its_secret(
     # Changed on its way by a byte.
     client.post(path_of(own), data=b'{"a":2}', headers=signed(webhook.secret, b'{"a":1}'))
     assert kept(own)[0].webhook_id is None
+
+
+@pytest.mark.parametrize("stamp", ["9" * 4_301, "9" * 20, "\u0661", "-1", "1.5", ""])
+@pytest.mark.parametrize("header", ["webhook-timestamp", "Evox-Time"])
+def test_a_time_that_is_none_is_recorded_like_any_other(
+    client: FlaskClient, own: Inspector, merchant: Merchant, header: str, stamp: str
+):
+    webhook_to(merchant, own)
+    headers = [("webhook-id", "evt_1"), ("webhook-signature", "v1,\u00e9"), (header, stamp)]
+    assert client.post(path_of(own), data=b"{}", headers=headers).status_code == 200
+    assert len(kept(own)) == 1
+
+
+def test_nobody_gets_a_signature_for_what_they_send_there(
+    client: FlaskClient, signed_in: SignIn, own: Inspector, merchant: Merchant
+):
+    """Whoever may look could have an order paid that nobody paid, once the webhook has moved on."""
+    webhook = webhook_to(merchant, own)
+    headers = [("webhook-id", "evt_forged"), ("webhook-timestamp", "1763930000"),
+               ("webhook-signature", "v1,bm90IG1pbmU=")]
+    client.post(path_of(own), data=b"{}", headers=headers)
+    page = signed_in("viewer").get("/m/alice/inspector").text
+    forged = signing.sign(webhook.secret, "evt_forged", 1_763_930_000, b"{}")
+    assert "not verified" in page
+    assert forged.partition(",")[2] not in page
+    assert "Shown for requests that verify" in page
 
 
 def test_another_merchants_webhook_cannot_pass_for_ones_own(client: FlaskClient, own: Inspector):

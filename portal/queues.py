@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-from flask import current_app
+from flask import Flask, current_app
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -28,9 +27,9 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from sqlalchemy.exc import SQLAlchemyError
 
 from portal import redis_trouble
-from portal.db.session import db, insert_into, table, unavailable_when_away, writing
 from portal.errors import Unavailable
-from portal.models import Installation
+from portal.installation import installation as installation
+from portal.installation import key as key
 from portal.redis_replies import bounded
 from portal.redis_trouble import TROUBLE
 from portal.strange_keys import forget_job, is_queued, moment_of, readable
@@ -77,7 +76,7 @@ has committed: nothing that goes wrong then makes his answer an error."""
 _log = logging.getLogger(__name__)
 _queued_at: dict[int, float] = {}
 _clients: dict[str, Redis] = {}
-_INSTALLATION = "portal-installation"
+_beside = redis_trouble.Beside()
 
 
 def client() -> Redis:
@@ -116,38 +115,6 @@ def forget_trouble() -> None:
     _queued_at.clear()
 
 
-def installation() -> str:
-    """The name of this installation, made when it is first asked for and kept in its database.
-
-    Raises Unavailable when the database cannot be read now.
-    """
-    kept: dict[str, str] = current_app.extensions
-    if _INSTALLATION not in kept:
-        kept[_INSTALLATION] = _installation() or _new_installation()
-    return kept[_INSTALLATION]
-
-
-def _installation() -> str | None:
-    # Not the session, which may be at work.
-    with unavailable_when_away(), db.engine.connect() as connection:
-        return connection.scalar(sa.select(Installation.name).where(Installation.id == 1))
-
-
-def _new_installation() -> str:
-    with writing() as session:
-        # Of several processes that make it at once, the first one's stays.
-        session.execute(
-            insert_into(session, table(Installation))
-            .values(id=1, name=secrets.token_hex(4)).on_conflict_do_nothing()
-        )
-        return str(session.scalar(sa.select(Installation.name).where(Installation.id == 1)))
-
-
-def key(*parts: object) -> str:
-    """A name in Redis that is this installation's alone. Raises Unavailable."""
-    return ":".join(map(str, ("portal", installation(), *parts)))
-
-
 def name_of(queue: str) -> str:
     """What RQ calls one of the two queues. Raises Unavailable."""
     return f"{queue}-{installation()}"
@@ -172,19 +139,49 @@ def wake(lanes: Iterable[int]) -> None:
     """Tell the owners of lanes that there is work; a lane that nobody owns gets a drain job.
 
     Called after the commit. Never raises for a Redis that is down, or whatever that answers: the
-    sweep finds the work.
+    sweep finds the work. Who calls does not wait for one that is slow, but for its first answer.
     """
     lanes = sorted(set(lanes))
     if not lanes or redis_trouble.is_left_alone():
         return
+    if not redis_trouble.is_slow():
+        lanes = _tell(lanes)
+        if not redis_trouble.is_slow():
+            _enqueue(lanes)
+            return
+    if lanes:
+        _beside.add(lanes, partial(_wake_in, current_app._get_current_object()))  # type: ignore[attr-defined]
+
+
+def _wake_in(app: Flask, lanes: list[int]) -> None:
+    with app.app_context():
+        if not redis_trouble.is_left_alone():
+            _enqueue(_tell(lanes))
+
+
+def _tell(lanes: list[int]) -> list[int]:
+    """Tell the owners of lanes; which of them nobody has heard of."""
     try:
-        redis = client()
-        pipeline = redis.pipeline(transaction=False)
+        pipeline = client().pipeline(transaction=False)
         for lane in lanes:
             pipeline.publish(wake_channel(lane), "work")
-        for lane, heard in zip(lanes, pipeline.execute(), strict=True):
-            is_heard = type(heard) is int and heard > 0
-            if not is_heard and time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
+        with redis_trouble.timed():
+            heard = pipeline.execute()
+        return [
+            lane for lane, ears in zip(lanes, heard, strict=True)
+            if not (type(ears) is int and ears > 0)
+        ]
+    except TROUBLE as error:
+        redis_trouble.leave_alone(error, "the sweep will find the work")
+    except NO_NAME:
+        _log.warning("The database was not there to name the queue; the sweep will find the work.")
+    return []
+
+
+def _enqueue(lanes: list[int]) -> None:
+    try:
+        for lane in lanes:
+            if time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
                 _queued_at[lane] = time.monotonic()
                 enqueue_drain(lane)
     except TROUBLE as error:

@@ -6,7 +6,10 @@ What is asked of it after a commit raises nothing, whatever comes: the event is 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from redis.exceptions import (
     AuthenticationError,
@@ -27,6 +30,8 @@ TROUBLE = (RedisError, OSError, *UNREADABLE)
 QUIET_SECONDS = 2.0
 """How long a process leaves Redis alone after it did not answer, so that a hung one costs one
 request its timeout and not all of them."""
+SLOW_SECONDS = 0.1
+"""Who is answered waits for no Redis that takes longer for one thing."""
 LATEST_SECONDS = 60.0
 """How long trouble is told of to those who ask for it."""
 
@@ -39,6 +44,7 @@ _WORDS = {
 _seldom = Seldom(logging.getLogger(__name__), 30)
 _quiet_until = 0.0
 _latest: tuple[float, str] = (float("-inf"), "")
+_is_slow = False
 
 
 def note(error: BaseException, then: str) -> None:
@@ -64,6 +70,52 @@ def is_left_alone() -> bool:
     return time.monotonic() < _quiet_until
 
 
+@contextmanager
+def timed() -> Iterator[None]:
+    """Note whether Redis is slow at what is asked within."""
+    global _is_slow
+    started = time.monotonic()
+    yield
+    took = time.monotonic() - started
+    _is_slow = took > SLOW_SECONDS
+    if _is_slow:
+        _seldom.warn("slow", f"Redis takes {took:.1f} s for an answer; nobody waits for it.")
+
+
+def is_slow() -> bool:
+    """Whether Redis was slow when this process asked last."""
+    return _is_slow
+
+
+class Beside:
+    """Does something in a thread of its own, for all that was given to it meanwhile at once."""
+
+    def __init__(self) -> None:
+        self._waiting: set[int] = set()
+        self._mutex = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, numbers: Iterable[int], call: Callable[[list[int]], None]) -> None:
+        """Do it soon for these too."""
+        with self._mutex:
+            self._waiting |= set(numbers)
+            # A fork leaves the thread behind.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._work, args=(call,), name="beside", daemon=True
+                )
+                self._thread.start()
+
+    def _work(self, call: Callable[[list[int]], None]) -> None:
+        while True:
+            with self._mutex:
+                numbers, self._waiting = sorted(self._waiting), set()
+                if not numbers:
+                    self._thread = None
+                    return
+            call(numbers)
+
+
 def in_a_word(error: BaseException) -> str:
     """What is the matter, without anything that the server said or that leads to it."""
     for kind, words in _WORDS.items():
@@ -79,5 +131,5 @@ def latest() -> str:
 
 def forget() -> None:
     """Ask again at once."""
-    global _quiet_until, _latest
-    _quiet_until, _latest = 0.0, (float("-inf"), "")
+    global _quiet_until, _latest, _is_slow
+    _quiet_until, _latest, _is_slow = 0.0, (float("-inf"), ""), False

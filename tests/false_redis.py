@@ -57,8 +57,10 @@ class FalseRedis:
         if name == b"PUBLISH":
             return b":1\r\n"
         if name == b"INFO":
-            return b"$30\r\nmaxmemory:0\r\nused_memory:10\r\n\r\n"
-        return b":1\r\n" if name in (b"EVALSHA", b"HSET", b"SADD", b"EXPIRE") else b"+OK\r\n"
+            text = b"redis_version:8.0.0\r\nmaxmemory:0\r\nused_memory:10\r\n"
+            return b"$%d\r\n%s\r\n" % (len(text), text)
+        is_number = name in (b"EVAL", b"EVALSHA", b"HSET", b"SADD", b"EXPIRE")
+        return b":1\r\n" if is_number else b"+OK\r\n"
 
     def _send(self, connection: socket.socket, answer: bytes) -> None:
         time.sleep(self.delay)

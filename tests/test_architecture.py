@@ -53,6 +53,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.outbound": "access_tokens defects egress looking outcome resolver transfer transport",
      "portal.signs": "", "portal.storage": "allowance measuring sizes"},
     {"portal.composing": "cell_limits cells compose curl echoes", "portal.queues": ""},
+    {"portal.installation": ""},
     {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
     {"portal.db": "bulk engine_settings keyset listing room schema session slices turns wal"},
     {"portal.config": "", "portal.fairness": "company courtesy gate hashing places",

@@ -3,7 +3,9 @@ limited, and no process ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
@@ -35,6 +37,7 @@ WRONG = {
     "no float": b",nan\r\n", "float": b"(1e5\r\n", "long": b":" + b"9" * 5_000 + b"\r\n",
     "text": b"+x\r\n", "number": b":0\r\n", "lists": b"*2\r\n*1\r\n:1\r\n$1\r\nx\r\n",
 }
+Wait = Callable[..., None]
 every_wrong_answer = pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
 in_either_protocol = pytest.mark.parametrize("protocol", [2, 3])
 
@@ -183,3 +186,62 @@ def test_messages_that_nobody_asked_for_hold_no_answer(valkey: str, protocol: in
         finally:
             ours.close()
 
+
+
+@pytest.mark.parametrize("protocol", [2])
+def test_who_posts_waits_for_no_redis_that_is_slow_and_the_work_is_told_all_the_same(
+    app: Flask, false_redis: FalseRedis, wait_for: Wait
+):
+    queues.client().ping()
+    false_redis.delay = 0.4
+    queues.wake([0])
+    false_redis.asked.clear()
+    started = time.monotonic()
+    for lane in range(1, 5):
+        queues.wake([lane])
+    assert time.monotonic() - started < 0.3
+    # The first by itself, and those that came meanwhile at once.
+    wait_for(lambda: false_redis.asked.count(b"PUBLISH") >= 4, 10)
+    assert redis_trouble.is_slow()
+    false_redis.delay = 0.0
+
+    def is_quick() -> bool:
+        queues.wake([5])
+        return not redis_trouble.is_slow()
+
+    wait_for(is_quick, 10)
+
+
+@pytest.mark.parametrize("protocol", [2])
+def test_a_lane_that_nobody_owns_is_queued_beside_who_posts(
+    app: Flask, false_redis: FalseRedis, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+):
+    queued: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        queues, "enqueue_drain", lambda lane: queued.append((lane, threading.current_thread().name))
+    )
+    monkeypatch.setattr(redis_trouble, "SLOW_SECONDS", -1.0)
+    queues.client().ping()
+    false_redis.answer = b":0\r\n"
+    queues.wake([1])
+    wait_for(lambda: queued == [(1, "beside")], 10)
+
+
+@pytest.mark.parametrize("protocol", [2])
+def test_readyz_says_that_redis_is_slow_and_asks_it_once_a_second(
+    client: FlaskClient, false_redis: FalseRedis
+):
+    queues.client().ping()
+    false_redis.delay = 0.15
+    said = [client.get("/readyz").json["redis"] for _ in range(3)]  # type: ignore[index]
+    assert said == ["slow"] * 3
+    assert false_redis.asked.count(b"INFO") < 3
+
+
+@pytest.mark.parametrize("protocol", [2])
+def test_readyz_waits_for_redis_once(client: FlaskClient, false_redis: FalseRedis):
+    queues.client().ping()
+    false_redis.delay = 0.9
+    started = time.monotonic()
+    assert client.get("/readyz").json["redis"] == "unavailable"  # type: ignore[index]
+    assert time.monotonic() - started < 2.5

@@ -5,12 +5,14 @@ Every number is cheap, however long the logs are: a range of an index, or a coun
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from flask import current_app
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from portal import queues, redis_trouble, signs
 from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
@@ -37,22 +39,59 @@ BACKLOG_CAP = 100_000
 """A backlog is counted to here, so that looking at a growing one stays cheap."""
 NEARLY_FULL = 0.95
 """The part of its maxmemory from which Redis counts as full."""
+SLOW_SECONDS = 0.5
+"""From when on Redis counts as slow: it is asked for four things at once."""
+KNOWN_SECONDS = 1.0
+"""How long it stands how Redis is, whoever asks."""
+
+
+@dataclass
+class _Known:
+    at: float = float("-inf")
+    state: str = ""
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+
 
 def redis_state() -> str:
-    """`ok`, `full` or `unavailable`; without it deliveries wait for the next sweep. Found out by
-    writing: a replica, and one whose disk is full, can be read."""
+    """`ok`, `slow`, `full` or `unavailable`; without it deliveries wait for the next sweep. Found
+    out by what the portal needs of it: a replica, and one whose disk is full, can be read."""
     try:
-        memory = queues.client().info("memory")
+        pipeline = queues.client().pipeline(transaction=False)
         # Not a name of this installation's: that may have to be asked of the database.
-        queues.client().set("portal:ready", "", px=1_000)
-        limit = memory.get("maxmemory", 0)
+        pipeline.set("portal:ready", "", px=1_000)
+        pipeline.publish("portal:ready", "")
+        pipeline.eval("return 1", 0)
+        pipeline.info("memory")
+        started = time.monotonic()
+        *answers, memory = pipeline.execute(raise_on_error=False)
+        took = time.monotonic() - started
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        written, heard, done = answers
+        if not (written is True and type(heard) is int and done == 1):
+            raise TypeError("of another kind than was asked for")
+        # Who may not ask for it does without.
+        limit = 0 if isinstance(memory, NoPermissionError) else memory.get("maxmemory", 0)
         is_full = bool(limit and memory["used_memory"] >= limit * NEARLY_FULL)
     except OutOfMemoryError:
         return "full"
     except TROUBLE as error:
         redis_trouble.note(error, "/readyz says so")
         return "unavailable"
-    return "full" if is_full else "ok"
+    if is_full:
+        return "full"
+    return "slow" if took > SLOW_SECONDS else "ok"
+
+
+def redis_known() -> str:
+    """The same, asked for once in KNOWN_SECONDS, whoever wants to know."""
+    known: _Known = current_app.extensions.setdefault("portal_redis_state", _Known())
+    with known.mutex:
+        if time.monotonic() - known.at > KNOWN_SECONDS:
+            known.state = redis_state()
+            known.at = time.monotonic()
+        return known.state
 
 
 def workers_state() -> str:
@@ -60,11 +99,13 @@ def workers_state() -> str:
     database, or without a Redis that takes their signs of life; without a worker what is accepted
     waits."""
     try:
-        if lanes.has_owner() or signs.is_delivering():
+        if lanes.has_owner():
+            return "ok"
+        if signs.is_delivering():
             return "ok"
     except (*TROUBLE, Unavailable):
         return "unknown"
-    return "none" if redis_state() == "ok" else "unknown"
+    return "none" if redis_known() in ("ok", "slow") else "unknown"
 
 
 def events_last_minute() -> int:

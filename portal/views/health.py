@@ -38,10 +38,10 @@ def readyz() -> ResponseReturnValue:
     """200 while an event can be stored, 503 when none can, with the cause
     (portal.upkeep.readiness).
 
-    Redis away or full is `degraded`: events are accepted and deliveries wait for the next sweep.
-    So it is when no worker delivers: they wait until one does.
+    Redis away, full or slow is `degraded`: events are accepted and deliveries wait for the next
+    sweep. So it is when no worker delivers: they wait until one does.
     """
-    trouble, redis = readiness.trouble(), vitals.redis_state()
+    trouble, redis = readiness.trouble(), vitals.redis_known()
     if trouble is not None:
         return jsonify(
             status="unavailable", database="unavailable", redis=redis, cause=trouble.name,

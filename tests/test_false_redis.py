@@ -3,6 +3,7 @@ limited, and no process ends."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from rq.exceptions import StopRequested
 from portal import jobs, queues, redis_trouble, signs
 from portal.delivery import lanes
 from portal.delivery.wakes import Wakes
+from portal.journal.seldom import Seldom
 from portal.models import Merchant
 from portal.redis_replies import bounded
 from portal.run import scheduling
@@ -245,3 +247,24 @@ def test_readyz_waits_for_redis_once(client: FlaskClient, false_redis: FalseRedi
     started = time.monotonic()
     assert client.get("/readyz").json["redis"] == "unavailable"  # type: ignore[index]
     assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize("protocol", [2])
+def test_what_is_the_matter_with_redis_is_said_and_without_what_the_server_says(
+    client: FlaskClient, false_redis: FalseRedis, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    log = logging.getLogger("portal.redis_trouble")
+    monkeypatch.setattr(redis_trouble, "_seldom", Seldom(log, 60))
+    false_redis.answer = b"-NOPERM this user at a-secret.example may not\r\n"
+    for _ in range(3):
+        queues.wake([1])
+        queues.forget_trouble()
+    answer = client.get("/readyz")
+    assert answer.json is not None
+    assert (answer.json["redis"], answer.json["redis_trouble"]) == (
+        "unavailable", "it forbids a command"
+    )
+    assert "secret" not in answer.text
+    assert caplog.text.count("the sweep will find the work") == 1
+    assert "this user at a-secret.example may not" in caplog.text

@@ -80,6 +80,20 @@ def test_a_redis_that_can_only_be_read_is_said_to_be(app: Flask, valkey: str) ->
     assert vitals.redis_state() == "ok"
 
 
+@pytest.mark.parametrize(("forbidden", "state"), [
+    ("-info", "ok"), ("-publish", "unavailable"), ("-set", "unavailable"), ("-eval", "unavailable"),
+])
+def test_a_redis_that_forbids_what_the_portal_needs_is_unavailable(
+    app: Flask, valkey: str, forbidden: str, state: str
+) -> None:
+    server = Redis.from_url(valkey)
+    server.execute_command("ACL", "SETUSER", "default", forbidden)
+    try:
+        assert vitals.redis_state() == state
+    finally:
+        server.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
 def test_a_redis_that_is_away_is_said_to_be(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

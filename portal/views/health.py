@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from portal import redis_trouble
 from portal.db import wal
 from portal.db.session import write_turns
 from portal.db.turns import LONG_SECONDS
@@ -39,7 +40,8 @@ def readyz() -> ResponseReturnValue:
     (portal.upkeep.readiness).
 
     Redis away, full or slow is `degraded`: events are accepted and deliveries wait for the next
-    sweep. So it is when no worker delivers: they wait until one does.
+    sweep; `redis_trouble` says what this process met with. So it is when no worker delivers: they
+    wait until one does.
     """
     trouble, redis = readiness.trouble(), vitals.redis_known()
     if trouble is not None:
@@ -49,6 +51,8 @@ def readyz() -> ResponseReturnValue:
         ), 503
     state = {"database": "ok", "redis": redis, "workers": vitals.workers_state()}
     is_well = set(state.values()) == {"ok"}
+    if redis != "ok" and (matter := redis_trouble.latest()):
+        state["redis_trouble"] = matter
     return jsonify(status="ok" if is_well else "degraded", **state)
 
 

@@ -48,7 +48,8 @@ def _is_new(message: str) -> bool:
     digest = hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()
     try:
         redis, hour = queues.client(), queues.key("csp", "hour")
-        if int(redis.getrange(hour, 0, 20) or 0) > MAX_PER_HOUR:
+        # Somebody else may have written a number from which none would be reached in years.
+        if not 0 <= int(redis.getrange(hour, 0, 20) or 0) <= MAX_PER_HOUR:
             # Nothing more is kept in this hour, and no digest either: anyone may send any number.
             redis.expire(hour, _HOUR_SECONDS, nx=True)
             return False
@@ -57,7 +58,7 @@ def _is_new(message: str) -> bool:
         pipeline = redis.pipeline()
         pipeline.incr(hour)
         pipeline.expire(hour, _HOUR_SECONDS, nx=True)
-        return int(pipeline.execute()[0]) <= MAX_PER_HOUR
+        return 0 < int(pipeline.execute()[0]) <= MAX_PER_HOUR
     except TROUBLE as error:
         # ValueError: somebody else wrote what is no number.
         redis_trouble.note(error, "browsers' reports are not written down")

@@ -72,6 +72,13 @@ def test_a_flood_fills_nothing(app: Flask, client: FlaskClient, monkeypatch: pyt
     assert len(list(queues.client().scan_iter(f"{queues.key('csp', '')}*"))) <= 3 + 2
 
 
+def test_who_lowers_the_count_in_redis_has_no_more_written_down(client: FlaskClient):
+    queues.client().set(queues.key("csp", "hour"), -999_999_999)
+    assert send(client, REPORT) == 204
+    assert not written()
+    assert 0 < int(queues.client().ttl(queues.key("csp", "hour"))) <= 3_600  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("body", ["", "x", "[]", "{}", '{"csp-report": 1}', "\xff"])
 def test_what_is_no_report_is_refused(client: FlaskClient, body: str):
     answer = client.post("/csp-reports", data=body.encode("latin-1"))

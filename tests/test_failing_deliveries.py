@@ -196,7 +196,7 @@ def test_an_access_token_that_cannot_be_had_by_a_defect_is_that_attempts_failure
     def broken(*_: Any) -> None:
         raise RecursionError
 
-    for name in ("request", "take"):
+    for name in ("request", "read_token"):
         access_tokens._kept.clear()
         make_delivery(make_event(merchant), webhook)
         with monkeypatch.context() as patch:

@@ -272,7 +272,7 @@ def test_a_job_that_was_wiped_while_it_ran_is_no_failure(
 
 @pytest.mark.parametrize("started", [
     "import wsgi; say()",
-    "from portal import worker; worker.PortalWorker.serve = lambda self: say(); "
+    "from portal.run import worker; worker.PortalWorker.serve = lambda self: say(); "
     "worker.run_worker('deliveries')",
 ], ids=["web", "worker"])
 def test_what_is_loaded_at_the_start_is_not_walked_through_again(

@@ -71,7 +71,7 @@ def trouble_of(revision: str | None) -> Trouble | None:
         return EMPTY
     if revision == head:
         return None
-    return OLDER if revision in known else AHEAD
+    return OLDER if revision in known or revision < min(known) else AHEAD
 
 
 @lru_cache

@@ -26,6 +26,7 @@ from portal.upkeep import readiness, vitals
 bp = Blueprint("health", __name__)
 # Made anew for each answer, a counter would say that it began to count just now.
 disable_created_metrics()
+_LOG_STEP = 8 * 1024 * 1024
 
 
 @bp.get("/healthz")
@@ -101,13 +102,14 @@ def metrics() -> ResponseReturnValue:
 def _add_turns(registry: CollectorRegistry) -> None:
     if (length := wal.size()) is not None:
         Gauge(
-            "portal_write_log_bytes", "How long the SQLite database's write-ahead log is.",
+            "portal_write_log_bytes",
+            "How long the SQLite database's write-ahead log is, in steps of 8 MiB.",
             registry=registry,
-        ).set(length)
+        ).set(math.ceil(length / _LOG_STEP) * _LOG_STEP)
     record = write_turns()
     if record is None:
         return
-    # In whole seconds: how long one turn was kept would tell whether somebody has an account, since
+    # In whole seconds, and the log in steps: how long one turn was kept would tell whether somebody has an account, since
     # of tries to sign in those into accounts that exist alone write something.
     kept, waited = math.ceil(record.kept_seconds), math.ceil(record.waited_seconds)
     for name, what, value in (

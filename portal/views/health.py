@@ -109,8 +109,9 @@ def _add_turns(registry: CollectorRegistry) -> None:
     record = write_turns()
     if record is None:
         return
-    # In whole seconds, and the log in steps: how long one turn was kept would tell whether somebody has an account, since
-    # of tries to sign in those into accounts that exist alone write something.
+    # In whole seconds, and the log in steps: how long one turn was kept, or how much was written,
+    # would tell whether somebody has an account, since of tries to sign in those into accounts
+    # that exist alone write something.
     kept, waited = math.ceil(record.kept_seconds), math.ceil(record.waited_seconds)
     for name, what, value in (
         ("turns", "Turns to write into the SQLite database.", record.turns),

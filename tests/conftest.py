@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_passwords() -> Iterator[None]:
     """A password costs half a second of processor time, for who steals its hash; a thousand tests
-    sign in. (What it really costs is held by tests/test_accounts.py.)"""
+    sign in. (What it really costs is held by tests/people/test_accounts.py.)"""
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(user_module, "_hasher", cheap)

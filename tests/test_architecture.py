@@ -287,3 +287,13 @@ def test_a_limit_counts_in_the_blueprint_of_its_route(app: Flask):
     assert limited
     assert limited <= set(extensions.LIMITED)
     assert set(extensions.LIMITED) <= set(app.blueprints)
+
+
+def test_tests_lie_where_what_they_test_lies():
+    """Beside folders for the packages there are those of tests that go through everything."""
+    through_everything = {"browser", "databases", "faults", "hostile"}
+    packages = {path.name for path in PORTAL.iterdir() if (path / "__init__.py").exists()}
+    folders = {path.name for path in (ROOT / "tests").iterdir()
+               if path.is_dir() and path.name != "__pycache__"}
+    assert folders - through_everything <= packages
+    assert packages <= folders

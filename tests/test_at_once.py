@@ -18,7 +18,7 @@ from portal.models import Attempt, InspectedRequest, Merchant, OwnEventType, Sav
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_user, make_webhook
-from tests.test_invitations import at_once
+from tests.people.test_invitations import at_once
 
 ACTOR = "user:ann@example.com"
 

@@ -1,7 +1,7 @@
 """HAZARDS, "Receivers": what a receiver may do, and what a real portal makes of it.
 
 One portal plays all of them, on each database; the same at the level of the transport, with more
-variants, is in tests/test_transport.py.
+variants, is in tests/outbound/test_transport.py.
 """
 
 from __future__ import annotations

@@ -35,9 +35,7 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
             product.flood, events=5_000 if quick else 100_000, calm_events=75 if quick else 300
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
-        "16": partial(
-            hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3
-        ),
+        "16": partial(hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)
@@ -52,7 +50,9 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only this one")
     parser.add_argument("--row", help="only this row, such as 3; nothing is written")
     parser.add_argument(
-        "--retention", type=int, metavar="EVENTS",
+        "--retention",
+        type=int,
+        metavar="EVENTS",
         help="only the clean-up of a log of so many events, such as 3000000; nothing is written",
     )
     arguments = parser.parse_args()

@@ -104,6 +104,7 @@ def take() -> Any:
     """Read the body, answer 202."""
     event = request.get_json()
     return Response(
-        json.dumps({"id": event.get("id", "evt_1"), "deliveries": 0}), 202,
+        json.dumps({"id": event.get("id", "evt_1"), "deliveries": 0}),
+        202,
         content_type="application/json",
     )

@@ -65,9 +65,7 @@ def _last_commit_of_results() -> Iterator[list[float]]:
 
 def _verify(stand: Stand, owed: int) -> None:
     received = len(stand.receiver.news())
-    logged = db.session.scalar(
-        sa.text("SELECT count(*) FROM delivery WHERE state = 'succeeded'")
-    )
+    logged = db.session.scalar(sa.text("SELECT count(*) FROM delivery WHERE state = 'succeeded'"))
     db.session.rollback()
     if received != owed or logged != owed:
         raise RuntimeError(f"{owed} owed, {received} received, {logged} logged as succeeded")
@@ -99,8 +97,11 @@ def whole_delivery(stand: Stand, events: int, repeats: int) -> list[Row]:
     return [
         ratio("1", "Whole delivery ÷ bare libcurl multi loop", stand.kind, mine, bare, least),
         Row(
-            "10", "Commits, SQL statements and Redis operations of one delivery", stand.kind,
-            per_delivery["statements"], "SQL statements",
+            "10",
+            "Commits, SQL statements and Redis operations of one delivery",
+            stand.kind,
+            per_delivery["statements"],
+            "SQL statements",
             "≤ 0.05 commits, ≤ 0.1 statements, ≤ 0.05 Redis operations",
             all(per_delivery.get(name, 0) <= most for name, most in limits.items()),
             detail=per_delivery,
@@ -150,9 +151,7 @@ def one_job_each(stand: Stand, events: int, repeats: int) -> Row:
         queue = Queue("bench", connection=stand.redis, serializer=JSONSerializer)
         for one in baselines.composed()[:jobs]:
             assert one.body is not None
-            queue.enqueue(
-                baselines.deliver_one, url, one.url, dict(one.headers), one.body.decode()
-            )
+            queue.enqueue(baselines.deliver_one, url, one.url, dict(one.headers), one.body.decode())
         db.session.rollback()
         worker = SimpleWorker([queue], connection=stand.redis, serializer=JSONSerializer)
         started = time.perf_counter()
@@ -164,8 +163,12 @@ def one_job_each(stand: Stand, events: int, repeats: int) -> Row:
 
     mine, others = interleaved(repeats, ours, theirs)
     return ratio(
-        "2", "Whole delivery ÷ one RQ job a delivery (requests, one insert)", stand.kind, mine,
-        others, 25,
+        "2",
+        "Whole delivery ÷ one RQ job a delivery (requests, one insert)",
+        stand.kind,
+        mine,
+        others,
+        25,
     )
 
 
@@ -208,8 +211,14 @@ def hanging(stand: Stand, events: int, repeats: int) -> Row:
         return rate
 
     mine, alone = interleaved(repeats, with_them, without)
-    row = ratio("6", "Others' rate while 20 % of webhooks hang ÷ while none does", stand.kind,
-                mine, alone, 0.9)
+    row = ratio(
+        "6",
+        "Others' rate while 20 % of webhooks hang ÷ while none does",
+        stand.kind,
+        mine,
+        alone,
+        0.9,
+    )
     row.target = "≥ 0.9, p99 ≤ 2×"
     slower = statistics.median(tail / calm for tail, calm in tails)
     row.detail["p99_ratio"] = slower
@@ -225,10 +234,12 @@ def _when_done(webhook_ids: set[str]) -> Any:
     def ask() -> bool:
         if time.monotonic() >= state["at"]:
             state["at"] = time.monotonic() + 0.1
-            left = db.session.scalar(sa.text(
-                "SELECT 1 FROM delivery WHERE state = 'pending' AND webhook_id IN "
-                f"({listed}) LIMIT 1"
-            ))
+            left = db.session.scalar(
+                sa.text(
+                    "SELECT 1 FROM delivery WHERE state = 'pending' AND webhook_id IN "
+                    f"({listed}) LIMIT 1"
+                )
+            )
             db.session.rollback()
             state["done"] = left is None
         return bool(state["done"])
@@ -247,8 +258,14 @@ def slow_receivers(stand: Stand, events: int, repeats: int) -> Row:
         rates.append(owed / drained(stand, owed))
     rate = statistics.median(rates)
     return Row(
-        "7", "Deliveries a second to receivers that take 200 ms, one worker", stand.kind, rate,
-        "per second", "≥ 2,000 per second", rate >= 2_000, rates,
+        "7",
+        "Deliveries a second to receivers that take 200 ms, one worker",
+        stand.kind,
+        rate,
+        "per second",
+        "≥ 2,000 per second",
+        rate >= 2_000,
+        rates,
         {"webhooks": webhooks, "in_flight_at_most": webhooks * 20},
     )
 
@@ -293,15 +310,25 @@ def memory(stand: Stand) -> Row:
     sizes = {}
     for way in ("drain", "bare"):
         run = subprocess.run(
-            [sys.executable, "-m", "benchmarks.engine", way], cwd=ROOT, check=True,
-            capture_output=True, env=stand.environment | {"PATH": "/usr/bin:/bin"}, text=True,
+            [sys.executable, "-m", "benchmarks.engine", way],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            env=stand.environment | {"PATH": "/usr/bin:/bin"},
+            text=True,
         )
         sizes[way] = json.loads(run.stdout.splitlines()[-1])
     figure = sizes["drain"]["peak_kib"] / sizes["bare"]["peak_kib"]
     return Row(
-        "11", "Memory with 1,000 in flight ÷ the bare loop's", stand.kind, figure, "×", "≤ 1.5",
-        figure <= 1.5, [figure], {"owed": owed, **{f"{way}_mib": size["peak_kib"] / 1024
-                                                   for way, size in sizes.items()}},
+        "11",
+        "Memory with 1,000 in flight ÷ the bare loop's",
+        stand.kind,
+        figure,
+        "×",
+        "≤ 1.5",
+        figure <= 1.5,
+        [figure],
+        {"owed": owed, **{f"{way}_mib": size["peak_kib"] / 1024 for way, size in sizes.items()}},
     )
 
 

@@ -56,8 +56,11 @@ def fill(webhook: Webhook, events: int, days: float, payload_days: float) -> Non
     attempt (one in 200 failed); payloads of the last `payload_days`."""
     moment, span = now(), round(days * DAY)
     values: dict[str, Any] = {
-        "merchant": webhook.merchant_id, "webhook": webhook.id, "start": moment - span,
-        "step": span // events, "payloads_since": moment - round(payload_days * DAY),
+        "merchant": webhook.merchant_id,
+        "webhook": webhook.id,
+        "start": moment - span,
+        "step": span // events,
+        "payloads_since": moment - round(payload_days * DAY),
     }
     dialect = db.engine.dialect.name
     rows = _NUMBERS[dialect] + _ROWS.format(id=_IDS[dialect])

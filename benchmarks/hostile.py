@@ -57,8 +57,10 @@ def _sign_in(base: str, email: str) -> requests.Session:
     session = requests.Session()
     token = _token(session.get(f"{base}/sign-in").text)
     answer = session.post(
-        f"{base}/sign-in", {"email": email, "password": PASSWORD, "csrf_token": token},
-        headers={"Referer": f"{base}/sign-in"}, allow_redirects=False,
+        f"{base}/sign-in",
+        {"email": email, "password": PASSWORD, "csrf_token": token},
+        headers={"Referer": f"{base}/sign-in"},
+        allow_redirects=False,
     )
     if answer.status_code != 303 and answer.status_code != 302:
         raise RuntimeError(f"Signing in was answered {answer.status_code}.")
@@ -100,11 +102,16 @@ def previews(base: str, slug: str, email: str, **_: str) -> Callable[[], request
     session = _sign_in(base, email)
     token = _token(session.get(f"{base}/m/{slug}/webhooks/new").text)
     form = {
-        "csrf_token": token, "url": "http://127.0.0.1:9/", "events": "order.created",
-        "method": "POST", "body_template": SLOW, "include_object_record": "1",
+        "csrf_token": token,
+        "url": "http://127.0.0.1:9/",
+        "events": "order.created",
+        "method": "POST",
+        "body_template": SLOW,
+        "include_object_record": "1",
     }
     return lambda: session.post(
-        f"{base}/m/{slug}/webhooks/preview", form,
+        f"{base}/m/{slug}/webhooks/preview",
+        form,
         headers={"Referer": base, "HX-Request": "true", "HX-Request-Type": "partial"},
     )
 
@@ -115,9 +122,7 @@ def tests(base: str, key: str, webhook_id: str, **_: str) -> Callable[[], reques
     return lambda: _api(base, key).post(f"/webhooks/{webhook_id}/test", body)
 
 
-ATTACKS = {
-    one.__name__: one for one in (batches, large, searches, exports, previews, tests)
-}
+ATTACKS = {one.__name__: one for one in (batches, large, searches, exports, previews, tests)}
 AT_ONCE = {"batches": 4, "large": 4, "searches": 16, "exports": 8, "previews": 16, "tests": 24}
 """How many of each are on their way at the same time."""
 
@@ -170,9 +175,7 @@ class _Other:
     def __init__(self, stand: Stand, base: str, key: str, email: str):
         self._stand, self._place = stand, base.removeprefix("http://")
         cookies = _sign_in(base, email).cookies
-        self._post_headers = {
-            "Authorization": f"Bearer {key}", "Content-Type": "application/json",
-        }
+        self._post_headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._page_headers = {"Cookie": "; ".join(f"{one.name}={one.value}" for one in cookies)}
         self._event = json.dumps(order(1)).encode()
 
@@ -239,8 +242,12 @@ def _content(connection: http.client.HTTPConnection, status: int) -> bytes:
 @contextlib.contextmanager
 def _attacking(name: str, values: dict[str, str], counts: dict[str, int]) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.hostile", name, json.dumps(values)], cwd=ROOT,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-m", "benchmarks.hostile", name, json.dumps(values)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stdin is not None
@@ -256,9 +263,7 @@ def _attacking(name: str, values: dict[str, str], counts: dict[str, int]) -> Ite
         process.wait()
 
 
-def neighbours(
-    stand: Stand, seconds: float, windows: int, only: tuple[str, ...] = ()
-) -> list[Row]:
+def neighbours(stand: Stand, seconds: float, windows: int, only: tuple[str, ...] = ()) -> list[Row]:
     """Row 16, a row for each attack: so many windows of so many seconds without and with it."""
     stand.clear()
     calm = _merchant("calm")
@@ -266,12 +271,12 @@ def neighbours(
     stand.webhooks(1, "/calm", merchant=calm[0])
     rows = []
     with contextlib.ExitStack() as parts:
-        url = parts.enter_context(
-            web(stand, processes=config.web_processes, **_limits())
-        )
+        url = parts.enter_context(web(stand, processes=config.web_processes, **_limits()))
         base = url.removesuffix("/api/v1/events")
         for command in (
-            ("deliver", "--processes", str(config.workers)), ("maintenance",), ("cron",)
+            ("deliver", "--processes", str(config.workers)),
+            ("maintenance",),
+            ("cron",),
         ):
             parts.enter_context(stand.process("worker.py", "--part", *command))
         other = _Other(stand, base, calm[1], calm[2])
@@ -283,7 +288,10 @@ def neighbours(
                 merchant, key, email = _merchant(f"{name}-{window}")
                 hooks = _prepare(stand, name, merchant)
                 values = {
-                    "base": base, "slug": merchant.slug, "key": key, "email": email,
+                    "base": base,
+                    "slug": merchant.slug,
+                    "key": key,
+                    "email": email,
                     "webhook_id": hooks[0] if hooks else "",
                 }
                 time.sleep(SETTLE_SECONDS)
@@ -297,9 +305,7 @@ def neighbours(
 
 def _limits() -> dict[str, str]:
     # As they come; the other rows measure how much there can be.
-    return {
-        f"PORTAL_{one.name}": one.default for one in SETTINGS if one.name.startswith("API_")
-    }
+    return {f"PORTAL_{one.name}": one.default for one in SETTINGS if one.name.startswith("API_")}
 
 
 def _merchant(slug: str) -> tuple[Merchant, str, str]:
@@ -350,8 +356,11 @@ def _prepare(stand: Stand, name: str, merchant: Merchant) -> list[str]:
 
 
 def _row(
-    stand: Stand, name: str, alone: list[dict[str, list[float]]],
-    beside: list[dict[str, list[float]]], counts: dict[str, int],
+    stand: Stand,
+    name: str,
+    alone: list[dict[str, list[float]]],
+    beside: list[dict[str, list[float]]],
+    counts: dict[str, int],
 ) -> Row:
     ratios: dict[str, float] = {}
     detail: dict[str, Any] = {}
@@ -360,14 +369,23 @@ def _row(
         now = median([percentile(window[what], 99) for window in beside])
         ratios[what] = max(now, LEAST_MS) / max(usual, LEAST_MS)
         detail |= {
-            f"{what}_ratio": ratios[what], f"{what}_p99_alone_ms": usual, f"{what}_p99_ms": now,
+            f"{what}_ratio": ratios[what],
+            f"{what}_p99_alone_ms": usual,
+            f"{what}_p99_ms": now,
             f"{what}_p50_ms": median([wait for window in beside for wait in window[what]]),
         }
     detail["answers"] = ", ".join(f"{count} × {code}" for code, count in sorted(counts.items()))
     return Row(
-        "16", f"A merchant beside one that attacks by {name}: p99 ÷ alone, the worst of posts, "
-        "deliveries and pages", stand.kind, max(ratios.values()), "×", f"≤ {MOST:g}",
-        max(ratios.values()) <= MOST, [], detail,
+        "16",
+        f"A merchant beside one that attacks by {name}: p99 ÷ alone, the worst of posts, "
+        "deliveries and pages",
+        stand.kind,
+        max(ratios.values()),
+        "×",
+        f"≤ {MOST:g}",
+        max(ratios.values()) <= MOST,
+        [],
+        detail,
     )
 
 

@@ -44,7 +44,11 @@ def median(values: Sequence[float]) -> float:
 
 
 def post(
-    url: str, headers: list[tuple[str, str]], bodies: Sequence[bytes], *, at_once: int = 8,
+    url: str,
+    headers: list[tuple[str, str]],
+    bodies: Sequence[bytes],
+    *,
+    at_once: int = 8,
     per_second: float | None = None,
 ) -> Load:
     """POST every body; raises RuntimeError for an answer that is not 2xx."""

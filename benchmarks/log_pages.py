@@ -45,7 +45,8 @@ row AS (
 """
 """Six of ten rows are the first merchant's; one in ten each of the others'."""
 _STATEMENTS = (
-    _NUMBERS + """
+    _NUMBERS
+    + """
 INSERT INTO event (merchant_id, id, type, object_type, object_id, source_user_type,
   source_user_id, correlation_id, occurred_at, received_at, deliveries, is_test)
 SELECT merchant, printf('evt_%012x%020x', at / 1000, i),
@@ -57,13 +58,15 @@ SELECT merchant, printf('evt_%012x%020x', at / 1000, i),
   CASE WHEN i % 20 = 3 THEN 'import-1' WHEN i % 3 = 0 THEN 'act-' || (i / 3) END,
   at, at, 1, 0
 FROM row""",
-    _NUMBERS + """
+    _NUMBERS
+    + """
 INSERT INTO event_payload (merchant_id, event_id, head, data, previous, received_at)
 SELECT merchant, printf('evt_%012x%020x', at / 1000, i), '{"id":"x"}',
   '{"number":"SO-' || i || '","total":"' || (i % 900) || '.50","email":"kim' || (i % 50000)
   || '@example.com","status":"' || (i % 5) || '"}', NULL, at
 FROM row WHERE at > :payloads_since""",
-    _NUMBERS + """
+    _NUMBERS
+    + """
 INSERT INTO delivery (id, merchant_id, event_id, webhook_id, state, attempts, step, is_retry,
   trigger, created_at, finished_at)
 SELECT printf('dlv_%012x%020x', at / 1000, i), merchant,
@@ -71,7 +74,8 @@ SELECT printf('dlv_%012x%020x', at / 1000, i), merchant,
   CASE WHEN merchant = 1 AND i % 200 = 0 THEN 'failed' ELSE 'succeeded' END, 1, 1, 0,
   'scheduled', at, at
 FROM row""",
-    _NUMBERS + """
+    _NUMBERS
+    + """
 INSERT INTO attempt (id, merchant_id, event_id, webhook_id, delivery_id, number, trigger,
   attempted_at, method, uri, status, error, ok, duration_us)
 SELECT printf('req_%012x%020x', at / 1000, i), merchant,
@@ -93,8 +97,12 @@ def fill(rows: int) -> None:
             for place in range(3):
                 webhook_id = f"wh_{number}_{place}"
                 webhook = Webhook(
-                    id=webhook_id, merchant_id=number, url="https://erp.example.com/hook",
-                    events=["*"], description=f"ERP {place}", lane=lane_of(webhook_id, 4),
+                    id=webhook_id,
+                    merchant_id=number,
+                    url="https://erp.example.com/hook",
+                    events=["*"],
+                    description=f"ERP {place}",
+                    lane=lane_of(webhook_id, 4),
                 )
                 webhook.set_secret("whsec_x")
                 session.add(webhook)
@@ -105,9 +113,7 @@ def fill(rows: int) -> None:
                 user.memberships = [Membership(merchant_id=1, role="owner")]
             session.add(user)
     span = 60 * DAY
-    values = {
-        "rows": rows, "span": span, "start": now() - span, "payloads_since": now() - 15 * DAY,
-    }
+    values = {"rows": rows, "span": span, "start": now() - span, "payloads_since": now() - 15 * DAY}
     for statement in _STATEMENTS:
         started = time.monotonic()
         with writing() as session:
@@ -123,30 +129,59 @@ def pages(rows: int) -> dict[str, list[str]]:
         sa.text("SELECT id FROM event WHERE merchant_id = 1 ORDER BY received_at DESC LIMIT 1")
     ).scalar_one()
     logs = [
-        "events", "events?type=order.*", "events?type=refund.created",
-        "events?type=inventory.updated&since=7d", f"events?object_id={number}",
-        f"events?object_id={HOT_RECORD}", f"events?correlation_id=act-{middle // 3}",
-        f"events?correlation_id={HOT_ACTION}", "events?since=15m", "events?since=24h",
-        "events?since=2020-01-01&until=2020-01-02", f"events?event_id={found}",
-        "events?schema=flagged", "events?test=yes", "events?source_user_id=nobody",
-        "attempts", "attempts?outcome=failed", "attempts?status=5xx", "attempts?status=404",
-        "attempts?since=24h&outcome=failed", f"attempts?event_id={found}",
-        "attempts?error=connect_timeout", "attempts?method=GET", "attempts?trigger=manual",
+        "events",
+        "events?type=order.*",
+        "events?type=refund.created",
+        "events?type=inventory.updated&since=7d",
+        f"events?object_id={number}",
+        f"events?object_id={HOT_RECORD}",
+        f"events?correlation_id=act-{middle // 3}",
+        f"events?correlation_id={HOT_ACTION}",
+        "events?since=15m",
+        "events?since=24h",
+        "events?since=2020-01-01&until=2020-01-02",
+        f"events?event_id={found}",
+        "events?schema=flagged",
+        "events?test=yes",
+        "events?source_user_id=nobody",
+        "attempts",
+        "attempts?outcome=failed",
+        "attempts?status=5xx",
+        "attempts?status=404",
+        "attempts?since=24h&outcome=failed",
+        f"attempts?event_id={found}",
+        "attempts?error=connect_timeout",
+        "attempts?method=GET",
+        "attempts?trigger=manual",
     ]
     searches = [
-        str(number), f"order {number}", HOT_RECORD, HOT_ACTION, found, "erp", "nothing at all",
+        str(number),
+        f"order {number}",
+        HOT_RECORD,
+        HOT_ACTION,
+        found,
+        "erp",
+        "nothing at all",
     ]
     return {
         "owner": [
-            *(f"/m/big/{log}" for log in logs), "/m/big/attempts?webhook_id=wh_1_0",
+            *(f"/m/big/{log}" for log in logs),
+            "/m/big/attempts?webhook_id=wh_1_0",
             "/m/big/attempts?webhook_id=wh_1_0&outcome=failed",
-            f"/m/big/records/order/{number}", f"/m/big/records/inventory/{HOT_RECORD}",
-            f"/m/big/events/{found}", "/m/big/", "/m/big/?span=7d", "/m/big/?span=30d",
-            "/m/big/webhooks", "/m/big/webhooks/wh_1_0", "/m/big/webhooks/wh_1_0?span=30d",
+            f"/m/big/records/order/{number}",
+            f"/m/big/records/inventory/{HOT_RECORD}",
+            f"/m/big/events/{found}",
+            "/m/big/",
+            "/m/big/?span=7d",
+            "/m/big/?span=30d",
+            "/m/big/webhooks",
+            "/m/big/webhooks/wh_1_0",
+            "/m/big/webhooks/wh_1_0?span=30d",
             *(f"/search?all&q={text}" for text in searches),
         ],
         "staff": [
-            *(f"/staff/{log}" for log in logs), "/m/calm/attempts?outcome=failed",
+            *(f"/staff/{log}" for log in logs),
+            "/m/calm/attempts?outcome=failed",
             *(f"/search?all&q={text}" for text in searches),
         ],
     }

@@ -38,10 +38,24 @@ def web(
     """The address of an application on the product's own server, with its settings."""
     port = free_port()
     with stand.process(
-        "-m", "granian", "--interface", "rsgi" if application == PORTAL else "wsgi",
-        "--host", "127.0.0.1", "--port", str(port), "--workers", str(processes),
-        *(() if application == PORTAL else ("--blocking-threads", "8")), "--http", "1", "--no-ws",
-        "--log-level", "error", application, **environment,
+        "-m",
+        "granian",
+        "--interface",
+        "rsgi" if application == PORTAL else "wsgi",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        str(processes),
+        *(() if application == PORTAL else ("--blocking-threads", "8")),
+        "--http",
+        "1",
+        "--no-ws",
+        "--log-level",
+        "error",
+        application,
+        **environment,
     ):
         url = f"http://127.0.0.1:{port}/api/v1/events"
         end = time.monotonic() + 60
@@ -61,7 +75,8 @@ def post(stand: Stand, url: str, bodies: Sequence[bytes], **how: float | int) ->
     return load.post(
         url,
         [("Authorization", f"Bearer {stand.key}"), ("Content-Type", "application/json")],
-        bodies, **how,  # type: ignore[arg-type]
+        bodies,
+        **how,  # type: ignore[arg-type]
     )
 
 
@@ -77,6 +92,7 @@ def single_ingest(stand: Stand, events: int, repeats: int) -> Row:
     bodies = bodies_of(events)
     tails: list[list[float]] = [[], []]
     with web(stand) as ours, web(stand, "benchmarks.baselines:bare") as bare:
+
         def rate(url: str, place: int) -> Callable[[], float]:
             def measure() -> float:
                 done = post(stand, url, bodies, at_once=AT_ONCE)
@@ -91,8 +107,12 @@ def single_ingest(stand: Stand, events: int, repeats: int) -> Row:
         if stored < events * repeats:
             raise RuntimeError(f"{events * repeats} were answered 202, {stored} are stored")
     row = ratio(
-        "3", f"Durable ingest by single POST ÷ bare Flask JSON POST, {AT_ONCE} at once",
-        stand.kind, mine, others, 0.45,
+        "3",
+        f"Durable ingest by single POST ÷ bare Flask JSON POST, {AT_ONCE} at once",
+        stand.kind,
+        mine,
+        others,
+        0.45,
     )
     slower = statistics.median(tail / calm for tail, calm in zip(*tails, strict=True))
     row.target = "≥ 0.45, p99 ≤ 5×"
@@ -116,24 +136,27 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
             )
             moment = time.time_ns() // 1_000
             named = [(new_id("evt"), event) for event in clean]
-            ready.append((
-                [event_row(stand.merchant.id, name, event, moment, 0)
-                 for name, event in named],
-                [payload_row(stand.merchant.id, name, event, moment)
-                 for name, event in named],
-            ))
+            ready.append(
+                (
+                    [event_row(stand.merchant.id, name, event, moment, 0) for name, event in named],
+                    [payload_row(stand.merchant.id, name, event, moment) for name, event in named],
+                )
+            )
         started = time.perf_counter()
         for rows in ready:
             with writing() as session:
                 for model, made in zip((Event, EventPayload), rows, strict=True):
                     bulk.insert(
-                        session.connection(), table(model), tuple(made[0]),
+                        session.connection(),
+                        table(model),
+                        tuple(made[0]),
                         [tuple(row.values()) for row in made],
                     )
         return batches * size / (time.perf_counter() - started)
 
     stand.clear()
     with web(stand) as url:
+
         def ours() -> float:
             stand.clear()
             done = post(stand, url, [body] * batches, at_once=1)
@@ -145,8 +168,12 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
 
         mine, others = interleaved(repeats, ours, theirs)
     return ratio(
-        "4", "Durable ingest by batches of 500 ÷ the database's own bulk insert, events a second",
-        stand.kind, mine, others, 0.4,
+        "4",
+        "Durable ingest by batches of 500 ÷ the database's own bulk insert, events a second",
+        stand.kind,
+        mine,
+        others,
+        0.4,
     )
 
 
@@ -168,15 +195,20 @@ def latency(stand: Stand, seconds: float) -> list[Row]:
             ids = [json.loads(body)["id"] for body in done.bodies]
             accepted = dict(zip(ids, done.answered_at, strict=True))
             first = _receipts(stand, accepted, 4)
-            waits = [
-                (moment - accepted[event_id]) / 1_000 - trip for event_id, moment in first
-            ]
+            waits = [(moment - accepted[event_id]) / 1_000 - trip for event_id, moment in first]
             p50, p99 = percentile(waits, 50), percentile(waits, 99)
-            rows.append(Row(
-                "5", f"202 → receipt above one bare round trip, at {part:.0%} of saturation",
-                stand.kind, p50, "ms (p50)", "p50 ≤ 5 ms, p99 ≤ 25 ms", p50 <= 5 and p99 <= 25,
-                detail={"p99_ms": p99, "events_per_second": rate, "receipts": len(waits)},
-            ))
+            rows.append(
+                Row(
+                    "5",
+                    f"202 → receipt above one bare round trip, at {part:.0%} of saturation",
+                    stand.kind,
+                    p50,
+                    "ms (p50)",
+                    "p50 ≤ 5 ms, p99 ≤ 25 ms",
+                    p50 <= 5 and p99 <= 25,
+                    detail={"p99_ms": p99, "events_per_second": rate, "receipts": len(waits)},
+                )
+            )
     return rows
 
 
@@ -221,9 +253,11 @@ def two_workers(stand: Stand, events: int, repeats: int) -> Row:
         later = time.time_ns() // 1_000 + 6_000_000
         db.session.execute(sa.text(f"UPDATE delivery SET next_attempt_at = {later}"))
         db.session.commit()
-        with stand.process("worker.py", "--part", "deliver", "--processes", str(processes)), \
-                stand.process("worker.py", "--part", "maintenance"), \
-                stand.process("worker.py", "--part", "cron"):
+        with (
+            stand.process("worker.py", "--part", "deliver", "--processes", str(processes)),
+            stand.process("worker.py", "--part", "maintenance"),
+            stand.process("worker.py", "--part", "cron"),
+        ):
             moments: list[int] = []
             end = time.monotonic() + 120
             while not moments and time.monotonic() < end:
@@ -233,9 +267,7 @@ def two_workers(stand: Stand, events: int, repeats: int) -> Row:
             while len(moments) < owed and time.monotonic() < end:
                 moments += [moment for _, moment in stand.receiver.news()]
                 time.sleep(0.05)
-            busy[processes].append(
-                (_processor_seconds() - worked) / (time.monotonic() - since)
-            )
+            busy[processes].append((_processor_seconds() - worked) / (time.monotonic() - since))
             if len(moments) < owed:
                 raise RuntimeError(f"{len(moments)} of {owed} arrived")
         # From the first receipt: what starting a process takes is not the question.
@@ -243,8 +275,15 @@ def two_workers(stand: Stand, events: int, repeats: int) -> Row:
 
     two, one = interleaved(repeats, lambda: rate(2), lambda: rate(1))
     return ratio(
-        "8", "Two workers ÷ one", stand.kind, two, one, 1.6, cores=os.cpu_count(),
-        cores_busy_with_one=median(busy[1]), cores_busy_with_two=median(busy[2]),
+        "8",
+        "Two workers ÷ one",
+        stand.kind,
+        two,
+        one,
+        1.6,
+        cores=os.cpu_count(),
+        cores_busy_with_one=median(busy[1]),
+        cores_busy_with_two=median(busy[2]),
     )
 
 
@@ -264,9 +303,11 @@ def backlog(stand: Stand, deliveries: int) -> Row:
     db.session.add(other)
     db.session.commit()
     stand.webhooks(2, "/fresh", merchant=other)
-    with stand.process("worker.py", "--part", "deliver", "--processes", "1"), \
-            stand.process("worker.py", "--part", "maintenance"), \
-            stand.process("worker.py", "--part", "cron"):
+    with (
+        stand.process("worker.py", "--part", "deliver", "--processes", "1"),
+        stand.process("worker.py", "--part", "maintenance"),
+        stand.process("worker.py", "--part", "cron"),
+    ):
         moments: list[int] = []
         accepted: dict[str, int] = {}
         fresh: dict[str, int] = {}
@@ -294,11 +335,20 @@ def backlog(stand: Stand, deliveries: int) -> Row:
     p99 = percentile(waits, 99)
     seconds = (max(moments) - min(moments)) / 1e6
     return Row(
-        "12", f"Fresh events while a backlog of {owed:,} drains", stand.kind, p99, "ms (p99)",
-        "p99 ≤ 250 ms", p99 <= 250,
-        detail={"seconds_to_drain": seconds, "deliveries_per_second": owed / seconds,
-                "fresh_events": len(fresh), "p50_ms": percentile(waits, 50),
-                "sqlite": sqlite3.sqlite_version if stand.kind == "sqlite" else None},
+        "12",
+        f"Fresh events while a backlog of {owed:,} drains",
+        stand.kind,
+        p99,
+        "ms (p99)",
+        "p99 ≤ 250 ms",
+        p99 <= 250,
+        detail={
+            "seconds_to_drain": seconds,
+            "deliveries_per_second": owed / seconds,
+            "fresh_events": len(fresh),
+            "p50_ms": percentile(waits, 50),
+            "sqlite": sqlite3.sqlite_version if stand.kind == "sqlite" else None,
+        },
     )
 
 
@@ -357,9 +407,12 @@ def flood(stand: Stand, events: int, calm_events: int) -> Row:
         # But for the last few, which are waited for below.
         return len(received) < events + len(accepted) - SMALL
 
-    with web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "2"), \
-            stand.process("worker.py", "--part", "maintenance"), \
-            stand.process("worker.py", "--part", "cron"):
+    with (
+        web(stand) as url,
+        stand.process("worker.py", "--part", "deliver", "--processes", "2"),
+        stand.process("worker.py", "--part", "maintenance"),
+        stand.process("worker.py", "--part", "cron"),
+    ):
         send(lambda sent: sent < SMALL)
         calm = send(lambda sent: sent < calm_events)
         with ThreadPoolExecutor(1) as beside:
@@ -370,12 +423,21 @@ def flood(stand: Stand, events: int, calm_events: int) -> Row:
             flooding.result()
         wait_for(lambda: len(received) >= events + len(accepted))
     return Row(
-        "13", f"{SMALL} small merchants while one more floods with {events:,} events: 202 → "
-        "receipt", stand.kind, percentile(busy, 99), "ms (p99)", "p99 ≤ 250 ms",
+        "13",
+        f"{SMALL} small merchants while one more floods with {events:,} events: 202 → receipt",
+        stand.kind,
+        percentile(busy, 99),
+        "ms (p99)",
+        "p99 ≤ 250 ms",
         percentile(busy, 99) <= 250,
-        detail={"p50_ms": median(busy), "p50_without_flood_ms": median(calm),
-                "p99_without_flood_ms": percentile(calm, 99), "their_events": len(busy),
-                "their_posts_p50_ms": median(posts[-len(busy):]),
-                "their_posts_p99_ms": percentile(posts[-len(busy):], 99),
-                "seconds_of_flood": seconds, "flood_per_second": events / seconds},
+        detail={
+            "p50_ms": median(busy),
+            "p50_without_flood_ms": median(calm),
+            "p99_without_flood_ms": percentile(calm, 99),
+            "their_events": len(busy),
+            "their_posts_p50_ms": median(posts[-len(busy) :]),
+            "their_posts_p99_ms": percentile(posts[-len(busy) :], 99),
+            "seconds_of_flood": seconds,
+            "flood_per_second": events / seconds,
+        },
     )

@@ -24,8 +24,11 @@ def write(rows: Sequence[Row], receiver: str, seconds: float, quick: bool) -> No
     DIRECTORY.mkdir(exist_ok=True)
     about: dict[str, Any] = {
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds), "quick": quick, "receiver": receiver,
-        "cores": os.cpu_count(), "machine": platform.machine(),
+        "seconds": round(seconds),
+        "quick": quick,
+        "receiver": receiver,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
         "python": platform.python_version(),
     }
     (DIRECTORY / "latest.json").write_text(
@@ -56,7 +59,8 @@ def table(rows: Sequence[Row]) -> str:
         )
         shown = {
             name.replace("_", " "): f"{value:,.4g}" if isinstance(value, float) else value
-            for name, value in row.detail.items() if value is not None
+            for name, value in row.detail.items()
+            if value is not None
         }
         if shown:
             detail = ", ".join(f"{name} {value}" for name, value in shown.items())

@@ -28,16 +28,31 @@ class Row:
 
 
 def ratio(
-    number: str, title: str, database: str, ours: list[float], theirs: list[float], least: float,
+    number: str,
+    title: str,
+    database: str,
+    ours: list[float],
+    theirs: list[float],
+    least: float,
     **detail: Any,
 ) -> Row:
     """Rates of ours ÷ theirs, pair by pair; reached when the median is at least `least`."""
     samples = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     figure = statistics.median(samples)
     return Row(
-        number, title, database, figure, "×", f"≥ {least:g}", figure >= least, samples,
-        {"ours_per_second": statistics.median(ours),
-         "baseline_per_second": statistics.median(theirs)} | detail,
+        number,
+        title,
+        database,
+        figure,
+        "×",
+        f"≥ {least:g}",
+        figure >= least,
+        samples,
+        {
+            "ours_per_second": statistics.median(ours),
+            "baseline_per_second": statistics.median(theirs),
+        }
+        | detail,
     )
 
 

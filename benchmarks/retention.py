@@ -103,9 +103,12 @@ def clean_up(stand: Stand, events: int) -> Row:
     db.session.rollback()
     retention.sweep()
     turns: dict[str, list[float]] = {"sweep": [], "mail": []}
-    with web(stand) as url, stand.process("worker.py", "--part", "deliver", "--processes", "1"), \
-            stand.process("worker.py", "--part", "maintenance"), \
-            stand.process("worker.py", "--part", "cron"):
+    with (
+        web(stand) as url,
+        stand.process("worker.py", "--part", "deliver", "--processes", "1"),
+        stand.process("worker.py", "--part", "maintenance"),
+        stand.process("worker.py", "--part", "cron"),
+    ):
         # What is younger than the logs' beginning is counted and measured first, as in any portal
         # that ran: else the time before the clean-up would not be a quiet one.
         with _Sender(url, stand.key) as calm:
@@ -133,22 +136,36 @@ def clean_up(stand: Stand, events: int) -> Row:
     ratio = percentile(while_deleting, 99) / percentile(quiet, 99)
     late = max(*turns["sweep"], *turns["mail"], beside.longest() - alone)
     detail: dict[str, Any] = {
-        "posts_without": len(quiet), "posts_during": len(while_deleting),
+        "posts_without": len(quiet),
+        "posts_during": len(while_deleting),
         "p50_ms_without": percentile(quiet, 50),
         "p50_ms_during": percentile(while_deleting, 50),
-        "p99_ms_without": percentile(quiet, 99), "p99_ms_during": percentile(while_deleting, 99),
-        "longest_ms_without": max(quiet), "longest_ms_during": max(while_deleting),
+        "p99_ms_without": percentile(quiet, 99),
+        "p99_ms_during": percentile(while_deleting, 99),
+        "longest_ms_without": max(quiet),
+        "longest_ms_during": max(while_deleting),
         "refused": len(busy.refused),
-        "rows_removed": _removed(), "seconds": seconds, "ended": str(not _is_running()),
-        "sweep_late_at_most_s": max(turns["sweep"]), "mail_late_at_most_s": max(turns["mail"]),
-        "recovery_s_before": alone, "recovery_s_during_at_most": beside.longest(),
+        "rows_removed": _removed(),
+        "seconds": seconds,
+        "ended": str(not _is_running()),
+        "sweep_late_at_most_s": max(turns["sweep"]),
+        "mail_late_at_most_s": max(turns["mail"]),
+        "recovery_s_before": alone,
+        "recovery_s_during_at_most": beside.longest(),
         "seconds_to_fill": filled,
     }
     has_enough = min(len(quiet), len(while_deleting)) >= FEWEST_POSTS
     return Row(
-        "15", f"POSTs while the clean-up of {events:,} events runs: p99 ÷ the p99 before and after",
-        stand.kind, ratio, "×", f"≤ 3, no 503, others at most {LATE_SECONDS:g} s late",
-        has_enough and ratio <= 3 and not busy.refused and late <= LATE_SECONDS
+        "15",
+        f"POSTs while the clean-up of {events:,} events runs: p99 ÷ the p99 before and after",
+        stand.kind,
+        ratio,
+        "×",
+        f"≤ 3, no 503, others at most {LATE_SECONDS:g} s late",
+        has_enough
+        and ratio <= 3
+        and not busy.refused
+        and late <= LATE_SECONDS
         and not _is_running(),
         detail=detail,
     )
@@ -175,8 +192,9 @@ class _Recoveries:
 
     def _begin(self) -> None:
         self._since = time.perf_counter()
-        self._begun = _recover(self._stand, self._webhook, self._bands.pop(0)) \
-            if self._bands else ""
+        self._begun = (
+            _recover(self._stand, self._webhook, self._bands.pop(0)) if self._bands else ""
+        )
 
 
 def _recover(stand: Stand, webhook: Webhook, band: int) -> str:
@@ -231,10 +249,13 @@ def _removed() -> int:
 def _counted() -> int:
     """Up to when the logs are counted, and what is stored is measured."""
     db.session.rollback()
-    moment: int | None = db.session.scalar(sa.text(
-        "SELECT CASE WHEN COUNT(*) = 3 THEN MIN(moment) END FROM (SELECT moment FROM counted_until "
-        "UNION ALL SELECT moment FROM measured_until WHERE id IN (1, 2)) AS moments"
-    ))
+    moment: int | None = db.session.scalar(
+        sa.text(
+            "SELECT CASE WHEN COUNT(*) = 3 THEN MIN(moment) END FROM (SELECT moment FROM "
+            "counted_until "
+            "UNION ALL SELECT moment FROM measured_until WHERE id IN (1, 2)) AS moments"
+        )
+    )
     db.session.rollback()
     return moment or 0
 

@@ -35,10 +35,17 @@ from portal.signing import new_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD: dict[str, Any] = {
-    "id": "1042", "number": "SO-1042", "total": "99.50", "currency": "EUR",
+    "id": "1042",
+    "number": "SO-1042",
+    "total": "99.50",
+    "currency": "EUR",
     "lines": [
-        {"sku": f"SKU-{number}", "quantity": number, "price": "9.95",
-         "name": f"A product of the store, number {number}"}
+        {
+            "sku": f"SKU-{number}",
+            "quantity": number,
+            "price": "9.95",
+            "name": f"A product of the store, number {number}",
+        }
         for number in range(1, 9)
     ],
 }
@@ -105,9 +112,23 @@ def valkey(directory: Path) -> Iterator[str]:
     """The address of a Valkey of this run."""
     path = directory / "valkey.sock"
     process = subprocess.Popen(
-        [get_binary_path(), "--port", "0", "--unixsocket", str(path), "--save", "",
-         "--appendonly", "yes", "--dir", str(directory), "--loglevel", "warning"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [
+            get_binary_path(),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(path),
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--dir",
+            str(directory),
+            "--loglevel",
+            "warning",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while not path.exists():
@@ -156,12 +177,18 @@ class Stand:
         for _ in range(count):
             webhook_id = new_id("wh")
             values: dict[str, Any] = {
-                "events": ["order.created"], "query_params": [], "headers": [],
-                "only_sources": [], "except_sources": [],
+                "events": ["order.created"],
+                "query_params": [],
+                "headers": [],
+                "only_sources": [],
+                "except_sources": [],
             }
             webhook = Webhook(
-                id=webhook_id, merchant_id=owner.id, url=self.receiver.url(path),
-                lane=lane_of(webhook_id, self.app.config["PORTAL"].lanes), **(values | fields),
+                id=webhook_id,
+                merchant_id=owner.id,
+                url=self.receiver.url(path),
+                lane=lane_of(webhook_id, self.app.config["PORTAL"].lanes),
+                **(values | fields),
             )
             webhook.set_secret(new_secret())
             made.append(webhook)
@@ -176,7 +203,8 @@ class Stand:
         for start in range(0, events, 500):
             answers = ingest.ingest_events(
                 (merchant or self.merchant).id,
-                [order(start + number) for number in range(min(500, events - start))], batch=True,
+                [order(start + number) for number in range(min(500, events - start))],
+                batch=True,
             )
             owed += sum(answer.deliveries for answer in answers)
         db.session.rollback()
@@ -201,8 +229,10 @@ class Stand:
     def process(self, *command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
         """A part of the product as a process of its own."""
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT,
-            env=os.environ | self.environment | environment, stdout=subprocess.DEVNULL,
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=os.environ | self.environment | environment,
+            stdout=subprocess.DEVNULL,
             # As bin/run does: the kernel shares its time out among sessions first.
             start_new_session=True,
         )
@@ -226,11 +256,17 @@ def stand(kind: str) -> Iterator[Stand]:
     try:
         with valkey(directory) as redis_url, database(kind, directory) as address:
             environment = {
-                "PORTAL_DATA_DIR": str(directory / "data"), "PORTAL_DATABASE_URL": address,
-                "PORTAL_REDIS_URL": redis_url, "PORTAL_LANES": "2", "PORTAL_SWEEP_SECONDS": "1",
-                "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_SECRET_KEY": "x" * 40,
-                "PORTAL_LOG_LEVEL": "ERROR", "PORTAL_API_REQUESTS": "0",
-                "PORTAL_API_EVENTS": "0", "PORTAL_API_DELIVERIES": "0",
+                "PORTAL_DATA_DIR": str(directory / "data"),
+                "PORTAL_DATABASE_URL": address,
+                "PORTAL_REDIS_URL": redis_url,
+                "PORTAL_LANES": "2",
+                "PORTAL_SWEEP_SECONDS": "1",
+                "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+                "PORTAL_SECRET_KEY": "x" * 40,
+                "PORTAL_LOG_LEVEL": "ERROR",
+                "PORTAL_API_REQUESTS": "0",
+                "PORTAL_API_EVENTS": "0",
+                "PORTAL_API_DELIVERIES": "0",
             }
             app = create_app(load_config(environment, first_start=True))
             with app.app_context():

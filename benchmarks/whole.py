@@ -37,7 +37,9 @@ def single_posts(stand: Stand, events: int, repeats: int) -> list[Row]:
             web(stand, "benchmarks.baselines:bare", processes=config.web_processes)
         )
         for command in (
-            ("deliver", "--processes", str(config.workers)), ("maintenance",), ("cron",)
+            ("deliver", "--processes", str(config.workers)),
+            ("maintenance",),
+            ("cron",),
         ):
             parts.enter_context(stand.process("worker.py", "--part", *command))
         # Workers have started, and have had something to do.
@@ -59,10 +61,20 @@ def _row(stand: Stand, at_once: int, found: dict[str, list[float]]) -> Row:
     samples = [slow / usual for slow, usual in zip(found["p99"], found["p50"], strict=True)]
     figure = median(samples)
     return Row(
-        "14", f"The whole portal, single POSTs, {at_once} at once: p99 ÷ p50", stand.kind, figure,
-        "×", f"≤ {MOST:g}", figure <= MOST, samples,
-        {"per_second": median(found["rate"]), "p50_ms": median(found["p50"]),
-         "p99_ms": median(found["p99"]), "bare_view_p99_to_p50": median(found["bare"])},
+        "14",
+        f"The whole portal, single POSTs, {at_once} at once: p99 ÷ p50",
+        stand.kind,
+        figure,
+        "×",
+        f"≤ {MOST:g}",
+        figure <= MOST,
+        samples,
+        {
+            "per_second": median(found["rate"]),
+            "p50_ms": median(found["p50"]),
+            "p99_ms": median(found["p99"]),
+            "bare_view_p99_to_p50": median(found["bare"]),
+        },
     )
 
 

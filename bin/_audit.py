@@ -24,20 +24,23 @@ def sbom(source: str, target: str) -> int:
     for part in document["components"] + document["metadata"]["tools"]["components"]:
         part.pop("externalReferences", None)
         part.pop("description", None)
-    document["components"] = [
-        part | {"bom-ref": part["purl"]} for part in document["components"]
-    ]
+    document["components"] = [part | {"bom-ref": part["purl"]} for part in document["components"]]
     document["dependencies"] = []
     for line in (VENDOR / "SHA256SUMS").read_text().splitlines():
         digest, path = line.split()
         match = re.fullmatch(r"(?P<name>[a-z-]+)-(?P<version>[\d.]+)/.+", path)
         assert match, path
-        document["components"].append({
-            "bom-ref": f"vendor/{path}", "type": "library", "name": match["name"],
-            "version": match["version"], "purl": f"pkg:npm/{match['name']}@{match['version']}",
-            "description": f"static/vendor/{path}",
-            "hashes": [{"alg": "SHA-256", "content": digest}],
-        })
+        document["components"].append(
+            {
+                "bom-ref": f"vendor/{path}",
+                "type": "library",
+                "name": match["name"],
+                "version": match["version"],
+                "purl": f"pkg:npm/{match['name']}@{match['version']}",
+                "description": f"static/vendor/{path}",
+                "hashes": [{"alg": "SHA-256", "content": digest}],
+            }
+        )
     Path(target).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     print(f"{target}: {len(document['components'])} parts.")
     return 0
@@ -46,18 +49,19 @@ def sbom(source: str, target: str) -> int:
 def environment(site: str, *locks: str) -> int:
     """Name each difference between what is installed in the directory `site` and `locks`, files
     that pip compiled with a version for each package; 1 if there is one."""
-    installed = {
-        _plain(one.metadata["Name"]): one.version for one in distributions(path=[site])
-    }
+    installed = {_plain(one.metadata["Name"]): one.version for one in distributions(path=[site])}
     locked = {name: version for lock in locks for name, version in _locked(lock).items()}
     named = " and ".join(locks)
     differences = [
-        f"{name} {version} is in the lock, and not installed." if name not in installed
+        f"{name} {version} is in the lock, and not installed."
+        if name not in installed
         else f"{name} {version} is in the lock, and {installed[name]} is installed."
-        for name, version in sorted(locked.items()) if installed.get(name) != version
+        for name, version in sorted(locked.items())
+        if installed.get(name) != version
     ] + [
         f"{name} {version} is installed, and not in the lock."
-        for name, version in sorted(installed.items()) if name not in locked.keys() | MAKERS
+        for name, version in sorted(installed.items())
+        if name not in locked.keys() | MAKERS
     ]
     for difference in differences:
         print(difference)
@@ -75,12 +79,12 @@ def _locked(lock: str) -> dict[str, str]:
 
     text = Path(lock).read_text().replace("\\\n", " ")
     pinned = [
-        Requirement(line.split("--hash")[0])
-        for line in text.splitlines() if line[:1].isalnum()
+        Requirement(line.split("--hash")[0]) for line in text.splitlines() if line[:1].isalnum()
     ]
     return {
         _plain(one.name): str(one.specifier).removeprefix("==")
-        for one in pinned if one.marker is None or one.marker.evaluate()
+        for one in pinned
+        if one.marker is None or one.marker.evaluate()
     }
 
 

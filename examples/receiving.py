@@ -14,8 +14,10 @@ def listen(handler, port):
     try:
         server = HTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
-        sys.exit(f"Port {port} cannot be listened on ({error.strerror}); set PORT to a free one "
-                 "before examples.setup, which tells the portal.")
+        sys.exit(
+            f"Port {port} cannot be listened on ({error.strerror}); set PORT to a free one "
+            "before examples.setup, which tells the portal."
+        )
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -39,8 +39,10 @@ def call(method, path, content=None):
     except urllib.error.HTTPError as error:
         sys.exit(f"The portal refused {method} {path}: {error.read().decode()}")
     except urllib.error.URLError as error:
-        sys.exit(f"No portal answers at {API} ({error.reason}): start it, or export API=… where "
-                 "it has another port.")
+        sys.exit(
+            f"No portal answers at {API} ({error.reason}): start it, or export API=… where "
+            "it has another port."
+        )
     return json.loads(body) if body else None
 
 
@@ -70,7 +72,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(__doc__)
     only_remove = sys.argv[1] == "--remove"
-    for file in sys.argv[1 + only_remove:]:
+    for file in sys.argv[1 + only_remove :]:
         fields = json.loads(Path(file).read_text())
         fields["url"] = target(fields["url"])
         remove(fields)

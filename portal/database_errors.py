@@ -34,7 +34,8 @@ CANCELLED = Trouble(
 COLLIDED = Trouble("collided", "Two transactions wanted the same rows; one of them must try again.")
 FULL = Trouble("full", "There is no room on the disk of the database: make some.")
 NEARLY_FULL = Trouble(
-    "full", "The disk of the database has less room than PORTAL_DISK_FREE_MB asks for: make some, "
+    "full",
+    "The disk of the database has less room than PORTAL_DISK_FREE_MB asks for: make some, "
     "or keep the logs for fewer days.",
 )
 MEMORY = Trouble("memory", "The database has no memory left.")
@@ -47,19 +48,22 @@ READ_ONLY = Trouble(
     "a standby.",
 )
 UNREADABLE = Trouble(
-    "unreadable", "The database's files cannot be opened, read or written: look at the disk, "
+    "unreadable",
+    "The database's files cannot be opened, read or written: look at the disk, "
     "whether it is mounted for reading only, and at whose the files are.",
 )
 AWAY = Trouble(
-    "away", "The database's server does not answer, or takes nobody in: look at the server.",
+    "away", "The database's server does not answer, or takes nobody in: look at the server."
 )
 SILENT = Trouble("silent", "The database gives no answer in time.")
 FORBIDDEN = Trouble(
-    "forbidden", "The database's user may not read or write all of the portal's tables: make it "
+    "forbidden",
+    "The database's user may not read or write all of the portal's tables: make it "
     "their owner, or grant it what it lacks.",
 )
 DAMAGED = Trouble(
-    "damaged", "The database is damaged: restore it from a backup, as docs/operators.md says.",
+    "damaged",
+    "The database is damaged: restore it from a backup, as docs/operators.md says.",
     passes=False,
 )
 MISSING = Trouble(
@@ -67,18 +71,38 @@ MISSING = Trouble(
 )
 
 _SQLITE = {
-    sqlite3.SQLITE_BUSY: LOCKED, sqlite3.SQLITE_LOCKED: LOCKED, sqlite3.SQLITE_PROTOCOL: LOCKED,
-    sqlite3.SQLITE_FULL: FULL, sqlite3.SQLITE_NOMEM: MEMORY, sqlite3.SQLITE_READONLY: READ_ONLY,
-    sqlite3.SQLITE_IOERR: UNREADABLE, sqlite3.SQLITE_CANTOPEN: UNREADABLE,
-    sqlite3.SQLITE_CORRUPT: DAMAGED, sqlite3.SQLITE_NOTADB: DAMAGED,
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_PROTOCOL: LOCKED,
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_NOMEM: MEMORY,
+    sqlite3.SQLITE_READONLY: READ_ONLY,
+    sqlite3.SQLITE_IOERR: UNREADABLE,
+    sqlite3.SQLITE_CANTOPEN: UNREADABLE,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
 }
 _POSTGRESQL = {
-    "55P03": LOCKED, "55006": LOCKED, "57014": CANCELLED,
-    "40001": COLLIDED, "40P01": COLLIDED,
-    "53100": FULL, "53200": MEMORY, "53300": CONNECTIONS, "25006": READ_ONLY,
-    "25P03": AWAY, "57P01": AWAY, "57P02": AWAY, "57P03": AWAY, "57P05": AWAY,
-    "58030": UNREADABLE, "XX001": DAMAGED, "XX002": DAMAGED,
-    "42501": FORBIDDEN, "42P01": MISSING, "42703": MISSING,
+    "55P03": LOCKED,
+    "55006": LOCKED,
+    "57014": CANCELLED,
+    "40001": COLLIDED,
+    "40P01": COLLIDED,
+    "53100": FULL,
+    "53200": MEMORY,
+    "53300": CONNECTIONS,
+    "25006": READ_ONLY,
+    "25P03": AWAY,
+    "57P01": AWAY,
+    "57P02": AWAY,
+    "57P03": AWAY,
+    "57P05": AWAY,
+    "58030": UNREADABLE,
+    "XX001": DAMAGED,
+    "XX002": DAMAGED,
+    "42501": FORBIDDEN,
+    "42P01": MISSING,
+    "42703": MISSING,
 }
 _POSTGRESQL_CLASSES = {"08": AWAY, "53": CONNECTIONS, "57": AWAY, "58": UNREADABLE}
 _MISSING_IN_SQLITE = ("no such table", "no such column", "table ")

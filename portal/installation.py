@@ -35,7 +35,8 @@ def _new_installation() -> str:
         # Of several processes that make it at once, the first one's stays.
         session.execute(
             insert_into(session, table(Installation))
-            .values(id=1, name=secrets.token_hex(4)).on_conflict_do_nothing()
+            .values(id=1, name=secrets.token_hex(4))
+            .on_conflict_do_nothing()
         )
         return str(session.scalar(sa.select(Installation.name).where(Installation.id == 1)))
 

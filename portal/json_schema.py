@@ -29,8 +29,8 @@ def described(schema: Schema, text: str) -> Schema:
 def text(pattern: str = "", *, most: int = 255, least: int = 0) -> Schema:
     """Text of `least` to `most` characters."""
     schema: Schema = {"type": "string", "maxLength": most}
-    return schema | ({"minLength": least} if least else {}) | (
-        {"pattern": pattern} if pattern else {}
+    return (
+        schema | ({"minLength": least} if least else {}) | ({"pattern": pattern} if pattern else {})
     )
 
 
@@ -53,9 +53,7 @@ def array(items: Schema, most: int, least: int = 0) -> Schema:
 
 def closed(properties: Schema, *required: str) -> Schema:
     """An object of these properties alone."""
-    schema: Schema = {
-        "type": "object", "properties": properties, "additionalProperties": False,
-    }
+    schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return schema | ({"required": list(required)} if required else {})
 
 

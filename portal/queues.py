@@ -43,14 +43,15 @@ RECOVER = "portal.jobs.recover"
 NOTIFY = "portal.jobs.notify"
 MEASURE = "portal.jobs.measure"
 LOOK_AT_CERTIFICATES = "portal.jobs.look_at_certificates"
-JOB_PATHS = (
-    DRAIN, SWEEP, PURGE, SUMMARIZE, MEASURE, RECOVER, NOTIFY, LOOK_AT_CERTIFICATES,
-)
+JOB_PATHS = (DRAIN, SWEEP, PURGE, SUMMARIZE, MEASURE, RECOVER, NOTIFY, LOOK_AT_CERTIFICATES)
 
 NO_TIMEOUT = -1
 """A drain ends by itself when its lane is idle."""
 TIMEOUTS = dict.fromkeys(JOB_PATHS, 180) | {
-    DRAIN: NO_TIMEOUT, PURGE: 600, RECOVER: 600, LOOK_AT_CERTIFICATES: 600,
+    DRAIN: NO_TIMEOUT,
+    PURGE: 600,
+    RECOVER: 600,
+    LOOK_AT_CERTIFICATES: 600,
 }
 """How long each job may take, in seconds, whatever Redis says of one."""
 QUEUED_SECONDS = 0.5
@@ -84,20 +85,30 @@ def client() -> Redis:
     retry, because a request may be waiting."""
     url = current_app.config["PORTAL"].redis_url
     if url not in _clients:
-        _clients[url] = bounded(Redis.from_url(
-            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0),
-            protocol=PROTOCOL,
-        ))
+        _clients[url] = bounded(
+            Redis.from_url(
+                url,
+                socket_timeout=1,
+                socket_connect_timeout=1,
+                retry=Retry(NoBackoff(), 0),
+                protocol=PROTOCOL,
+            )
+        )
     return _clients[url]
 
 
 def blocking_client() -> Redis:
     """A connection for a worker, which waits on it; not longer by trying again, while Redis hangs
     the worker looks for work elsewhere."""
-    return bounded(Redis.from_url(
-        current_app.config["PORTAL"].redis_url, health_check_interval=30, socket_connect_timeout=1,
-        retry=Retry(NoBackoff(), 0), protocol=PROTOCOL,
-    ))
+    return bounded(
+        Redis.from_url(
+            current_app.config["PORTAL"].redis_url,
+            health_check_interval=30,
+            socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+            protocol=PROTOCOL,
+        )
+    )
 
 
 def answers() -> bool:
@@ -168,7 +179,8 @@ def _tell(lanes: list[int]) -> list[int]:
         with redis_trouble.timed():
             heard = pipeline.execute()
         return [
-            lane for lane, ears in zip(lanes, heard, strict=True)
+            lane
+            for lane, ears in zip(lanes, heard, strict=True)
             if not (type(ears) is int and ears > 0)
         ]
     except TROUBLE as error:
@@ -195,8 +207,14 @@ def enqueue_drain(lane: int) -> None:
     queue = queue_of(DELIVERIES)
     try:
         queue.enqueue(
-            DRAIN, lane, job_id=drain_job_id(lane), unique=True, job_timeout=TIMEOUTS[DRAIN],
-            result_ttl=0, failure_ttl=3_600, description=f"drain lane {lane}",
+            DRAIN,
+            lane,
+            job_id=drain_job_id(lane),
+            unique=True,
+            job_timeout=TIMEOUTS[DRAIN],
+            result_ttl=0,
+            failure_ttl=3_600,
+            description=f"drain lane {lane}",
         )
     except DuplicateJobError:
         return
@@ -255,8 +273,13 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
     is down: the sweep queues it later."""
     try:
         queue_of(MAINTENANCE).enqueue(
-            RECOVER, recovery_id, token, job_id=recovery_job_id(recovery_id, token),
-            job_timeout=TIMEOUTS[RECOVER], result_ttl=0, failure_ttl=3_600,
+            RECOVER,
+            recovery_id,
+            token,
+            job_id=recovery_job_id(recovery_id, token),
+            job_timeout=TIMEOUTS[RECOVER],
+            result_ttl=0,
+            failure_ttl=3_600,
             description=f"recovery {recovery_id}",
         )
     except (*TROUBLE, *NO_NAME) as error:
@@ -272,7 +295,10 @@ def enqueue_next(path: str) -> None:
         if not is_queued(queue, first, is_start=True):
             # A name of its own: that of the run which queues it is taken until that has ended.
             queue.enqueue(
-                path, job_id=f"{first}{time.time_ns()}", result_ttl=0, failure_ttl=3_600,
+                path,
+                job_id=f"{first}{time.time_ns()}",
+                result_ttl=0,
+                failure_ttl=3_600,
                 description=f"{path}, what was left",
             )
     except (*TROUBLE, *NO_NAME) as error:
@@ -284,8 +310,13 @@ def enqueue_purge(token: int) -> None:
     is down: the sweep queues it later."""
     try:
         queue_of(MAINTENANCE).enqueue(
-            PURGE, token, job_id=purge_job_id(token), job_timeout=TIMEOUTS[PURGE],
-            result_ttl=0, failure_ttl=3_600, description="clean-up",
+            PURGE,
+            token,
+            job_id=purge_job_id(token),
+            job_timeout=TIMEOUTS[PURGE],
+            result_ttl=0,
+            failure_ttl=3_600,
+            description="clean-up",
         )
     except (*TROUBLE, *NO_NAME) as error:
         redis_trouble.note(error, "the sweep will find the clean-up")
@@ -369,10 +400,12 @@ def workers_now() -> list[WorkerNow]:
             worker.decode(errors="replace").rpartition(":")[2][:8],
             f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
             fields.get("queues", "").removesuffix(f"-{installation()}"),
-            fields.get("state", "?"), fields.get("current_job", ""),
+            fields.get("state", "?"),
+            fields.get("current_job", ""),
             moment_of(fields.get("last_heartbeat")),
         )
-        for worker, fields in zip(keys, workers, strict=True) if fields
+        for worker, fields in zip(keys, workers, strict=True)
+        if fields
     ]
     return sorted(living, key=lambda worker: (worker.queue, worker.place))
 

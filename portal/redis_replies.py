@@ -28,7 +28,12 @@ MOST_WITHIN = 50
 """Answers within one another, and messages that nobody asked for before one: redis-py reads each
 within the last, and Python has an end of that."""
 UNREADABLE = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
     ValueError,
 )
 """What an answer brings about that is of another kind than was asked for. Not all exceptions: one
@@ -47,7 +52,9 @@ class _Buffer(SocketBuffer):
     patience: _Patience | None = None
 
     def _read_from_socket(
-        self, length: int | None = None, timeout: Any = SENTINEL,
+        self,
+        length: int | None = None,
+        timeout: Any = SENTINEL,
         raise_on_timeout: bool | None = True,
     ) -> bool:
         had = self._size()
@@ -97,9 +104,7 @@ class _Bounded:
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)  # type: ignore[misc]
-        self._buffer = _Buffer(
-            connection._sock, self.socket_read_size, connection.socket_timeout
-        )
+        self._buffer = _Buffer(connection._sock, self.socket_read_size, connection.socket_timeout)
 
 
 class _Bounded2(_Bounded, _RESP2Parser):
@@ -182,4 +187,5 @@ def _careful(callback: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(callback)
     def call(*how: Any, **more: Any) -> Any:
         return _read(callback, *how, **more)
+
     return call

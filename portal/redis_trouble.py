@@ -36,9 +36,12 @@ LATEST_SECONDS = 60.0
 """How long trouble is told of to those who ask for it."""
 
 _WORDS = {
-    AuthenticationError: "it refuses the password", NoPermissionError: "it forbids a command",
-    OutOfMemoryError: "it is full", ReadOnlyError: "it cannot be written to",
-    TimeoutError: "it does not answer in time", ConnectionError: "it cannot be reached or read",
+    AuthenticationError: "it refuses the password",
+    NoPermissionError: "it forbids a command",
+    OutOfMemoryError: "it is full",
+    ReadOnlyError: "it cannot be written to",
+    TimeoutError: "it does not answer in time",
+    ConnectionError: "it cannot be reached or read",
     ResponseError: "it refuses a command",
 }
 _seldom = Seldom(logging.getLogger(__name__), 30)

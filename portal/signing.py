@@ -24,7 +24,8 @@ MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 MAX_OLD_SECRETS = 5
 """Secrets that were replaced and still sign."""
 EVOX_HEADERS = (
-    "Evox-Signature", "Evox-Signature-Old",
+    "Evox-Signature",
+    "Evox-Signature-Old",
     *(f"Evox-Signature-Old-{number}" for number in range(2, MAX_OLD_SECRETS + 1)),
 )
 """Where the current secret's value is, then those of the ones before it, the newest first."""
@@ -65,9 +66,10 @@ def sign_ed25519(secret: str, message_id: str, timestamp: int, body: bytes) -> s
 
 def public_key(secret: str) -> str:
     """What verifies `sign_ed25519` and can sign nothing: `whpk_` and base64 of 32 bytes."""
-    return PUBLIC_PREFIX + base64.b64encode(
-        _private_key(secret).public_key().public_bytes_raw()
-    ).decode()
+    return (
+        PUBLIC_PREFIX
+        + base64.b64encode(_private_key(secret).public_key().public_bytes_raw()).decode()
+    )
 
 
 def evox_sign(secret: str, timestamp: int, body: bytes) -> str:

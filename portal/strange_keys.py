@@ -56,11 +56,12 @@ def forget_job(queue: Queue, job_id: str) -> None:
 
 
 def names_of(queue: Queue) -> dict[str, str]:
-    """What has the name of a queue, and of the lists that RQ keeps for it, with the type of each.
-    """
+    """What has the name of a queue and of the lists RQ keeps for it, with the type of each."""
     return {
-        queue.key: "list", queue.intermediate_queue_key: "list",
-        Queue.redis_queues_keys: "set", REDIS_WORKER_KEYS: "set",
+        queue.key: "list",
+        queue.intermediate_queue_key: "list",
+        Queue.redis_queues_keys: "set",
+        REDIS_WORKER_KEYS: "set",
         WORKERS_BY_QUEUE_KEY % queue.name: "set",
         **{registry.key: "zset" for registry in _registries(queue)},
     }
@@ -108,7 +109,8 @@ def tidy(queue: Queue) -> None:
         for worker in workers:
             pipeline.exists(worker)
         gone = [
-            worker for worker, is_there in zip(workers, pipeline.execute(), strict=True)
+            worker
+            for worker, is_there in zip(workers, pipeline.execute(), strict=True)
             if not is_there
         ]
         if gone:
@@ -151,13 +153,18 @@ def readable(fields: Mapping[bytes, bytes]) -> dict[str, str]:
 
 def _registries(queue: Queue) -> Iterable[BaseRegistry]:
     return (
-        queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry,
-        queue.deferred_job_registry, queue.scheduled_job_registry, queue.canceled_job_registry,
+        queue.started_job_registry,
+        queue.finished_job_registry,
+        queue.failed_job_registry,
+        queue.deferred_job_registry,
+        queue.scheduled_job_registry,
+        queue.canceled_job_registry,
     )
 
 
 def _tell(what: str) -> None:
     _seldom.warn(
-        "strange", f"Deleted from Redis what is none of the portal's: {what[:200]!a}. Somebody "
-        "else writes into it."
+        "strange",
+        f"Deleted from Redis what is none of the portal's: {what[:200]!a}. Somebody "
+        "else writes into it.",
     )

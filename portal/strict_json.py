@@ -238,9 +238,7 @@ def _record_at(text: str, start: int) -> tuple[Record, int]:
     try:
         value, end = _scan_quickly(text, start)
         written = text[start:end]
-        is_whole = (
-            written.count('"') == orjson.dumps(value).count(b'"') and _QUOTE not in written
-        )
+        is_whole = written.count('"') == orjson.dumps(value).count(b'"') and _QUOTE not in written
     except (ValueError, TypeError):
         is_whole = False
     if not is_whole:
@@ -275,7 +273,7 @@ def values_of(raw: bytes, most: int) -> int:
 
 def _values_outside_of_texts(raw: bytes) -> int:
     # Backslashes stand in texts alone, in pairs or before what they spell.
-    signs = raw.replace(rb"\\", b"").replace(rb'\"', b"").translate(None, _OTHERS)
+    signs = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS)
     count, is_text = 0, 0
     for start in range(0, len(signs), _PIECE):
         # Piece by piece, so that it takes little memory, and others' threads get their turn.
@@ -389,6 +387,4 @@ _scan_quickly: _Scan = _decoder(_constant).scan_once
 """Without a call for each object and integer, which takes half of the time. Of a doubled key the
 last is left: so some of the text's quotes are missing in what is written of the value, where none
 is spelled _QUOTE. An integer of over 64 bits is not written at all, and `_scan` looks at it."""
-_scan_around: _Scan = _decoder(
-    _record, object_pairs_hook=_object, parse_int=_integer
-).scan_once
+_scan_around: _Scan = _decoder(_record, object_pairs_hook=_object, parse_int=_integer).scan_once

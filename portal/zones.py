@@ -63,6 +63,7 @@ def _moment(local: datetime, fold: int, after: int = 0) -> int:
 
 def _jump(early: int, late: int, zone: tzinfo | None) -> int:
     """When the clocks of a zone jump, between two moments in Unix seconds."""
+
     def offset(seconds: int) -> timedelta | None:
         return datetime.fromtimestamp(seconds, zone).utcoffset()
 

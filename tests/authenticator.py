@@ -43,10 +43,12 @@ class Authenticator:
             signature = self._sign(data + hashlib.sha256(client).digest())
             fmt, statement = "packed", {"alg": -7, "sig": signature}
         told = cbor2.dumps({"fmt": fmt, "attStmt": statement, "authData": data})
-        return self._answer({
-            "clientDataJSON": client,
-            "attestationObject": self.attest(data) if self.attest else told,
-        })
+        return self._answer(
+            {
+                "clientDataJSON": client,
+                "attestationObject": self.attest(data) if self.attest else told,
+            }
+        )
 
     def get(self, options: dict[str, Any]) -> str:
         """The answer to options of a request."""
@@ -55,10 +57,9 @@ class Authenticator:
         data = self._data(options["rpId"], flags) + self.extensions
         client = self._client(options, "webauthn.get")
         signed = data + hashlib.sha256(client).digest()
-        return self._answer({
-            "clientDataJSON": client, "authenticatorData": data,
-            "signature": self._sign(signed),
-        })
+        return self._answer(
+            {"clientDataJSON": client, "authenticatorData": data, "signature": self._sign(signed)}
+        )
 
     def _sign(self, signed: bytes) -> bytes:
         return self._key.sign(signed, ec.ECDSA(hashes.SHA256()))
@@ -67,13 +68,18 @@ class Authenticator:
         return hashlib.sha256(name.encode()).digest() + struct.pack(">BI", flags, self.count)
 
     def _client(self, options: dict[str, Any], kind: str) -> bytes:
-        return json.dumps({
-            "type": kind, "challenge": options["challenge"], "origin": self.origin,
-        }).encode()
+        return json.dumps(
+            {"type": kind, "challenge": options["challenge"], "origin": self.origin}
+        ).encode()
 
     def _answer(self, response: dict[str, bytes]) -> str:
         name = bytes_to_base64url(self.credential)
-        return json.dumps({
-            "id": name, "rawId": name, "type": "public-key", "clientExtensionResults": {},
-            "response": {key: bytes_to_base64url(value) for key, value in response.items()},
-        })
+        return json.dumps(
+            {
+                "id": name,
+                "rawId": name,
+                "type": "public-key",
+                "clientExtensionResults": {},
+                "response": {key: bytes_to_base64url(value) for key, value in response.items()},
+            }
+        )

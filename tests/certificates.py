@@ -58,8 +58,13 @@ class Authority:
         return context
 
     def _sign(
-        self, subject: x509.Name, key: PrivateKey, days: float, *,
-        is_authority: bool = False, host: str = "",
+        self,
+        subject: x509.Name,
+        key: PrivateKey,
+        days: float,
+        *,
+        is_authority: bool = False,
+        host: str = "",
     ) -> x509.Certificate:
         today = datetime.datetime.now(datetime.UTC)
         names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -82,9 +87,7 @@ def rsa_key(bits: int) -> rsa.RSAPrivateKey:
     """An RSA key of any size at once: of numbers that are odd and of no use to anybody."""
     e = 65_537
     while True:
-        p, q = (
-            secrets.randbits(bits // 2) | 1 | (3 << (bits // 2 - 2)) for _ in range(2)
-        )
+        p, q = (secrets.randbits(bits // 2) | 1 | (3 << (bits // 2 - 2)) for _ in range(2))
         if math.gcd(e, (p - 1) * (q - 1)) == 1:
             break
     d = pow(e, -1, (p - 1) * (q - 1))

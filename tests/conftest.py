@@ -123,8 +123,17 @@ def valkey() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="portal-test-") as directory:
         socket = Path(directory) / "valkey.sock"
         process = subprocess.Popen(
-            [get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", "",
-             "--dir", directory],
+            [
+                get_binary_path(),
+                "--port",
+                "0",
+                "--unixsocket",
+                str(socket),
+                "--save",
+                "",
+                "--dir",
+                directory,
+            ],
             stdout=subprocess.DEVNULL,
         )
         _wait_for(socket.exists)
@@ -237,13 +246,20 @@ def app(environment: dict[str, str], valkey: str, empty_sqlite: Path) -> Iterato
 def _empty_postgresql() -> None:
     # A tenth of what TRUNCATE costs, which makes new files for each table and index.
     with db.engine.begin() as connection:
-        sequences = connection.scalars(sa.text(
-            "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
-        )).all()
-        connection.exec_driver_sql("; ".join([
-            *(f'DELETE FROM "{table.name}"' for table in reversed(db.metadata.sorted_tables)),
-            *(f"SELECT setval('{name}', 1, false)" for name in sequences),
-        ]))
+        sequences = connection.scalars(
+            sa.text("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
+        ).all()
+        connection.exec_driver_sql(
+            "; ".join(
+                [
+                    *(
+                        f'DELETE FROM "{table.name}"'
+                        for table in reversed(db.metadata.sorted_tables)
+                    ),
+                    *(f"SELECT setval('{name}', 1, false)" for name in sequences),
+                ]
+            )
+        )
 
 
 @pytest.fixture
@@ -299,7 +315,9 @@ def processes(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=root, env=os.environ | environment,
+            [sys.executable, *arguments],
+            cwd=root,
+            env=os.environ | environment,
             start_new_session=True,
         )
         started.append(process)

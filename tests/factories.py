@@ -62,12 +62,19 @@ def make_webhook(
     """An enabled webhook for everything, with a fresh secret."""
     webhook_id = new_id("wh")
     values: dict[str, Any] = {
-        "events": ["*"], "query_params": [], "headers": [], "only_sources": [],
-        "except_sources": [], "description": "ERP",
+        "events": ["*"],
+        "query_params": [],
+        "headers": [],
+        "only_sources": [],
+        "except_sources": [],
+        "description": "ERP",
     }
     webhook = Webhook(
-        id=webhook_id, merchant_id=merchant.id, url=url,
-        lane=lane_of(webhook_id, current_app.config["PORTAL"].lanes), **(values | fields),
+        id=webhook_id,
+        merchant_id=merchant.id,
+        url=url,
+        lane=lane_of(webhook_id, current_app.config["PORTAL"].lanes),
+        **(values | fields),
     )
     webhook.set_secret(new_secret())
     return _save(webhook)
@@ -79,13 +86,20 @@ def make_event(
     """An event of order 1000 with its payload; `data` None means without."""
     moment = fields.pop("received_at", now())
     values: dict[str, Any] = {
-        "id": new_id("evt"), "type": "order.created", "object_type": "order", "object_id": "1000",
-        "occurred_at": moment, "received_at": moment,
+        "id": new_id("evt"),
+        "type": "order.created",
+        "object_type": "order",
+        "object_id": "1000",
+        "occurred_at": moment,
+        "received_at": moment,
     }
     event = Event(merchant_id=merchant.id, **(values | fields))
     db.session.add(
         EventPayload(
-            merchant_id=merchant.id, event_id=event.id, data=data, received_at=moment,
+            merchant_id=merchant.id,
+            event_id=event.id,
+            data=data,
+            received_at=moment,
             head=f'{{"id":"{event.id}","type":"{event.type}"}}',
         )
     )
@@ -104,8 +118,12 @@ def make_delivery(
     }
     return _save(
         Delivery(
-            id=new_id("dlv"), merchant_id=event.merchant_id, event_id=event.id,
-            webhook_id=webhook.id, state=state, **(values | fields),
+            id=new_id("dlv"),
+            merchant_id=event.merchant_id,
+            event_id=event.id,
+            webhook_id=webhook.id,
+            state=state,
+            **(values | fields),
         )
     )
 
@@ -113,20 +131,36 @@ def make_delivery(
 def make_attempt(delivery: Delivery, status: int | None = 200, **fields: Any) -> Attempt:
     """A logged attempt with its payload log."""
     values: dict[str, Any] = {
-        "id": new_id("req"), "number": 1, "trigger": "scheduled", "attempted_at": now(),
-        "method": "POST", "uri": "https://erp.example.com/hook", "error": None,
-        "duration_us": 41_000, "dns_us": 1_000, "connect_us": 5_000, "send_us": 1_000,
-        "wait_us": 29_000, "download_us": 1_000, "sends": 1,
+        "id": new_id("req"),
+        "number": 1,
+        "trigger": "scheduled",
+        "attempted_at": now(),
+        "method": "POST",
+        "uri": "https://erp.example.com/hook",
+        "error": None,
+        "duration_us": 41_000,
+        "dns_us": 1_000,
+        "connect_us": 5_000,
+        "send_us": 1_000,
+        "wait_us": 29_000,
+        "download_us": 1_000,
+        "sends": 1,
         "ok": status is not None and 200 <= status < 300,
     }
     payload = {
-        "request_headers": '[["Content-Type","application/json"]]', "body_kind": "record",
-        "request_body": None, "response_headers": '[["X-Trace","7"]]', "response_body": b"ok",
+        "request_headers": '[["Content-Type","application/json"]]',
+        "body_kind": "record",
+        "request_body": None,
+        "response_headers": '[["X-Trace","7"]]',
+        "response_body": b"ok",
     }
     payload |= {name: fields.pop(name) for name in list(fields) if name in payload}
     attempt = Attempt(
-        merchant_id=delivery.merchant_id, event_id=delivery.event_id,
-        webhook_id=delivery.webhook_id, delivery_id=delivery.id, status=status,
+        merchant_id=delivery.merchant_id,
+        event_id=delivery.event_id,
+        webhook_id=delivery.webhook_id,
+        delivery_id=delivery.id,
+        status=status,
         **(values | fields),
     )
     db.session.add(
@@ -143,23 +177,61 @@ def make_deliveries(
     ids = [new_id("evt") for _ in range(count)]
     with writing() as session:
         bulk.insert(
-            session.connection(), table(Event),
-            ("merchant_id", "id", "type", "object_type", "occurred_at", "received_at",
-             "deliveries", "is_test"),
-            [(merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
-             for number, one in enumerate(ids)],
+            session.connection(),
+            table(Event),
+            (
+                "merchant_id",
+                "id",
+                "type",
+                "object_type",
+                "occurred_at",
+                "received_at",
+                "deliveries",
+                "is_test",
+            ),
+            [
+                (merchant.id, one, "order.created", "order", moment, moment + number, 1, False)
+                for number, one in enumerate(ids)
+            ],
         )
         bulk.insert(
-            session.connection(), table(EventPayload),
+            session.connection(),
+            table(EventPayload),
             ("merchant_id", "event_id", "head", "received_at"),
             [(merchant.id, one, f'{{"id":"{one}"}}', moment) for one in ids],
         )
         bulk.insert(
-            session.connection(), table(Delivery),
-            ("id", "merchant_id", "event_id", "webhook_id", "state", "attempts", "step",
-             "is_retry", "trigger", "created_at", "finished_at", "next_attempt_at"),
-            [(new_id("dlv"), merchant.id, one, webhook.id, state, 1, 9, False, "scheduled",
-              moment + number, moment + number if state == "failed" else None,
-              None if state == "failed" else moment + number)
-             for number, one in enumerate(ids)],
+            session.connection(),
+            table(Delivery),
+            (
+                "id",
+                "merchant_id",
+                "event_id",
+                "webhook_id",
+                "state",
+                "attempts",
+                "step",
+                "is_retry",
+                "trigger",
+                "created_at",
+                "finished_at",
+                "next_attempt_at",
+            ),
+            [
+                (
+                    new_id("dlv"),
+                    merchant.id,
+                    one,
+                    webhook.id,
+                    state,
+                    1,
+                    9,
+                    False,
+                    "scheduled",
+                    moment + number,
+                    moment + number if state == "failed" else None,
+                    None if state == "failed" else moment + number,
+                )
+                for number, one in enumerate(ids)
+            ],
         )

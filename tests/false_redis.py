@@ -69,7 +69,7 @@ class FalseRedis:
             return
         for number in range(len(answer)):
             time.sleep(self.drip)
-            connection.sendall(answer[number:number + 1])
+            connection.sendall(answer[number : number + 1])
 
 
 def _command(asked: BinaryIO) -> list[bytes]:

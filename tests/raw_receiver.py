@@ -93,7 +93,8 @@ def certificate(directory: Path, *, host: str, days: int) -> ssl.SSLContext:
     path = directory / "server.pem"
     path.write_bytes(
         key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
         + certificate.public_bytes(serialization.Encoding.PEM)

@@ -191,9 +191,7 @@ class ScriptedTransport:
         """As Transport's."""
         return len(self._under_way)
 
-    def submit(
-        self, _outgoing: Outgoing, timeout_seconds: float, tag: Any, _whose: int
-    ) -> None:
+    def submit(self, _outgoing: Outgoing, timeout_seconds: float, tag: Any, _whose: int) -> None:
         """As Transport's."""
         line, due = tag[0].line, tag[0].due
         self._world.sends(line, due.event_id)
@@ -232,7 +230,8 @@ class ScriptedTransport:
     def started(self) -> dict[str, int]:
         """The events of its requests, each with the moment at which it was sent."""
         return {
-            tag[0].due.event_id: tag[0].moment for _, _, tag, _ in self._under_way
+            tag[0].due.event_id: tag[0].moment
+            for _, _, tag, _ in self._under_way
             if isinstance(tag, tuple)
         }
 
@@ -378,15 +377,21 @@ class World:
     def _next_moment(self, moment: int) -> int:
         """When something comes due, a few seconds ahead at most while something is due already."""
         db.session.rollback()
-        due_at, probe_at = db.session.execute(sa.select(
-            sa.select(sa.func.min(Delivery.next_attempt_at))
-            .where(Delivery.next_attempt_at > moment).scalar_subquery(),
-            sa.select(sa.func.min(Webhook.next_probe_at))
-            .where(Webhook.next_probe_at > moment).scalar_subquery(),
-        )).one()
+        due_at, probe_at = db.session.execute(
+            sa.select(
+                sa.select(sa.func.min(Delivery.next_attempt_at))
+                .where(Delivery.next_attempt_at > moment)
+                .scalar_subquery(),
+                sa.select(sa.func.min(Webhook.next_probe_at))
+                .where(Webhook.next_probe_at > moment)
+                .scalar_subquery(),
+            )
+        ).one()
         is_due = db.session.scalar(
-            sa.select(Delivery.id).join(Webhook, Webhook.id == Delivery.webhook_id)
-            .where(Delivery.next_attempt_at <= moment, Webhook.held_at.is_(None)).limit(1)
+            sa.select(Delivery.id)
+            .join(Webhook, Webhook.id == Delivery.webhook_id)
+            .where(Delivery.next_attempt_at <= moment, Webhook.held_at.is_(None))
+            .limit(1)
         )
         ahead = [one for one in (due_at, probe_at) if one is not None]
         if is_due:
@@ -423,8 +428,10 @@ class World:
         self.quiet = 0
         answers = ingest.ingest_events(
             self.merchant.id,
-            [{"type": arrival.kind, "object_id": str(number), "data": {}}
-             for number in range(arrival.count)],
+            [
+                {"type": arrival.kind, "object_id": str(number), "data": {}}
+                for number in range(arrival.count)
+            ],
             batch=True,
         )
         before = Counter(self.kinds.values())[arrival.kind]
@@ -450,15 +457,18 @@ class World:
         is_mixed = self.period.takes_each > 0
         for one in owed:
             if (
-                self._says(one) != 200 or one.event_id in busy
+                self._says(one) != 200
+                or one.event_id in busy
                 or (fresh is not None and one.event_id not in fresh)
             ):
                 continue
             # The events of a batch have consecutive moments.
             is_due = (one.next_attempt_at or 0) < moment + SECOND
             waits_for_it = (
-                webhook.held_at is not None and one.hurries < 2
-                and self.last.get(one.event_id) is not None and self.last[one.event_id].is_away
+                webhook.held_at is not None
+                and one.hurries < 2
+                and self.last.get(one.event_id) is not None
+                and self.last[one.event_id].is_away
             )
             is_kept = one.step > 0 and self._is_last(one) and not all_take
             if is_mixed:
@@ -496,17 +506,21 @@ class World:
         """Whether a held webhook may find out that its receiver is back: docs/design.md names when
         not, where nothing is left to ask with but last attempts and waits that were cut short."""
         fit = [
-            one for one in owed
-            if (one.step == 0 or not self._is_last(one)) and (
+            one
+            for one in owed
+            if (one.step == 0 or not self._is_last(one))
+            and (
                 (one.next_attempt_at or 0) <= moment
-                or (one.hurries < 1 and one.event_id in self.last
-                    and self.last[one.event_id].is_away)
+                or (
+                    one.hurries < 1
+                    and one.event_id in self.last
+                    and self.last[one.event_id].is_away
+                )
             )
         ]
         said = {self._says(one) for one in owed}
-        return (
-            any(self._says(one) in (200, 422) for one in fit)
-            or (webhook.unreachable and said <= {200, 422})
+        return any(self._says(one) in (200, 422) for one in fit) or (
+            webhook.unreachable and said <= {200, 422}
         )
 
     def _keep_promises(self) -> None:
@@ -536,9 +550,12 @@ class World:
     def pending(self) -> int:
         """How many deliveries are owed still."""
         db.session.rollback()
-        return db.session.scalar(
-            sa.select(sa.func.count(Delivery.id)).where(Delivery.state == "pending")
-        ) or 0
+        return (
+            db.session.scalar(
+                sa.select(sa.func.count(Delivery.id)).where(Delivery.state == "pending")
+            )
+            or 0
+        )
 
     def end(self) -> None:
         """Judge what was promised to the end."""
@@ -566,8 +583,11 @@ def tell(story: Story, app: Flask, merchant: Merchant) -> World:
     world = World(story, merchant)
     with _in_time_of(world.clock):
         make_webhook(
-            merchant, "http://127.0.0.1:9/hook", retry_schedule=story.schedule,
-            max_in_flight=story.max_in_flight, timeout_seconds=TIMEOUT_SECONDS,
+            merchant,
+            "http://127.0.0.1:9/hook",
+            retry_schedule=story.schedule,
+            max_in_flight=story.max_in_flight,
+            timeout_seconds=TIMEOUT_SECONDS,
         )
         recorder = Recorder(app, current_app.config["PORTAL"])
         world.recorder = SlowRecorder(world, recorder)

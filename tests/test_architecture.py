@@ -21,7 +21,9 @@ MODULES = sorted(PORTAL.rglob("*.py"))
 MAX_LINES = 400
 
 PURE = (
-    "portal.signing", "portal.delivery.retry", "portal.outbound.egress",
+    "portal.signing",
+    "portal.delivery.retry",
+    "portal.outbound.egress",
     "portal.events.matching",
 )
 # From top to bottom. A package imports only from lines below its own, and of another package only
@@ -36,37 +38,63 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.front": "application", "portal.views": "page_limits"},
     {"portal.api": "blueprint door limits shapes", "portal.jobs": ""},
     {"portal.upkeep": "certificates readiness refusals resealing retention vitals"},
-    {"portal.counts": "counting overview statistics",
-     "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
-     "portal.web": "access cookies defects extensions form_limits hosts policy_reports "
-                   "protection proxies rendering snippets strange_headers"},
-    {"portal.logs": "browse changes filters records saved search spellings stories",
-     "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
-                        "setup"},
-    {"portal.delivery": "actions drain health lanes",
-     "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
-                      "sessions storage_bounds tries"},
-    {"portal.events": "catalogue ingest matching moments rows rules schema_table",
-     "portal.notices": "account_notices choices notices storage_notices",
-     "portal.recovery": "recovery selection"},
+    {
+        "portal.counts": "counting overview statistics",
+        "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
+        "portal.web": "access cookies defects extensions form_limits hosts policy_reports "
+        "protection proxies rendering snippets strange_headers",
+    },
+    {
+        "portal.logs": "browse changes filters records saved search spellings stories",
+        "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
+        "setup",
+    },
+    {
+        "portal.delivery": "actions drain health lanes",
+        "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
+        "sessions storage_bounds tries",
+    },
+    {
+        "portal.events": "catalogue ingest matching moments rows rules schema_table",
+        "portal.notices": "account_notices choices notices storage_notices",
+        "portal.recovery": "recovery selection",
+    },
     {"portal.audit": "chain log"},
-    {"portal.outbound": "access_tokens defects egress looking outcome resolver transfer transport",
-     "portal.signs": "", "portal.storage": "allowance measuring sizes"},
+    {
+        "portal.outbound": "access_tokens defects egress looking outcome resolver "
+        "transfer transport",
+        "portal.signs": "",
+        "portal.storage": "allowance measuring sizes",
+    },
     {"portal.composing": "cell_limits cells compose curl echoes", "portal.queues": ""},
     {"portal.installation": ""},
     {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
     {"portal.db": "bulk engine_settings keyset listing room schema session slices turns wal"},
-    {"portal.config": "", "portal.fairness": "company courtesy gate hashing places",
-     "portal.redis_trouble": "", "portal.strange_keys": "", "portal.strict_json": "",
-     "portal.vault": ""},
-    {"portal.errors": "", "portal.ids": "",
-     "portal.journal": "log_lines request_ids security_log seldom",
-     "portal.settings": "env_file private_files secret_key setting_values surroundings",
-     "portal.zones": ""},
-    {"portal.addresses": "", "portal.clock": "", "portal.database_errors": "",
-     "portal.installed": "", "portal.json_schema": "", "portal.processes": "",
-     "portal.redis_replies": "",
-     "portal.signing": ""},
+    {
+        "portal.config": "",
+        "portal.fairness": "company courtesy gate hashing places",
+        "portal.redis_trouble": "",
+        "portal.strange_keys": "",
+        "portal.strict_json": "",
+        "portal.vault": "",
+    },
+    {
+        "portal.errors": "",
+        "portal.ids": "",
+        "portal.journal": "log_lines request_ids security_log seldom",
+        "portal.settings": "env_file private_files secret_key setting_values surroundings",
+        "portal.zones": "",
+    },
+    {
+        "portal.addresses": "",
+        "portal.clock": "",
+        "portal.database_errors": "",
+        "portal.installed": "",
+        "portal.json_schema": "",
+        "portal.processes": "",
+        "portal.redis_replies": "",
+        "portal.signing": "",
+    },
 )
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS) for name in names}
 DOORS = {name: set(doors.split()) for names in LEVELS for name, doors in names.items()}
@@ -100,7 +128,8 @@ def crossings(path: Path) -> set[str]:
     """The modules of other packages that a module imports."""
     own = package_of(name_of(path))
     return {
-        name for name in imports_of(path)
+        name
+        for name in imports_of(path)
         if name.split(".")[0] == "portal" and package_of(name) != own
     }
 
@@ -117,7 +146,8 @@ def test_a_package_is_entered_by_its_doors(package: str):
     entered = {
         name.removeprefix(f"{package}.")
         for path in [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"]
-        for name in crossings(path) if package_of(name) == package != name
+        for name in crossings(path)
+        if package_of(name) == package != name
     }
     assert entered == DOORS[package]
 
@@ -166,8 +196,18 @@ def test_public_functions_have_docstrings(path: Path):
 
 
 OPENS_CONNECTIONS = {
-    "pycurl", "socket", "smtplib", "requests", "urllib.request", "urllib3", "httpx", "http.client",
-    "asyncio", "subprocess", "os.system", "os.popen",
+    "pycurl",
+    "socket",
+    "smtplib",
+    "requests",
+    "urllib.request",
+    "urllib3",
+    "httpx",
+    "http.client",
+    "asyncio",
+    "subprocess",
+    "os.system",
+    "os.popen",
 }
 MAY = {
     "portal.outbound.transfer": "everything that goes to a target, through the guard",
@@ -182,7 +222,8 @@ MAY = {
     "portal.composing.cells": "starts processes that fill templates",
     "portal.run.children": "starts the portal's own processes",
     "portal.run.supervisor": "its own web process, and whether a port is free",
-    "portal.queues": "the name of this machine", "portal.web.hosts": "the name of this machine",
+    "portal.queues": "the name of this machine",
+    "portal.web.hosts": "the name of this machine",
     "portal.front.application": "a task for each request, instead of a thread",
     "portal.front.bodies": "the deadline of a body",
     "portal.front.large": "the turns of large bodies",
@@ -190,7 +231,8 @@ MAY = {
     "portal.front.wsgi": "parts of an answer, which its thread hands to the loop",
     "portal.front.pages": "the turns of pages",
     "portal.front.accounts": "tasks that wait for their turn; no socket",
-    "portal.front.owing": "the same", "portal.front.strangers": "the same",
+    "portal.front.owing": "the same",
+    "portal.front.strangers": "the same",
     "portal.front.sockets": "looks at the connections that the server accepted",
 }
 
@@ -198,7 +240,8 @@ MAY = {
 @pytest.mark.parametrize("path", [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"], ids=name_of)
 def test_what_leaves_takes_the_one_way_through_the_guard(path: Path):
     opens = {
-        name for name in imports_of(path)
+        name
+        for name in imports_of(path)
         if any(name == one or name.startswith(f"{one}.") for one in OPENS_CONNECTIONS)
     }
     if name_of(path) in MAY:
@@ -229,8 +272,11 @@ def test_vendored_files_are_what_their_makers_published():
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted((PORTAL / "templates").rglob("*.html")), ROOT / "static" / "app.css",
-     ROOT / "static" / "app.js"],
+    [
+        *sorted((PORTAL / "templates").rglob("*.html")),
+        ROOT / "static" / "app.css",
+        ROOT / "static" / "app.js",
+    ],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_pages_load_nothing_from_elsewhere_and_hold_no_inline_code(path: Path):
@@ -248,9 +294,15 @@ def test_nothing_is_left_for_later():
 
 
 WRITTEN = [
-    *MODULES, ROOT / "wsgi.py", ROOT / "worker.py", *sorted((PORTAL / "templates").rglob("*.html")),
-    *sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "bin").iterdir()), *sorted((ROOT / "migrations" / "versions").glob("*.py")),
+    *MODULES,
+    ROOT / "wsgi.py",
+    ROOT / "worker.py",
+    *sorted((PORTAL / "templates").rglob("*.html")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "bin").iterdir()),
+    *sorted((ROOT / "migrations" / "versions").glob("*.py")),
 ]
 CITED_FILE = re.compile(
     r"(?<![\w/.-])((?:docs|tests|portal|bin|migrations|examples|benchmarks)/[\w/-]+\.\w+)"
@@ -293,7 +345,10 @@ def test_tests_lie_where_what_they_test_lies():
     """Beside folders for the packages there are those of tests that go through everything."""
     through_everything = {"browser", "databases", "faults", "hostile"}
     packages = {path.name for path in PORTAL.iterdir() if (path / "__init__.py").exists()}
-    folders = {path.name for path in (ROOT / "tests").iterdir()
-               if path.is_dir() and path.name != "__pycache__"}
+    folders = {
+        path.name
+        for path in (ROOT / "tests").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
     assert folders - through_everything <= packages
     assert packages <= folders

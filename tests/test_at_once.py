@@ -71,19 +71,23 @@ def test_no_limit_is_passed_by_many_at_once(
     attempt: Attempt = make_attempt(make_delivery(make_event(merchant), make_webhook(merchant)))
     attempt_id = attempt.id
     for module, name in (
-        (saved, "MAX_SAVED"), (setup, "MAX_WEBHOOKS"), (catalogue, "MAX_OWN_TYPES"),
+        (saved, "MAX_SAVED"),
+        (setup, "MAX_WEBHOOKS"),
+        (catalogue, "MAX_OWN_TYPES"),
         (shares, "MAX_OPEN"),
     ):
         monkeypatch.setattr(module, name, 2)
     acts: dict[str, Callable[[int], Callable[[], object]]] = {
-        "filters": lambda number: lambda: saved.save_filter(
-            user, merchant_id, "events", f"n{number}", "type=order.*"
+        "filters": lambda number: (
+            lambda: saved.save_filter(user, merchant_id, "events", f"n{number}", "type=order.*")
         ),
-        "webhooks": lambda number: lambda: setup.create_webhook(
-            found(merchant_id), {"url": f"https://127.0.0.1/{number}", "events": ["*"]}, ACTOR
+        "webhooks": lambda number: (
+            lambda: setup.create_webhook(
+                found(merchant_id), {"url": f"https://127.0.0.1/{number}", "events": ["*"]}, ACTOR
+            )
         ),
-        "types": lambda number: lambda: catalogue.add_type(
-            found(merchant_id), {"name": f"my.n{number}"}, ACTOR
+        "types": lambda number: (
+            lambda: catalogue.add_type(found(merchant_id), {"name": f"my.n{number}"}, ACTOR)
         ),
         "shares": lambda _: lambda: shares.create_share(merchant_id, attempt_id, "1", ACTOR),
     }
@@ -95,7 +99,9 @@ def test_no_limit_is_passed_by_many_at_once(
 
 @on_both_databases
 def test_a_page_of_what_is_deleted_meanwhile_says_so(
-    app: Flask, merchant: Merchant, signed_in: Callable[[str], FlaskClient],
+    app: Flask,
+    merchant: Merchant,
+    signed_in: Callable[[str], FlaskClient],
     monkeypatch: pytest.MonkeyPatch,
 ):
     inspector.prepare(merchant.id, ACTOR)

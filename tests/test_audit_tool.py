@@ -40,7 +40,10 @@ def installed(site: Path, name: str, version: str) -> None:
 def audited(site: Path) -> tuple[int, list[str]]:
     run = subprocess.run(
         [sys.executable, ROOT / "bin" / "_audit.py", "environment", site, "lock.txt"],
-        cwd=site.parent, capture_output=True, text=True, check=False,
+        cwd=site.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert not run.stderr
     return run.returncode, run.stdout.splitlines()
@@ -55,12 +58,15 @@ def test_each_difference_is_named(site: Path):
     (site / "Flask_Login-0.6.3.dist-info").rmdir()
     (site / "psycopg-3.3.9.dist-info" / "METADATA").write_text("Name: psycopg\nVersion: 3.3.8\n")
     installed(site, "left.over", "1.0")
-    assert audited(site) == (1, [
-        "flask-login 0.6.3 is in the lock, and not installed.",
-        "psycopg 3.3.9 is in the lock, and 3.3.8 is installed.",
-        "left-over 1.0 is installed, and not in the lock.",
-        "NOT WHAT IS LOCKED: 3 differences from lock.txt.",
-    ])
+    assert audited(site) == (
+        1,
+        [
+            "flask-login 0.6.3 is in the lock, and not installed.",
+            "psycopg 3.3.9 is in the lock, and 3.3.8 is installed.",
+            "left-over 1.0 is installed, and not in the lock.",
+            "NOT WHAT IS LOCKED: 3 differences from lock.txt.",
+        ],
+    )
 
 
 def test_the_lock_for_development_holds_that_of_the_portal():

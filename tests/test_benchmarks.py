@@ -32,10 +32,12 @@ def test_autovacuum_finds_nothing_to_do_in_a_filled_log(merchant: Merchant) -> N
     db.session.rollback()
     retention._settle()
     if db.engine.dialect.name == "postgresql":
-        visible = db.session.execute(sa.text(
-            "SELECT relname, relpages, relallvisible FROM pg_class WHERE relname IN "
-            "('event', 'event_payload', 'delivery', 'attempt', 'attempt_payload')"
-        )).all()
+        visible = db.session.execute(
+            sa.text(
+                "SELECT relname, relpages, relallvisible FROM pg_class WHERE relname IN "
+                "('event', 'event_payload', 'delivery', 'attempt', 'attempt_payload')"
+            )
+        ).all()
         assert len(visible) == 5
         assert all(row.relpages == row.relallvisible > 0 for row in visible), visible
 

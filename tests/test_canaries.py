@@ -36,7 +36,9 @@ HEADER, PARAMETER = "canary-header-value-5f1c", "canary-parameter-value-77aa"
 BASIC, BEARER = "canary-basic-password-1c0e", "canary-bearer-token-90d2"
 CLIENT_SECRET, ACCESS_TOKEN = "canary-client-secret-a81e", "canary-access-token-44b7"
 COLUMNS = {
-    "idempotency_key.answer_token", "mail.body_token", "user_account.totp_token",
+    "idempotency_key.answer_token",
+    "mail.body_token",
+    "user_account.totp_token",
     "webhook.secret_token",
 }
 """Columns that hold secrets, each filled below."""
@@ -53,7 +55,10 @@ def live(request: pytest.FixtureRequest) -> Iterator[LivePortal]:
         on["DATABASE_URL"] = request.getfixturevalue("a_server")
     with running(
         **on,
-        RETRY_SCHEDULE="0 1", SWEEP_SECONDS="1", LOG_LEVEL="DEBUG", SECRET_KEY=SECRET_KEY,
+        RETRY_SCHEDULE="0 1",
+        SWEEP_SECONDS="1",
+        LOG_LEVEL="DEBUG",
+        SECRET_KEY=SECRET_KEY,
         SMTP_URL=f"smtp://hooks:{SMTP_PASSWORD}@127.0.0.1:{free_port()}",
         MAIL_FROM="portal@shop.example",
     ) as live:
@@ -62,8 +67,10 @@ def live(request: pytest.FixtureRequest) -> Iterator[LivePortal]:
 
 def test_every_column_of_secrets_has_a_canary():
     found = {
-        f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables
-        for column in table.columns if isinstance(column.type, vault.Token)
+        f"{table.name}.{column.name}"
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if isinstance(column.type, vault.Token)
     }
     assert found == COLUMNS | KNOWN_WORD
 
@@ -74,7 +81,8 @@ def test_no_secret_turns_up_anywhere(live: LivePortal, tmp_path: Path):
     parts = demo.fill(live, store, receiver)
     canaries = plant(live, store, receiver, tmp_path)
     canaries |= {
-        "share": parts["shared.token"], "invitation": parts["invitations.token"],
+        "share": parts["shared.token"],
+        "invitation": parts["invitations.token"],
         "reset": parts["passwords.token"],
     }
     people = {
@@ -90,8 +98,10 @@ def test_no_secret_turns_up_anywhere(live: LivePortal, tmp_path: Path):
     receiver.close()
     found = {
         (place, name)
-        for place, text in places.items() for name, canary in canaries.items()
-        for spelling in spellings(canary) if spelling in text and OWN.get(place) != name
+        for place, text in places.items()
+        for name, canary in canaries.items()
+        for spelling in spellings(canary)
+        if spelling in text and OWN.get(place) != name
     }
     assert not found
     assert len(places) > 60
@@ -99,30 +109,40 @@ def test_no_secret_turns_up_anywhere(live: LivePortal, tmp_path: Path):
     assert any("canary-shop" in text or "Canary Shop" in text for text in places.values())
 
 
-def plant(
-    live: LivePortal, store: Store, receiver: Receiver, directory: Path
-) -> dict[str, str]:
+def plant(live: LivePortal, store: Store, receiver: Receiver, directory: Path) -> dict[str, str]:
     """Use each kind of secret as people and stores do; what must turn up nowhere."""
     once = requests.post(
-        f"{live.url}/api/v1/webhooks", timeout=20,
+        f"{live.url}/api/v1/webhooks",
+        timeout=20,
         headers={"Authorization": f"Bearer {store.key}", "Idempotency-Key": "canary-once"},
         json={
-            "description": "Canaries", "url": receiver.url("/canary"), "events": ["order.*"],
-            "secret": SIGNING, "headers": {"X-Auth": {"value": HEADER, "secret": True}},
+            "description": "Canaries",
+            "url": receiver.url("/canary"),
+            "events": ["order.*"],
+            "secret": SIGNING,
+            "headers": {"X-Auth": {"value": HEADER, "secret": True}},
             "query_params": {"token": {"value": PARAMETER, "secret": True}},
             "auth": {"type": "bearer", "token": BEARER},
         },
     )
     assert once.status_code == 201, once.text
     webhook_id = once.json()["id"]
-    receiver.broken["/token"] = (200, {}, json.dumps(
-        {"access_token": ACCESS_TOKEN, "token_type": "Bearer", "note": CLIENT_SECRET}
-    ).encode())
+    receiver.broken["/token"] = (
+        200,
+        {},
+        json.dumps(
+            {"access_token": ACCESS_TOKEN, "token_type": "Bearer", "note": CLIENT_SECRET}
+        ).encode(),
+    )
     chain, key = Authority(directory).issue("canary")
     for auth in (
         {"type": "basic", "user": "shop", "password": BASIC},
-        {"type": "oauth2", "token_url": receiver.url("/token"), "client_id": "shop",
-         "client_secret": CLIENT_SECRET},
+        {
+            "type": "oauth2",
+            "token_url": receiver.url("/token"),
+            "client_id": "shop",
+            "client_secret": CLIENT_SECRET,
+        },
         {"type": "certificate", "certificate": chain, "key": key},
     ):
         url = receiver.url(f"/canary-{auth['type']}").replace(
@@ -134,17 +154,23 @@ def plant(
     live.send_order(store, "77")
     sent = base64.b64encode(f"shop:{BASIC}".encode()).decode()
     for expected in (HEADER, BEARER, ACCESS_TOKEN, sent):
-        wait_for(lambda expected=expected: expected in str(
-            [request.headers for request in receiver.ledger]
-        ))
+        wait_for(
+            lambda expected=expected: (
+                expected in str([request.headers for request in receiver.ledger])
+            )
+        )
     rotated = live.api("POST", f"webhooks/{webhook_id}/rotate-secret", store.key, {})["secret"]
     live.api("POST", f"webhooks/{webhook_id}/test", store.key, {"type": "order.created"})
     # What is wrong with a secret is said without it.
     for wrong in (
-        {"secret": SIGNING + "!"}, {"headers": {"Bad Name": HEADER}}, {"auth": {"token": BEARER}},
+        {"secret": SIGNING + "!"},
+        {"headers": {"Bad Name": HEADER}},
+        {"auth": {"token": BEARER}},
     ):
         answer = requests.patch(
-            f"{live.url}/api/v1/webhooks/{webhook_id}", json=wrong, timeout=20,
+            f"{live.url}/api/v1/webhooks/{webhook_id}",
+            json=wrong,
+            timeout=20,
             headers={"Authorization": f"Bearer {store.key}"},
         )
         assert answer.status_code == 422
@@ -153,9 +179,14 @@ def plant(
         assert BEARER not in answer.text
     # A mail with a link that nobody takes.
     page = requests.Session()
-    page.post(f"{live.url}/forgot-password", timeout=20, data={
-        "email": store.email, "csrf_token": token_of(page.get(f"{live.url}/forgot-password").text),
-    })
+    page.post(
+        f"{live.url}/forgot-password",
+        timeout=20,
+        data={
+            "email": store.email,
+            "csrf_token": token_of(page.get(f"{live.url}/forgot-password").text),
+        },
+    )
     secret = second_factor.new_secret()
     with live.app.app_context():
         user = accounts.find_user(store.email)
@@ -163,12 +194,21 @@ def plant(
         codes = second_factor.turn_on(user, secret, code(secret, -1), PASSWORD)
         db.session.remove()
     return {
-        "signing secret": SIGNING, "rotated secret": rotated, "header": HEADER,
-        "client secret": CLIENT_SECRET, "access token": ACCESS_TOKEN,
-        "private key": key.splitlines()[1], "basic authorization": sent,
-        "basic password": BASIC, "bearer token": BEARER, "parameter": PARAMETER,
-        "API key": store.key, "password": PASSWORD,
-        "secret key": SECRET_KEY, "SMTP password": SMTP_PASSWORD, "totp secret": secret,
+        "signing secret": SIGNING,
+        "rotated secret": rotated,
+        "header": HEADER,
+        "client secret": CLIENT_SECRET,
+        "access token": ACCESS_TOKEN,
+        "private key": key.splitlines()[1],
+        "basic authorization": sent,
+        "basic password": BASIC,
+        "bearer token": BEARER,
+        "parameter": PARAMETER,
+        "API key": store.key,
+        "password": PASSWORD,
+        "secret key": SECRET_KEY,
+        "SMTP password": SMTP_PASSWORD,
+        "totp secret": secret,
         **{f"recovery code {number}": text for number, text in enumerate(codes)},
     }
 
@@ -202,15 +242,16 @@ def answers(
                 one = requests.get(f"{live.url}/api/v1/{path}/{name}", headers=key, timeout=20)
                 yield f"API {path} {name}", one.text
     for path in (
-        "/staff/export/audit.csv", "/metrics", "/readyz", "/api/v1/openapi.json",
+        "/staff/export/audit.csv",
+        "/metrics",
+        "/readyz",
+        "/api/v1/openapi.json",
         "/staff/audit?action=",
     ):
         yield path, people["operator"].get(live.url + path, timeout=20).text
 
 
-def failures(
-    live: LivePortal, store: Store, owner: requests.Session
-) -> Iterator[tuple[str, str]]:
+def failures(live: LivePortal, store: Store, owner: requests.Session) -> Iterator[tuple[str, str]]:
     """What a page and the API answer when they fail with a traceback, by a table that is away."""
     asked = {"page": f"/m/{store.slug}/events", "API": "/api/v1/webhooks"}
     for what, table in (("page", "saved_filter"), ("API", "webhook")):
@@ -262,9 +303,12 @@ def stored(live: LivePortal) -> Iterator[tuple[str, str]]:
     held = []
     for key in redis.scan_iter(count=1_000):
         read = {
-            b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers,
+            b"string": redis.get,
+            b"hash": redis.hgetall,
+            b"set": redis.smembers,
             b"list": lambda key: redis.lrange(key, 0, -1),
-            b"zset": lambda key: redis.zrange(key, 0, -1), b"stream": redis.xrange,
+            b"zset": lambda key: redis.zrange(key, 0, -1),
+            b"stream": redis.xrange,
         }[redis.type(key)]
         held.append(f"{key!r} {read(key)!r}")
     assert held
@@ -275,7 +319,10 @@ def spellings(canary: str) -> set[str]:
     raw = canary.encode()
     coded = (base64.b64encode(raw), base64.urlsafe_b64encode(raw))
     return {
-        canary, quote(canary, safe=""), quote_plus(canary), raw.hex(),
+        canary,
+        quote(canary, safe=""),
+        quote_plus(canary),
+        raw.hex(),
         *(text.decode().rstrip("=") for text in coded),
     }
 
@@ -285,13 +332,17 @@ def signed_in(
 ) -> requests.Session:
     session = requests.Session()
     page = session.get(f"{live.url}/sign-in", timeout=20)
-    answer = session.post(f"{live.url}/sign-in", timeout=20, data={
-        "email": email, "password": password, "csrf_token": token_of(page.text),
-    })
+    answer = session.post(
+        f"{live.url}/sign-in",
+        timeout=20,
+        data={"email": email, "password": password, "csrf_token": token_of(page.text)},
+    )
     if totp:
-        answer = session.post(f"{live.url}/sign-in/code", timeout=20, data={
-            "code": code(totp), "csrf_token": token_of(answer.text),
-        })
+        answer = session.post(
+            f"{live.url}/sign-in/code",
+            timeout=20,
+            data={"code": code(totp), "csrf_token": token_of(answer.text)},
+        )
     assert session.get(f"{live.url}/account", timeout=20).url.endswith("/account"), answer.text
     return session
 

@@ -49,7 +49,9 @@ def test_the_changelog_has_an_unreleased_part():
 
 def test_every_document_that_is_linked_exists():
     for document in [
-        *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
     ]:
         for part in document.read_text().split("](")[1:]:
             target = part.split(")")[0].split("#")[0]
@@ -114,14 +116,24 @@ def test_the_parts_list_is_that_of_the_lock():
     assert sorted(listed) == sorted([*locked, *map(tuple, vendored)]), "run bin/audit"
 
 
-@pytest.mark.parametrize(("environment", "says"), [
-    ({}, "KEY is missing"),
-    ({"KEY": "whp_x", "API": "http://127.0.0.1:1/api/v1"}, "No portal answers at http://127.0.0.1"),
-])
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "KEY is missing"),
+        (
+            {"KEY": "whp_x", "API": "http://127.0.0.1:1/api/v1"},
+            "No portal answers at http://127.0.0.1",
+        ),
+    ],
+)
 def test_an_example_that_cannot_begin_says_why(environment: dict[str, str], says: str):
     done = subprocess.run(
-        [sys.executable, "-m", "examples.setup", "examples/erp/webhook.json"], cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "examples.setup", "examples/erp/webhook.json"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(says)

@@ -45,7 +45,10 @@ class Stage:
     """A portal with a web process and a worker, and the programs of the examples before it."""
 
     def __init__(
-        self, key: str, start: Callable[..., Any], wait_for: Callable[..., None],
+        self,
+        key: str,
+        start: Callable[..., Any],
+        wait_for: Callable[..., None],
         environment: pytest.MonkeyPatch,
     ):
         self._start, self._wait_for, self._environment = start, wait_for, environment
@@ -68,7 +71,11 @@ class Stage:
             self._environment.setenv("PORT", str(self._port))
         made = subprocess.run(
             [sys.executable, "-m", "examples.setup", str(EXAMPLES / folder / file)],
-            cwd=ROOT, check=True, capture_output=True, text=True, timeout=30,
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         self._environment.setenv("SECRET", made.stdout.strip().removeprefix("export SECRET="))
         if receiver and is_up:
@@ -92,7 +99,9 @@ class Stage:
     def send(self, event_type: str, object_id: str, data: dict[str, Any], **fields: Any) -> str:
         """Send an event of the store; its ID."""
         event = {
-            "type": event_type, "object_id": object_id, "source_user_type": "storefront",
+            "type": event_type,
+            "object_id": object_id,
+            "source_user_type": "storefront",
             "data": data,
         }
         return str(self.call("/events", event | fields)["id"])
@@ -106,6 +115,7 @@ class Stage:
 
     def attempts(self, event_id: str, count: int) -> list[Any]:
         """The attempts at an event, newest first, once there are `count`."""
+
         def found() -> list[Any]:
             return list(self.call(f"/attempts?event_id={event_id}")["data"])
 
@@ -120,7 +130,10 @@ class Stage:
 
 @pytest.fixture
 def stage(
-    app: Flask, api_key: str, processes: Callable[..., Any], wait_for: Callable[..., None],
+    app: Flask,
+    api_key: str,
+    processes: Callable[..., Any],
+    wait_for: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
     return Stage(api_key, processes, wait_for, monkeypatch)
@@ -250,17 +263,24 @@ class Reader:
         self._port = free_port()
         self._heard: list[str] = []
         python = Path(sys.executable).parent
-        self._environment = os.environ | environment | {
-            "PATH": f"{python}:{os.environ['PATH']}", "PORT": str(self._port),
-        }
+        self._environment = (
+            os.environ
+            | environment
+            | {"PATH": f"{python}:{os.environ['PATH']}", "PORT": str(self._port)}
+        )
 
     def set_up(self) -> None:
         """Make the webhooks, and start the receiver in this terminal."""
         first, _, rest = self._set_up.partition("\n")
         assert first == "export KEY=whp_…"
         self._receiver = subprocess.Popen(
-            ["/bin/sh", "-euc", rest], cwd=ROOT, env=self._environment, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            ["/bin/sh", "-euc", rest],
+            cwd=ROOT,
+            env=self._environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         Thread(target=self._listen, daemon=True).start()
         self._wait_for(lambda: listens(self._port))
@@ -303,9 +323,7 @@ def readers(
     return [Reader(folder, environment, wait_for) for folder in FOLDERS]
 
 
-def test_the_pages_can_be_followed_one_after_another_and_again(
-    stage: Stage, readers: list[Reader]
-):
+def test_the_pages_can_be_followed_one_after_another_and_again(stage: Stage, readers: list[Reader]):
     for reader in [*readers, readers[0]]:
         reader.set_up()
         reader.send()

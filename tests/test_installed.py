@@ -25,12 +25,14 @@ from tests.receiver import Receiver
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = [
-    line.removesuffix(" \\") for line in (ROOT / "requirements.txt").read_text().splitlines()
+    line.removesuffix(" \\")
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
     if line[:1].isalnum()
 ]
 LOCKED = {pin.partition("==")[0]: pin.partition("==")[2].partition(" ")[0] for pin in PINS}
 PLACES = {
-    "portal": "portal", "static": "portal/_brought/static",
+    "portal": "portal",
+    "static": "portal/_brought/static",
     "migrations": "portal/_brought/migrations",
     "examples/verify": "portal/_brought/examples/verify",
 }
@@ -47,11 +49,14 @@ def test_what_is_locked_is_what_the_package_asks_for(text: str):
     assert wanted.specifier.contains(LOCKED[canonicalize_name(wanted.name)])
 
 
-@pytest.mark.parametrize(("given", "found"), [
-    ("", "/home/ann/.local/share/webhook-portal"),
-    ("/srv/data", "/srv/data/webhook-portal"),
-    ("relative", "/home/ann/.local/share/webhook-portal"),
-])
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("", "/home/ann/.local/share/webhook-portal"),
+        ("/srv/data", "/srv/data/webhook-portal"),
+        ("relative", "/home/ann/.local/share/webhook-portal"),
+    ],
+)
 def test_an_installed_portal_keeps_its_data_where_no_upgrade_touches_it(
     monkeypatch: pytest.MonkeyPatch, given: str, found: str
 ):
@@ -80,7 +85,9 @@ def pip(*arguments: object, within: Path | None = None) -> None:
     chosen = [] if within is None else ["--python", str(within / "bin" / "python")]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", *chosen, *map(str, arguments)],
-        capture_output=True, text=True, timeout=400,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
 
@@ -91,8 +98,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     try:
         # What the build is made with, and what is installed with it.
-        pip("download", "--retries", 0, "--timeout", 20, "--no-deps", "--dest", directory / "seen",
-            f"idna=={LOCKED['idna']}")
+        pip(
+            "download",
+            "--retries",
+            0,
+            "--timeout",
+            20,
+            "--no-deps",
+            "--dest",
+            directory / "seen",
+            f"idna=={LOCKED['idna']}",
+        )
     except AssertionError:
         pytest.skip("needs a package registry")
     pip("wheel", "--no-deps", "--wheel-dir", directory, ROOT)
@@ -118,7 +134,8 @@ def environment_of_its_own(wheel: Path, tmp_path_factory: pytest.TempPathFactory
 def test_the_wheel_holds_every_file_that_is_needed_and_none_besides(wheel: Path):
     there = {
         f"{inside}/{path.relative_to(ROOT / folder)}"
-        for folder, inside in PLACES.items() for path in (ROOT / folder).rglob("*")
+        for folder, inside in PLACES.items()
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     with zipfile.ZipFile(wheel) as archive:
@@ -137,15 +154,22 @@ class Portal:
         for made in (self.home, self.empty):
             made.mkdir()
         self.environment = {
-            "PATH": os.environ["PATH"], "HOME": str(self.home), "PORTAL_PORT": str(self.port),
-            "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_WORKERS": "1",
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PORTAL_PORT": str(self.port),
+            "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+            "PORTAL_WORKERS": "1",
             "PORTAL_WEB_PROCESSES": "1",
         }
         self._log = directory / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [self.bin / "webhook-portal", "run"], cwd=self.empty, env=self.environment,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [self.bin / "webhook-portal", "run"],
+                cwd=self.empty,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     @property
@@ -163,7 +187,9 @@ class Portal:
         key = re.search(r"^  API key +(\S+)", self.printed, re.MULTILINE)
         assert key is not None, self.printed
         return requests.post(
-            f"http://127.0.0.1:{self.port}/api/v1{path}", json=content, timeout=10,
+            f"http://127.0.0.1:{self.port}/api/v1{path}",
+            json=content,
+            timeout=10,
             headers={"Authorization": f"Bearer {key[1]}"},
         )
 
@@ -195,17 +221,21 @@ def test_an_installed_portal_serves_pages_takes_events_and_delivers_them(
     sheet = re.search(r'href="(/static/app\.css[^"]*)"', page.text)
     assert sheet is not None, page.text
     assert running.get(sheet[1]).content == (ROOT / "static" / "app.css").read_bytes()
-    made = running.post("/webhooks", {
-        "description": "ERP", "url": receiver.url(), "events": ["order.*"]
-    })
+    made = running.post(
+        "/webhooks", {"description": "ERP", "url": receiver.url(), "events": ["order.*"]}
+    )
     assert made.status_code == 201, made.text
     sent = running.post("/events", {"type": "order.created", "object_id": "1042", "data": {}})
     assert (sent.status_code, sent.json()["deliveries"]) == (202, 1)
     wait_for(lambda: len(receiver.ledger) == 1)
     # Beside it, from anywhere, the same portal.
     listed = subprocess.run(
-        [running.bin / "webhook-portal", "merchant", "list"], cwd="/", env=running.environment,
-        capture_output=True, text=True, timeout=60,
+        [running.bin / "webhook-portal", "merchant", "list"],
+        cwd="/",
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "demo" in listed.stdout, listed.stderr
     running.process.send_signal(signal.SIGTERM)
@@ -219,8 +249,11 @@ def test_what_a_command_advises_is_what_this_user_can_call(
     environment_of_its_own: Path, tmp_path: Path
 ):
     done = subprocess.run(
-        [environment_of_its_own / "bin" / "webhook-portal", "merchant", "list"], cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, capture_output=True, text=True,
+        [environment_of_its_own / "bin" / "webhook-portal", "merchant", "list"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
         timeout=60,
     )
     assert done.returncode == 1

@@ -17,7 +17,10 @@ from portal.signing import MAX_OLD_SECRETS, Signer, evox_sign, new_secret, sign
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "examples" / "verify"
 PROGRAMS = {
-    "verify.py": sys.executable, "verify.mjs": "node", "verify.php": "php", "verify.rb": "ruby",
+    "verify.py": sys.executable,
+    "verify.mjs": "node",
+    "verify.php": "php",
+    "verify.rb": "ruby",
     "verify.go": "go",
 }
 
@@ -39,7 +42,9 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """verify.go, compiled once."""
     folder = tmp_path_factory.mktemp("go")
     subprocess.run(
-        ["go", "build", "-o", folder / "verify", FOLDER / "verify.go"], check=True, timeout=300,
+        ["go", "build", "-o", folder / "verify", FOLDER / "verify.go"],
+        check=True,
+        timeout=300,
         env=os.environ | {"GOCACHE": str(folder / "cache"), "GO111MODULE": "off"},
     )
     return folder / "verify"
@@ -61,7 +66,10 @@ def verify(request: pytest.FixtureRequest) -> Verify:
     def run(secret: str, headers: dict[str, str], body: bytes, now: int) -> bool:
         done = subprocess.run(
             [*command, secret, *(f"{name}: {value}" for name, value in headers.items())],
-            input=body, capture_output=True, timeout=30, env=os.environ | {"NOW": str(now)},
+            input=body,
+            capture_output=True,
+            timeout=30,
+            env=os.environ | {"NOW": str(now)},
         )
         assert (done.returncode, done.stdout) in ((0, b"verified\n"), (1, b"refused\n")), (
             done.stderr.decode()

@@ -29,16 +29,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_published_standard_webhooks_vector_is_reproduced():
     signature = sign(
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330,
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1614265330,
         b'{"test": 2432232314}',
     )
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_the_published_evox_vector_is_reproduced():
-    signature = evox_sign(
-        "your_secret_key", 1690985830, b'{"event_id":"evt_123","data":"test"}'
-    )
+    signature = evox_sign("your_secret_key", 1690985830, b'{"event_id":"evt_123","data":"test"}')
     assert signature == "dcff92f9ac731d917f606e46d06e8124b0d59e9c5c6387533d5752f2c9ac7477"
 
 
@@ -70,7 +70,10 @@ def test_a_new_secret_holds_32_random_bytes():
 @pytest.mark.parametrize(
     "secret",
     [
-        "", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_not base64!",
+        "",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_",
+        "whsec_not base64!",
         "whsec_" + base64.b64encode(b"x" * 23).decode(),
         "whsec_" + base64.b64encode(b"x" * 65).decode(),
     ],
@@ -84,10 +87,15 @@ def verified(key: str, headers: dict[str, str], body: bytes, now: int) -> bool:
     """What examples/verify/public_key.py says."""
     done = subprocess.run(
         [
-            sys.executable, ROOT / "examples" / "verify" / "public_key.py", key,
+            sys.executable,
+            ROOT / "examples" / "verify" / "public_key.py",
+            key,
             *(f"{name}: {value}" for name, value in headers.items()),
         ],
-        input=body, capture_output=True, timeout=30, env=os.environ | {"NOW": str(now)},
+        input=body,
+        capture_output=True,
+        timeout=30,
+        env=os.environ | {"NOW": str(now)},
     )
     assert (done.returncode, done.stdout) in ((0, b"verified\n"), (1, b"refused\n")), done.stderr
     return done.returncode == 0

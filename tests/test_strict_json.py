@@ -67,13 +67,18 @@ def test_bad_json_is_refused(raw: bytes, says: str):
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"a":1,"a":2}', b'{"a":1,"data":{},"a":2}', b'{"data":{},"data":{}}',
-        b'{"data":{},"x":1,"d\\u0061ta":{}}', b'{"data":{"a":1,"a":1}}',
-        b'{"events":[{"data":{}},{"x":1,"data":{},"x":1}]}', b'{"events":[{}],"events":[]}',
+        b'{"a":1,"a":2}',
+        b'{"a":1,"data":{},"a":2}',
+        b'{"data":{},"data":{}}',
+        b'{"data":{},"x":1,"d\\u0061ta":{}}',
+        b'{"data":{"a":1,"a":1}}',
+        b'{"events":[{"data":{}},{"x":1,"data":{},"x":1}]}',
+        b'{"events":[{}],"events":[]}',
         # As many quotes when written as were read.
         b'{"data":{"a":1,"a":"\\u0022\\u0022"}}',
         b'{"data":{"":{"a":1,"a":"\\u0022","b":"\\u0022"}}}',
-        b'{"data":{"a":"\\"","a":"\\u0022\\u0022\\u0022"}}', b'{"data":{"a":1,"\\u0061":2}}',
+        b'{"data":{"a":"\\"","a":"\\u0022\\u0022\\u0022"}}',
+        b'{"data":{"a":1,"\\u0061":2}}',
     ],
 )
 def test_no_name_comes_twice_in_an_event(raw: bytes):
@@ -83,10 +88,25 @@ def test_no_name_comes_twice_in_an_event(raw: bytes):
 
 @pytest.mark.parametrize(
     "raw",
-    [b'{"a":1,}', b'{"a":1}}', b'{"a":1}x', b'{"data":{}x}', b'{"data":{},}', b"{,}", b'{"a" 1}',
-     b'{"events":[{"a":1},]}', b'{"events":[{"a":1}{"a":1}]}', b'{"events":[{"a":1}]}}',
-     b'{"events":[{"a":1}', b'{"events":[{"a":1}]', b'{"a":tru}', b'{"a":01}', b'{"a":1.}',
-     b'{"a":"\\x"}', b'{"data":{"a":.5}}'],
+    [
+        b'{"a":1,}',
+        b'{"a":1}}',
+        b'{"a":1}x',
+        b'{"data":{}x}',
+        b'{"data":{},}',
+        b"{,}",
+        b'{"a" 1}',
+        b'{"events":[{"a":1},]}',
+        b'{"events":[{"a":1}{"a":1}]}',
+        b'{"events":[{"a":1}]}}',
+        b'{"events":[{"a":1}',
+        b'{"events":[{"a":1}]',
+        b'{"a":tru}',
+        b'{"a":01}',
+        b'{"a":1.}',
+        b'{"a":"\\x"}',
+        b'{"data":{"a":.5}}',
+    ],
 )
 def test_what_breaks_in_an_event_is_refused(raw: bytes):
     with pytest.raises(Malformed, match="not JSON"):
@@ -96,7 +116,9 @@ def test_what_breaks_in_an_event_is_refused(raw: bytes):
 @pytest.mark.parametrize(
     ("number", "says"),
     [
-        ("1e400", "double"), ("-1e400", "double"), ("1" * 301, "digits"),
+        ("1e400", "double"),
+        ("-1e400", "double"),
+        ("1" * 301, "digits"),
         ("-" + "1" * 5_000, "digits"),
     ],
 )
@@ -118,7 +140,10 @@ def test_nesting_in_an_event_is_limited_as_everywhere():
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | _TEXT
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | _TEXT
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
     max_leaves=12,
@@ -130,11 +155,15 @@ _EVENT = st.dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(_EVENT, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, 1, "\t"]),
+    st.lists(_EVENT, min_size=1, max_size=3),
+    st.booleans(),
+    st.sampled_from([None, 1, "\t"]),
     st.sampled_from([(",", ":"), (" ,", " : ")]),
 )
 def test_an_event_reads_as_json_does_and_its_records_keep_their_text(
-    events: list[dict[str, object]], is_ascii: bool, indent: int | str | None,
+    events: list[dict[str, object]],
+    is_ascii: bool,
+    indent: int | str | None,
     separators: tuple[str, str],
 ):
     for value, is_batch in (({"events": events}, True), (events[0], False)):
@@ -166,8 +195,12 @@ def test_records_keep_their_text_however_the_names_around_them_are_escaped():
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"data":{"a":1},"x":NaN}', b'{"x":NaN,"data":{"a":1}}', b'{"data":NaN,"x":{"a":1}}',
-        b'{"x":[{"y":{}}],"data":NaN}', b'{"data":{"a":NaN}}', b'{"events":[{"data":{}},NaN]}',
+        b'{"data":{"a":1},"x":NaN}',
+        b'{"x":NaN,"data":{"a":1}}',
+        b'{"data":NaN,"x":{"a":1}}',
+        b'{"x":[{"y":{}}],"data":NaN}',
+        b'{"data":{"a":NaN}}',
+        b'{"events":[{"data":{}},NaN]}',
     ],
 )
 def test_a_nan_beside_a_record_is_refused_too(raw: bytes):
@@ -176,7 +209,7 @@ def test_a_nan_beside_a_record_is_refused_too(raw: bytes):
 
 
 def test_what_looks_like_a_record_inside_of_a_text_stays_text():
-    for looks in (': {}', '": {}', 'data": {"a":1}', '\\": {}', 'a: {"b": {', 'NaN", "data": {}'):
+    for looks in (": {}", '": {}', 'data": {"a":1}', '\\": {}', 'a: {"b": {', 'NaN", "data": {}'):
         value = {"type": looks, looks: looks, "data": {looks: {looks: looks}}, "previous": {}}
         for indent in (None, 1):
             raw = json.dumps(value, indent=indent)
@@ -240,10 +273,12 @@ def test_so_many_values_are_read_and_no_more(read: Any, value: bytes):
         read(most[:-1] + b",1]")
 
 
-@given(st.recursive(
-    st.text(st.sampled_from('",[]{}\\é\n')) | st.none() | st.integers(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.sampled_from('",[{\\')), inner),
-))
+@given(
+    st.recursive(
+        st.text(st.sampled_from('",[]{}\\é\n')) | st.none() | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.sampled_from('",[{\\')), inner),
+    )
+)
 @settings(deadline=None, max_examples=200)
 def test_values_are_counted_outside_of_texts_alone(value: Any):
     def signs(one: Any) -> int:

@@ -43,7 +43,8 @@ def write_back(event, erp_id):
         f"{API}/events",
         data=json.dumps(changed).encode(),
         headers={
-            "Authorization": f"Bearer {os.environ['KEY']}", "Content-Type": "application/json",
+            "Authorization": f"Bearer {os.environ['KEY']}",
+            "Content-Type": "application/json",
         },
     )
     urllib.request.urlopen(request, timeout=10).close()

@@ -12,8 +12,16 @@ from portal.api.documentation import docs
 from portal.web.extensions import csrf
 
 PARTS = (
-    "problems", "limits", "reading", "key_use", "events", "event_types", "webhooks", "deliveries",
-    "recoveries", "attempts",
+    "problems",
+    "limits",
+    "reading",
+    "key_use",
+    "events",
+    "event_types",
+    "webhooks",
+    "deliveries",
+    "recoveries",
+    "attempts",
 )
 
 

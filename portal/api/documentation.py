@@ -28,7 +28,11 @@ def openapi() -> Response:
 def index() -> Response:
     """Every endpoint, object and kind of error on one page."""
     return rendering.render(
-        "api_docs/index.html", operations=OPERATIONS, schemas=SCHEMAS, kinds=KINDS, special=SPECIAL,
+        "api_docs/index.html",
+        operations=OPERATIONS,
+        schemas=SCHEMAS,
+        kinds=KINDS,
+        special=SPECIAL,
         meanings=MEANINGS,
         server=current_app.config["PORTAL"].public_url + PREFIX,
     )

@@ -59,7 +59,9 @@ def _answer(environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes] | N
         if handed.counted and handed.counted[1] < 0:
             raise limits.too_many()
         content = events.take(
-            key.merchant_id, int(environ["CONTENT_LENGTH"]), _reader(environ),
+            key.merchant_id,
+            int(environ["CONTENT_LENGTH"]),
+            _reader(environ),
             environ.get(_IDEMPOTENCY_KEY),
         )
     except Exception as error:  # noqa: BLE001 - Flask's handlers answer it, a defect too
@@ -70,7 +72,8 @@ def _answer(environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes] | N
     key_use.note(key.id, key.last_used_at or 0)
     body = dump(content).encode()
     return [
-        ("Content-Type", "application/json"), ("Content-Length", str(len(body))),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
         *limits.headers_of(handed.counted),
         *protection.headers_of(current_app.config["PORTAL"]),
     ], body
@@ -83,7 +86,9 @@ def _is_usual(environ: WSGIEnvironment) -> bool:
     length = environ.get("CONTENT_LENGTH") or ""
     return (
         environ.get("CONTENT_TYPE") == "application/json"
-        and length.isascii() and length.isdigit() and len(length) < 8
+        and length.isascii()
+        and length.isdigit()
+        and len(length) < 8
         and int(length) <= reading.MAX_BODY
         and _UNUSUAL.isdisjoint(environ)
         and hosts.is_ours(environ.get("HTTP_HOST", ""), current_app.config["PORTAL"])

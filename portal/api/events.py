@@ -31,7 +31,9 @@ _PATIENCE_SECONDS = 5.0
 def create_events() -> Response:
     """Store one event or a batch of them; 202 means committed."""
     content = take(
-        g.merchant_id, request.content_length or 0, lambda: reading.raw_body(MAX_BATCH_BODY),
+        g.merchant_id,
+        request.content_length or 0,
+        lambda: reading.raw_body(MAX_BATCH_BODY),
         request.headers.get(idempotency.HEADER),
     )
     return answer(content, 202)

@@ -59,7 +59,8 @@ def with_ids(events: list[Any], key: str) -> list[Any]:
     """The events, each without an ID given one that follows from the key and its place."""
     return [
         event | {"id": _event_id(key, place)}
-        if isinstance(event, dict) and event.get("id") is None else event
+        if isinstance(event, dict) and event.get("id") is None
+        else event
         for place, event in enumerate(events)
     ]
 
@@ -72,7 +73,8 @@ def reused(conflict: Conflict) -> KeyReused:
     """What an event's ID in use with other content means where the key has made it."""
     return KeyReused(
         f"An event came with this {HEADER}, or its id, and other content; send new content with "
-        "a new key.", conflict.errors,
+        "a new key.",
+        conflict.errors,
     )
 
 
@@ -100,9 +102,7 @@ def _do(view: View, arguments: dict[str, Any], key: str) -> Response:
         # Refused, and nothing changed. What a defect left behind nobody knows: its key stays taken.
         _best_effort(saved_answers.release, merchant_id, key)
         raise
-    headers = {
-        name: response.headers[name] for name in KEPT_HEADERS if name in response.headers
-    }
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
     answer = SavedAnswer(response.status_code, headers, response.get_data(as_text=True))
     _best_effort(saved_answers.save_answer, merchant_id, key, answer)
     return response

@@ -156,7 +156,8 @@ def too_many() -> TooManyRequests:
     most = current_app.config["PORTAL"].api_requests
     return TooManyRequests(
         f"This key has made {most:,} requests within a second. Send events in batches of up "
-        "to 1,000, or more slowly.", by_key.left(time.monotonic()),
+        "to 1,000, or more slowly.",
+        by_key.left(time.monotonic()),
     )
 
 
@@ -167,13 +168,16 @@ def admit_events(merchant_id: int, size: int) -> None:
     config, clock = current_app.config["PORTAL"], time.monotonic()
     for debts, most, what in (
         (events, config.api_events, "This store has sent more than {:,} events a second."),
-        (deliveries, config.api_deliveries,
-         "The events of this store have owed more than {:,} deliveries a second."),
+        (
+            deliveries,
+            config.api_deliveries,
+            "The events of this store have owed more than {:,} deliveries a second.",
+        ),
     ):
         seconds = debts.seconds(merchant_id, most, clock) if most else 0
         if seconds > 0:
             raise TooManyRequests(
-                f"{what.format(most)} Try again when Retry-After is over.", math.ceil(seconds),
+                f"{what.format(most)} Try again when Retry-After is over.", math.ceil(seconds)
             )
     count_events(merchant_id, size / EVENT_BYTES)
 

@@ -18,18 +18,22 @@ ETAG: dict[str, Any] = {
     "schema": {"type": "string", "pattern": '^"[0-9]+-[0-9a-f]{12}"$'},
 }
 IDEMPOTENCY_KEY: dict[str, Any] = {
-    "name": idempotency.HEADER, "in": "header", "required": False,
+    "name": idempotency.HEADER,
+    "in": "header",
+    "required": False,
     "description": "Makes sending again harmless: for 24 hours the same request with the same key "
     "is answered with the first answer, marked Idempotent-Replayed: true. With another request "
     "422, while the first is under way 409.",
     "schema": {
-        "type": "string", "pattern": '^("[ !#-\\[\\]-~]{1,255}"|[!#-\\[\\]-~]{1,255})$',
+        "type": "string",
+        "pattern": '^("[ !#-\\[\\]-~]{1,255}"|[!#-\\[\\]-~]{1,255})$',
         "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
     },
 }
 REPLAYED: dict[str, Any] = {
     "description": "There where the answer is an earlier one, for its Idempotency-Key.",
-    "required": False, "schema": {"const": "true"},
+    "required": False,
+    "schema": {"const": "true"},
 }
 RATE_LIMIT: dict[str, Any] = {
     name: {"description": meaning, "required": False, "schema": {"type": "string"}}
@@ -40,7 +44,10 @@ RATE_LIMIT: dict[str, Any] = {
 }
 CONDITIONS: dict[str, dict[str, Any]] = {
     name: {
-        "name": name, "in": "header", "required": False, "description": meaning,
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": meaning,
         "schema": {"type": "string", "examples": ['"7-3f2a9c01d45e"']},
     }
     for name, meaning in (
@@ -70,9 +77,11 @@ def document(public_url: str, version: str) -> dict[str, Any]:
         "components": {
             "securitySchemes": {
                 "key": {
-                    "type": "http", "scheme": "bearer", "bearerFormat": "whp_…",
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "whp_…",
                     "description": "An API key with the scope read or write.",
-                },
+                }
             },
             "schemas": SCHEMAS,
             "responses": {_refusal_name(status): _refusal(status) for status in problems.KINDS},
@@ -102,7 +111,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         parameters.append(CONDITIONS[operation.condition])
     if operation.condition == "If-None-Match":
         shown["responses"]["304"] = {
-            "description": "Known already; no body.", "headers": {"ETag": ETAG, **RATE_LIMIT},
+            "description": "Known already; no body.",
+            "headers": {"ETag": ETAG, **RATE_LIMIT},
         }
     if parameters:
         shown["parameters"] = parameters
@@ -151,14 +161,18 @@ def _names_in(path: str) -> list[str]:
 
 def _path_parameter(name: str) -> dict[str, Any]:
     return {
-        "name": name, "in": "path", "required": True,
+        "name": name,
+        "in": "path",
+        "required": True,
         "schema": {"type": "string", "pattern": ID},
     }
 
 
 def _query_parameter(name: str) -> dict[str, Any]:
     return {
-        "name": name, "in": "query", "description": queries.MEANINGS[name],
+        "name": name,
+        "in": "query",
+        "description": queries.MEANINGS[name],
         "schema": queries.schema(name),
     }
 

@@ -18,12 +18,17 @@ def _links(parameter: str, pointer: str, *operations: str) -> tuple[Link, ...]:
     return tuple(Link(name, parameter, pointer) for name in operations)
 
 
-_OF_EVENT = (
-    "show_event", "related_events", "event_deliveries", "list_deliveries", "list_attempts",
-)
+_OF_EVENT = ("show_event", "related_events", "event_deliveries", "list_deliveries", "list_attempts")
 _OF_WEBHOOK = (
-    "show_webhook", "update_webhook", "rotate_secret", "test_webhook", "enable_webhook",
-    "disable_webhook", "recover_webhook", "discard_held", "delete_webhook",
+    "show_webhook",
+    "update_webhook",
+    "rotate_secret",
+    "test_webhook",
+    "enable_webhook",
+    "disable_webhook",
+    "recover_webhook",
+    "discard_held",
+    "delete_webhook",
 )
 _OF_RECOVERY = ("show_recovery", "pause_recovery", "resume_recovery", "cancel_recovery")
 

@@ -20,11 +20,13 @@ RETRY_SECONDS = 5
 
 KINDS: dict[int, tuple[str, str, str]] = {
     400: (
-        "malformed", "The request cannot be read",
+        "malformed",
+        "The request cannot be read",
         "The body is not JSON that the portal takes; the detail says where.",
     ),
     401: (
-        "unauthorized", "Not signed in",
+        "unauthorized",
+        "Not signed in",
         "Send the header Authorization: Bearer whp_… with a key that is not revoked.",
     ),
     403: ("forbidden", "Not allowed", "The key is known and may not do this."),
@@ -32,32 +34,41 @@ KINDS: dict[int, tuple[str, str, str]] = {
     405: ("method-not-allowed", "Method not allowed", "This address does not take this method."),
     409: ("conflict", "Conflict", "The object is not in the state that the request expects."),
     412: (
-        "precondition-failed", "It has changed meanwhile",
+        "precondition-failed",
+        "It has changed meanwhile",
         "If-Match names another state of the object than the one it is in.",
     ),
     413: ("too-large", "The body is too large", "Send less at once."),
     415: (
-        "unsupported-media-type", "Wrong kind of content",
+        "unsupported-media-type",
+        "Wrong kind of content",
         "Send application/json in UTF-8, without compression.",
     ),
     422: ("invalid", "Some fields are wrong", "The errors name each field and its remedy."),
     429: ("too-many-requests", "Too many requests", "Wait as long as Retry-After says."),
     500: (
-        "internal", "The portal failed",
+        "internal",
+        "The portal failed",
         "The portal failed at this, and the failure is in its log. Try again in a moment.",
     ),
     503: (
-        "unavailable", "The portal cannot store this right now",
+        "unavailable",
+        "The portal cannot store this right now",
         "Nothing was stored. Try again as Retry-After says.",
     ),
 }
 """Status → the name of its kind, its title, and what it means in general."""
 SPECIAL: tuple[tuple[int, tuple[str, str, str]], ...] = (
-    (StorageFull.status, (
-        StorageFull.kind, StorageFull.title,
-        "The merchant has stored what it may. Nothing was stored; try again as Retry-After says, "
-        "and keep logs for fewer days or ask the operator for more room.",
-    )),
+    (
+        StorageFull.status,
+        (
+            StorageFull.kind,
+            StorageFull.title,
+            "The merchant has stored what it may. Nothing was stored; try again as "
+            "Retry-After says, "
+            "and keep logs for fewer days or ask the operator for more room.",
+        ),
+    ),
 )
 """The same of kinds that share a status with others."""
 
@@ -121,7 +132,12 @@ def refused(error: PortalError) -> Response:
         refusals.note(error)
         passes = error.passes
     return problem(
-        error.status, error.detail, error.errors, title=error.title, headers=headers, passes=passes,
+        error.status,
+        error.detail,
+        error.errors,
+        title=error.title,
+        headers=headers,
+        passes=passes,
         name=error.kind,
     )
 

@@ -42,7 +42,9 @@ def schema(name: str) -> dict[str, Any]:
     """A parameter as JSON Schema. What is empty counts as not given."""
     if name == "limit":
         return {
-            "type": "integer", "minimum": 1, "maximum": reading.MAX_LIMIT,
+            "type": "integer",
+            "minimum": 1,
+            "maximum": reading.MAX_LIMIT,
             "default": reading.DEFAULT_LIMIT,
         }
     if name in filters.CHOICES:
@@ -50,10 +52,12 @@ def schema(name: str) -> dict[str, Any]:
     if name in filters.PATTERNS:
         return {"type": "string", "pattern": f"^({filters.PATTERNS[name][0].pattern})?$"}
     if name in ("since", "until"):
-        return {"anyOf": [
-            {"type": "string", "pattern": "^([0-9]{1,11}(\\.[0-9]{1,9})?)?$"},
-            {"type": "string", "format": "date-time"},
-        ]}
+        return {
+            "anyOf": [
+                {"type": "string", "pattern": "^([0-9]{1,11}(\\.[0-9]{1,9})?)?$"},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
     most = reading.MAX_PARAMETER if name == "cursor" else filters.MAX_TEXT
     return {"type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 

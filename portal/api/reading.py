@@ -148,8 +148,10 @@ def _as_object(value: Any) -> dict[str, Any]:
 def refuse_unknown(fields: Iterable[str], names: Iterable[str], what: str = "field") -> None:
     """Raise Invalid for each field that is none of `names`."""
     known = list(names)
-    remedy = "leave it out, none is taken" if not known else (
-        f"there {'is only' if len(known) == 1 else 'are'} {', '.join(known)}"
+    remedy = (
+        "leave it out, none is taken"
+        if not known
+        else (f"there {'is only' if len(known) == 1 else 'are'} {', '.join(known)}")
     )
     errors = [
         FieldError(pointer(field), f"There is no {what} {field[:100]!r} here; {remedy}.")
@@ -162,9 +164,7 @@ def refuse_unknown(fields: Iterable[str], names: Iterable[str], what: str = "fie
 
 def pointer(*parts: object) -> str:
     """A JSON Pointer (RFC 6901) to a place in what was sent."""
-    return "".join(
-        "/" + str(part)[:100].replace("~", "~0").replace("/", "~1") for part in parts
-    )
+    return "".join("/" + str(part)[:100].replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def parameters(*names: str) -> dict[str, str]:
@@ -178,13 +178,16 @@ def parameters(*names: str) -> dict[str, str]:
     errors = []
     for name, given in request.args.lists():
         if len(given) > 1:
-            errors.append(FieldError(
-                pointer(name), f"{name} is there {len(given)} times; give it once."
-            ))
+            errors.append(
+                FieldError(pointer(name), f"{name} is there {len(given)} times; give it once.")
+            )
         elif _CONTROL.search(given[0]) or len(given[0]) > MAX_PARAMETER:
-            errors.append(FieldError(
-                pointer(name), f"{name} holds a control character or is over {MAX_PARAMETER} long."
-            ))
+            errors.append(
+                FieldError(
+                    pointer(name),
+                    f"{name} holds a control character or is over {MAX_PARAMETER} long.",
+                )
+            )
         elif given[0]:
             values[name] = given[0]
     if errors:
@@ -227,11 +230,15 @@ def moment(name: str, value: Any) -> int:
         raise Invalid([FieldError(pointer(name), message)]) from None
     except ValueError:
         pass
-    raise Invalid([FieldError(
-        pointer(name),
-        f"{name} is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
-        "2025-11-23T20:33:20Z.",
-    )])
+    raise Invalid(
+        [
+            FieldError(
+                pointer(name),
+                f"{name} is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
+                "2025-11-23T20:33:20Z.",
+            )
+        ]
+    )
 
 
 def _in_range(moment: int) -> int:

@@ -64,9 +64,7 @@ def claim(merchant_id: int, key: str, digest: str) -> SavedAnswer | None:
             if is_full:
                 raise StorageFull(_NO_ROOM, allowance.RETRY_SECONDS)
             session.add(
-                IdempotencyKey(
-                    merchant_id=merchant_id, key=key, digest=digest, created_at=moment
-                )
+                IdempotencyKey(merchant_id=merchant_id, key=key, digest=digest, created_at=moment)
             )
     except IntegrityError:
         # PostgreSQL: another request took it at the same moment.
@@ -79,7 +77,8 @@ def _forget(session: scoped_session[Any], row: IdempotencyKey) -> None:
     part = part_of(_key)
     assert part is not None
     gone = session.execute(
-        sa.delete(_key).where(_key.c.merchant_id == row.merchant_id, _key.c.key == row.key)
+        sa.delete(_key)
+        .where(_key.c.merchant_id == row.merchant_id, _key.c.key == row.key)
         .returning(*of_deleted(part, session.get_bind().dialect.name))
     ).all()
     session.expunge(row)
@@ -118,6 +117,4 @@ def save_answer(merchant_id: int, key: str, answer: SavedAnswer) -> None:
 def release(merchant_id: int, key: str) -> None:
     """Forget a key whose request was refused and has changed nothing. Raises Unavailable."""
     with writing() as session:
-        session.execute(
-            sa.delete(_key).where(_key.c.merchant_id == merchant_id, _key.c.key == key)
-        )
+        session.execute(sa.delete(_key).where(_key.c.merchant_id == merchant_id, _key.c.key == key))

@@ -43,8 +43,14 @@ def add(session: Session | scoped_session[Session], entry: AuditEntry) -> None:
 def digest(previous: str, entry: AuditEntry) -> str:
     """The hash (SHA-256, hex) of an entry that follows one with the hash `previous`."""
     content = [
-        entry.number, entry.at, entry.merchant_id, entry.actor, entry.action, entry.target,
-        entry.detail, entry.address,
+        entry.number,
+        entry.at,
+        entry.merchant_id,
+        entry.actor,
+        entry.action,
+        entry.target,
+        entry.detail,
+        entry.address,
     ]
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
@@ -61,7 +67,8 @@ def verify(kept: str | None = None) -> Chain:
             return Chain(number - 1, previous, f"Entry {number} is missing.")
         if entry.hash != digest(previous, entry):
             return Chain(
-                number - 1, previous,
+                number - 1,
+                previous,
                 f"Entry {number} ({entry.action} by {entry.actor}) was changed, or the one before "
                 "it was put in another's place.",
             )

@@ -21,14 +21,22 @@ from portal.models import AuditEntry, Merchant, OperationsEntry, User
 from portal.storage import allowance
 
 _WALK: Walk[AuditEntry] = Walk(
-    "audit", (AuditEntry.at, AuditEntry.id), lambda entry: [entry.at, entry.id],
+    "audit",
+    (AuditEntry.at, AuditEntry.id),
+    lambda entry: [entry.at, entry.id],
     lambda _: [now(), 0],
 )
 
 _PEOPLE = ("user:", "key:")
 MAX_ACTOR = 300
 ENDS = (
-    "revoked", ".removed", ".deleted", ".disabled", ".cancelled", ".activated", ".deactivated",
+    "revoked",
+    ".removed",
+    ".deleted",
+    ".disabled",
+    ".cancelled",
+    ".activated",
+    ".deactivated",
     ".storage_changed",
 )
 """How actions are called that end something, or are the operators': they have an end themselves."""
@@ -39,9 +47,7 @@ MOST_A_DAY = 1_000
 """How often one may do each of these within a day at a merchant that has stored far more than it
 may: they have no end themselves."""
 
-FILE_COLUMNS = (
-    "number", "time", "who", "what", "merchant", "on", "from", "detail", "hash",
-)
+FILE_COLUMNS = ("number", "time", "who", "what", "merchant", "on", "from", "detail", "hash")
 
 
 def actor_of(user: User) -> str:
@@ -72,8 +78,12 @@ def record(
             ),
         )
     entry = AuditEntry(
-        actor=actor[:MAX_ACTOR], action=action, target=target[:300], merchant_id=merchant_id,
-        detail=detail, address=_address(),
+        actor=actor[:MAX_ACTOR],
+        action=action,
+        target=target[:300],
+        merchant_id=merchant_id,
+        detail=detail,
+        address=_address(),
     )
     chain.add(session, entry)
     return entry
@@ -88,16 +98,28 @@ def _noted(
     session: Session | scoped_session[Session], actor: str, action: str, merchant_id: int
 ) -> int:
     """How often somebody has done something at a merchant within a day, up to MOST_A_DAY."""
-    found = sa.select(AuditEntry.id).where(
-        AuditEntry.merchant_id == merchant_id, AuditEntry.action == action,
-        AuditEntry.at > now() - DAY, AuditEntry.actor == actor[:MAX_ACTOR],
-    ).limit(MOST_A_DAY)
+    found = (
+        sa.select(AuditEntry.id)
+        .where(
+            AuditEntry.merchant_id == merchant_id,
+            AuditEntry.action == action,
+            AuditEntry.at > now() - DAY,
+            AuditEntry.actor == actor[:MAX_ACTOR],
+        )
+        .limit(MOST_A_DAY)
+    )
     return session.scalar(sa.select(sa.func.count()).select_from(found.subquery())) or 0
 
 
 def entries(
-    cursor: str = "", *, merchant: str = "", actor: str = "", action: str = "",
-    since: int | None = None, before: int | None = None, limit: int = 50,
+    cursor: str = "",
+    *,
+    merchant: str = "",
+    actor: str = "",
+    action: str = "",
+    since: int | None = None,
+    before: int | None = None,
+    limit: int = 50,
 ) -> LogPage[tuple[AuditEntry, str | None]]:
     """One page of the audit log, newest first: entries with their merchant's slug.
 
@@ -111,8 +133,12 @@ def entries(
 
 
 def every_entry(
-    *, merchant: str = "", actor: str = "", action: str = "",
-    since: int | None = None, before: int | None = None,
+    *,
+    merchant: str = "",
+    actor: str = "",
+    action: str = "",
+    since: int | None = None,
+    before: int | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """All entries that match, for a file, in batches and newest first (keyset.every); filters as
     in `entries`."""
@@ -123,8 +149,12 @@ def _for_a_file(rows: Sequence[AuditEntry]) -> list[dict[str, Any]]:
     slugs = _slugs_of(rows)
     return [
         {
-            "number": entry.number, "time": iso(entry.at), "who": entry.actor,
-            "what": entry.action, "merchant": slugs.get(entry.merchant_id), "on": entry.target,
+            "number": entry.number,
+            "time": iso(entry.at),
+            "who": entry.actor,
+            "what": entry.action,
+            "merchant": slugs.get(entry.merchant_id),
+            "on": entry.target,
             "from": entry.address,
             "detail": json.dumps(entry.detail, ensure_ascii=False, sort_keys=True),
             "hash": entry.hash,

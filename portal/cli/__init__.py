@@ -13,10 +13,19 @@ import click
 from portal.cli.options import env_file_option
 
 _MODULES = {
-    "run": "running", "worker": "running",
-    "merchant": "people", "user": "people", "member": "people", "api-key": "people",
-    "audit": "people", "event": "traffic", "webhook": "traffic", "retention": "traffic",
-    "migrate": "traffic", "secrets": "traffic", "settings": "traffic",
+    "run": "running",
+    "worker": "running",
+    "merchant": "people",
+    "user": "people",
+    "member": "people",
+    "api-key": "people",
+    "audit": "people",
+    "event": "traffic",
+    "webhook": "traffic",
+    "retention": "traffic",
+    "migrate": "traffic",
+    "secrets": "traffic",
+    "settings": "traffic",
 }
 """The module of each command, which is loaded when that is called: those that work inside the
 portal take two seconds for it, and a start is to begin at once."""

@@ -12,6 +12,10 @@ def _use(_context: click.Context, _option: click.Parameter, path: str) -> None:
 
 
 env_file_option = click.option(
-    "--env-file", default="", metavar="PATH", expose_value=False, callback=_use,
+    "--env-file",
+    default="",
+    metavar="PATH",
+    expose_value=False,
+    callback=_use,
     help="A file with settings, NAME=value a line (default: what PORTAL_ENV_FILE names).",
 )

@@ -74,13 +74,18 @@ def merchant_storage(slug: str, mb: str | None) -> None:
 @with_portal
 def merchant_list(as_json: bool) -> None:
     """All merchants, newest first."""
-    print_rows([
-        {
-            "slug": row.slug, "name": row.name, "active": row.active,
-            "created_at": moment_of(row.created_at, as_json),
-        }
-        for row in all_rows(accounts.merchants)
-    ], as_json)
+    print_rows(
+        [
+            {
+                "slug": row.slug,
+                "name": row.name,
+                "active": row.active,
+                "created_at": moment_of(row.created_at, as_json),
+            }
+            for row in all_rows(accounts.merchants)
+        ],
+        as_json,
+    )
 
 
 # ── Users and members ─────────────────────────────────────────────────────────────────────
@@ -95,25 +100,31 @@ def user() -> None:
 @user.command("create")
 @click.option("--email", required=True, help="The address to sign in with.")
 @click.option("--name", default="", help="What people read.")
-@click.option("--password", help="The password, or - for a line of standard input; other users "
-              "of this machine may see a command's options. Default: one is made and printed once.")
+@click.option(
+    "--password",
+    help="The password, or - for a line of standard input; other users "
+    "of this machine may see a command's options. Default: one is made and printed once.",
+)
 @click.option("--prompt", is_flag=True, help="Ask for the password, twice.")
 @click.option("--staff", type=click.Choice(STAFF_ROLES), help="Make the user staff.")
 @click.option("--merchant", "slug", help="Make the user a member of this merchant.")
 @role_option
 @with_portal
 def user_create(
-    email: str, name: str, password: str | None, prompt: bool, staff: str | None,
-    slug: str | None, role: str | None,
+    email: str,
+    name: str,
+    password: str | None,
+    prompt: bool,
+    staff: str | None,
+    slug: str | None,
+    role: str | None,
 ) -> None:
     """Add a user: staff, or a member of a merchant; prints the address."""
     if bool(slug) != bool(role):
         raise click.UsageError("Give --merchant and --role together.")
     merchant = accounts.get_merchant(slug) if slug else None
     chosen, is_new = _password(password, prompt)
-    created = accounts.create_user(
-        email, chosen, ACTOR, staff, name, merchant=merchant, role=role
-    )
+    created = accounts.create_user(email, chosen, ACTOR, staff, name, merchant=merchant, role=role)
     click.echo(created.email)
     _print_once(chosen, is_new)
 
@@ -123,20 +134,27 @@ def user_create(
 @with_portal
 def user_list(as_json: bool) -> None:
     """All users, newest first."""
-    print_rows([
-        {
-            "email": row.email, "name": row.name, "staff": row.staff_role,
-            "merchants": {entry.merchant.slug: entry.role for entry in row.memberships},
-            "disabled": not row.is_active,
-        }
-        for row in all_rows(accounts.users)
-    ], as_json)
+    print_rows(
+        [
+            {
+                "email": row.email,
+                "name": row.name,
+                "staff": row.staff_role,
+                "merchants": {entry.merchant.slug: entry.role for entry in row.memberships},
+                "disabled": not row.is_active,
+            }
+            for row in all_rows(accounts.users)
+        ],
+        as_json,
+    )
 
 
 @user.command("password")
 @click.option("--email", required=True, help="Whose password.")
-@click.option("--password", help="The new one, or - for a line of standard input. Default: one "
-              "is made and printed once.")
+@click.option(
+    "--password",
+    help="The new one, or - for a line of standard input. Default: one is made and printed once.",
+)
 @click.option("--prompt", is_flag=True, help="Ask for the password, twice.")
 @with_portal
 def user_password(email: str, password: str | None, prompt: bool) -> None:
@@ -224,10 +242,13 @@ def member_remove(slug: str, email: str) -> None:
 @with_portal
 def member_list(slug: str, as_json: bool) -> None:
     """A merchant's members."""
-    print_rows([
-        {"email": user.email, "name": user.name, "role": role}
-        for user, role in members.members(accounts.get_merchant(slug))
-    ], as_json)
+    print_rows(
+        [
+            {"email": user.email, "name": user.name, "role": role}
+            for user, role in members.members(accounts.get_merchant(slug))
+        ],
+        as_json,
+    )
 
 
 # ── API keys ──────────────────────────────────────────────────────────────────────────────
@@ -240,8 +261,12 @@ def api_key() -> None:
 
 @api_key.command("create")
 @merchant_option
-@click.option("--scope", type=click.Choice(ApiKey.SCOPES), required=True,
-              help="What it may do; write includes read.")
+@click.option(
+    "--scope",
+    type=click.Choice(ApiKey.SCOPES),
+    required=True,
+    help="What it may do; write includes read.",
+)
 @click.option("--name", default="", help="What will use it.")
 @with_portal
 def api_key_create(slug: str, scope: str, name: str) -> None:
@@ -255,13 +280,19 @@ def api_key_create(slug: str, scope: str, name: str) -> None:
 @with_portal
 def api_key_list(slug: str, as_json: bool) -> None:
     """The keys in use, newest first."""
-    print_rows([
-        {
-            "id": key.id, "name": key.name, "begins_with": key.prefix, "scope": key.scope,
-            "created_at": moment_of(key.created_at, as_json),
-        }
-        for key in accounts.keys(accounts.get_merchant(slug))
-    ], as_json)
+    print_rows(
+        [
+            {
+                "id": key.id,
+                "name": key.name,
+                "begins_with": key.prefix,
+                "scope": key.scope,
+                "created_at": moment_of(key.created_at, as_json),
+            }
+            for key in accounts.keys(accounts.get_merchant(slug))
+        ],
+        as_json,
+    )
 
 
 @api_key.command("revoke")

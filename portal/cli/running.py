@@ -24,11 +24,16 @@ def run() -> None:
 
 @click.command()
 @click.option(
-    "--part", type=click.Choice(["deliver", "maintenance", "cron", "all"]), default="all",
+    "--part",
+    type=click.Choice(["deliver", "maintenance", "cron", "all"]),
+    default="all",
     show_default=True,
 )
 @click.option(
-    "--processes", type=click.IntRange(min=0), default=0, metavar="N",
+    "--processes",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
     help="Delivering processes (default: PORTAL_WORKERS).",
 )
 @env_file_option

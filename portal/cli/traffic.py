@@ -11,13 +11,7 @@ from typing import Any
 import click
 from flask import current_app
 
-from portal.cli.common import (
-    json_option,
-    merchant_option,
-    print_rows,
-    with_new_portal,
-    with_portal,
-)
+from portal.cli.common import json_option, merchant_option, print_rows, with_new_portal, with_portal
 from portal.config import SETTINGS, SettingError, load_config
 from portal.events import catalogue, ingest
 from portal.people import accounts
@@ -53,8 +47,14 @@ def event() -> None:
 @json_option
 @with_portal
 def event_send(
-    slug: str, event_type: str, event_id: str | None, data: str | None, previous: str | None,
-    example: bool, as_json: bool, **fields: str | None,
+    slug: str,
+    event_type: str,
+    event_id: str | None,
+    data: str | None,
+    previous: str | None,
+    example: bool,
+    as_json: bool,
+    **fields: str | None,
 ) -> None:
     """Store an event and send it to every webhook that wants it; prints its ID."""
     if example and data is not None:
@@ -84,10 +84,13 @@ def event_send(
 def event_types(slug: str | None, as_json: bool) -> None:
     """The types of events that can be sent."""
     merchant_id = accounts.get_merchant(slug).id if slug else 0
-    print_rows([
-        {"name": kind.name, "description": kind.description}
-        for kind in catalogue.known_types(merchant_id).values()
-    ], as_json)
+    print_rows(
+        [
+            {"name": kind.name, "description": kind.description}
+            for kind in catalogue.known_types(merchant_id).values()
+        ],
+        as_json,
+    )
 
 
 @click.group()
@@ -101,13 +104,20 @@ def webhook() -> None:
 @with_portal
 def webhook_list(slug: str, as_json: bool) -> None:
     """A merchant's webhooks with their state."""
-    print_rows([
-        {
-            "id": row.id, "state": row.state, "method": row.method, "url": row.url,
-            "events": row.events, "description": row.description,
-        }
-        for row in webhook_stage.list_webhooks(accounts.get_merchant(slug).id)
-    ], as_json)
+    print_rows(
+        [
+            {
+                "id": row.id,
+                "state": row.state,
+                "method": row.method,
+                "url": row.url,
+                "events": row.events,
+                "description": row.description,
+            }
+            for row in webhook_stage.list_webhooks(accounts.get_merchant(slug).id)
+        ],
+        as_json,
+    )
 
 
 # ── The portal itself ─────────────────────────────────────────────────────────────────────

@@ -192,7 +192,16 @@ def _sum(numbers: Iterable[int | Decimal]) -> int | Decimal:
 
 
 FILTERS: dict[str, Callable[..., int | Decimal]] = {
-    "abs": absolute, "at_least": at_least, "at_most": at_most, "ceil": ceil,
-    "divided_by": divided_by, "floor": floor, "minus": minus, "modulo": modulo, "plus": plus,
-    "round": rounded, "sum": total, "times": times,
+    "abs": absolute,
+    "at_least": at_least,
+    "at_most": at_most,
+    "ceil": ceil,
+    "divided_by": divided_by,
+    "floor": floor,
+    "minus": minus,
+    "modulo": modulo,
+    "plus": plus,
+    "round": rounded,
+    "sum": total,
+    "times": times,
 }

@@ -43,7 +43,7 @@ RECORD_TOO_LARGE = (
     "the event takes too much memory to read, before any template is filled; send less in its "
     "record"
 )
-TOO_MUCH_TEXT = f"the templates make more than {MAX_TOGETHER // 1024 ** 2} MiB together"
+TOO_MUCH_TEXT = f"the templates make more than {MAX_TOGETHER // 1024**2} MiB together"
 
 
 def is_template(text: str) -> bool:

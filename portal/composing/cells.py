@@ -53,8 +53,7 @@ PATIENCE_SECONDS = 10.0
 """How long `fill` waits for a cell that is free."""
 
 _MAIN = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from portal.composing.in_cell import main; main()"
+    "import sys; sys.path.insert(0, sys.argv[1]); from portal.composing.in_cell import main; main()"
 )
 _ASKED, _ANSWERED, _READ_AT = map(struct.Struct, (ASKED, ANSWERED, READ_AT))
 _OWN_FAULT = "the portal could not fill it; its log says why"
@@ -100,8 +99,11 @@ class Cell:
                     # -I: nothing of this process's environment, or of who may write where it
                     # stands.
                     self._process = subprocess.Popen(
-                        [sys.executable, "-I", "-c", _MAIN, str(ROOT)], stdin=self._memory,
-                        stdout=its.fileno(), env={}, cwd="/",
+                        [sys.executable, "-I", "-c", _MAIN, str(ROOT)],
+                        stdin=self._memory,
+                        stdout=its.fileno(),
+                        env={},
+                        cwd="/",
                     )
             except OSError as error:
                 _log.error("No process can be started that fills templates: %s", error)

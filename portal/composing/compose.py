@@ -228,7 +228,8 @@ class Composer:
         in_frame = [
             (pair["value"], f"the {kind} {UNSENDABLE.sub(' ', pair['name'][:80])}")
             for kind, pairs in (
-                ("query parameter", target.query_params), ("header", target.headers)
+                ("query parameter", target.query_params),
+                ("header", target.headers),
             )
             for pair in pairs
             if is_template(pair["value"])
@@ -291,7 +292,8 @@ class Composer:
         for name, _, _ in headers:
             if not TOKEN.fullmatch(name):
                 raise ComposeError(
-                    "invalid_header", f"The header name {name[:80]!r} cannot be sent: use letters, "
+                    "invalid_header",
+                    f"The header name {name[:80]!r} cannot be sent: use letters, "
                     "digits and hyphens.",
                 )
         if target.authorization is not None:
@@ -347,9 +349,7 @@ class Composer:
             raise ComposeError("invalid_url", f"The URL cannot be requested: {why}.") from None
 
 
-def _filled(
-    pairs: Iterable[Pair], texts: Mapping[str, str]
-) -> Iterable[tuple[str, str, bool]]:
+def _filled(pairs: Iterable[Pair], texts: Mapping[str, str]) -> Iterable[tuple[str, str, bool]]:
     for pair in pairs:
         yield pair["name"], texts.get(pair["value"], pair["value"]), pair["secret"]
 
@@ -357,7 +357,8 @@ def _filled(
 def _refuse_beyond(limit: int, size: int, what: str, field: str, how: str = "") -> None:
     if size > limit:
         raise ComposeError(
-            "request_too_large", f"{what} would have {how}{size:,} bytes; at most {limit:,} are "
+            "request_too_large",
+            f"{what} would have {how}{size:,} bytes; at most {limit:,} are "
             f"sent. Let the templates in {field} make less.",
         )
 

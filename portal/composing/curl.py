@@ -14,7 +14,11 @@ double quotes."""
 
 
 def as_curl(
-    method: str, url: str, headers: Iterable[tuple[str, str]], body: str | None, *,
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: str | None,
+    *,
     shows_certificate: bool = False,
 ) -> str:
     """A cURL command line that makes the same request, quoted for a shell; a client
@@ -40,7 +44,7 @@ def _quoted(text: str) -> str:
         return shlex.quote(text)
     # A shell cuts off the line breaks at the end of what a command has written.
     start = text.rstrip("\n")
-    end = shlex.quote(text[len(start):]) if start != text else ""
+    end = shlex.quote(text[len(start) :]) if start != text else ""
     return f'"$(printf {_format(start)})"{end}'
 
 

@@ -34,9 +34,7 @@ class Echoes:
     URLs, JSON and HTML hold them."""
 
     def __init__(self, values: Iterable[str]):
-        self._values = [
-            one for value in values for one in _parts(value) if len(one) >= SHORTEST
-        ]
+        self._values = [one for value in values for one in _parts(value) if len(one) >= SHORTEST]
         self._texts: list[str] | None = None
 
     def __bool__(self) -> bool:

@@ -49,14 +49,25 @@ MAX_KEPT = 512 * 1024
 """Characters of templates that are kept as they were parsed."""
 
 _WHATEVER = (
-    LiquidError, ArithmeticError, AssertionError, AttributeError, LookupError, OSError,
-    RuntimeError, TypeError, ValueError,
+    LiquidError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
 """What templates and filters raise that meet what anybody wrote, and what anybody's records hold;
 python-liquid makes errors of its own of a part of it. (That there is no more memory is for the cell
 to say, and ends it.)"""
 _OF_VALUES = (
-    FilterError, FilterArgumentError, FilterItemTypeError, FilterValueError, LiquidTypeError,
+    FilterError,
+    FilterArgumentError,
+    FilterItemTypeError,
+    FilterValueError,
+    LiquidTypeError,
 )
 """What the values of a record bring about, more likely than the template."""
 _work = threading.local()
@@ -170,7 +181,8 @@ def _sentence(error: Exception) -> str:
         place = f" (at character {start + 1})" if start is not None else ""
         remedy = (
             "; guard it with “if” or “default”, for records that hold something else there"
-            if isinstance(error, _OF_VALUES) else ""
+            if isinstance(error, _OF_VALUES)
+            else ""
         )
         return f"{error.message}{place}{remedy}"
     return f"the template cannot be filled with this record ({type(error).__name__}: {error})"
@@ -293,9 +305,7 @@ def _moment(value: Any) -> datetime | None:
         # dateutil reads "GMT+3" as POSIX does, three hours west.
         text = _UTC_BEFORE_OFFSET.sub(" ", value)
         is_day_first = _DOTTED_DAY.match(text) is not None
-        found: datetime = parser.parse(
-            text, default=midnight, tzinfos=_zone, dayfirst=is_day_first
-        )
+        found: datetime = parser.parse(text, default=midnight, tzinfos=_zone, dayfirst=is_day_first)
         return found
     except (ValueError, OverflowError, OSError):
         return None
@@ -351,17 +361,52 @@ _UTC_BEFORE_OFFSET = re.compile(r"\s*\b(?:UTC|GMT|UT)(?=[+-]\d)", re.I)
 _DOTTED_DAY = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.\s?\d{4}")
 """Where dots part a date, the day comes first."""
 _MAIL_ZONES = {
-    "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+    "EST": -5,
+    "EDT": -4,
+    "CST": -6,
+    "CDT": -5,
+    "MST": -7,
+    "MDT": -6,
+    "PST": -8,
+    "PDT": -7,
 }
 """Names of zones that a standard gives hours (RFC 5322, 4.3)."""
-_OF_TEXT = frozenset({
-    "append", "capitalize", "downcase", "escape", "escape_once", "lstrip", "newline_to_br",
-    "prepend", "remove", "remove_first", "remove_last", "replace", "replace_first", "replace_last",
-    "rstrip", "split", "squish", "strip", "strip_html", "strip_newlines", "truncate",
-    "truncatewords", "upcase", "url_decode", "url_encode", "base64_decode", "base64_encode",
-    "base64_url_safe_decode", "base64_url_safe_encode",
-})
+_OF_TEXT = frozenset(
+    {
+        "append",
+        "capitalize",
+        "downcase",
+        "escape",
+        "escape_once",
+        "lstrip",
+        "newline_to_br",
+        "prepend",
+        "remove",
+        "remove_first",
+        "remove_last",
+        "replace",
+        "replace_first",
+        "replace_last",
+        "rstrip",
+        "split",
+        "squish",
+        "strip",
+        "strip_html",
+        "strip_newlines",
+        "truncate",
+        "truncatewords",
+        "upcase",
+        "url_decode",
+        "url_encode",
+        "base64_decode",
+        "base64_encode",
+        "base64_url_safe_decode",
+        "base64_url_safe_encode",
+    }
+)
 """Filters that take what they are given as text."""
 _COSTLY: dict[str, Callable[..., None]] = {
-    "replace": _check_replace, "join": _check_join, "date": _check_date,
+    "replace": _check_replace,
+    "join": _check_join,
+    "date": _check_date,
 }

@@ -51,8 +51,7 @@ def concerns(
     found = [
         Concern(webhook.state, webhook, _since(webhook), waiting.get(webhook.id, 0))
         for webhook in webhooks.values()
-        if webhook.state in (HELD, FAILING)
-        or (webhook.state == DISABLED and webhook.failing_since)
+        if webhook.state in (HELD, FAILING) or (webhook.state == DISABLED and webhook.failing_since)
     ]
     moment = now()
     found += [
@@ -149,8 +148,7 @@ def _quiet_webhooks(merchant_id: int, moment: int) -> list[str]:
                 Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
             )
         )
-        if starts_at is not None
-        and moment - LOOKED_BACK < starts_at < moment - QUIET_HOURS * HOUR
+        if starts_at is not None and moment - LOOKED_BACK < starts_at < moment - QUIET_HOURS * HOUR
     ]
 
 
@@ -169,16 +167,22 @@ def _active_hours(webhook: Webhook, since: int) -> set[int]:
 
 def _has_event_since(merchant_id: int, moment: int) -> bool:
     """Whether the log has one that is not counted yet."""
-    return db.session.scalar(
-        sa.select(Event.id)
-        .where(Event.merchant_id == merchant_id, Event.received_at >= moment)
-        .limit(1)
-    ) is not None
+    return (
+        db.session.scalar(
+            sa.select(Event.id)
+            .where(Event.merchant_id == merchant_id, Event.received_at >= moment)
+            .limit(1)
+        )
+        is not None
+    )
 
 
 def _has_attempt_since(webhook: Webhook, moment: int) -> bool:
-    return db.session.scalar(
-        sa.select(Attempt.id)
-        .where(Attempt.webhook_id == webhook.id, Attempt.id >= request_id_at(moment))
-        .limit(1)
-    ) is not None
+    return (
+        db.session.scalar(
+            sa.select(Attempt.id)
+            .where(Attempt.webhook_id == webhook.id, Attempt.id >= request_id_at(moment))
+            .limit(1)
+        )
+        is not None
+    )

@@ -130,8 +130,9 @@ def _counted_until(horizon: int) -> int:
         for merchant_id in session.scalars(sa.select(Merchant.id)).all():
             for model in (AttemptCount, EventCount):
                 session.execute(
-                    sa.delete(model)
-                    .where(model.merchant_id == merchant_id, model.starts_at >= start)
+                    sa.delete(model).where(
+                        model.merchant_id == merchant_id, model.starts_at >= start
+                    )
                 )
         session.execute(sa.update(CountedUntil).values(moment=start))
         return start
@@ -139,9 +140,7 @@ def _counted_until(horizon: int) -> int:
 
 def _beginning(session: scoped_session[Any], horizon: int) -> int:
     first_attempt = session.scalar(sa.select(Attempt.id).order_by(Attempt.id).limit(1))
-    first_event = session.scalar(
-        sa.select(Event.received_at).order_by(Event.received_at).limit(1)
-    )
+    first_event = session.scalar(sa.select(Event.received_at).order_by(Event.received_at).limit(1))
     starts = [horizon]
     if first_attempt is not None:
         starts.append(moment_of_request_id(first_attempt))
@@ -156,14 +155,18 @@ def _end_of_batch(session: scoped_session[Any], since: int, horizon: int) -> int
     attempt_id = session.scalar(
         sa.select(Attempt.id)
         .where(Attempt.id >= request_id_at(since), Attempt.id < request_id_at(horizon))
-        .order_by(Attempt.id).offset(BATCH).limit(1)
+        .order_by(Attempt.id)
+        .offset(BATCH)
+        .limit(1)
     )
     if attempt_id is not None:
         ends.append(moment_of_request_id(attempt_id))
     received_at = session.scalar(
         sa.select(Event.received_at)
         .where(Event.received_at >= since, Event.received_at < horizon)
-        .order_by(Event.received_at).offset(BATCH).limit(1)
+        .order_by(Event.received_at)
+        .offset(BATCH)
+        .limit(1)
     )
     if received_at is not None:
         ends.append(received_at - received_at % MILLISECOND)
@@ -200,7 +203,9 @@ def _together(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _add(
-    session: scoped_session[Any], counts: sa.Table, rows: list[dict[str, Any]],
+    session: scoped_session[Any],
+    counts: sa.Table,
+    rows: list[dict[str, Any]],
     numbers: tuple[str, ...],
 ) -> None:
     if not rows:

@@ -118,8 +118,11 @@ def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> lis
         found.sort(key=lambda webhook: _WORST_FIRST.index(webhook.state))
     return [
         WebhookRow(
-            webhook, points.get(webhook.id, []), statistics.sum_of(points.get(webhook.id, [])),
-            last.get(webhook.id), waiting.get(webhook.id, 0),
+            webhook,
+            points.get(webhook.id, []),
+            statistics.sum_of(points.get(webhook.id, [])),
+            last.get(webhook.id),
+            waiting.get(webhook.id, 0),
         )
         for webhook in found
     ]
@@ -155,7 +158,8 @@ def _steps(merchant_id: int, webhooks: dict[str, Webhook]) -> Steps:
         webhook=any(webhook.deleted_at is None for webhook in webhooks.values()),
         key=any_of(
             db.select(ApiKey.id).where(
-                ApiKey.merchant_id == merchant_id, ApiKey.revoked_at.is_(None),
+                ApiKey.merchant_id == merchant_id,
+                ApiKey.revoked_at.is_(None),
                 ApiKey.scope == "write",
             )
         ),

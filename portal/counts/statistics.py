@@ -154,8 +154,7 @@ def by_webhook(merchant_id: int, moment: int | None = None) -> dict[str, list[Po
     starts = SPANS["24h"].starts(moment)
     found: dict[str, list[Point]] = {}
     for row in chain(
-        _by_hour(merchant_id, starts[0]),
-        _Uncounted(merchant_id, None, starts[0]).rows(),
+        _by_hour(merchant_id, starts[0]), _Uncounted(merchant_id, None, starts[0]).rows()
     ):
         place = (row.starts_at - starts[0]) // HOUR
         if row.attempts and 0 <= place < len(starts):
@@ -171,18 +170,26 @@ def by_merchant(merchant_ids: Collection[int], moment: int | None = None) -> dic
     moment = now() if moment is None else moment
     since = SPANS["24h"].starts(moment)[0]
     found = {merchant_id: Tally() for merchant_id in merchant_ids}
-    events = sa.select(EventCount.merchant_id, sa.func.sum(EventCount.events)).where(
-        EventCount.merchant_id.in_(merchant_ids), EventCount.starts_at >= since
-    ).group_by(EventCount.merchant_id)
+    events = (
+        sa.select(EventCount.merchant_id, sa.func.sum(EventCount.events))
+        .where(EventCount.merchant_id.in_(merchant_ids), EventCount.starts_at >= since)
+        .group_by(EventCount.merchant_id)
+    )
     for merchant_id, count in db.session.execute(events):
         found[merchant_id].events = int(count)
-    attempts = sa.select(
-        AttemptCount.merchant_id, sa.func.sum(AttemptCount.attempts),
-        sa.func.sum(AttemptCount.successes),
-    ).where(
-        AttemptCount.merchant_id.in_(merchant_ids), AttemptCount.webhook_id == ALL,
-        AttemptCount.starts_at >= since,
-    ).group_by(AttemptCount.merchant_id)
+    attempts = (
+        sa.select(
+            AttemptCount.merchant_id,
+            sa.func.sum(AttemptCount.attempts),
+            sa.func.sum(AttemptCount.successes),
+        )
+        .where(
+            AttemptCount.merchant_id.in_(merchant_ids),
+            AttemptCount.webhook_id == ALL,
+            AttemptCount.starts_at >= since,
+        )
+        .group_by(AttemptCount.merchant_id)
+    )
     for merchant_id, count, successes in db.session.execute(attempts):
         found[merchant_id].attempts = int(count)
         found[merchant_id].successes = int(successes)
@@ -228,10 +235,14 @@ def _by_hour(merchant_id: int, since: int) -> Iterator[Row]:
     """Counts of every webhook of a merchant from a moment on."""
     for found in db.session.execute(
         sa.select(
-            AttemptCount.starts_at, AttemptCount.webhook_id, AttemptCount.took,
-            AttemptCount.attempts, AttemptCount.successes,
+            AttemptCount.starts_at,
+            AttemptCount.webhook_id,
+            AttemptCount.took,
+            AttemptCount.attempts,
+            AttemptCount.successes,
         ).where(
-            AttemptCount.merchant_id == merchant_id, AttemptCount.starts_at >= since,
+            AttemptCount.merchant_id == merchant_id,
+            AttemptCount.starts_at >= since,
             AttemptCount.webhook_id != ALL,
         )
     ):
@@ -241,7 +252,8 @@ def _by_hour(merchant_id: int, since: int) -> Iterator[Row]:
 def _events(merchant_id: int, since: int, until: int) -> Iterator[Row]:
     for starts_at, events in db.session.execute(
         sa.select(EventCount.starts_at, EventCount.events).where(
-            EventCount.merchant_id == merchant_id, EventCount.starts_at >= since,
+            EventCount.merchant_id == merchant_id,
+            EventCount.starts_at >= since,
             EventCount.starts_at < until,
         )
     ):
@@ -265,11 +277,15 @@ class _Uncounted:
         )
         attempt_id = db.session.scalar(
             self._attempts.with_only_columns(Attempt.id)
-            .order_by(Attempt.id).offset(UNCOUNTED).limit(1)
+            .order_by(Attempt.id)
+            .offset(UNCOUNTED)
+            .limit(1)
         )
         received_at = db.session.scalar(
             self._events.with_only_columns(Event.received_at)
-            .order_by(Event.received_at, Event.id).offset(UNCOUNTED).limit(1)
+            .order_by(Event.received_at, Event.id)
+            .offset(UNCOUNTED)
+            .limit(1)
         )
         ends = [] if attempt_id is None else [moment_of_request_id(attempt_id)]
         ends += [] if received_at is None else [received_at - received_at % MILLISECOND]
@@ -282,8 +298,7 @@ class _Uncounted:
         """Attempts by hour, webhook and class; a merchant's events by hour."""
         for found in db.session.execute(counting.attempt_counts(self._attempts)):
             yield Row(
-                found.starts_at, found.webhook_id, found.took, found.attempts,
-                int(found.successes),
+                found.starts_at, found.webhook_id, found.took, found.attempts, int(found.successes)
             )
         if not self._of_merchant:
             return

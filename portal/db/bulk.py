@@ -59,8 +59,13 @@ def insert(
         if is_gone:
             connection.invalidate(error)
         raise sa.exc.DBAPIError.instance(
-            statement, None, error, psycopg.Error, connection_invalidated=is_gone,
-            hide_parameters=True, dialect=connection.dialect,
+            statement,
+            None,
+            error,
+            psycopg.Error,
+            connection_invalidated=is_gone,
+            hide_parameters=True,
+            dialect=connection.dialect,
         ) from error
 
 

@@ -20,14 +20,18 @@ def engine_settings(database_url: str, threads: int) -> dict[str, Any]:
     if address.database not in (None, "", ":memory:"):
         # A request has one connection, and for a moment a second one for its key.
         settings |= {
-            "pool_size": threads, "max_overflow": threads, "pool_timeout": LOCK_WAIT_MS / 1_000
+            "pool_size": threads,
+            "max_overflow": threads,
+            "pool_timeout": LOCK_WAIT_MS / 1_000,
         }
     if address.get_backend_name() == "postgresql":
         # A server may have ended the connection; a file has not.
         settings["pool_pre_ping"] = True
         wanted: dict[str, Any] = {
-            "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": GONE_SECONDS * 1_000,
-            "keepalives_idle": GONE_SECONDS // 3, "keepalives_interval": GONE_SECONDS // 3,
+            "connect_timeout": CONNECT_SECONDS,
+            "tcp_user_timeout": GONE_SECONDS * 1_000,
+            "keepalives_idle": GONE_SECONDS // 3,
+            "keepalives_interval": GONE_SECONDS // 3,
             "keepalives_count": 2,
             # Whatever the environment says: text comes and goes as UTF-8.
             "client_encoding": "utf8",

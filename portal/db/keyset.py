@@ -98,9 +98,7 @@ class LogPage(Page[Row]):
     looked_back_to: int | None = None
 
 
-def page(
-    wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int
-) -> LogPage[Row]:
+def page(wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int) -> LogPage[Row]:
     """The wanted rows from `cursor` on (None or empty: from the newest).
 
     Raises BadCursor, or Invalid when `limit` is not from 1 to MAX_LIMIT.
@@ -123,9 +121,7 @@ def page(
     edge = _edge(wanted, walk, onward, order)
     if edge is not None:
         query = query.where(key <= tuple(edge) if backwards else key >= tuple(edge))
-    found, reached = _find(
-        wanted, query.order_by(*order), walk, limit + 1, backwards=backwards
-    )
+    found, reached = _find(wanted, query.order_by(*order), walk, limit + 1, backwards=backwards)
     more = len(found) > limit
     rows = list(found[:limit])
     if backwards:
@@ -227,8 +223,12 @@ def every(
 
 
 def _find(
-    wanted: LogQuery[Row], query: sa.Select[Row], walk: Walk[Row], most: int,
-    *, backwards: bool = False,
+    wanted: LogQuery[Row],
+    query: sa.Select[Row],
+    walk: Walk[Row],
+    most: int,
+    *,
+    backwards: bool = False,
 ) -> tuple[Sequence[Row], list[Any] | None]:
     """The first `most` of the wanted rows in the order of `query`, which is that of their keys; and
     the key up to which was looked, where the sieve could not look at all of them."""
@@ -242,7 +242,8 @@ def _find(
     key = sa.tuple_(*walk.columns)
     these = query.where(
         walk.columns[-1].in_([parts[-1] for parts in keys]),
-        key >= tuple(min(keys)), key <= tuple(max(keys)),
+        key >= tuple(min(keys)),
+        key <= tuple(max(keys)),
     )
     wanted_keys = set(map(tuple, keys))
     found = [row for row in db.session.scalars(these) if tuple(walk.key(row)) in wanted_keys]
@@ -288,8 +289,10 @@ def _sift(
 
 
 def _edge(
-    wanted: LogQuery[Row], walk: Walk[Row],
-    onward: Callable[[sa.Select[Any]], sa.Select[Any]], order: Sequence[sa.ColumnElement[Any]],
+    wanted: LogQuery[Row],
+    walk: Walk[Row],
+    onward: Callable[[sa.Select[Any]], sa.Select[Any]],
+    order: Sequence[sa.ColumnElement[Any]],
 ) -> list[Any] | None:
     """The key of the last row to look at; None when there is an end before, or an index finds the
     wanted rows by themselves."""
@@ -297,8 +300,11 @@ def _edge(
         return None
     # An index alone is walked for this; the rows themselves are what takes its time.
     edge = db.session.execute(
-        onward(wanted.base).with_only_columns(*walk.columns).order_by(*order)
-        .offset(LOOKED_THROUGH // wanted.cost).limit(1)
+        onward(wanted.base)
+        .with_only_columns(*walk.columns)
+        .order_by(*order)
+        .offset(LOOKED_THROUGH // wanted.cost)
+        .limit(1)
     ).first()
     return None if edge is None else list(edge)
 

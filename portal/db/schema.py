@@ -23,7 +23,8 @@ from portal.db import snapshots
 from portal.db.session import db, turn_to_write
 
 EMPTY = Trouble(
-    "schema-empty", f"The database has no tables yet; run: {installed.COMMAND} migrate",
+    "schema-empty",
+    f"The database has no tables yet; run: {installed.COMMAND} migrate",
     passes=False,
 )
 OLDER = Trouble(
@@ -32,8 +33,10 @@ OLDER = Trouble(
     passes=False,
 )
 AHEAD = Trouble(
-    "schema-newer", "The database was migrated by a newer version of the portal: start that one, "
-    "or put back the copy of the database from before.", passes=False,
+    "schema-newer",
+    "The database was migrated by a newer version of the portal: start that one, "
+    "or put back the copy of the database from before.",
+    passes=False,
 )
 
 NEWER = (

@@ -22,13 +22,7 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
-from portal.database_errors import (
-    LOCKED,
-    MISSING,
-    say_nothing_of_rows,
-    trouble_of,
-    trouble_of_file,
-)
+from portal.database_errors import LOCKED, MISSING, say_nothing_of_rows, trouble_of, trouble_of_file
 from portal.db.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
 from portal.db.writers import Manners, Writers
 from portal.errors import Unavailable
@@ -155,7 +149,10 @@ _written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionar
 
 @contextmanager
 def turn_to_write(
-    engine: Engine, patience_seconds: float | None = None, *, may_be_long: bool = False,
+    engine: Engine,
+    patience_seconds: float | None = None,
+    *,
+    may_be_long: bool = False,
     is_large: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
@@ -197,7 +194,9 @@ def turn_to_write(
             kept = writers.turns.give_back()
             if kept >= LONG_SECONDS and not may_be_long:
                 _log.warning(
-                    "Process %d kept others from writing for %.1f s, in %s.", os.getpid(), kept,
+                    "Process %d kept others from writing for %.1f s, in %s.",
+                    os.getpid(),
+                    kept,
                     _caller(),
                 )
     except (Unavailable, DBAPIError) as error:

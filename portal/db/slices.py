@@ -12,14 +12,19 @@ from portal.clock import now
 
 
 def hand_on(
-    session: Session | scoped_session[Any], row: sa.Table, token: int,
+    session: Session | scoped_session[Any],
+    row: sa.Table,
+    token: int,
     *is_under_way: sa.ColumnElement[bool],
 ) -> int | None:
     """End the slice with this token and begin the next, inside the running transaction; the next
     one's token, None when another has the work or it is over."""
-    return cast(int | None, session.scalar(
-        sa.update(row)
-        .where(row.c.token == token, *is_under_way)
-        .values(token=token + 1, worked_at=now())
-        .returning(row.c.token)
-    ))
+    return cast(
+        int | None,
+        session.scalar(
+            sa.update(row)
+            .where(row.c.token == token, *is_under_way)
+            .values(token=token + 1, worked_at=now())
+            .returning(row.c.token)
+        ),
+    )

@@ -148,9 +148,7 @@ class Turns:
                     self._is_ours = True
                     return
             self._is_wanted = True
-            self._changed.wait_for(
-                lambda: self._is_ours or self._failure, until - time.monotonic()
-            )
+            self._changed.wait_for(lambda: self._is_ours or self._failure, until - time.monotonic())
             self._is_wanted = False
             if self._is_ours:
                 return

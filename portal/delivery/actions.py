@@ -111,11 +111,14 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
 def _keeps_payload(session: scoped_session[Any], merchant_id: int, event_id: str) -> bool:
     """Whether an event's record data is there; then the clean-up waits until this transaction has
     ended, and sees what is pending since."""
-    return session.scalar(
-        sa.select(EventPayload.event_id)
-        .where(EventPayload.merchant_id == merchant_id, EventPayload.event_id == event_id)
-        .with_for_update(read=True, key_share=True)
-    ) is not None
+    return (
+        session.scalar(
+            sa.select(EventPayload.event_id)
+            .where(EventPayload.merchant_id == merchant_id, EventPayload.event_id == event_id)
+            .with_for_update(read=True, key_share=True)
+        )
+        is not None
+    )
 
 
 def _once_more(
@@ -133,8 +136,13 @@ def _once_more(
     delivery.is_retry = False
     delivery.next_attempt_at = now()
     record(
-        session, actor, "delivery.resent", delivery.id, delivery.merchant_id,
-        event_id=delivery.event_id, webhook_id=webhook.id,
+        session,
+        actor,
+        "delivery.resent",
+        delivery.id,
+        delivery.merchant_id,
+        event_id=delivery.event_id,
+        webhook_id=webhook.id,
     )
 
 
@@ -148,9 +156,7 @@ def discard_pending(webhook_id: str, reason: str) -> int:
     )
 
 
-def _in_batches(
-    webhook_id: str, which: sa.ColumnElement[bool], values: dict[str, Any]
-) -> int:
+def _in_batches(webhook_id: str, which: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
     total = 0
     while True:
         began = time.monotonic()
@@ -161,9 +167,7 @@ def _in_batches(
                 .limit(BATCH)
             ).all()
             if ids:
-                session.execute(
-                    sa.update(_delivery).where(_delivery.c.id.in_(ids)).values(values)
-                )
+                session.execute(sa.update(_delivery).where(_delivery.c.id.in_(ids)).values(values))
         total += len(ids)
         if len(ids) < BATCH:
             return total
@@ -211,13 +215,23 @@ def _test(
         session.execute(sa.insert(table(EventPayload)), [row])
         record(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
     due = DueDelivery(
-        delivery["id"], merchant_id, event_id, webhook_id, 0, 0, "test", event_type,
+        delivery["id"],
+        merchant_id,
+        event_id,
+        webhook_id,
+        0,
+        0,
+        "test",
+        event_type,
         Payload(row["head"], row["data"], row["previous"]),
     )
     tried = _try(_webhook(merchant_id, webhook_id), due)
     delivery |= {
-        "state": "succeeded" if tried.ok else "failed", "attempts": 1, "trigger": "test",
-        "next_attempt_at": None, "finished_at": tried.finished_at,
+        "state": "succeeded" if tried.ok else "failed",
+        "attempts": 1,
+        "trigger": "test",
+        "next_attempt_at": None,
+        "finished_at": tried.finished_at,
     }
     with writing() as session:
         session.execute(sa.insert(_delivery), [delivery])
@@ -236,9 +250,7 @@ def _try(webhook: Webhook, due: DueDelivery) -> FinishedAttempt:
     outgoing = None
 
     def send(what: Outgoing, seconds: float) -> Response:
-        return send_now(
-            what, seconds, admitted(config), config.inspect_url, due.merchant_id
-        )
+        return send_now(what, seconds, admitted(config), config.inspect_url, due.merchant_id)
 
     try:
         assert due.payload is not None

@@ -194,7 +194,9 @@ class Attempts:
             # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
             return
         line.end(
-            tried.due, tried.attempted_at, tried.outcome,
+            tried.due,
+            tried.attempted_at,
+            tried.outcome,
             tried.answer.status in SLOW_DOWN or tried.answer.error in IN_TROUBLE,
             min(tried.retry_after() or 0, LONGEST_PAUSE_SECONDS),
         )

@@ -90,7 +90,9 @@ class Drain:
     hand in others."""
 
     def __init__(
-        self, lane: int, transport: Transport[Request] | None = None,
+        self,
+        lane: int,
+        transport: Transport[Request] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self._config = current_app.config["PORTAL"]
@@ -187,7 +189,9 @@ class Drain:
         self._look |= called or self._is_whole
         try:
             self._lines.read(
-                self._tokens if self._look else None, self._sharing.leaving, self._heavy,
+                self._tokens if self._look else None,
+                self._sharing.leaving,
+                self._heavy,
                 is_whole=self._is_whole,
             )
             self._look = self._is_whole = False
@@ -196,7 +200,8 @@ class Drain:
             self._share()
         except Unavailable as error:
             _seldom.warn(
-                error.trouble, "What is due cannot be read now. "
+                error.trouble,
+                "What is due cannot be read now. "
                 f"{error.trouble.sentence if error.trouble else error}",
             )
             time.sleep(0.2)
@@ -204,8 +209,13 @@ class Drain:
     def close(self) -> None:
         """Record what came back and give the lanes back, whatever fails of it. Raises nothing."""
         for step in (
-            self._record, self._recorder.close, self._collect_written, self._attempts.close,
-            self._wakes.close, self._transport.abort, self._give_back,
+            self._record,
+            self._recorder.close,
+            self._collect_written,
+            self._attempts.close,
+            self._wakes.close,
+            self._transport.abort,
+            self._give_back,
         ):
             try:
                 step()
@@ -272,7 +282,9 @@ class Drain:
             whose = line.merchant_id
             taken[whose] += line.places
             if (
-                line.buffer and whose not in self._kept_back and line.room(moment)
+                line.buffer
+                and whose not in self._kept_back
+                and line.room(moment)
                 and line.lane != self._sharing.leaving
             ):
                 some = heavy if whose in self._heavy else light
@@ -283,9 +295,7 @@ class Drain:
         elif heavy:
             self._is_cut = True
 
-    def _start(
-        self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int
-    ) -> bool:
+    def _start(self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int) -> bool:
         """Start requests of lines by their merchants, who have so many places; whether it did."""
         end = time.monotonic() + (SLICE_SECONDS_BESIDE_OTHERS if self._heavy else SLICE_SECONDS)
         in_flight = self._attempts.in_flight
@@ -332,10 +342,16 @@ class Drain:
         for line, tried, change in done:
             batch.tried.append((line.lane, tried, change))
             line.take_health(
-                health.WELL if tried.ok and line.health is health.WELL else
-                health.after_attempt(
-                    line.health, tried.outcome, tried.attempted_at, moment, self._config,
-                    gone=tried.gone, was_last=change.get("state") == "failed",
+                health.WELL
+                if tried.ok and line.health is health.WELL
+                else health.after_attempt(
+                    line.health,
+                    tried.outcome,
+                    tried.attempted_at,
+                    moment,
+                    self._config,
+                    gone=tried.gone,
+                    was_last=change.get("state") == "failed",
                     is_kept=recording.is_kept(tried, line.schedule),
                     asked_seconds=tried.retry_after() or 0,
                 )
@@ -377,11 +393,11 @@ class Drain:
         """Hand a lane over where that is due (portal.delivery.sharing)."""
         if self._sharing.is_time():
             waiting = {
-                line.lane for line in self._lines
-                if line.buffer and line.health.held_at is None
+                line.lane for line in self._lines if line.buffer and line.health.held_at is None
             }
             self._sharing.choose(
-                waiting, is_idle=not waiting and not self._attempts.in_flight,
+                waiting,
+                is_idle=not waiting and not self._attempts.in_flight,
                 somebody_idle=self._wakes.take_somebody_idle(),
                 waited_seconds=self._transport.waited_seconds - self._rested_seconds,
             )

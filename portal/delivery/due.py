@@ -77,9 +77,7 @@ class DueDelivery:
     def __post_init__(self) -> None:
         """Measure it: it is asked for its size again and again."""
         if (payload := self.payload) is not None:
-            self.size = (
-                len(payload.head) + len(payload.data or "") + len(payload.previous or "")
-            )
+            self.size = len(payload.head) + len(payload.data or "") + len(payload.previous or "")
             self.places += self.size // PLACE
 
 
@@ -102,15 +100,26 @@ class Candidate:
 
 
 def read(
-    webhook_id: str, *, is_retry: bool, moment: int, after: Place, count: int, ordered: bool,
-    without: Collection[str] = (), known: Collection[str] = (), room: int = AT_ONCE,
+    webhook_id: str,
+    *,
+    is_retry: bool,
+    moment: int,
+    after: Place,
+    count: int,
+    ordered: bool,
+    without: Collection[str] = (),
+    known: Collection[str] = (),
+    room: int = AT_ONCE,
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """First attempts or retries that are due at `moment` (Unix µs), `after` a place, `without` some
     types and those whose IDs are `known`: each with the moment from which it is due. Up to `count`,
     and none after their payloads have taken the `room` that there is (characters). And where to
     read on; None at the end."""
     values = {
-        "webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "after": after[0],
+        "webhook_id": webhook_id,
+        "is_retry": is_retry,
+        "moment": moment,
+        "after": after[0],
         "after_id": after[1],
     }
     if without:
@@ -128,8 +137,16 @@ def read(
 
 
 def waiting(
-    webhook_id: str, *, moment: int, tried_before: int, after: Place, count: int, ordered: bool,
-    without: Collection[str] = (), known: Collection[str] = (), room: int = AT_ONCE,
+    webhook_id: str,
+    *,
+    moment: int,
+    tried_before: int,
+    after: Place,
+    count: int,
+    ordered: bool,
+    without: Collection[str] = (),
+    known: Collection[str] = (),
+    room: int = AT_ONCE,
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """Retries, `without` some types and those that are `known`, that wait for their time after
     `moment` though what they wait for may be over: the receiver was away at their last attempt,
@@ -138,8 +155,13 @@ def waiting(
     where to read on; None at the end. Up to `count`, and none after their payloads have taken the
     `room` that there is."""
     values = {
-        "webhook_id": webhook_id, "moment": moment, "tried_before": tried_before,
-        "after": after[0], "after_id": after[1], "hurries": 2, "whatever": False,
+        "webhook_id": webhook_id,
+        "moment": moment,
+        "tried_before": tried_before,
+        "after": after[0],
+        "after_id": after[1],
+        "hurries": 2,
+        "whatever": False,
     }
     statement = (WAITING_TYPES if without else WAITING)[ordered]
     rows, place = _fitting(statement, values, count, room, known, without)
@@ -166,7 +188,8 @@ def candidates(webhook_id: str, moment: int, *, ordered: bool, dice: float) -> l
     for is_retry in (False, True):
         rows = _oldest_and_newest(
             {"webhook_id": webhook_id, "is_retry": is_retry, "moment": moment, "looked": ENDS},
-            ordered=ordered, dice=dice,
+            ordered=ordered,
+            dice=dice,
         )
         found += [
             Candidate(row.id, row.step, row.trigger, row.type, is_retry) for row in rows if row.fits
@@ -174,9 +197,7 @@ def candidates(webhook_id: str, moment: int, *, ordered: bool, dice: float) -> l
     return found
 
 
-def _oldest_and_newest(
-    values: dict[str, Any], *, ordered: bool, dice: float
-) -> list[sa.Row[Any]]:
+def _oldest_and_newest(values: dict[str, Any], *, ordered: bool, dice: float) -> list[sa.Row[Any]]:
     oldest = _types(ordered, values, START)
     if len(oldest) < ENDS:
         return oldest
@@ -188,9 +209,9 @@ def _oldest_and_newest(
 
 
 def _types(ordered: bool, values: dict[str, Any], after: Place) -> list[sa.Row[Any]]:
-    return list(db.session.execute(
-        OLDEST[ordered], {**values, "after": after[0], "after_id": after[1]}
-    ))
+    return list(
+        db.session.execute(OLDEST[ordered], {**values, "after": after[0], "after_id": after[1]})
+    )
 
 
 def waiting_candidates(
@@ -199,13 +220,23 @@ def waiting_candidates(
     """What waits for its time and may be a probe before it, the next first: what was not tried
     before its time the last time, or `whatever` waits; `after` a place. And where to read on; None
     at the end."""
-    rows = db.session.execute(WAITING_TYPES[ordered], {
-        "webhook_id": webhook_id, "moment": moment, "tried_before": moment, "looked": LOOKED,
-        "after": after[0], "after_id": after[1], "whatever": whatever, "hurries": 1,
-    }).all()
+    rows = db.session.execute(
+        WAITING_TYPES[ordered],
+        {
+            "webhook_id": webhook_id,
+            "moment": moment,
+            "tried_before": moment,
+            "looked": LOOKED,
+            "after": after[0],
+            "after_id": after[1],
+            "whatever": whatever,
+            "hurries": 1,
+        },
+    ).all()
     found = [
         Candidate(row.id, row.step, row.trigger, row.type, is_retry=True, hurried=True)
-        for row in rows if row.fits
+        for row in rows
+        if row.fits
     ]
     return found, (rows[-1].next_attempt_at, rows[-1].id) if len(rows) == LOOKED else None
 
@@ -214,7 +245,7 @@ _Fields = tuple[str, int, str, str, int, int, str]
 
 
 def _dues(
-    rows: Sequence[Any], count: int, room: int, known: Collection[str] = (),
+    rows: Sequence[Any], count: int, room: int, known: Collection[str] = ()
 ) -> tuple[list[tuple[DueDelivery, int]], int]:
     """Up to `count` deliveries of rows that are not `known`, none after they have taken the `room`
     but one in any case; and how many of the rows were looked at."""
@@ -226,7 +257,7 @@ def _dues(
             continue
         if data == LEFT_OUT or previous == LEFT_OUT:
             if row.event_id not in texts:
-                texts = _texts(rows[looked - 1:], known)
+                texts = _texts(rows[looked - 1 :], known)
             head, data, previous = texts.pop(row.event_id)
         # To join the events for it would take a quarter of all the time that deliveries take.
         named = None if head is None else _TYPE.search(head)
@@ -247,8 +278,7 @@ def _texts(rows: Sequence[Any], known: Collection[str]) -> dict[str, _Texts]:
     """The payloads of the first FEW of some rows that came without, by event; nothing of one that
     has expired meanwhile."""
     large = [
-        row.event_id for row in rows
-        if LEFT_OUT in (row.data, row.previous) and row.id not in known
+        row.event_id for row in rows if LEFT_OUT in (row.data, row.previous) and row.id not in known
     ][:FEW]
     texts: dict[str, _Texts] = dict.fromkeys(large, (None, None, None))
     values = {"merchant_id": rows[0].merchant_id, "event_ids": large}
@@ -258,8 +288,12 @@ def _texts(rows: Sequence[Any], known: Collection[str]) -> dict[str, _Texts]:
 
 
 def _fitting(
-    statement: sa.Select[Any], values: dict[str, Any], count: int, room: int,
-    known: Collection[str], without: Collection[str] = (),
+    statement: sa.Select[Any],
+    values: dict[str, Any],
+    count: int,
+    room: int,
+    known: Collection[str],
+    without: Collection[str] = (),
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
     """Up to `count` deliveries of which a statement says that they fit, `without` some types and
     those that are `known`, among those that it looks at, none after they have taken the `room`; and
@@ -286,4 +320,3 @@ def _fitting(
 
 _TYPE = re.compile(r'"type":"([^"]*)"')
 """In the head of a body; no type has a quote, and in other texts each has its backslash."""
-

@@ -99,8 +99,11 @@ class Filling:
         self._heavy = {one: until for one, until in self._heavy.items() if until > now}
         is_full = sum(one in self._heavy for one in self._busy) >= MOST - 1
         return next(
-            (one for one in self._waiting
-             if one not in self._busy and not (is_full and one in self._heavy)),
+            (
+                one
+                for one in self._waiting
+                if one not in self._busy and not (is_full and one in self._heavy)
+            ),
             None,
         )
 

@@ -51,8 +51,13 @@ class Health:
     def of(cls, webhook: Webhook | sa.Row[*tuple[Any, ...]]) -> Health:
         """The health of a stored webhook that is enabled, or of its row."""
         return cls(
-            webhook.failures, webhook.failing_since, webhook.away, webhook.unreachable,
-            webhook.held_at, webhook.next_probe_at, webhook.catch_up_from,
+            webhook.failures,
+            webhook.failing_since,
+            webhook.away,
+            webhook.unreachable,
+            webhook.held_at,
+            webhook.next_probe_at,
+            webhook.catch_up_from,
         )
 
     def rests(self, moment: int) -> bool:
@@ -74,8 +79,16 @@ WELL = Health()
 
 
 def after_attempt(
-    health: Health, outcome: Outcome, attempted_at: int, moment: int, config: Config, *,
-    gone: bool = False, was_last: bool = False, is_kept: bool = False, asked_seconds: int = 0,
+    health: Health,
+    outcome: Outcome,
+    attempted_at: int,
+    moment: int,
+    config: Config,
+    *,
+    gone: bool = False,
+    was_last: bool = False,
+    is_kept: bool = False,
+    asked_seconds: int = 0,
 ) -> Health:
     """The health after one more attempt, which began at `attempted_at` (Unix µs). Pure.
 
@@ -94,7 +107,8 @@ def after_attempt(
             return WELL
         return Health(catch_up_from=moment if is_held else health.catch_up_from)
     health = replace(
-        health, failures=health.failures + 1,
+        health,
+        failures=health.failures + 1,
         failing_since=moment if health.failing_since is None else health.failing_since,
     )
     if gone:
@@ -104,7 +118,11 @@ def after_attempt(
         return health
     if outcome is Outcome.REFUSED:
         return replace(
-            health, away=0, unreachable=False, held_at=None, next_probe_at=None,
+            health,
+            away=0,
+            unreachable=False,
+            held_at=None,
+            next_probe_at=None,
             catch_up_from=moment if is_held else health.catch_up_from,
         )
     health = replace(health, away=health.away + 1, unreachable=outcome is Outcome.UNREACHABLE)
@@ -112,9 +130,7 @@ def after_attempt(
     if health.held_at is None:
         if health.away < config.hold_after_failures and not is_kept:
             return health
-        return replace(
-            health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None
-        )
+        return replace(health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None)
     if attempted_at <= health.held_at <= moment:
         # It was under way already, and no probe.
         return health
@@ -188,7 +204,9 @@ def store(session: scoped_session[Any], changed: Changed, config: Config) -> Non
     }
     if after.disabled_reason:
         values |= {
-            "enabled": False, "disabled_at": moment, "disabled_reason": after.disabled_reason,
+            "enabled": False,
+            "disabled_at": moment,
+            "disabled_reason": after.disabled_reason,
             "updated_at": moment,
         }
     written = session.execute(
@@ -223,10 +241,14 @@ def hold_unreadable(webhook_id: str, moment: int) -> Health:
         if lost and webhook.enabled and webhook.held_at is None:
             webhook.held_at = moment
             notices.notify(
-                session, webhook.merchant_id, webhook_id, "held",
+                session,
+                webhook.merchant_id,
+                webhook_id,
+                "held",
                 f"{unreadable_sentence(lost)} Deliveries are held, and go out when it "
                 "can be opened.",
-                moment, current_app.config["PORTAL"],
+                moment,
+                current_app.config["PORTAL"],
             )
             _log.warning("%s is held: no secret key opens %s.", webhook_id, ", ".join(lost))
         return Health.of(webhook)
@@ -242,31 +264,44 @@ def hold_unusable(webhook_id: str, moment: int) -> Health:
     with writing() as session:
         row = session.execute(
             sa.select(
-                hook.c.merchant_id, hook.c.enabled, hook.c.failures, hook.c.failing_since,
-                hook.c.away, hook.c.unreachable, hook.c.held_at, hook.c.next_probe_at,
+                hook.c.merchant_id,
+                hook.c.enabled,
+                hook.c.failures,
+                hook.c.failing_since,
+                hook.c.away,
+                hook.c.unreachable,
+                hook.c.held_at,
+                hook.c.next_probe_at,
                 hook.c.catch_up_from,
-            ).where(hook.c.id == webhook_id).with_for_update()
+            )
+            .where(hook.c.id == webhook_id)
+            .with_for_update()
         ).one()
         if not row.enabled:
             return Health.of(row)
         again_at = moment + UNREADABLE_PAUSE
         session.execute(
-            sa.update(hook).where(hook.c.id == webhook_id).values(
-                held_at=sa.func.coalesce(hook.c.held_at, moment), next_probe_at=again_at,
+            sa.update(hook)
+            .where(hook.c.id == webhook_id)
+            .values(
+                held_at=sa.func.coalesce(hook.c.held_at, moment),
+                next_probe_at=again_at,
                 updated_at=hook.c.updated_at,
             )
         )
         if row.held_at is None:
             notices.notify(
-                session, row.merchant_id, webhook_id, "held",
+                session,
+                row.merchant_id,
+                webhook_id,
+                "held",
                 "The portal cannot use the settings of this webhook as they are stored. Ask the "
                 "portal's operator: its log says what is wrong. Deliveries are held, and go out "
                 "when they can be used.",
-                moment, current_app.config["PORTAL"],
+                moment,
+                current_app.config["PORTAL"],
             )
-        return replace(
-            Health.of(row), held_at=row.held_at or moment, next_probe_at=again_at
-        )
+        return replace(Health.of(row), held_at=row.held_at or moment, next_probe_at=again_at)
 
 
 def unreadable_sentence(lost: Sequence[str]) -> str:
@@ -278,9 +313,7 @@ def unreadable_sentence(lost: Sequence[str]) -> str:
     )
 
 
-def _news(
-    session: scoped_session[Any], changed: Changed, config: Config
-) -> tuple[str, str] | None:
+def _news(session: scoped_session[Any], changed: Changed, config: Config) -> tuple[str, str] | None:
     before, after = changed.before, changed.after
     if after.disabled_reason:
         return (
@@ -301,9 +334,7 @@ def _news(
         return notices.REFUSED, notices.refused(after.failures, after.failing_since, config)
     # Below so many nobody was told, and nothing need be read.
     was_bad = before.failures >= config.hold_after_failures
-    if not after.failures and (
-        before.is_confirmed or (was_bad and _was_told_of(session, changed))
-    ):
+    if not after.failures and (before.is_confirmed or (was_bad and _was_told_of(session, changed))):
         return "recovered", "The webhook works again; what was held is being sent."
     return None
 
@@ -313,11 +344,16 @@ def _was_told_of(session: scoped_session[Any], changed: Changed) -> bool:
     since = changed.before.failing_since
     if since is None:
         return False
-    return session.scalar(
-        sa.select(Notice.id)
-        .where(
-            Notice.merchant_id == changed.merchant_id, Notice.webhook_id == changed.webhook_id,
-            Notice.kind.in_(notices.OF_FAILURES), Notice.at >= since,
+    return (
+        session.scalar(
+            sa.select(Notice.id)
+            .where(
+                Notice.merchant_id == changed.merchant_id,
+                Notice.webhook_id == changed.webhook_id,
+                Notice.kind.in_(notices.OF_FAILURES),
+                Notice.at >= since,
+            )
+            .limit(1)
         )
-        .limit(1)
-    ) is not None
+        is not None
+    )

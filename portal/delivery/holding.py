@@ -28,8 +28,12 @@ class Holding:
     """The held webhooks of a drain: looks whether somebody listens, and ends of rounds."""
 
     def __init__(
-        self, lines: Lines, transport: Transport[Any], recorder: Recorder,
-        tokens: Mapping[int, int], config: Config,
+        self,
+        lines: Lines,
+        transport: Transport[Any],
+        recorder: Recorder,
+        tokens: Mapping[int, int],
+        config: Config,
     ):
         self._lines = lines
         self._transport = transport
@@ -84,8 +88,7 @@ class Holding:
             return
         batch.healths.append(
             Changed(
-                line.webhook_id, line.merchant_id, line.lane, before, after, line.updated_at,
-                moment,
+                line.webhook_id, line.merchant_id, line.lane, before, after, line.updated_at, moment
             )
         )
         if after.disabled_reason or after.held_at != before.held_at:

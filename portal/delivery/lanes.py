@@ -94,9 +94,7 @@ def renew(tokens: dict[int, int]) -> None:
     naming the lanes, when one has another owner."""
     if not tokens:
         return
-    renewed = db.session.scalars(
-        _RENEW, {"leases": sorted(tokens.items()), "until": now() + LEASE}
-    )
+    renewed = db.session.scalars(_RENEW, {"leases": sorted(tokens.items()), "until": now() + LEASE})
     lost = tokens.keys() - set(renewed)
     if lost:
         raise LeaseLost(lost)
@@ -133,9 +131,7 @@ def has_owner() -> bool:
         return session.scalar(owned.limit(1)) is not None
 
 
-def has_due(
-    is_retry: bool, moment: int | sa.BindParameter[int] = MOMENT,
-) -> sa.ColumnElement[bool]:
+def has_due(is_retry: bool, moment: int | sa.BindParameter[int] = MOMENT) -> sa.ColumnElement[bool]:
     """Whether a webhook of the query around it is owed a first attempt, or a retry, that is due at
     a moment (Unix µs): one look into the index for each webhook, whatever the planner knows of the
     table.
@@ -159,11 +155,13 @@ def has_due(
 
 _RESTS = sa.and_(
     # As health.Health.rests.
-    _webhook.c.held_at <= MOMENT, _webhook.c.next_probe_at > MOMENT,
+    _webhook.c.held_at <= MOMENT,
+    _webhook.c.next_probe_at > MOMENT,
     _webhook.c.next_probe_at - LONGEST_ASKED_PAUSE <= MOMENT,
 )
 MAY_PROBE = sa.and_(
-    _webhook.c.held_at.is_not(None), sa.not_(_RESTS),
+    _webhook.c.held_at.is_not(None),
+    sa.not_(_RESTS),
     sa.or_(has_due(False, _EVER), has_due(True, _EVER)),
 )
 """Whether a webhook of the query around it is held, may be probed at MOMENT, and is owed anything,
@@ -177,22 +175,17 @@ def forgotten() -> list[int]:
         return list(session.scalars(_FORGOTTEN, {"moment": now()}))
 
 
-_HAS_DUE_WORK = (
-    sa.exists()
-    .where(
-        _webhook.c.lane == _lane.c.id,
-        _webhook.c.enabled,
-        _webhook.c.deleted_at.is_(None),
-        sa.or_(
-            sa.and_(
-                _webhook.c.held_at.is_(None),
-                sa.or_(
-                    has_due(False), has_due(True), _webhook.c.catch_up_from.is_not(None),
-                ),
-            ),
-            MAY_PROBE,
+_HAS_DUE_WORK = sa.exists().where(
+    _webhook.c.lane == _lane.c.id,
+    _webhook.c.enabled,
+    _webhook.c.deleted_at.is_(None),
+    sa.or_(
+        sa.and_(
+            _webhook.c.held_at.is_(None),
+            sa.or_(has_due(False), has_due(True), _webhook.c.catch_up_from.is_not(None)),
         ),
-    )
+        MAY_PROBE,
+    ),
 )
 _FORGOTTEN = sa.select(_lane.c.id).where(_free(MOMENT), _HAS_DUE_WORK).order_by(_lane.c.id)
 
@@ -211,8 +204,10 @@ def _bring_forward(moment: int) -> None:
     """Let first attempts be due that were accepted before the clock was set back, and would else
     wait until it comes to that moment again."""
     ahead = (
-        _delivery.c.created_at > moment + MINUTE, _delivery.c.state == PENDING_LITERAL,
-        _delivery.c.is_retry.is_(False), _delivery.c.next_attempt_at > moment,
+        _delivery.c.created_at > moment + MINUTE,
+        _delivery.c.state == PENDING_LITERAL,
+        _delivery.c.is_retry.is_(False),
+        _delivery.c.next_attempt_at > moment,
         # One that came since is counted on from those, and due by the clock all the same.
         _delivery.c.next_attempt_at >= _delivery.c.created_at,
     )

@@ -166,7 +166,8 @@ class Line:
         hanging = self.silence.hanging(time.monotonic())
         return (
             self.is_readable
-            and self.health.held_at is not None and self.health.disabled_reason is None
+            and self.health.held_at is not None
+            and self.health.disabled_reason is None
             and not self.health.rests(moment)
             and len(self.known) - self._left_out == len(self.buffer) + hanging
             and hanging < self.most
@@ -187,8 +188,10 @@ class Line:
     def is_caught_up(self) -> bool:
         """Whether all has gone out that waited for its time when a hold ended."""
         return (
-            self.health.catch_up_from is not None and self._caught_up_to is None
-            and len(self.known) == self._left_out and not self.may_have_more
+            self.health.catch_up_from is not None
+            and self._caught_up_to is None
+            and len(self.known) == self._left_out
+            and not self.may_have_more
         )
 
     @property
@@ -216,7 +219,11 @@ class Line:
             self.next_start = time.monotonic() + 1 / self.rate
 
     def end(
-        self, one: DueDelivery, started_at: int, outcome: Outcome, in_trouble: bool,
+        self,
+        one: DueDelivery,
+        started_at: int,
+        outcome: Outcome,
+        in_trouble: bool,
         pause_seconds: float,
     ) -> None:
         """Count a request that ended: where the receiver is in trouble the cap is halved, once for
@@ -300,9 +307,7 @@ class Line:
             found = self._due(moment)
             if len(found) < self._want and self.health.catch_up_from is not None:
                 found += self._waiting(self._want - len(found), moment, self.health.catch_up_from)
-            self._at_once = min(
-                MOST_AT_ONCE, 2 * (self._at_once if self._room > 0 else len(found))
-            )
+            self._at_once = min(MOST_AT_ONCE, 2 * (self._at_once if self._room > 0 else len(found)))
             found += self._of_those_aside(moment)
         self.buffer.extend(found)
         self.known.update([one.id for one in found])
@@ -313,8 +318,13 @@ class Line:
         self.probing.aside = self.silence.aside(time.monotonic())
         self.probing.under_way = self.silence.under_way
         found = probing.find(
-            self.probing, self.webhook_id, self.health, self.schedule, moment,
-            ordered=self.ordered, known=self.known,
+            self.probing,
+            self.webhook_id,
+            self.health,
+            self.schedule,
+            moment,
+            ordered=self.ordered,
+            known=self.known,
         )
         self.may_have_more = found is None and not self.probing.is_over
         return [] if found is None else [found]
@@ -347,9 +357,15 @@ class Line:
         if len(found) == self._want:
             return place
         rows, reached = due.read(
-            self.webhook_id, is_retry=is_retry, moment=moment, after=place,
-            count=self._want - len(found), ordered=self.ordered, without=self._aside,
-            known=self.known, room=self._room,
+            self.webhook_id,
+            is_retry=is_retry,
+            moment=moment,
+            after=place,
+            count=self._want - len(found),
+            ordered=self.ordered,
+            without=self._aside,
+            known=self.known,
+            room=self._room,
         )
         for one, due_at in rows:
             self._places[is_retry] = (due_at, one.id)
@@ -364,8 +380,14 @@ class Line:
         if self._caught_up_to is None:
             return []
         rows, self._caught_up_to = due.waiting(
-            self.webhook_id, moment=moment, tried_before=tried_before, after=self._caught_up_to,
-            count=want, ordered=self.ordered, without=self._aside, known=self.known,
+            self.webhook_id,
+            moment=moment,
+            tried_before=tried_before,
+            after=self._caught_up_to,
+            count=want,
+            ordered=self.ordered,
+            without=self._aside,
+            known=self.known,
             room=self._room,
         )
         self.may_have_more |= self._caught_up_to is not None
@@ -378,9 +400,7 @@ class Line:
         free = self._aside - self.silence.under_way
         if not free:
             return []
-        found = due.candidates(
-            self.webhook_id, moment, ordered=self.ordered, dice=random.random()
-        )
+        found = due.candidates(self.webhook_id, moment, ordered=self.ordered, dice=random.random())
         if self.health.catch_up_from is not None and free - self._asked_again:
             waiting, _ = due.waiting_candidates(
                 self.webhook_id, moment, after=START, ordered=self.ordered, whatever=False

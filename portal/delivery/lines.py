@@ -76,8 +76,12 @@ class Lines:
             del self._lines[line.webhook_id]
 
     def read(
-        self, look_in: Iterable[int] | None, leaving: int | None,
-        heavy: Mapping[int, float] = MappingProxyType({}), *, is_whole: bool = True,
+        self,
+        look_in: Iterable[int] | None,
+        leaving: int | None,
+        heavy: Mapping[int, float] = MappingProxyType({}),
+        *,
+        is_whole: bool = True,
     ) -> None:
         """Read ahead what is due, but of the lane that is being left; where there are lanes to
         `look_in`, find their webhooks that have something due first. One transaction, since each
@@ -122,9 +126,9 @@ class Lines:
         """Find the webhooks that have something due, and take over changes of their settings; but
         of some merchants."""
         moment = now()
-        rows = db.session.execute(_HAVE_DUE, {
-            "moment": moment, "lanes": look_in, "passing_over": sorted(passing_over),
-        }).all()
+        rows = db.session.execute(
+            _HAVE_DUE, {"moment": moment, "lanes": look_in, "passing_over": sorted(passing_over)}
+        ).all()
         wanted = {row.id for row in rows}
         for webhook_id, line in list(self._lines.items()):
             if webhook_id not in wanted and line.merchant_id not in passing_over:
@@ -133,7 +137,7 @@ class Lines:
                 if not line.is_busy:
                     del self._lines[webhook_id]
         for row in rows:
-            line, kinds = self._lines.get(row.id) or Line(), row[-len(BOTH):]
+            line, kinds = self._lines.get(row.id) or Line(), row[-len(BOTH) :]
             expired = line.secrets_until is not None and line.secrets_until <= moment
             if line.updated_at != row.updated_at or expired:
                 self.drop_buffer(line)
@@ -153,18 +157,26 @@ class Lines:
         """Those of merchants with the least under way first, and of heavy ones last."""
         moment = now()
         found = [
-            line for line in self
-            if line.may_have_more and not line.buffer and line.room(moment)
-            and line.lane != leaving and not heavy.get(line.merchant_id)
+            line
+            for line in self
+            if line.may_have_more
+            and not line.buffer
+            and line.room(moment)
+            and line.lane != leaving
+            and not heavy.get(line.merchant_id)
             and (line.merchant_id, line.is_held) not in self._rests
         ]
         if len(found) > 1:
             under_way = Counter[int]()
             for line in self:
                 under_way[line.merchant_id] += len(line.known)
-            found.sort(key=lambda line: (
-                line.merchant_id in heavy, under_way[line.merchant_id], len(line.known)
-            ))
+            found.sort(
+                key=lambda line: (
+                    line.merchant_id in heavy,
+                    under_way[line.merchant_id],
+                    len(line.known),
+                )
+            )
         return found
 
 
@@ -173,7 +185,8 @@ _KINDS_DUE = [lanes.has_due(is_retry) for is_retry in BOTH]
 _HAVE_DUE = sa.select(
     _webhook.c.id, _webhook.c.updated_at, _webhook.c.merchant_id, _webhook.c.lane, *_KINDS_DUE
 ).where(
-    _webhook.c.lane.in_(sa.bindparam("lanes", expanding=True)), _webhook.c.enabled,
+    _webhook.c.lane.in_(sa.bindparam("lanes", expanding=True)),
+    _webhook.c.enabled,
     _webhook.c.deleted_at.is_(None),
     _webhook.c.merchant_id.not_in(sa.bindparam("passing_over", expanding=True)),
     sa.or_(*_KINDS_DUE, _webhook.c.catch_up_from.is_not(None), lanes.MAY_PROBE),

@@ -33,7 +33,8 @@ _after = sa.and_(
     _place > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
 )
 _is_due = sa.and_(
-    _pending, _delivery.c.is_retry == sa.bindparam("is_retry"),
+    _pending,
+    _delivery.c.is_retry == sa.bindparam("is_retry"),
     _delivery.c.next_attempt_at <= sa.bindparam("moment"),
 )
 _waits = sa.and_(
@@ -55,7 +56,8 @@ def _may_hurry(row: sa.FromClause) -> sa.ColumnElement[bool]:
             last.c.attempted_at < sa.bindparam("tried_before"),
             # As outcome.of() tells who is away.
             sa.or_(
-                last.c.status.between(500, 599), last.c.status.in_(sorted(NOT_NOW)),
+                last.c.status.between(500, 599),
+                last.c.status.in_(sorted(NOT_NOW)),
                 sa.and_(last.c.error.is_not(None), last.c.error.not_in(sorted(OWN_ERRORS))),
             ),
         ),
@@ -73,7 +75,8 @@ def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
         sa.select(first.c.id)
         .where(
             first.c.webhook_id == sa.bindparam("webhook_id"),
-            first.c.object_key == records.c.object_key, *_holds_up(first),
+            first.c.object_key == records.c.object_key,
+            *_holds_up(first),
         )
         .order_by(first.c.created_at, first.c.id)
         .limit(1)
@@ -88,7 +91,8 @@ def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
             row.c.finished_at.is_not(None),
             ~sa.exists().where(
                 earlier.c.webhook_id == row.c.webhook_id,
-                earlier.c.object_key == row.c.object_key, *_holds_up(earlier),
+                earlier.c.object_key == row.c.object_key,
+                *_holds_up(earlier),
                 sa.tuple_(earlier.c.created_at, earlier.c.id)
                 < sa.tuple_(row.c.created_at, row.c.id),
             ),
@@ -120,22 +124,28 @@ def _unless_large(text: sa.Column[Any]) -> sa.ColumnElement[Any]:
     return sa.case((is_large, sa.literal_column("''")), else_=text).label(text.name)
 
 
-_owed = (
-    sa.select(
-        # In the order of DueDelivery's fields.
-        _delivery.c.id, _delivery.c.merchant_id, _delivery.c.event_id, _delivery.c.webhook_id,
-        _delivery.c.attempts, _delivery.c.step, _delivery.c.trigger, _delivery.c.hurries,
-        _delivery.c.finished_at, _payload.c.head, _unless_large(_payload.c.data),
-        _unless_large(_payload.c.previous), _delivery.c.next_attempt_at,
-    )
-    .select_from(
-        _delivery.outerjoin(
-            _payload,
-            sa.and_(
-                _payload.c.merchant_id == _delivery.c.merchant_id,
-                _payload.c.event_id == _delivery.c.event_id,
-            ),
-        )
+_owed = sa.select(
+    # In the order of DueDelivery's fields.
+    _delivery.c.id,
+    _delivery.c.merchant_id,
+    _delivery.c.event_id,
+    _delivery.c.webhook_id,
+    _delivery.c.attempts,
+    _delivery.c.step,
+    _delivery.c.trigger,
+    _delivery.c.hurries,
+    _delivery.c.finished_at,
+    _payload.c.head,
+    _unless_large(_payload.c.data),
+    _unless_large(_payload.c.previous),
+    _delivery.c.next_attempt_at,
+).select_from(
+    _delivery.outerjoin(
+        _payload,
+        sa.and_(
+            _payload.c.merchant_id == _delivery.c.merchant_id,
+            _payload.c.event_id == _delivery.c.event_id,
+        ),
     )
 )
 
@@ -143,7 +153,9 @@ _owed = (
 def _walk(
     *conditions: sa.ColumnElement[bool],
     fits: Callable[[sa.CTE], sa.ColumnElement[bool]] | None = None,
-    ordered: bool, typed: bool, newest: bool = False,
+    ordered: bool,
+    typed: bool,
+    newest: bool = False,
 ) -> sa.Select[Any]:
     """So many rows of an index as are `looked` at, in its order, and of each whether it `fits`.
 
@@ -160,7 +172,10 @@ def _walk(
     )
     wanted = [make(row) for make in ((fits, _is_its_turn) if ordered else (fits,)) if make]
     query = sa.select(
-        row.c.id, row.c.next_attempt_at, row.c.step, row.c.trigger,
+        row.c.id,
+        row.c.next_attempt_at,
+        row.c.step,
+        row.c.trigger,
         sa.and_(sa.true(), *wanted).label("fits"),
     )
     if typed:
@@ -193,16 +208,12 @@ WAITING = {
     for ordered in _EACH
 }
 OLDEST = {ordered: _walk(_is_due, _after, ordered=ordered, typed=True) for ordered in _EACH}
-NEWEST = {
-    ordered: _walk(_is_due, ordered=ordered, typed=True, newest=True) for ordered in _EACH
-}
+NEWEST = {ordered: _walk(_is_due, ordered=ordered, typed=True, newest=True) for ordered in _EACH}
 WAITING_TYPES = {
     ordered: _walk(_waits, _after, fits=_may_hurry_or_whatever, ordered=ordered, typed=True)
     for ordered in _EACH
 }
-TEXTS = sa.select(
-    _payload.c.event_id, _payload.c.head, _payload.c.data, _payload.c.previous
-).where(
+TEXTS = sa.select(_payload.c.event_id, _payload.c.head, _payload.c.data, _payload.c.previous).where(
     _payload.c.merchant_id == sa.bindparam("merchant_id"),
     _payload.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
 )

@@ -92,8 +92,12 @@ class Probing:
         self.most_left = max(self.most_left, self.left) if self.left else 0
 
     def choose(
-        self, candidates: Iterable[Candidate], schedule: Sequence[int], *,
-        again: bool = False, even_last: bool = False,
+        self,
+        candidates: Iterable[Candidate],
+        schedule: Sequence[int],
+        *,
+        again: bool = False,
+        even_last: bool = False,
     ) -> Candidate | None:
         """One of the candidates, which come in their order: what a person asks for, then of the
         type that was tried least. It is of a type that was not tried in this round, or of any
@@ -116,8 +120,11 @@ class Probing:
 
     def _rank(self, one: Candidate, schedule: Sequence[int]) -> tuple[bool, bool, int, bool, bool]:
         return (
-            one.trigger != MANUAL, one.is_last(schedule), self.often[one.type],
-            one.type in self.aside, one.is_retry,
+            one.trigger != MANUAL,
+            one.is_last(schedule),
+            self.often[one.type],
+            one.type in self.aside,
+            one.is_retry,
         )
 
     def _is_hasty(self, one: Candidate) -> bool:
@@ -138,8 +145,14 @@ def _without_last(candidates: Iterable[Candidate], schedule: Sequence[int]) -> l
 
 
 def find(
-    probing: Probing, webhook_id: str, state: Health, schedule: Sequence[int], moment: int, *,
-    ordered: bool, known: Container[str] = (),
+    probing: Probing,
+    webhook_id: str,
+    state: Health,
+    schedule: Sequence[int],
+    moment: int,
+    *,
+    ordered: bool,
+    known: Container[str] = (),
 ) -> DueDelivery | None:
     """The delivery of the next probe at `moment` (Unix µs), none of those that are `known` to be
     under way. None when the round has none left, which is over then; or when what was looked
@@ -190,7 +203,12 @@ def _unknown(candidates: Iterable[Candidate], known: Container[str]) -> list[Can
 
 
 def _choose_waiting(
-    probing: Probing, webhook_id: str, schedule: Sequence[int], moment: int, *, ordered: bool,
+    probing: Probing,
+    webhook_id: str,
+    schedule: Sequence[int],
+    moment: int,
+    *,
+    ordered: bool,
     known: Container[str],
 ) -> tuple[Candidate | None, bool]:
     """One of those that wait, as far as one read goes; and whether there is more to read."""

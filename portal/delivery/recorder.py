@@ -190,7 +190,8 @@ class Recorder:
                     _log.warning("Attempts could not be recorded and will be made again: %s", error)
                     break
                 _seldom.warn(
-                    error.trouble, "Attempts are kept until the database takes them. "
+                    error.trouble,
+                    "Attempts are kept until the database takes them. "
                     f"{error.trouble.sentence if error.trouble else error}",
                 )
                 time.sleep(PAUSE_SECONDS)
@@ -209,8 +210,10 @@ class Recorder:
                     raise
                 # A defect of all. The rows are due still; another owner may have more luck.
                 _defects.warn(
-                    type(error), "A batch of attempts cannot be recorded. They will be made again; "
-                    f"lanes {sorted(batch.tokens)} are given back.", exc_info=error,
+                    type(error),
+                    "A batch of attempts cannot be recorded. They will be made again; "
+                    f"lanes {sorted(batch.tokens)} are given back.",
+                    exc_info=error,
                 )
                 lost |= batch.tokens.keys()
                 self._give_back(batch.tokens)

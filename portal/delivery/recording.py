@@ -54,7 +54,9 @@ class FinishedAttempt:
     def __post_init__(self) -> None:
         """What is logged of the answer holds no secret of the request."""
         self.outcome = outcome.of(
-            self.answer.status, self.answer.error, was_composed=self.outgoing is not None,
+            self.answer.status,
+            self.answer.error,
+            was_composed=self.outgoing is not None,
             was_connected=self.answer.tls_us is not None,
         )
         answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
@@ -112,8 +114,10 @@ def is_kept(tried: FinishedAttempt, schedule: Sequence[int]) -> bool:
     nothing is given up because nobody answers. One that a person asks for is no such attempt."""
     due = tried.due
     return (
-        tried.outcome is Outcome.UNREACHABLE and due.delivered_at is None
-        and due.trigger != MANUAL and due.step + 1 >= len(schedule)
+        tried.outcome is Outcome.UNREACHABLE
+        and due.delivered_at is None
+        and due.trigger != MANUAL
+        and due.step + 1 >= len(schedule)
     )
 
 
@@ -129,7 +133,9 @@ def settle(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
         return values | {"state": "succeeded", "next_attempt_at": None}
     if tried.ok:
         return values | {
-            "state": "succeeded", "next_attempt_at": None, "finished_at": tried.finished_at,
+            "state": "succeeded",
+            "next_attempt_at": None,
+            "finished_at": tried.finished_at,
         }
     if is_kept(tried, schedule):
         return values | {"next_attempt_at": tried.finished_at, "is_retry": True}
@@ -147,13 +153,18 @@ def settle_by_schedule(tried: FinishedAttempt, schedule: Sequence[int]) -> Chang
         return values | {"state": "succeeded", "next_attempt_at": None}
     next_step = due.step if due.trigger == MANUAL and due.step else due.step + 1
     due_at = retry.next_attempt_at(
-        schedule, next_step - 1, tried.finished_at,
-        retry_after_seconds=tried.retry_after(), dice=random.random(),
+        schedule,
+        next_step - 1,
+        tried.finished_at,
+        retry_after_seconds=tried.retry_after(),
+        dice=random.random(),
     )
     if due_at is None:
         return values | _failed(tried)
     return values | {
-        "next_attempt_at": due_at, "step": next_step, "is_retry": True,
+        "next_attempt_at": due_at,
+        "step": next_step,
+        "is_retry": True,
         "hurries": due.hurries + 1 if due.hurried else 0,
     }
 
@@ -162,9 +173,7 @@ def _failed(tried: FinishedAttempt) -> Change:
     return {"state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at}
 
 
-def update_deliveries(
-    session: scoped_session[Any], changes: Sequence[tuple[str, Change]]
-) -> None:
+def update_deliveries(session: scoped_session[Any], changes: Sequence[tuple[str, Change]]) -> None:
     """Write the values of many deliveries with few statements: those that share their values,
     as most successes do, are one. A delivery that was discarded meanwhile stays so."""
     # One moment for the batch, so that its successes are one statement.
@@ -196,9 +205,27 @@ def update_deliveries(
 
 
 _ATTEMPT = (
-    "id", "merchant_id", "event_id", "webhook_id", "delivery_id", "number", "trigger",
-    "attempted_at", "method", "uri", "status", "error", "error_detail", "ok", "duration_us",
-    "dns_us", "connect_us", "tls_us", "send_us", "wait_us", "download_us",
+    "id",
+    "merchant_id",
+    "event_id",
+    "webhook_id",
+    "delivery_id",
+    "number",
+    "trigger",
+    "attempted_at",
+    "method",
+    "uri",
+    "status",
+    "error",
+    "error_detail",
+    "ok",
+    "duration_us",
+    "dns_us",
+    "connect_us",
+    "tls_us",
+    "send_us",
+    "wait_us",
+    "download_us",
     "sends",
 )
 
@@ -206,18 +233,40 @@ _ATTEMPT = (
 def _attempt_row(tried: FinishedAttempt) -> tuple[Any, ...]:
     due, answer = tried.due, tried.answer
     return (
-        tried.request_id, due.merchant_id, due.event_id, due.webhook_id, due.id,
-        due.attempts + 1, due.trigger, tried.attempted_at, tried.method,
-        tried.outgoing.shown_url if tried.outgoing else tried.url, answer.status, answer.error,
-        answer.error_detail, tried.ok, answer.duration_us, answer.dns_us, answer.connect_us,
-        answer.tls_us, answer.send_us, answer.wait_us, answer.download_us,
+        tried.request_id,
+        due.merchant_id,
+        due.event_id,
+        due.webhook_id,
+        due.id,
+        due.attempts + 1,
+        due.trigger,
+        tried.attempted_at,
+        tried.method,
+        tried.outgoing.shown_url if tried.outgoing else tried.url,
+        answer.status,
+        answer.error,
+        answer.error_detail,
+        tried.ok,
+        answer.duration_us,
+        answer.dns_us,
+        answer.connect_us,
+        answer.tls_us,
+        answer.send_us,
+        answer.wait_us,
+        answer.download_us,
         answer.sends,
     )
 
 
 _ATTEMPT_PAYLOAD = (
-    "attempt_id", "merchant_id", "request_headers", "body_kind", "request_body",
-    "response_headers", "response_body", "truncated",
+    "attempt_id",
+    "merchant_id",
+    "request_headers",
+    "body_kind",
+    "request_body",
+    "response_headers",
+    "response_body",
+    "truncated",
 )
 
 
@@ -225,7 +274,8 @@ def _payload_row(tried: FinishedAttempt) -> tuple[Any, ...]:
     outgoing, answer = tried.outgoing, tried.answer
     came = answer.status is not None
     return (
-        tried.request_id, tried.due.merchant_id,
+        tried.request_id,
+        tried.due.merchant_id,
         outgoing.logged_headers() if outgoing else "[]",
         outgoing.body_kind if outgoing else NONE,
         outgoing.body if outgoing and outgoing.body_kind == OWN else None,

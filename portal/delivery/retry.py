@@ -9,10 +9,16 @@ from email.utils import parsedate_to_datetime
 MAX_RETRY_AFTER_SECONDS = 24 * 3_600
 JITTER = 0.1
 SLOW_DOWN = frozenset({429, 502, 503, 504})
-IN_TROUBLE = frozenset({
-    "connect_failed", "connect_timeout", "connection_refused", "connection_reset", "empty_answer",
-    "timeout",
-})
+IN_TROUBLE = frozenset(
+    {
+        "connect_failed",
+        "connect_timeout",
+        "connection_refused",
+        "connection_reset",
+        "empty_answer",
+        "timeout",
+    }
+)
 """Errors of a receiver that may have too much to do."""
 GONE = 410
 UNAUTHORIZED = 401

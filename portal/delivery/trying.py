@@ -36,6 +36,13 @@ class Trying:
 
     def _tried(self, outgoing: Outgoing | None, answer: Response) -> FinishedAttempt:
         return FinishedAttempt(
-            self.request_id, self.due, self.line.method, self.line.url, outgoing, answer,
-            self.moment, now(), self.line.schedule,
+            self.request_id,
+            self.due,
+            self.line.method,
+            self.line.url,
+            outgoing,
+            answer,
+            self.moment,
+            now(),
+            self.line.schedule,
         )

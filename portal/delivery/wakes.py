@@ -81,8 +81,11 @@ class Wakes:
         except TROUBLE as error:
             self._drop(error)
             return called
-        _seldom.warn("calls", "More wake-up calls come from Redis than the portal makes. Somebody "
-                     "else writes into it.")
+        _seldom.warn(
+            "calls",
+            "More wake-up calls come from Redis than the portal makes. Somebody "
+            "else writes into it.",
+        )
         self._drop()
         return True
 

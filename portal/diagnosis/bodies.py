@@ -30,14 +30,21 @@ _META_BYTES = 1_024
 """Where a page has to say its charset (HTML, 4.2.5.4)."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _NO_CHARSETS = frozenset({"idna", "punycode", "undefined", "utf-7", "utf_7"})
 """What Python knows as encodings of text, and nobody sends text in."""
 _HALF = re.compile("[\ud800-\udfff]")
 _WIDER = {
-    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "tis-620": "cp874",
-    "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "tis-620": "cp874",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
     "big5": "big5hkscs",
 }
 """What a declared charset stands for, by Python's names: the one that holds all of its letters and

@@ -139,7 +139,8 @@ def webhooks_to(inspector: Inspector) -> list[Webhook]:
     found = db.session.scalars(
         sa.select(Webhook)
         .where(
-            Webhook.merchant_id == inspector.merchant_id, Webhook.deleted_at.is_(None),
+            Webhook.merchant_id == inspector.merchant_id,
+            Webhook.deleted_at.is_(None),
             Webhook.url.startswith(url_of(inspector), autoescape=True),
         )
         .order_by(Webhook.id.desc())
@@ -167,16 +168,20 @@ def receive(token: str, received: Received) -> InspectorAnswer:
     webhooks = webhooks_to(inspector)
     secret_names = {
         pair["name"].lower()
-        for webhook in webhooks for pair in (*webhook.headers, *webhook.query_params)
+        for webhook in webhooks
+        for pair in (*webhook.headers, *webhook.query_params)
         if pair["secret"]
     }
     headers = [(name, value[:MAX_TEXT]) for name, value in received.headers[:MAX_HEADERS]]
     row = {
-        "id": new_id("ins"), "merchant_id": inspector.merchant_id, "received_at": now(),
+        "id": new_id("ins"),
+        "merchant_id": inspector.merchant_id,
+        "received_at": now(),
         "method": received.method,
         "uri": masking.uri(received.uri[:MAX_TEXT], secret_names).replace("\0", "%00"),
         "headers": dump(masking.pairs(headers, secret_names)),
-        "body": received.body, "size": len(received.body),
+        "body": received.body,
+        "size": len(received.body),
         "webhook_id": _verified_by(webhooks, headers, received.body),
     }
     answer = ANSWERS[inspector.answer]
@@ -266,12 +271,16 @@ def inspect(inspector: Inspector, request: InspectedRequest) -> Inspected:
     headers = [(str(name), str(value)) for name, value in json.loads(request.headers)]
     event_id = {name.lower(): value for name, value in headers}.get("webhook-id")
     return Inspected(
-        request, headers, bodies.readable(request.body, headers) if request.body else None, webhook,
+        request,
+        headers,
+        bodies.readable(request.body, headers) if request.body else None,
+        webhook,
         # Else whoever may look would have anything signed that somebody sends here.
         [
             one if one.verified else replace(one, computed=None)
             for one in signatures.check(headers, request.body, secrets_of(webhook))
-        ] if webhook else [],
+        ]
+        if webhook
+        else [],
         event_id if request.webhook_id else None,
     )
-

@@ -20,8 +20,14 @@ def pairs(
     """Headers without the values of those whose names sound secret or, in small letters, are
     among `secret_names`."""
     return [
-        (name, uri(value, secret_names) if name.lower() == "location"
-         else MASK if _is_secret(name, secret_names) else value)
+        (
+            name,
+            uri(value, secret_names)
+            if name.lower() == "location"
+            else MASK
+            if _is_secret(name, secret_names)
+            else value,
+        )
         for name, value in given
     ]
 

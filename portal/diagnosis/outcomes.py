@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 
 from portal.diagnosis import explain
 from portal.events import matching
-from portal.logs.stories import (
-    CREATED_AFTER,
-    TEST_OF_ANOTHER,
-    UNKNOWN,
-    WAS_INACTIVE,
-    Destination,
-)
+from portal.logs.stories import CREATED_AFTER, TEST_OF_ANOTHER, UNKNOWN, WAS_INACTIVE, Destination
 from portal.models import Attempt
 
 
@@ -46,11 +40,13 @@ _NOT_SENT = {
     matching.SOURCE_FILTERED: Verdict(
         "Its source filter leaves out who made this change.",
         "That is what keeps an application from hearing its own changes. If it is too strict, "
-        "change the filter.", "edit",
+        "change the filter.",
+        "edit",
     ),
     matching.DISABLED: Verdict(
         "It was disabled.",
-        "Enable it, so that it gets the next ones; this one is not sent to it later.", "show",
+        "Enable it, so that it gets the next ones; this one is not sent to it later.",
+        "show",
     ),
     matching.FEATURE_INACTIVE: Verdict(
         "The merchant’s webhooks are not active.",
@@ -109,8 +105,11 @@ def verdict(place: Destination) -> Verdict:
         )
     if place.state == "held" and webhook is not None:
         if not webhook.enabled:
-            return Verdict("It waits, since the webhook is disabled.",
-                           "Enable the webhook, and it is sent.", "show")
+            return Verdict(
+                "It waits, since the webhook is disabled.",
+                "Enable the webhook, and it is sent.",
+                "show",
+            )
         return Verdict(
             f"It waits, since the webhook keeps failing. {failure.why}".strip(),
             f"{failure.remedy} When it answers again, everything that waits is sent.".strip(),
@@ -139,6 +138,4 @@ def _failure(last: Attempt | None) -> Verdict:
     if last is None or last.ok:
         return Verdict("")
     said = explain.diagnose(False, last.status, last.error)
-    return Verdict(
-        f"{said.title}.", said.remedy, "edit" if said.whom == explain.WEBHOOK else ""
-    )
+    return Verdict(f"{said.title}.", said.remedy, "edit" if said.whom == explain.WEBHOOK else "")

@@ -96,7 +96,10 @@ def _curl(detail: AttemptDetail, uri: str, headers: Pairs | None) -> str | None:
     body = detail.request_body
     auth = detail.webhook.auth if detail.webhook else None
     return as_curl(
-        detail.attempt.method, uri, headers, None if body is None else body.decode("utf-8"),
+        detail.attempt.method,
+        uri,
+        headers,
+        None if body is None else body.decode("utf-8"),
         shows_certificate=auth is not None and auth["type"] == "certificate",
     )
 
@@ -104,9 +107,7 @@ def _curl(detail: AttemptDetail, uri: str, headers: Pairs | None) -> str | None:
 def _checks(detail: AttemptDetail) -> list[Check]:
     if not detail.request_headers or not detail.webhook or detail.request_body_is_lost:
         return []
-    return signatures.check(
-        detail.request_headers, detail.request_body, secrets_of(detail.webhook)
-    )
+    return signatures.check(detail.request_headers, detail.request_body, secrets_of(detail.webhook))
 
 
 def secrets_of(webhook: Webhook) -> list[Secret]:

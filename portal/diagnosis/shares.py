@@ -51,8 +51,13 @@ def create_share(merchant_id: int, attempt_id: str, hours: str, actor: str) -> s
         share, token = AttemptShare.make(merchant_id, attempt_id, int(hours) * HOUR, actor)
         session.add(share)
         record(
-            session, actor, "attempt.shared", attempt_id, merchant_id,
-            share=share.id, hours=int(hours),
+            session,
+            actor,
+            "attempt.shared",
+            attempt_id,
+            merchant_id,
+            share=share.id,
+            hours=int(hours),
         )
     return token
 
@@ -71,9 +76,7 @@ def revoke_share(merchant_id: int, attempt_id: str, share_id: str, actor: str) -
             raise NotFound("There is no such link.")
         if share.is_open(now()):
             share.revoked_at = now()
-            record(
-                session, actor, "attempt.share_revoked", attempt_id, merchant_id, share=share_id
-            )
+            record(session, actor, "attempt.share_revoked", attempt_id, merchant_id, share=share_id)
 
 
 def list_shares(merchant_id: int, attempt_id: str) -> Sequence[AttemptShare]:

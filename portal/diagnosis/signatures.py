@@ -16,8 +16,11 @@ from portal import signing
 
 STANDARD, ED25519, EVOX = "Standard Webhooks", "Standard Webhooks, Ed25519", "Evox"
 SIGNATURE_HEADERS = (
-    "webhook-id", "webhook-timestamp", "webhook-signature",
-    "evox-time", *(name.lower() for name in signing.EVOX_HEADERS),
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "evox-time",
+    *(name.lower() for name in signing.EVOX_HEADERS),
 )
 
 
@@ -79,44 +82,59 @@ def check(
         ]
         asymmetric = [entry for entry in entries if entry[1].startswith("v1a,")]
         made = [(one.name, signing.sign(one.text, message_id, int(stamp), body)) for one in secrets]
-        checks.append(_checked(
-            STANDARD, "base64 HMAC-SHA256 of webhook-id.webhook-timestamp.body, "
-            "keyed with the bytes behind whsec_", prefix, made,
-            [entry for entry in entries if entry not in asymmetric],
-        ))
+        checks.append(
+            _checked(
+                STANDARD,
+                "base64 HMAC-SHA256 of webhook-id.webhook-timestamp.body, "
+                "keyed with the bytes behind whsec_",
+                prefix,
+                made,
+                [entry for entry in entries if entry not in asymmetric],
+            )
+        )
         if asymmetric:
             # Ed25519 makes the same signature each time (RFC 8032, 5.1.6).
             made = [
                 (one.name, signing.sign_ed25519(one.text, message_id, int(stamp), body))
                 for one in secrets
             ]
-            checks.append(_checked(
-                ED25519, "base64 Ed25519 of webhook-id.webhook-timestamp.body, "
-                "verified with the public key behind whpk_", prefix, made, asymmetric,
-            ))
+            checks.append(
+                _checked(
+                    ED25519,
+                    "base64 Ed25519 of webhook-id.webhook-timestamp.body, "
+                    "verified with the public key behind whpk_",
+                    prefix,
+                    made,
+                    asymmetric,
+                )
+            )
     evox_stamp = values.get("evox-time", "")
     if _STAMP.fullmatch(evox_stamp):
         made = [(one.name, signing.evox_sign(one.text, int(evox_stamp), body)) for one in secrets]
         found = [
-            (name, values[name.lower()])
-            for name in signing.EVOX_HEADERS if name.lower() in values
+            (name, values[name.lower()]) for name in signing.EVOX_HEADERS if name.lower() in values
         ]
-        checks.append(_checked(
-            EVOX, "hex HMAC-SHA256 of Evox-Time.body, keyed with the secret’s text as it stands",
-            f"{evox_stamp}.", made, found,
-        ))
+        checks.append(
+            _checked(
+                EVOX,
+                "hex HMAC-SHA256 of Evox-Time.body, keyed with the secret’s text as it stands",
+                f"{evox_stamp}.",
+                made,
+                found,
+            )
+        )
     return checks
 
 
 def _checked(
-    scheme: str, formula: str, prefix: str, made: list[tuple[str, str]],
+    scheme: str,
+    formula: str,
+    prefix: str,
+    made: list[tuple[str, str]],
     found: list[tuple[str, str]],
 ) -> Check:
     entries = [
-        Entry(
-            header, value,
-            next((name for name, ours in made if _is_same(ours, value)), None),
-        )
+        Entry(header, value, next((name for name, ours in made if _is_same(ours, value)), None))
         for header, value in found
     ]
     return Check(scheme, formula, prefix, made, entries)

@@ -112,8 +112,7 @@ def fires_together(patterns: Iterable[str]) -> list[tuple[str, str]]:
     """
     patterns = list(patterns)
     covered = {
-        name for name in built_in()
-        if any(pattern_matches(pattern, name) for pattern in patterns)
+        name for name in built_in() if any(pattern_matches(pattern, name) for pattern in patterns)
     }
     return sorted(
         (name, other)
@@ -124,8 +123,19 @@ def fires_together(patterns: Iterable[str]) -> list[tuple[str, str]]:
 
 
 _GROUPS = (
-    "order", "customer", "user", "product", "category", "inventory", "cart", "payment", "refund",
-    "shipment", "quote", "subscription", "marketing",
+    "order",
+    "customer",
+    "user",
+    "product",
+    "category",
+    "inventory",
+    "cart",
+    "payment",
+    "refund",
+    "shipment",
+    "quote",
+    "subscription",
+    "marketing",
 )
 
 
@@ -265,7 +275,7 @@ def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventTyp
         if size + len(json.dumps(clean["schema"])) + len(clean["example"] or "") > MAX_OWN_BYTES:
             raise Conflict(
                 "The schemas and examples of a merchant's own types have at most "
-                f"{MAX_OWN_BYTES // 1024 ** 2} MiB together; shorten this one, or delete another."
+                f"{MAX_OWN_BYTES // 1024**2} MiB together; shorten this one, or delete another."
             )
         row = OwnEventType(merchant_id=merchant_id, **clean)
         session.add(row)
@@ -276,8 +286,10 @@ def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventTyp
 def _size_of_own() -> sa.ColumnElement[int]:
     """Characters of a type's schema and example."""
     return sum(
-        (sa.func.coalesce(sa.func.length(sa.cast(column, sa.Text)), 0)
-         for column in (OwnEventType.schema, OwnEventType.example)),
+        (
+            sa.func.coalesce(sa.func.length(sa.cast(column, sa.Text)), 0)
+            for column in (OwnEventType.schema, OwnEventType.example)
+        ),
         sa.literal(0),
     )
 

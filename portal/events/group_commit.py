@@ -27,8 +27,10 @@ class GroupCommit(Generic[Task, Result]):
     """
 
     def __init__(
-        self, run: Callable[[list[Task]], list[Result | Exception]],
-        then: Callable[[list[Result]], None], weigh: Callable[[Task], int],
+        self,
+        run: Callable[[list[Task]], list[Result | Exception]],
+        then: Callable[[list[Result]], None],
+        weigh: Callable[[Task], int],
         most: Callable[[], int],
     ):
         self._run = run
@@ -67,9 +69,7 @@ class GroupCommit(Generic[Task, Result]):
                 waiting.future.set_exception(error)
             raise
 
-    def _give(
-        self, group: list[_Waiting[Task, Result]], results: list[Result | Exception]
-    ) -> None:
+    def _give(self, group: list[_Waiting[Task, Result]], results: list[Result | Exception]) -> None:
         try:
             self._then([result for result in results if not isinstance(result, Exception)])
         finally:

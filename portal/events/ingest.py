@@ -134,7 +134,8 @@ def _ended_early(error: Unavailable, stored: int, request: Request) -> Unavailab
     return Unavailable(
         f"The first {stored:,} of the {len(request.events):,} events are stored; the database "
         "takes no more now. Send the batch again in a few seconds: an event with an id, or one "
-        "that came with the same Idempotency-Key, is not stored twice.", error.trouble,
+        "that came with the same Idempotency-Key, is not stored twice.",
+        error.trouble,
     )
 
 
@@ -271,7 +272,8 @@ class _Rows:
         return [
             Accepted(
                 event_id,
-                counts[event_id] if event_id in counts
+                counts[event_id]
+                if event_id in counts
                 else self._known[merchant_id, event_id].deliveries,
                 added.pop(event_id, 0),
             )
@@ -281,7 +283,9 @@ class _Rows:
     def insert(self) -> None:
         """Write what was taken up."""
         for model, made in (
-            (Event, self._events), (EventPayload, self._payloads), (Delivery, self._deliveries)
+            (Event, self._events),
+            (EventPayload, self._payloads),
+            (Delivery, self._deliveries),
         ):
             if made:
                 rows = [tuple(row.values()) for row in made]
@@ -293,9 +297,7 @@ class _Rows:
         merchant_id = request.merchant_id
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
-        wanting = [
-            self._wanting(merchant_id, request.events[place]) for place in fresh.values()
-        ]
+        wanting = [self._wanting(merchant_id, request.events[place]) for place in fresh.values()]
         owed_in_all = sum(map(len, wanting))
         if len(fresh) > 1 and owed_in_all > PART_DELIVERIES:
             raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
@@ -327,7 +329,10 @@ class _Rows:
                 delay = (webhook.retry_schedule or (self._first_delay,))[0]
                 self._deliveries.append(
                     delivery_row(
-                        merchant_id, event_id, webhook.id, received_at,
+                        merchant_id,
+                        event_id,
+                        webhook.id,
+                        received_at,
                         due_from + delay * SECOND,
                         object_key=event.object_key if webhook.ordered else None,
                     )
@@ -358,14 +363,23 @@ class _Rows:
 
 _SENDING = (
     sa.select(
-        moments.last.label("last"), Webhook.id, Webhook.lane, Webhook.enabled, Webhook.events,
-        Webhook.only_sources, Webhook.except_sources, Webhook.retry_schedule, Webhook.ordered,
+        moments.last.label("last"),
+        Webhook.id,
+        Webhook.lane,
+        Webhook.enabled,
+        Webhook.events,
+        Webhook.only_sources,
+        Webhook.except_sources,
+        Webhook.retry_schedule,
+        Webhook.ordered,
     )
     .select_from(Merchant)
     .outerjoin(
         Webhook,
         sa.and_(
-            Webhook.merchant_id == Merchant.id, Merchant.active, Webhook.enabled,
+            Webhook.merchant_id == Merchant.id,
+            Merchant.active,
+            Webhook.enabled,
             Webhook.deleted_at.is_(None),
         ),
     )

@@ -15,8 +15,7 @@ Beyond that the clock was wrong then, and the log does not follow it."""
 last = (
     sa.select(Event.received_at)
     .where(
-        Event.merchant_id == sa.bindparam("merchant_id"),
-        Event.received_at < sa.bindparam("latest"),
+        Event.merchant_id == sa.bindparam("merchant_id"), Event.received_at < sa.bindparam("latest")
     )
     .order_by(Event.received_at.desc())
     .limit(1)

@@ -26,7 +26,12 @@ TOGETHER = 500
 """IDs that one statement asks for."""
 
 _COLUMNS = (
-    "type", "object_type", "object_id", "source_user_type", "source_user_id", "correlation_id",
+    "type",
+    "object_type",
+    "object_id",
+    "source_user_type",
+    "source_user_id",
+    "correlation_id",
 )
 _RECORDS = FIELDS.index("data")
 
@@ -90,8 +95,10 @@ class Stored(Content):
         if self._row.has_records and super().is_of(event):
             return True
         row = self._row
-        return row.fingerprint is not None and self._may_be_old() and (
-            row.fingerprint == _former_fingerprint(event, row.occurred_at)
+        return (
+            row.fingerprint is not None
+            and self._may_be_old()
+            and (row.fingerprint == _former_fingerprint(event, row.occurred_at))
         )
 
     def _is_beside(self, event: NewEvent) -> bool:
@@ -115,9 +122,9 @@ class Stored(Content):
 def find(merchant_id: int, ids: list[str]) -> Iterable[Known]:
     """Those of a merchant's events that are stored already."""
     for start in range(0, len(ids), TOGETHER):
-        query = sa.select(
-            Event.merchant_id, Event.id, Event.fingerprint, Event.deliveries
-        ).where(Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + TOGETHER]))
+        query = sa.select(Event.merchant_id, Event.id, Event.fingerprint, Event.deliveries).where(
+            Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + TOGETHER])
+        )
         for row in db.session.execute(query):
             yield Known(*row)
 
@@ -127,15 +134,18 @@ def load(known: Known) -> Stored | None:
     event, payload = table(Event), table(EventPayload)
     query = (
         sa.select(
-            *(event.c[name] for name in _COLUMNS), event.c.fingerprint, event.c.occurred_at,
-            event.c.received_at, payload.c.event_id, payload.c.data, payload.c.previous,
+            *(event.c[name] for name in _COLUMNS),
+            event.c.fingerprint,
+            event.c.occurred_at,
+            event.c.received_at,
+            payload.c.event_id,
+            payload.c.data,
+            payload.c.previous,
         )
         .select_from(event)
         .outerjoin(
             payload,
-            sa.and_(
-                payload.c.merchant_id == event.c.merchant_id, payload.c.event_id == event.c.id
-            ),
+            sa.and_(payload.c.merchant_id == event.c.merchant_id, payload.c.event_id == event.c.id),
         )
         .where(event.c.merchant_id == known.merchant_id, event.c.id == known.id)
     )
@@ -145,12 +155,17 @@ def load(known: Known) -> Stored | None:
         return None
     columns = {name: getattr(row, name) for name in _COLUMNS}
     event_as_new = NewEvent(
-        **columns, occurred_at=row.occurred_at, id=known.id, data=row.data,
-        previous=row.previous, schema_error=None,
+        **columns,
+        occurred_at=row.occurred_at,
+        id=known.id,
+        data=row.data,
+        previous=row.previous,
+        schema_error=None,
     )
-    return Stored(event_as_new, _Row(
-        known.id, row.fingerprint, row.occurred_at, row.received_at, row.event_id is not None
-    ))
+    return Stored(
+        event_as_new,
+        _Row(known.id, row.fingerprint, row.occurred_at, row.received_at, row.event_id is not None),
+    )
 
 
 def _records(*texts: str | None) -> list[Any]:
@@ -190,8 +205,7 @@ def forget_records(merchant_id: int, ids: list[str]) -> None:
                     payload.c.merchant_id == merchant_id,
                     payload.c.event_id.in_(ids[start : start + TOGETHER]),
                     ~sa.exists().where(
-                        Event.merchant_id == payload.c.merchant_id,
-                        Event.id == payload.c.event_id,
+                        Event.merchant_id == payload.c.merchant_id, Event.id == payload.c.event_id
                     ),
                 )
                 .returning(*returned)

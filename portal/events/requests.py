@@ -64,7 +64,9 @@ class Request:
     def is_large(self) -> bool:
         """Whether it writes much, or has been compared: then it shares a transaction with none."""
         return (
-            self.is_part or bool(self.settled) or len(self.events) > LARGE_EVENTS
+            self.is_part
+            or bool(self.settled)
+            or len(self.events) > LARGE_EVENTS
             or self.owes > LARGE_DELIVERIES
         )
 
@@ -88,9 +90,14 @@ class Request:
         size = math.ceil(len(self.events) / min(parts, len(self.events)))
         return [
             Request(
-                self.merchant_id, self.events[start : start + size],
-                self.ids[start : start + size], self.fingerprints[start : start + size],
-                self.batch, self.first + start, is_part=True, settled=self.settled,
+                self.merchant_id,
+                self.events[start : start + size],
+                self.ids[start : start + size],
+                self.fingerprints[start : start + size],
+                self.batch,
+                self.first + start,
+                is_part=True,
+                settled=self.settled,
             )
             for start in range(0, len(self.events), size)
         ]
@@ -171,9 +178,7 @@ class Request:
         return is_same
 
     def _reused(self, place: int) -> Conflict:
-        message = (
-            f"The id {self.ids[place]!r} was used before with other content; send a new id."
-        )
+        message = f"The id {self.ids[place]!r} was used before with other content; send a new id."
         pointer = f"/events/{self.first + place}/id" if self.batch else "/id"
         return Conflict(message, [FieldError(pointer, message)])
 

@@ -9,8 +9,14 @@ from portal.ids import new_id
 
 
 def event_row(
-    merchant_id: int, event_id: str, event: NewEvent, received_at: int, deliveries: int,
-    *, fingerprint: str | None = None, is_test: bool = False,
+    merchant_id: int,
+    event_id: str,
+    event: NewEvent,
+    received_at: int,
+    deliveries: int,
+    *,
+    fingerprint: str | None = None,
+    is_test: bool = False,
 ) -> dict[str, Any]:
     """The `event` row of a checked event, whose fingerprint may have been made before;
     `received_at` in Unix µs."""
@@ -47,8 +53,13 @@ def payload_row(
 
 
 def delivery_row(
-    merchant_id: int, event_id: str, webhook_id: str, moment: int, due_at: int,
-    *, object_key: str | None = None,
+    merchant_id: int,
+    event_id: str,
+    webhook_id: str,
+    moment: int,
+    due_at: int,
+    *,
+    object_key: str | None = None,
 ) -> dict[str, Any]:
     """The `delivery` row of one event owed to one webhook, first due at `due_at`, and with an
     `object_key` after what is owed before it for the same record; `moment` is when the event came

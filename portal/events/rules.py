@@ -24,8 +24,16 @@ MAX_ERRORS = 50
 """Errors named in one answer; a thousand wrong events need no thousand sentences each."""
 
 FIELDS = (
-    "type", "object_type", "object_id", "source_user_type", "source_user_id", "occurred_at",
-    "correlation_id", "id", "data", "previous",
+    "type",
+    "object_type",
+    "object_id",
+    "source_user_type",
+    "source_user_id",
+    "occurred_at",
+    "correlation_id",
+    "id",
+    "data",
+    "previous",
 )
 _FIELDS = frozenset(FIELDS)
 _EARLIEST = 0
@@ -165,13 +173,14 @@ class _Cleaner:
             object_type or given_type.partition(".")[0],
             self._text(event, "object_id", numbers=True),
             self._text(event, "source_user_type", _NAME, "letters, digits, . _ and -")
-            if "source_user_type" in event else None,
+            if "source_user_type" in event
+            else None,
             self._text(event, "source_user_id", numbers=True)
-            if "source_user_id" in event else None,
+            if "source_user_id" in event
+            else None,
             self._moment_of(event["occurred_at"]) if "occurred_at" in event else None,
             self._text(event, "correlation_id") if "correlation_id" in event else None,
-            self._text(event, "id", _ID, "letters, digits, . _ : and -")
-            if "id" in event else None,
+            self._text(event, "id", _ID, "letters, digits, . _ : and -") if "id" in event else None,
             None if data is None else text_of(data),
             None if previous is None else text_of(previous),
         )
@@ -189,7 +198,8 @@ class _Cleaner:
         size = sum(len((text or "").encode()) for text in texts)
         if size > MAX_RECORD:
             self._wrong(
-                "data", f"data and previous have {size:,} bytes together; one event may have at "
+                "data",
+                f"data and previous have {size:,} bytes together; one event may have at "
                 f"most {MAX_RECORD:,}. Send less of the record.",
             )
 
@@ -236,9 +246,11 @@ class _Cleaner:
         value = event.get(field)
         if value is None:
             return None
-        if type(value) is str and (
-            pattern.fullmatch(value) if pattern else 0 < len(value) <= MAX_TEXT
-        ) and value.isprintable():
+        if (
+            type(value) is str
+            and (pattern.fullmatch(value) if pattern else 0 < len(value) <= MAX_TEXT)
+            and value.isprintable()
+        ):
             return value
         if numbers and not isinstance(value, str):
             number = whole(value)
@@ -248,9 +260,7 @@ class _Cleaner:
         elif not 1 <= len(value) <= MAX_TEXT:
             self._wrong(field, f"{field} has 1 to {MAX_TEXT} characters.")
         elif _UNSAFE.search(value):
-            self._wrong(
-                field, f"{field} holds a control character or line break; leave it out."
-            )
+            self._wrong(field, f"{field} holds a control character or line break; leave it out.")
         elif pattern is not None and not pattern.fullmatch(value):
             self._wrong(field, f"{field} is made of {made_of}, and starts with a letter or digit.")
         else:

@@ -36,7 +36,9 @@ def _walk(schema: Any, prefix: str, depth: int) -> Iterator[Property]:
         path = f"{prefix}{name}"
         details = inner if isinstance(inner, dict) else {}
         yield Property(
-            path, _type(details), str(details.get("description", "")),
+            path,
+            _type(details),
+            str(details.get("description", "")),
             isinstance(required, list) and name in required,
         )
         yield from _walk(details, f"{path}.", depth + 1)

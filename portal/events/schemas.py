@@ -15,8 +15,12 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from portal.strict_json import dump, text_of, values_of
 
 _REFUSED_KEYWORDS: dict[str, type] = {
-    "pattern": str, "patternProperties": dict, "$ref": str, "$dynamicRef": str,
-    "$recursiveRef": str, "uniqueItems": bool,
+    "pattern": str,
+    "patternProperties": dict,
+    "$ref": str,
+    "$dynamicRef": str,
+    "$recursiveRef": str,
+    "uniqueItems": bool,
 }
 """In merchants' schemas: patterns can take for ever to match, references can lead anywhere, again
 and again (one from the schema to itself, three times, made two minutes of nine levels of data), and

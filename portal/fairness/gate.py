@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_ALWAYS_OPEN = frozenset((method, path) for method in ("GET", "HEAD") for path in (
-    "/healthz", "/readyz",
-))
+_ALWAYS_OPEN = frozenset(
+    (method, path) for method in ("GET", "HEAD") for path in ("/healthz", "/readyz")
+)
 
 
 BEGINNING = 64 * 1024
@@ -59,8 +59,10 @@ def _await_body(environ: WSGIEnvironment) -> None:
     # What fails here fails again, and is answered then.
     with contextlib.suppress(OSError, ValueError):
         begun = stream.read(min(length, BEGINNING) if length >= 0 else BEGINNING)
-        environ["wsgi.input"] = io.BytesIO(begun) if 0 <= length <= BEGINNING else (
-            io.BufferedReader(_Begun(begun, stream, length), BEGINNING)
+        environ["wsgi.input"] = (
+            io.BytesIO(begun)
+            if 0 <= length <= BEGINNING
+            else (io.BufferedReader(_Begun(begun, stream, length), BEGINNING))
         )
 
 

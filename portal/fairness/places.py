@@ -16,8 +16,16 @@ DOWNLOAD, TAIL, TEST, SEARCH, BATCH = "download", "tail", "test", "search", "bat
 TEMPLATE, PAGE, PAGE_OF_USER = "template", "page", "page of a user"
 BODY, REPEAT = "body", "repeat"
 RETRY_SECONDS = {
-    DOWNLOAD: 10, TAIL: 10, TEST: 10, SEARCH: 2, BATCH: 2, TEMPLATE: 2, PAGE: 2, PAGE_OF_USER: 2,
-    BODY: 2, REPEAT: 2,
+    DOWNLOAD: 10,
+    TAIL: 10,
+    TEST: 10,
+    SEARCH: 2,
+    BATCH: 2,
+    TEMPLATE: 2,
+    PAGE: 2,
+    PAGE_OF_USER: 2,
+    BODY: 2,
+    REPEAT: 2,
 }
 _SENTENCES = {
     DOWNLOAD: "Several long downloads are running.",
@@ -50,10 +58,16 @@ class Places:
 
     def __init__(self, threads: int):
         self._most = {
-            DOWNLOAD: max(1, threads // 2), TAIL: threads // 4, TEST: max(1, threads // 4),
-            SEARCH: max(1, threads // 4), BATCH: max(1, threads // 4),
-            TEMPLATE: max(1, threads // 4), PAGE: threads, PAGE_OF_USER: threads,
-            BODY: max(1, threads // 4), REPEAT: max(1, threads // 4),
+            DOWNLOAD: max(1, threads // 2),
+            TAIL: threads // 4,
+            TEST: max(1, threads // 4),
+            SEARCH: max(1, threads // 4),
+            BATCH: max(1, threads // 4),
+            TEMPLATE: max(1, threads // 4),
+            PAGE: threads,
+            PAGE_OF_USER: threads,
+            BODY: max(1, threads // 4),
+            REPEAT: max(1, threads // 4),
         }
         self._each = {kind: (most + 1) // 2 for kind, most in self._most.items()}
         self._each[PAGE] = self._each[PAGE_OF_USER] = max(1, threads * 3 // 4)

@@ -60,13 +60,23 @@ class Work:
     """A request under way."""
 
     __slots__ = (
-        "_accounts", "_cpu", "account", "beyond", "charged", "had", "is_counted", "is_with_thread",
-        "needed", "placed", "session_given", "since", "strangers", "whose",
+        "_accounts",
+        "_cpu",
+        "account",
+        "beyond",
+        "charged",
+        "had",
+        "is_counted",
+        "is_with_thread",
+        "needed",
+        "placed",
+        "session_given",
+        "since",
+        "strangers",
+        "whose",
     )
 
-    def __init__(
-        self, accounts: Accounts, account: Account, strangers: Strangers | None = None
-    ):
+    def __init__(self, accounts: Accounts, account: Account, strangers: Strangers | None = None):
         self._accounts, self.account = accounts, account
         self.strangers = strangers
         """Whose account is charged too, where it is a stranger's."""
@@ -126,9 +136,7 @@ class Accounts:
         self._strangers = Strangers()
         self._strangers_apart = {part: Strangers() for part in APART}
 
-    async def enter(
-        self, name: Name, *, is_known: bool = True, is_stranger: bool = False
-    ) -> Work:
+    async def enter(self, name: Name, *, is_known: bool = True, is_stranger: bool = False) -> Work:
         """Begin a request of an account, when it is its turn. One of whom is not known yet whose it
         is may be of somebody who is there already: for its sake nobody waits. Raises Refused when
         its turn does not come."""
@@ -157,9 +165,7 @@ class Accounts:
             if account.places is not None:
                 account.places.release()
 
-    async def _take_place(
-        self, work: Work, account: Account, places: asyncio.Semaphore
-    ) -> None:
+    async def _take_place(self, work: Work, account: Account, places: asyncio.Semaphore) -> None:
         await places.acquire()
         try:
             async with account.line:
@@ -210,9 +216,7 @@ class Accounts:
         try:
             async with asyncio.timeout(WAIT_SECONDS), work.strangers.turn(work.had):
                 is_heavy = together.owes(time.monotonic()) > FREE_SECONDS
-                while not self._has_place(together) or (
-                    is_heavy and not self._may_begin(together)
-                ):
+                while not self._has_place(together) or (is_heavy and not self._may_begin(together)):
                     await self._change(self._left(together) if is_heavy else LOOK_SECONDS)
                     is_heavy = is_heavy or together.owes(time.monotonic()) > FREE_SECONDS
                 self._place(work, together)
@@ -260,9 +264,8 @@ class Accounts:
         had, together = strangers.had_by(owner), strangers.account
         async with strangers.turn(had):
             while (
-                (owed := together.owes(time.monotonic())) > FREE_SECONDS
-                and self._company.has_others(STRANGERS, time.monotonic())
-            ):
+                owed := together.owes(time.monotonic())
+            ) > FREE_SECONDS and self._company.has_others(STRANGERS, time.monotonic()):
                 await asyncio.sleep(min((owed - FREE_SECONDS) / together.rate, PATIENCE_SECONDS))
             had.charge(PIECE_SECONDS)
             together.charge(PIECE_SECONDS, time.monotonic())
@@ -275,7 +278,8 @@ class Accounts:
         with self._mutex:
             self._charge(work, took, began)
             heavy = [
-                one for one in work.charged
+                one
+                for one in work.charged
                 if one.owed > FREE_SECONDS and self._company.has_others(one.owner, began)
             ]
             if account.owed > FREE_SECONDS or heavy:
@@ -285,10 +289,13 @@ class Accounts:
         now = began
         if heavy:
             last, rest = heavy[-1], took / account.rate - took
-            while now - began < at_least or (now - began < PATIENCE_SECONDS and (
-                self._is_awaited(last.owner, now)
-                or (now - began < rest and last.quiet_left(self._company, took, now) > 0)
-            )):
+            while now - began < at_least or (
+                now - began < PATIENCE_SECONDS
+                and (
+                    self._is_awaited(last.owner, now)
+                    or (now - began < rest and last.quiet_left(self._company, took, now) > 0)
+                )
+            ):
                 time.sleep(0.002)
                 now = time.monotonic()
         elif at_least:
@@ -298,9 +305,7 @@ class Accounts:
     def _strangers_of(self, name: Name) -> Strangers:
         return self._strangers_apart.get(name[1], self._strangers)
 
-    def _asked(
-        self, name: Name, clock: float, is_known: bool, is_stranger: bool
-    ) -> Account:
+    def _asked(self, name: Name, clock: float, is_known: bool, is_stranger: bool) -> Account:
         account = self._accounts.get(name)
         if account is None:
             while len(self._accounts) >= MOST_ACCOUNTS:
@@ -314,9 +319,7 @@ class Accounts:
             self._company.asked(name[0], clock, is_stranger=is_stranger)
         return account
 
-    def _charge(
-        self, work: Work, seconds: float, clock: float, *, is_part: bool = True
-    ) -> None:
+    def _charge(self, work: Work, seconds: float, clock: float, *, is_part: bool = True) -> None:
         for one in work.charged:
             if is_part:
                 one.learn(seconds)

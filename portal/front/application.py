@@ -51,8 +51,17 @@ MAX_HEAD = 64 * 1024
 REFUSAL_SECONDS = 0.5
 """How long who asks too often waits to be told so: it may ask again at once."""
 _NEEDED = (
-    "host", "cookie", "content-type", "content-encoding", "idempotency-key",
-    "if-match", "if-none-match", "origin", "x-csrftoken", "x-forwarded-for", "x-forwarded-proto",
+    "host",
+    "cookie",
+    "content-type",
+    "content-encoding",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "origin",
+    "x-csrftoken",
+    "x-forwarded-for",
+    "x-forwarded-proto",
 )
 """Headers without which a request would be another one. Without its key it is refused anyway."""
 
@@ -63,7 +72,9 @@ class Front:
     """The portal, for Granian's interface `rsgi`."""
 
     def __init__(
-        self, application: WSGIApplication, config: Config,
+        self,
+        application: WSGIApplication,
+        config: Config,
         look: Callable[[str], object] | None = None,
     ):
         """`look` says (courtesy.is_for) whose the key in an Authorization header is."""
@@ -99,19 +110,19 @@ class Front:
             _refuse_unreadable(scope.headers)
             session = session_of(scope.headers)
             is_health = is_for_health(scope.method, scope.path)
-            owner, credential = (site, None) if is_health else self._credentials.owner(
-                scope.headers, session, site, is_page=not scope.path.startswith("/api/")
+            owner, credential = (
+                (site, None)
+                if is_health
+                else self._credentials.owner(
+                    scope.headers, session, site, is_page=not scope.path.startswith("/api/")
+                )
             )
-            take = functools.partial(
-                self._accounts.take_piece, owner, is_stranger=owner == site
-            )
+            take = functools.partial(self._accounts.take_piece, owner, is_stranger=owner == site)
             body, rest = await bodies.begin(scope.headers, exchange, take)
             if is_health:
                 # It is no company for others, so that who is alone has everything though the portal
                 # is watched; but who asks without pause has no more than a share either.
-                work = await self._accounts.enter(
-                    (site, HEALTH), is_known=False, is_stranger=True
-                )
+                work = await self._accounts.enter((site, HEALTH), is_known=False, is_stranger=True)
                 try:
                     await self._answer(scope, exchange, io.BytesIO(body), work, lambda: None)
                 finally:
@@ -123,24 +134,22 @@ class Front:
             try:
                 work = await self._accounts.enter(
                     (owner, _part(scope, rest is not None, is_stranger=owner == site)),
-                    is_known=credential is None or owner != site, is_stranger=owner == site,
+                    is_known=credential is None or owner != site,
+                    is_stranger=owner == site,
                 )
             except BaseException:
                 give_back()
                 raise
             try:
                 if rest is None:
-                    later = await self._answer(
-                        scope, exchange, io.BytesIO(body), work, give_back
-                    )
+                    later = await self._answer(scope, exchange, io.BytesIO(body), work, give_back)
                 else:
                     async with self._large.turn(owner, is_stranger=owner == site) as turn:
                         whole = bodies.Rest(
                             body, rest, self._loop, bodies.declared(scope.headers), take, turn
                         )
                         later = await self._answer(
-                            scope, exchange, io.BufferedReader(whole, bodies.SMALL), work,
-                            give_back,
+                            scope, exchange, io.BufferedReader(whole, bodies.SMALL), work, give_back
                         )
             finally:
                 if not work.is_with_thread:
@@ -169,9 +178,7 @@ class Front:
         if self._look is None or key is None:
             return site
         look = self._look
-        work = await self._accounts.enter(
-            (site, "programs"), is_known=False, is_stranger=True
-        )
+        work = await self._accounts.enter((site, "programs"), is_known=False, is_stranger=True)
 
         def find() -> None:
             work.begin()
@@ -205,7 +212,11 @@ class Front:
             exchange.response_bytes(*refused.answer(scope.path, self._documentation))
 
     async def _answer(
-        self, scope: Scope, exchange: Exchange, body: Body, work: Work,
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        body: Body,
+        work: Work,
         give_back: Callable[[], None],
     ) -> Callable[[], None] | None:
         """Have a thread answer; what says the answer, where it is to be said later."""
@@ -228,8 +239,9 @@ class Front:
             except BaseException:  # noqa: BLE001 - it is this request's failure; the thread goes on
                 # A SystemExit too, or there would be a thread less from then on. Granian answers
                 # 500, or has begun an answer that was cut.
-                _log.warn(_place_of(sys.exc_info()), "A request could not be answered.",
-                          exc_info=True)
+                _log.warn(
+                    _place_of(sys.exc_info()), "A request could not be answered.", exc_info=True
+                )
             finally:
                 work.end()
 

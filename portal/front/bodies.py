@@ -34,8 +34,13 @@ class Rest(io.RawIOBase):
     before it has come."""
 
     def __init__(
-        self, begun: bytes, rest: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop,
-        declared: int | None, take: Take, turn: Turn,
+        self,
+        begun: bytes,
+        rest: AsyncIterator[bytes],
+        loop: asyncio.AbstractEventLoop,
+        declared: int | None,
+        take: Take,
+        turn: Turn,
     ):
         self._piece = memoryview(begun)
         self._rest, self._loop, self._take, self._turn = rest, loop, take, turn
@@ -67,7 +72,8 @@ class Rest(io.RawIOBase):
         except TimeoutError:
             raise RequestTimeout(
                 "The body came slowly, and others wait. Send it again, in smaller parts."
-                if self._turn.is_over else "The body did not come in time. Send it again."
+                if self._turn.is_over
+                else "The body did not come in time. Send it again."
             ) from None
         except LEFT:
             # As where the sender has closed in order.

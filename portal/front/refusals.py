@@ -24,7 +24,9 @@ class Refused(Exception):
         """Status, headers and body: for programs as everywhere in the API (RFC 9457)."""
         request_id = request_ids.new()
         headers = [
-            (request_ids.HEADER, request_id), ("Cache-Control", "no-store"), ("Connection", "close")
+            (request_ids.HEADER, request_id),
+            ("Cache-Control", "no-store"),
+            ("Connection", "close"),
         ]
         if self.retry_after is not None:
             headers.append(("Retry-After", str(self.retry_after)))
@@ -33,8 +35,11 @@ class Refused(Exception):
             return self.status, headers, self.sentence.encode() + b"\n"
         headers.append(("Content-Type", "application/problem+json"))
         content: dict[str, Any] = {
-            "type": f"{documentation}#{self.kind}", "title": self.status.phrase,
-            "status": self.status, "detail": self.sentence, "request_id": request_id,
+            "type": f"{documentation}#{self.kind}",
+            "title": self.status.phrase,
+            "status": self.status,
+            "detail": self.sentence,
+            "request_id": request_id,
         }
         return self.status, headers, json.dumps(content).encode()
 
@@ -42,7 +47,8 @@ class Refused(Exception):
 def slow() -> Refused:
     """A body that did not come in time."""
     return Refused(
-        HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time. Send the request again.",
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The body did not come in time. Send the request again.",
         kind="timeout",
     )
 
@@ -50,7 +56,8 @@ def slow() -> Refused:
 def ended() -> Refused:
     """A body that is shorter than was declared."""
     return Refused(
-        HTTPStatus.BAD_REQUEST, "The body ended before its declared length; send it again.",
+        HTTPStatus.BAD_REQUEST,
+        "The body ended before its declared length; send it again.",
         kind="malformed",
     )
 
@@ -68,7 +75,8 @@ def unreadable(name: str) -> Refused:
     return Refused(
         HTTPStatus.BAD_REQUEST,
         f"The header {name.title()} holds letters beyond ASCII, which cannot be read. Send it "
-        "without them.", kind="malformed",
+        "without them.",
+        kind="malformed",
     )
 
 
@@ -77,7 +85,8 @@ def large_cookies() -> Refused:
     return Refused(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         "The cookies that were sent here are too large or too many. Delete the cookies of this "
-        "address and of the one above it.", kind="malformed",
+        "address and of the one above it.",
+        kind="malformed",
     )
 
 
@@ -85,7 +94,8 @@ def too_many() -> Refused:
     """One more request at once than a network may have."""
     return Refused(
         HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many requests at once from your network. Send fewer at a time.", 1,
+        "Too many requests at once from your network. Send fewer at a time.",
+        1,
         "too-many-requests",
     )
 
@@ -94,7 +104,8 @@ def too_many_pages() -> Refused:
     """A page, while others of the same sign-in are being made."""
     return Refused(
         HTTPStatus.TOO_MANY_REQUESTS,
-        "Many pages were asked for at once from your browser. Try again in a moment.", 2,
+        "Many pages were asked for at once from your browser. Try again in a moment.",
+        2,
         "too-many-requests",
     )
 
@@ -104,7 +115,9 @@ def heavy() -> Refused:
     return Refused(
         HTTPStatus.TOO_MANY_REQUESTS,
         "Your requests need much of the server's time, and others wait too. Send fewer at a time, "
-        "and try again in a moment.", 5, "too-many-requests",
+        "and try again in a moment.",
+        5,
+        "too-many-requests",
     )
 
 
@@ -112,7 +125,8 @@ def many_strangers() -> Refused:
     """One more request of nobody who is known, while many such wait."""
     return Refused(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "Many who have not signed in ask at once, from many addresses. Try again in a moment.", 5,
+        "Many who have not signed in ask at once, from many addresses. Try again in a moment.",
+        5,
         "unavailable",
     )
 
@@ -121,6 +135,7 @@ def crowded() -> Refused:
     """A large body, while others are being read."""
     return Refused(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "Several large requests are being read; nothing was stored. Try again in a moment.", 5,
+        "Several large requests are being read; nothing was stored. Try again in a moment.",
+        5,
         "unavailable",
     )

@@ -143,7 +143,8 @@ class Guard:
             with contextlib.suppress(OSError):
                 peer, quiet_ms = connection.getpeername(), _quiet_ms(connection)
                 for whose, share in (
-                    (network_of(peer[0]), network_share), (site_of(peer[0]), site_share)
+                    (network_of(peer[0]), network_share),
+                    (site_of(peer[0]), site_share),
                 ):
                     found[whose, share].append((quiet_ms, peer))
         ended = set()

@@ -31,7 +31,11 @@ class Application:
         self._application, self._loop = application, loop
 
     def answer(
-        self, scope: Scope, exchange: Exchange, body: Body, work: Work | None,
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        body: Body,
+        work: Work | None,
         begins_to_stream: Callable[[], object],
     ) -> Callable[[], None] | None:
         """Answer a request; what says the answer, where it is to be said later. To be called by a
@@ -61,9 +65,7 @@ class Application:
                 begins_to_stream()
                 wire = sockets.wire_to(scope.client)
                 if wire is not None:
-                    self._stream(
-                        wire, exchange.response_stream(status, headers), parts, work
-                    )
+                    self._stream(wire, exchange.response_stream(status, headers), parts, work)
             return None
         finally:
             closing = getattr(parts, "close", None)
@@ -100,15 +102,22 @@ def environ_of(scope: Scope, body: Body) -> WSGIEnvironment:
     """The WSGI environment of a request (PEP 3333)."""
     name, _, port = scope.server.rpartition(":")
     environ: WSGIEnvironment = {
-        "REQUEST_METHOD": scope.method, "SCRIPT_NAME": "",
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
         "PATH_INFO": scope.path.encode().decode("latin-1"),
         "QUERY_STRING": scope.query_string.encode().decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}", "SERVER_NAME": name.strip("[]"),
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "SERVER_NAME": name.strip("[]"),
         "SERVER_PORT": port,
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
-        "wsgi.version": (1, 0), "wsgi.url_scheme": scope.scheme, "wsgi.input": body,
-        "wsgi.input_terminated": True, "wsgi.errors": sys.stderr, "wsgi.multithread": True,
-        "wsgi.multiprocess": True, "wsgi.run_once": False,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": body,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
     }
     for header, value in scope.headers.items():
         if "_" in header:

@@ -16,10 +16,12 @@ from typing import TextIO
 
 from portal.journal import request_ids
 
-GRANIAN = {"loggers": {
-    "_granian": {"handlers": [], "propagate": True},
-    "granian.access": {"handlers": [], "propagate": True},
-}}
+GRANIAN = {
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": True},
+    }
+}
 """Granian's logging (log_dictconfig), so that it has no format of its own."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -19,8 +19,13 @@ from flask import Response, has_request_context, request
 from portal.addresses import address_in, network_of
 
 Kind = Literal[
-    "sign_in_refused", "second_factor_refused", "password_refused", "limit_reached",
-    "api_key_refused", "form_token_refused", "host_refused",
+    "sign_in_refused",
+    "second_factor_refused",
+    "password_refused",
+    "limit_reached",
+    "api_key_refused",
+    "form_token_refused",
+    "host_refused",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
 SECONDS = 10.0

@@ -34,10 +34,28 @@ from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
 
 __all__ = [
-    "attempt_detail", "attempt_floor", "attempts", "deliveries", "delivery_states",
-    "event_deliveries", "event_floor", "event_story", "events", "events_in_view", "every_attempt",
-    "every_event", "get_event", "live_attempts", "live_events", "merchants_of", "new_attempts",
-    "new_events", "recent_attempts", "same_action", "same_record", "webhooks_of",
+    "attempt_detail",
+    "attempt_floor",
+    "attempts",
+    "deliveries",
+    "delivery_states",
+    "event_deliveries",
+    "event_floor",
+    "event_story",
+    "events",
+    "events_in_view",
+    "every_attempt",
+    "every_event",
+    "get_event",
+    "live_attempts",
+    "live_events",
+    "merchants_of",
+    "new_attempts",
+    "new_events",
+    "recent_attempts",
+    "same_action",
+    "same_record",
+    "webhooks_of",
 ]
 
 Shape = TypeVar("Shape")
@@ -74,9 +92,7 @@ def events(
         )
 
 
-def new_events(
-    scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
-) -> int:
+def new_events(scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC") -> int:
     """How many events have come since a first page with `mark` was made, up to NEWS_CAP."""
     with _place_to_search(scope, given):
         return keyset.news(conditions.events(scope, given, zone), _event_walk(scope), mark)
@@ -135,12 +151,16 @@ def _event_walk(scope: int | None) -> Walk[Event]:
 
     if scope is not None:
         return Walk(
-            f"events {scope}", (Event.received_at, Event.id),
-            lambda event: [event.received_at, event.id], horizon,
+            f"events {scope}",
+            (Event.received_at, Event.id),
+            lambda event: [event.received_at, event.id],
+            horizon,
         )
     return Walk(
-        "events", (Event.received_at, Event.merchant_id, Event.id),
-        lambda event: [event.received_at, event.merchant_id, event.id], horizon,
+        "events",
+        (Event.received_at, Event.merchant_id, Event.id),
+        lambda event: [event.received_at, event.merchant_id, event.id],
+        horizon,
     )
 
 
@@ -163,9 +183,7 @@ def attempts(
     )
 
 
-def new_attempts(
-    scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
-) -> int:
+def new_attempts(scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC") -> int:
     """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
     return keyset.news(conditions.attempts(scope, given, zone), _attempt_walk(scope), mark)
 
@@ -210,7 +228,10 @@ def _attempt_walk(scope: int | None) -> Walk[Attempt]:
         return [request_id_at((attempt.attempted_at if attempt else now()) - _ATTEMPT_TAKES)]
 
     return Walk(
-        f"attempts {scope}", (Attempt.id,), lambda attempt: [attempt.id], horizon,
+        f"attempts {scope}",
+        (Attempt.id,),
+        lambda attempt: [attempt.id],
+        horizon,
         lambda key: moment_of_request_id(key[0]),
     )
 
@@ -245,9 +266,7 @@ def deliveries(
             .select_from(Event)
             .join(
                 Delivery,
-                sa.and_(
-                    Delivery.merchant_id == Event.merchant_id, Delivery.event_id == Event.id
-                ),
+                sa.and_(Delivery.merchant_id == Event.merchant_id, Delivery.event_id == Event.id),
             )
             .where(Event.merchant_id == merchant_id)
         )
@@ -258,12 +277,15 @@ def deliveries(
     wanted = LogQuery(query)
     if "state" in values:
         wanted = LogQuery(
-            query.where(_in_state(merchant_id, values["state"])), base=query,
+            query.where(_in_state(merchant_id, values["state"])),
+            base=query,
             cost=1 if moment is Delivery.created_at else JOINED_COST,
         )
     walk: Walk[Delivery] = Walk(
-        f"deliveries {merchant_id}", (moment, Delivery.id),
-        lambda delivery: [delivery.created_at, delivery.id], lambda _: [now(), ""],
+        f"deliveries {merchant_id}",
+        (moment, Delivery.id),
+        lambda delivery: [delivery.created_at, delivery.id],
+        lambda _: [now(), ""],
     )
     found = keyset.page(wanted, walk, cursor, limit)
     webhooks = webhooks_of(found.rows)
@@ -286,7 +308,8 @@ def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
         )
     )
     return sa.and_(
-        Delivery.state == PENDING_LITERAL, Delivery.finished_at.is_(None),
+        Delivery.state == PENDING_LITERAL,
+        Delivery.finished_at.is_(None),
         holding if state == HELD else sa.not_(holding),
     )
 
@@ -301,17 +324,21 @@ def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]
     if not owed:
         return {}
     # A list of pairs would be compared with every delivery there is: SQLite has no index for it.
-    these = sa.or_(*(
-        sa.and_(Delivery.merchant_id == merchant_id, Delivery.event_id.in_(ids))
-        for merchant_id, ids in owed.items()
-    ))
+    these = sa.or_(
+        *(
+            sa.and_(Delivery.merchant_id == merchant_id, Delivery.event_id.in_(ids))
+            for merchant_id, ids in owed.items()
+        )
+    )
     holds = sa.or_(~Webhook.enabled, Webhook.held_at.is_not(None))
     found = db.session.execute(
         sa.select(
-            Delivery.merchant_id, Delivery.event_id,
+            Delivery.merchant_id,
+            Delivery.event_id,
             sa.case(
                 (_is_resent, SUCCEEDED),
-                (sa.and_(Delivery.state == PENDING, holds), HELD), else_=Delivery.state,
+                (sa.and_(Delivery.state == PENDING, holds), HELD),
+                else_=Delivery.state,
             ).label("state"),
         )
         .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)

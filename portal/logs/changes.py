@@ -72,9 +72,7 @@ def between(data: str | None, previous: str | None, data_before: str | None) -> 
     if isinstance(was, dict):
         known = now if isinstance(now, dict) else {}
         announced = [
-            change
-            for name in was
-            for change in _compare(name, was[name], known.get(name, _ABSENT))
+            change for name in was for change in _compare(name, was[name], known.get(name, _ABSENT))
         ]
     if isinstance(now, dict) and isinstance(before, dict):
         said = was if isinstance(was, dict) else {}
@@ -127,8 +125,10 @@ def _written(value: Any) -> str:
     if isinstance(value, _Number):
         return str(value)
     if isinstance(value, dict):
-        inside = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {_written(one)}"
-                           for name, one in value.items())
+        inside = ", ".join(
+            f"{json.dumps(name, ensure_ascii=False)}: {_written(one)}"
+            for name, one in value.items()
+        )
         return f"{{{inside}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"

@@ -98,7 +98,8 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
 
     rest = [
         getattr(Attempt, name) == values[name]
-        for name in ("method", "error", "trigger") if name in values
+        for name in ("method", "error", "trigger")
+        if name in values
     ]
     rest += status_is(Attempt.__table__.c.status, values.get("status", ""))
     failed = values.get("outcome") == "failed"
@@ -125,8 +126,8 @@ def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa
 def _record_holds(text: str) -> Sieve:
     """Whether an event's record data holds a text, whatever the case, plain or as in JSON."""
     # No text that is looked for holds a line break, and so none is found across the two.
-    texts = sa.func.coalesce(EventPayload.data, "") + "\n" + sa.func.coalesce(
-        EventPayload.previous, ""
+    texts = (
+        sa.func.coalesce(EventPayload.data, "") + "\n" + sa.func.coalesce(EventPayload.previous, "")
     )
     column = (
         sa.select(texts)

@@ -18,12 +18,30 @@ from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
 
 EVENTS = (
-    "type", "object_type", "object_id", "source_user_type", "source_user_id", "correlation_id",
-    "event_id", "schema", "test", "text", "since", "until",
+    "type",
+    "object_type",
+    "object_id",
+    "source_user_type",
+    "source_user_id",
+    "correlation_id",
+    "event_id",
+    "schema",
+    "test",
+    "text",
+    "since",
+    "until",
 )
 ATTEMPTS = (
-    "webhook_id", "event_id", "status", "outcome", "error", "method", "request_id", "trigger",
-    "since", "until",
+    "webhook_id",
+    "event_id",
+    "status",
+    "outcome",
+    "error",
+    "method",
+    "request_id",
+    "trigger",
+    "since",
+    "until",
 )
 DELIVERIES = ("event_id", "webhook_id", "state", "since", "until")
 
@@ -45,9 +63,7 @@ _WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d([Zz]|[+ -]\d\d:?\d\d)
 _WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def clean(
-    names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC"
-) -> dict[str, Any]:
+def clean(names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC") -> dict[str, Any]:
     """The values of the filters `names` that were given; empty ones are left out.
 
     Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already, and

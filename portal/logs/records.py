@@ -53,9 +53,7 @@ def story(
     given = {"object_type": object_type, "object_id": object_id}
     page = browse.events(merchant_id, given, cursor, EVENTS_ON_A_PAGE)
     if not page.rows:
-        raise NotFound(
-            "No event of this record is in the log; events past their days are deleted."
-        )
+        raise NotFound("No event of this record is in the log; events past their days are deleted.")
     before = _event_before(page.rows[-1])
     payloads = _payloads(merchant_id, [*page.rows, before] if before else page.rows)
     sent = _sent(merchant_id, page.rows)
@@ -71,9 +69,7 @@ def story(
         )
         before = event
         known = payload if payload and payload.data else known
-    return LogPage(
-        chapters[::-1], page.next_cursor, page.previous_cursor, page.is_first
-    )
+    return LogPage(chapters[::-1], page.next_cursor, page.previous_cursor, page.is_first)
 
 
 def _event_before(event: Event) -> Event | None:
@@ -115,18 +111,13 @@ def _sent(merchant_id: int, events: Sequence[Event]) -> dict[str, list[Sent]]:
     for delivery in deliveries:
         webhook = webhooks.get(delivery.webhook_id)
         sent.setdefault(delivery.event_id, []).append(
-            Sent(
-                delivery, webhook, delivery.shown_state(webhook),
-                tried.get(delivery.id, []),
-            )
+            Sent(delivery, webhook, delivery.shown_state(webhook), tried.get(delivery.id, []))
         )
     return sent
 
 
 def _attempts(merchant_id: int, event_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    place = sa.func.row_number().over(
-        partition_by=Attempt.delivery_id, order_by=Attempt.id.desc()
-    )
+    place = sa.func.row_number().over(partition_by=Attempt.delivery_id, order_by=Attempt.id.desc())
     numbered = (
         sa.select(Attempt.id, place.label("place"))
         .where(Attempt.merchant_id == merchant_id, Attempt.event_id.in_(event_ids))

@@ -74,11 +74,7 @@ def _kept(log: str, query: str) -> dict[str, str]:
         fields = parse_qsl(query[:4_096], max_num_fields=50)
     except ValueError:
         raise Invalid([FieldError("/query", "There are too many filters; set fewer.")]) from None
-    given = {
-        name: value.strip()
-        for name, value in fields
-        if name in names and value.strip()
-    }
+    given = {name: value.strip() for name, value in fields if name in names and value.strip()}
     filters.clean(LOGS[log], given, given.get("zone", "UTC"))
     if not given:
         raise Invalid([FieldError("/query", "Set a filter first; there is none to save.")])
@@ -87,6 +83,7 @@ def _kept(log: str, query: str) -> dict[str, str]:
 
 def _whose(user_id: int, merchant_id: int, log: str) -> list[sa.ColumnElement[bool]]:
     return [
-        SavedFilter.user_id == user_id, SavedFilter.merchant_id == merchant_id,
+        SavedFilter.user_id == user_id,
+        SavedFilter.merchant_id == merchant_id,
         SavedFilter.log == log,
     ]

@@ -62,7 +62,11 @@ class Found:
     def all(self) -> list[Any]:
         """Everything that matches."""
         return [
-            *self.records, *self.events, *self.attempts, *self.actions, *self.webhooks,
+            *self.records,
+            *self.events,
+            *self.attempts,
+            *self.actions,
+            *self.webhooks,
             *self.stores,
         ]
 
@@ -100,10 +104,14 @@ def _rows(query: sa.Select[Any], owner: Any, own: sa.Select[Any]) -> Sequence[An
 
 def _events(text: str, own: sa.Select[Any]) -> Sequence[Event]:
     if text.startswith("dlv_"):
-        query = sa.select(Event).join(
-            Delivery,
-            sa.and_(Delivery.merchant_id == Event.merchant_id, Delivery.event_id == Event.id),
-        ).where(Delivery.id == text)
+        query = (
+            sa.select(Event)
+            .join(
+                Delivery,
+                sa.and_(Delivery.merchant_id == Event.merchant_id, Delivery.event_id == Event.id),
+            )
+            .where(Delivery.id == text)
+        )
     else:
         query = sa.select(Event).where(Event.id == text)
     return _rows(query, Event.merchant_id, own)
@@ -148,7 +156,8 @@ def _actions(text: str, own: sa.Select[Any]) -> list[Action]:
     owners = db.session.scalars(
         own.where(
             sa.exists().where(
-                Event.merchant_id == Merchant.id, Event.correlation_id == text,
+                Event.merchant_id == Merchant.id,
+                Event.correlation_id == text,
                 Event.correlation_id.is_not(None),
             )
         )
@@ -175,9 +184,7 @@ def _stores(text: str) -> Sequence[Merchant]:
     return db.session.scalars(
         sa.select(Merchant)
         .where(
-            sa.or_(
-                Merchant.slug == text.lower(), Merchant.name.icontains(text, autoescape=True)
-            )
+            sa.or_(Merchant.slug == text.lower(), Merchant.name.icontains(text, autoescape=True))
         )
         .order_by(Merchant.name)
         .limit(SHOWN)

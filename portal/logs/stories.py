@@ -14,15 +14,7 @@ from portal.db.session import db
 from portal.delivery import actions
 from portal.errors import NotFound
 from portal.events import matching
-from portal.models import (
-    Attempt,
-    AttemptPayload,
-    Delivery,
-    Event,
-    EventPayload,
-    Merchant,
-    Webhook,
-)
+from portal.models import Attempt, AttemptPayload, Delivery, Event, EventPayload, Merchant, Webhook
 from portal.models.delivery import FAILED
 from portal.people import periods
 
@@ -71,9 +63,7 @@ class EventStory:
     @property
     def has_failed_to_send_again(self) -> bool:
         """Whether something of it failed that can be sent again."""
-        return any(
-            place.state == FAILED and place.not_again is None for place in self.destinations
-        )
+        return any(place.state == FAILED and place.not_again is None for place in self.destinations)
 
     @property
     def is_moving(self) -> bool:
@@ -147,7 +137,9 @@ def same_action(event: Event, limit: int = RELATED) -> Sequence[Event]:
     if event.correlation_id is None:
         return []
     return _related(
-        event, limit, Event.correlation_id == event.correlation_id,
+        event,
+        limit,
+        Event.correlation_id == event.correlation_id,
         Event.correlation_id.is_not(None),
     )
 
@@ -176,8 +168,11 @@ def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[De
     tried = _attempts_by_delivery(event)
     places = [
         Destination(
-            webhook, delivery, delivery.shown_state(webhook),
-            tried.get(delivery.id, []), not_again=actions.why_not_again(webhook, has_record),
+            webhook,
+            delivery,
+            delivery.shown_state(webhook),
+            tried.get(delivery.id, []),
+            not_again=actions.why_not_again(webhook, has_record),
         )
         for delivery, webhook in event_deliveries(event)
     ]
@@ -193,9 +188,7 @@ def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[De
 
 
 def _attempts_by_delivery(event: Event) -> dict[str, list[Attempt]]:
-    place = sa.func.row_number().over(
-        partition_by=Attempt.delivery_id, order_by=Attempt.id.desc()
-    )
+    place = sa.func.row_number().over(partition_by=Attempt.delivery_id, order_by=Attempt.id.desc())
     numbered = (
         sa.select(Attempt.id, place.label("place"))
         .where(Attempt.merchant_id == event.merchant_id, Attempt.event_id == event.id)
@@ -220,9 +213,7 @@ def _reason(merchant: Merchant, event: Event, webhook: Webhook) -> tuple[str, bo
         return TEST_OF_ANOTHER, False
     if webhook.created_at > event.received_at:
         return CREATED_AFTER, False
-    reason = matching.why_not(
-        webhook, event.type, event.source_user_type, event.source_user_id
-    )
+    reason = matching.why_not(webhook, event.type, event.source_user_type, event.source_user_id)
     if reason == matching.DISABLED and (webhook.disabled_at or 0) > event.received_at:
         reason = None
     was_changed = webhook.updated_at > event.received_at
@@ -258,12 +249,22 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
     log = db.session.get(AttemptPayload, attempt.id)
     if log is None or expires_at <= now():
         return AttemptDetail(
-            attempt, event, webhook, expires_at, is_expired=True,
-            was_not_kept=expires_at > now(), delivery=delivery, not_again=not_again,
+            attempt,
+            event,
+            webhook,
+            expires_at,
+            is_expired=True,
+            was_not_kept=expires_at > now(),
+            delivery=delivery,
+            not_again=not_again,
         )
     body, is_lost = _request_body(kept, log)
     return AttemptDetail(
-        attempt, event, webhook, expires_at, is_expired=False,
+        attempt,
+        event,
+        webhook,
+        expires_at,
+        is_expired=False,
         request_headers=_pairs(log.request_headers),
         request_body=body,
         request_body_is_lost=is_lost,
@@ -275,9 +276,7 @@ def attempt_detail(merchant_id: int, attempt_id: str) -> AttemptDetail:
     )
 
 
-def _request_body(
-    kept: EventPayload | None, log: AttemptPayload
-) -> tuple[bytes | None, bool]:
+def _request_body(kept: EventPayload | None, log: AttemptPayload) -> tuple[bytes | None, bool]:
     if log.body_kind not in (RECORD, THIN):
         return log.request_body, False
     if kept is None:

@@ -11,7 +11,11 @@ from portal.db.session import Base
 from portal.models.webhook import Webhook
 
 PENDING, SUCCEEDED, FAILED, HELD, DISCARDED = STATES = (
-    "pending", "succeeded", "failed", "held", "discarded",
+    "pending",
+    "succeeded",
+    "failed",
+    "held",
+    "discarded",
 )
 """What people see. `held` is never stored: a pending delivery of a webhook that is held or
 disabled is shown as held (shown_state), so that holding is one row's change."""
@@ -84,14 +88,20 @@ class Delivery(Base):
         sa.Index("ix_delivery_due", "webhook_id", "is_retry", "next_attempt_at", **_PENDING_ONLY),
         sa.Index("ix_delivery_webhook", "webhook_id", "created_at"),
         sa.Index(
-            "ix_delivery_object", "webhook_id", "object_key", "created_at",
+            "ix_delivery_object",
+            "webhook_id",
+            "object_key",
+            "created_at",
             sqlite_where=sa.text("state = 'pending' AND object_key IS NOT NULL"),
             postgresql_where=sa.text("state = 'pending' AND object_key IS NOT NULL"),
         ),
         sa.Index("ix_delivery_created", "created_at", "id"),
         # What failed since a moment: recoveries walk it.
         sa.Index(
-            "ix_delivery_failed", "webhook_id", "finished_at", "id",
+            "ix_delivery_failed",
+            "webhook_id",
+            "finished_at",
+            "id",
             sqlite_where=sa.text("state = 'failed'"),
             postgresql_where=sa.text("state = 'failed'"),
         ),
@@ -160,8 +170,12 @@ class Attempt(Base):
         # "What failed": without it a merchant whose attempts all succeed is read to the end.
         # With `ok` in it a planner without statistics prefers it to the whole log's index.
         sa.Index(
-            "ix_attempt_failed", "merchant_id", "ok", "id",
-            sqlite_where=sa.text("ok = 0"), postgresql_where=sa.text("NOT ok"),
+            "ix_attempt_failed",
+            "merchant_id",
+            "ok",
+            "id",
+            sqlite_where=sa.text("ok = 0"),
+            postgresql_where=sa.text("NOT ok"),
         ),
     )
 

@@ -44,12 +44,14 @@ class Event(Base):
         # Each ends in the order of pages: a planner without statistics takes an index in which it
         # need not sort, and would otherwise read the merchant's whole log. The object type comes
         # last: people look for a record by its ID alone, and never by its type alone.
-        sa.Index(
-            "ix_event_object", "merchant_id", "object_id", "received_at", "id", "object_type"
-        ),
+        sa.Index("ix_event_object", "merchant_id", "object_id", "received_at", "id", "object_type"),
         sa.Index("ix_event_type", "merchant_id", "type", "received_at", "id"),
         sa.Index(
-            "ix_event_correlation", "merchant_id", "correlation_id", "received_at", "id",
+            "ix_event_correlation",
+            "merchant_id",
+            "correlation_id",
+            "received_at",
+            "id",
             sqlite_where=sa.text("correlation_id IS NOT NULL"),
             postgresql_where=sa.text("correlation_id IS NOT NULL"),
         ),

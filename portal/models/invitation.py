@@ -36,8 +36,13 @@ class Invitation(Base):
         """A new invitation that lives for `lifetime` µs, and its token."""
         token, moment = new_token(), now()
         invitation = cls(
-            id=new_id("inv"), merchant_id=merchant.id, email=email, role=role,
-            digest=digest_of(token), created_by=created_by, created_at=moment,
+            id=new_id("inv"),
+            merchant_id=merchant.id,
+            email=email,
+            role=role,
+            digest=digest_of(token),
+            created_by=created_by,
+            created_at=moment,
             expires_at=moment + lifetime,
         )
         return invitation, token

@@ -16,8 +16,7 @@ def lock_merchant(session: scoped_session[Any], merchant_id: int) -> None:
     """Let nobody else change what a merchant has, such as members, keys or webhooks, until the
     transaction ends: two who look at once would both see it unchanged. Its events go on."""
     session.execute(
-        sa.select(Merchant.id).where(Merchant.id == merchant_id)
-        .with_for_update(key_share=True)
+        sa.select(Merchant.id).where(Merchant.id == merchant_id).with_for_update(key_share=True)
     )
 
 

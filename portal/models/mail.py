@@ -40,14 +40,24 @@ class Mail(Base):
 
     @classmethod
     def make(
-        cls, to_email: str, subject: str, body: str, merchant_id: int | None = None,
-        due_at: int | None = None, *, kind: str | None = None,
+        cls,
+        to_email: str,
+        subject: str,
+        body: str,
+        merchant_id: int | None = None,
+        due_at: int | None = None,
+        *,
+        kind: str | None = None,
     ) -> Mail:
         """A mail that is sent at once, or from `due_at` (Unix µs) on. What cannot be printed does
         not get into its subject, which is a header."""
         return cls(
-            to_email=to_email, merchant_id=merchant_id, subject=cls.one_line(subject), kind=kind,
-            body_token=vault.encrypt(body), next_attempt_at=now() if due_at is None else due_at,
+            to_email=to_email,
+            merchant_id=merchant_id,
+            subject=cls.one_line(subject),
+            kind=kind,
+            body_token=vault.encrypt(body),
+            next_attempt_at=now() if due_at is None else due_at,
         )
 
 

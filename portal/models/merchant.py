@@ -66,8 +66,12 @@ class ApiKey(Base):
         """A new key and its text, which is shown once and not kept. `write` includes `read`."""
         text = "whp_" + secrets.token_urlsafe(32)
         key = cls(
-            id=new_id("key"), merchant_id=merchant.id, name=name, scope=scope,
-            prefix=text[:12], digest=cls.digest_of(text),
+            id=new_id("key"),
+            merchant_id=merchant.id,
+            name=name,
+            scope=scope,
+            prefix=text[:12],
+            digest=cls.digest_of(text),
         )
         return key, text
 

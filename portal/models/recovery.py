@@ -13,7 +13,10 @@ from portal.errors import Conflict
 
 SEND, DISCARD = ACTIONS = ("send", "discard")
 RUNNING, PAUSED, CANCELLED, FINISHED = RECOVERY_STATES = (
-    "running", "paused", "cancelled", "finished",
+    "running",
+    "paused",
+    "cancelled",
+    "finished",
 )
 RUNNING_LITERAL: sa.ColumnElement[str] = sa.literal_column("'running'")
 """As PENDING_LITERAL of portal.models.delivery: for the index of running rows."""
@@ -55,7 +58,8 @@ class Recovery(Base):
     __table_args__ = (
         sa.Index("ix_recovery_merchant", "merchant_id", "id"),
         sa.Index(
-            "ix_recovery_running", "worked_at",
+            "ix_recovery_running",
+            "worked_at",
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
         ),

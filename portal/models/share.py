@@ -33,8 +33,12 @@ class AttemptShare(Base):
         """A new link that lives for `lifetime` µs, and its token of 256 random bits."""
         token, moment = new_token(), now()
         share = cls(
-            id=new_id("shr"), merchant_id=merchant_id, attempt_id=attempt_id,
-            digest=digest_of(token), created_by=created_by[:300], created_at=moment,
+            id=new_id("shr"),
+            merchant_id=merchant_id,
+            attempt_id=attempt_id,
+            digest=digest_of(token),
+            created_by=created_by[:300],
+            created_at=moment,
             expires_at=moment + lifetime,
         )
         return share, token

@@ -30,7 +30,10 @@ class UserSession(Base):
         """A new sign-in and its token."""
         token = new_token()
         return cls(
-            id=new_id("ses"), user_id=user_id, digest=digest_of(token), address=address[:45],
+            id=new_id("ses"),
+            user_id=user_id,
+            digest=digest_of(token),
+            address=address[:45],
             agent="".join(letter for letter in agent if letter.isprintable())[:300],
         ), token
 
@@ -75,6 +78,9 @@ class Passkey(Base):
     def make(cls, name: str, credential: bytes, public_key: bytes, sign_count: int) -> Passkey:
         """A new passkey, of nobody yet."""
         return cls(
-            id=new_id("pk"), name=name, credential=credential, public_key=public_key,
+            id=new_id("pk"),
+            name=name,
+            credential=credential,
+            public_key=public_key,
             sign_count=sign_count,
         )

@@ -22,7 +22,8 @@ class StoredBytes(Base):
     """Record data and payload logs."""
 
     __table_args__ = (
-        sa.Index("ix_stored_bytes_starts_at", "starts_at"), {"sqlite_with_rowid": False},
+        sa.Index("ix_stored_bytes_starts_at", "starts_at"),
+        {"sqlite_with_rowid": False},
     )
 
 

@@ -21,7 +21,6 @@ MIN_PASSWORD = 10
 MAX_PASSWORD = 200
 
 
-
 def hash_of_nobody(hasher: PasswordHasher) -> str:
     """A hash that no password has and that costs as much to try as any of a hasher's; written down,
     because making one would cost every start of every process a tenth of a second."""

@@ -19,7 +19,10 @@ Auth = dict[str, str]
 """What a webhook authenticates with: its `type`, and the fields of that type. The secret one's
 value is an encrypted token (portal.vault)."""
 AUTH_SECRETS = {
-    "basic": "password", "bearer": "token", "oauth2": "client_secret", "certificate": "key",
+    "basic": "password",
+    "bearer": "token",
+    "oauth2": "client_secret",
+    "certificate": "key",
 }
 """The field of each type of authentication that is secret."""
 ENDS_SOON = 14 * DAY
@@ -76,9 +79,7 @@ class Webhook(Base):
     sign_ed25519: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """Whether requests also carry a signature that a public key verifies."""
     secret_token: Mapped[str] = mapped_column(vault.Token)
-    old_secrets: Mapped[list[OldSecret]] = mapped_column(
-        sa.JSON, default=list, server_default="[]"
-    )
+    old_secrets: Mapped[list[OldSecret]] = mapped_column(sa.JSON, default=list, server_default="[]")
     """What was replaced last comes first; each signs until its end."""
 
     enabled: Mapped[bool] = mapped_column(default=True)
@@ -159,8 +160,9 @@ class Webhook(Base):
             for old in self.old_secrets_at(moment)
         ]
         for kind, pairs in (("query parameter", self.query_params), ("header", self.headers)):
-            sealed += [(f"the {kind} {pair['name']}", pair["value"])
-                       for pair in pairs if pair["secret"]]
+            sealed += [
+                (f"the {kind} {pair['name']}", pair["value"]) for pair in pairs if pair["secret"]
+            ]
         if self.auth is not None:
             secret = AUTH_SECRETS[self.auth["type"]]
             sealed.append((f"the {secret} of its authentication", self.auth[secret]))
@@ -173,9 +175,7 @@ class Webhook(Base):
     def signing_secrets(self, moment: int) -> list[str]:
         """The secrets to sign with at `moment` (Unix µs): the current one, and those before it
         whose end has not come."""
-        return [
-            self.secret, *(vault.decrypt(old["token"]) for old in self.old_secrets_at(moment))
-        ]
+        return [self.secret, *(vault.decrypt(old["token"]) for old in self.old_secrets_at(moment))]
 
     def set_secret(self, secret: str) -> None:
         """Give the webhook its first secret."""
@@ -189,9 +189,7 @@ class Webhook(Base):
         moment = now()
         old = OldSecret(token=self.secret_token, until=moment + overlap_hours * HOUR)
         still_signing = self.old_secrets_at(moment) if overlap_hours else []
-        self.old_secrets = [
-            one for one in (old, *still_signing) if vault.opens(one["token"])
-        ]
+        self.old_secrets = [one for one in (old, *still_signing) if vault.opens(one["token"])]
         self.secret_token = vault.encrypt(secret)
 
     def enable(self) -> None:

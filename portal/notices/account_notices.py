@@ -53,8 +53,10 @@ def _due_at(session: Session | scoped_session[Session], email: str) -> int:
     lately = session.scalars(
         sa.select(AuditEntry.at)
         .where(
-            target == email, AuditEntry.action.in_(CHANGES),
-            AuditEntry.at > moment - HOUR, AuditEntry.at <= moment,
+            target == email,
+            AuditEntry.action.in_(CHANGES),
+            AuditEntry.at > moment - HOUR,
+            AuditEntry.at <= moment,
         )
         .limit(AT_ONCE)
     ).all()

@@ -25,7 +25,8 @@ KINDS: Mapping[str, str] = {
 }
 """Every kind of notice, of a webhook but for the last, and what has happened then."""
 TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
-    "owner": tuple(KINDS), "editor": tuple(kind for kind in KINDS if kind != "storage"),
+    "owner": tuple(KINDS),
+    "editor": tuple(kind for kind in KINDS if kind != "storage"),
     "viewer": (),
 }
 
@@ -52,10 +53,13 @@ def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
     with writing() as session:
         # Sent twice at once, the second waits here and finds the first one's row.
         session.execute(sa.select(User.id).where(User.id == user.id).with_for_update())
-        session.merge(NoticeChoice(
-            user_id=user.id, merchant_id=merchant.id,
-            kinds=[kind for kind in KINDS if kind in kinds],
-        ))
+        session.merge(
+            NoticeChoice(
+                user_id=user.id,
+                merchant_id=merchant.id,
+                kinds=[kind for kind in KINDS if kind in kinds],
+            )
+        )
 
 
 def listeners(session: scoped_session[Any], merchant_id: int) -> list[tuple[str, tuple[str, ...]]]:
@@ -63,9 +67,10 @@ def listeners(session: scoped_session[Any], merchant_id: int) -> list[tuple[str,
     query = (
         sa.select(User.email, Membership.role, NoticeChoice.kinds)
         .join(Membership, Membership.user_id == User.id)
-        .outerjoin(NoticeChoice, sa.and_(
-            NoticeChoice.user_id == User.id, NoticeChoice.merchant_id == merchant_id,
-        ))
+        .outerjoin(
+            NoticeChoice,
+            sa.and_(NoticeChoice.user_id == User.id, NoticeChoice.merchant_id == merchant_id),
+        )
         .where(Membership.merchant_id == merchant_id, User.disabled_at.is_(None))
         .order_by(User.email)
     )

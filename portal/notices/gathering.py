@@ -36,9 +36,7 @@ MERCHANTS = 50
 """How many merchants' notices are handed out in one run."""
 
 
-def owe(
-    session: scoped_session[Any], merchant_id: int, kind: str, subject: str, text: str
-) -> None:
+def owe(session: scoped_session[Any], merchant_id: int, kind: str, subject: str, text: str) -> None:
     """Owe a notice to those members who want its kind, in the running transaction."""
     waiting = sa.select(Mail.id).where(_is_owed_by(merchant_id)).limit(MOST_WAITING).subquery()
     if session.scalar(sa.select(sa.func.count()).select_from(waiting)) == MOST_WAITING:
@@ -54,7 +52,8 @@ def hand_out() -> None:
         due = session.scalars(
             sa.select(Mail.merchant_id)
             .where(Mail.kind.is_not(None), Mail.next_attempt_at <= moment)
-            .group_by(Mail.merchant_id).order_by(sa.func.min(Mail.next_attempt_at))
+            .group_by(Mail.merchant_id)
+            .order_by(sa.func.min(Mail.next_attempt_at))
             .limit(MERCHANTS)
         ).all()
     for merchant_id in due:
@@ -70,7 +69,9 @@ def _hand_out(merchant_id: int, moment: int) -> None:
         ).one()
         owed = session.execute(
             sa.select(Mail.id, Mail.kind, Mail.subject, Mail.body_token, Mail.created_at)
-            .where(_is_owed_by(merchant_id)).order_by(Mail.id).limit(MOST_WAITING)
+            .where(_is_owed_by(merchant_id))
+            .order_by(Mail.id)
+            .limit(MOST_WAITING)
         ).all()
         if not owed:
             return
@@ -94,20 +95,29 @@ def _hand_out(merchant_id: int, moment: int) -> None:
                 told[key] = _digest(merchant, wanted, texts, config)
             rows.append({"to_email": email, **told[key]})
     with writing() as session:
-        full = set(session.scalars(
-            sa.select(Mail.to_email).where(Mail.merchant_id == merchant_id, Mail.kind.is_(None))
-            .group_by(Mail.to_email).having(sa.func.count() >= MOST_WAITING)
-        ))
+        full = set(
+            session.scalars(
+                sa.select(Mail.to_email)
+                .where(Mail.merchant_id == merchant_id, Mail.kind.is_(None))
+                .group_by(Mail.to_email)
+                .having(sa.func.count() >= MOST_WAITING)
+            )
+        )
         taken = session.execute(sa.delete(Mail).where(Mail.id.in_([mail.id for mail in owed])))
         if taken.rowcount != len(owed):  # type: ignore[attr-defined]
             # Another worker hands them out.
             session.rollback()
             return
         for mail in lost:
-            session.add(OperationsEntry(kind="mail", message=(
-                f"Gave up telling the members of {merchant.slug} “{mail.subject}”: "
-                "no secret key of the portal can read it any more"
-            )))
+            session.add(
+                OperationsEntry(
+                    kind="mail",
+                    message=(
+                        f"Gave up telling the members of {merchant.slug} “{mail.subject}”: "
+                        "no secret key of the portal can read it any more"
+                    ),
+                )
+            )
         session.flush()
         if kept := [row for row in rows if row["to_email"] not in full]:
             session.execute(sa.insert(Mail), kept)
@@ -136,7 +146,8 @@ def _digest(
         path = f"/m/{merchant.slug}/"
         shown.append(f"And {len(wanted) - SHOWN} more: {config.public_url}{path}")
     return {
-        "merchant_id": merchant.id, "subject": Mail.one_line(subject),
+        "merchant_id": merchant.id,
+        "subject": Mail.one_line(subject),
         "body_token": vault.encrypt("\n\n".join(shown)),
     }
 
@@ -144,10 +155,14 @@ def _digest(
 def _ready_at(session: scoped_session[Any], merchant_id: int, oldest: int) -> int:
     """When what a merchant's people are owed since `oldest` (Unix µs) is handed out."""
     minute = Notice.at - Notice.at % MINUTE
-    minutes = session.scalar(
-        sa.select(sa.func.count(minute.distinct()))
-        .where(Notice.merchant_id == merchant_id, Notice.at > now() - HOUR)
-    ) or 0
+    minutes = (
+        session.scalar(
+            sa.select(sa.func.count(minute.distinct())).where(
+                Notice.merchant_id == merchant_id, Notice.at > now() - HOUR
+            )
+        )
+        or 0
+    )
     for most, period in CALM:
         if minutes > most:
             # The same moment for all of them; each merchant has its own.

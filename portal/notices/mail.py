@@ -46,7 +46,8 @@ connection is cut, greeting and all, for a server that answers byte by byte is n
 SHOWN_NOTICES = gathering.SHOWN
 
 _GROUP = (
-    Mail.to_email, sa.func.coalesce(Mail.merchant_id, 0),
+    Mail.to_email,
+    sa.func.coalesce(Mail.merchant_id, 0),
     sa.case((Mail.merchant_id.is_(None), Mail.subject), else_=""),
     sa.case((Mail.merchant_id.is_(None), Mail.next_attempt_at), else_=0),
 )
@@ -174,12 +175,13 @@ def _claim() -> list[_Message]:
     due = sa.and_(Mail.kind.is_(None), Mail.next_attempt_at <= moment)
     # Who was tried in vain comes after all others: a server may hang at one address.
     first = (Mail.attempts > 0, Mail.merchant_id.is_not(None))
-    next_ones = (
-        sa.select(*_GROUP).where(due).order_by(*first, turn, Mail.id).limit(BATCH)
-    )
+    next_ones = sa.select(*_GROUP).where(due).order_by(*first, turn, Mail.id).limit(BATCH)
     rows = (
-        sa.select(Mail).where(due, sa.tuple_(*_GROUP).in_(next_ones))
-        .order_by(*first, Mail.id).limit(MOST_CLAIMED).with_for_update(skip_locked=True)
+        sa.select(Mail)
+        .where(due, sa.tuple_(*_GROUP).in_(next_ones))
+        .order_by(*first, Mail.id)
+        .limit(MOST_CLAIMED)
+        .with_for_update(skip_locked=True)
     )
     with writing() as session:
         mails = session.scalars(rows).all()
@@ -188,21 +190,22 @@ def _claim() -> list[_Message]:
             alone = () if mail.merchant_id else (mail.subject, mail.next_attempt_at)
             groups[mail.to_email, mail.merchant_id, *alone].append(mail)
         session.execute(
-            sa.update(Mail).where(Mail.id.in_([mail.id for mail in mails]))
+            sa.update(Mail)
+            .where(Mail.id.in_([mail.id for mail in mails]))
             .values(next_attempt_at=moment + CLAIM)
             .execution_options(synchronize_session=False)
         )
         merchants = {
             merchant.id: merchant
-            for merchant in session.scalars(sa.select(Merchant).where(
-                Merchant.id.in_({mail.merchant_id for mail in mails if mail.merchant_id})
-            ))
+            for merchant in session.scalars(
+                sa.select(Merchant).where(
+                    Merchant.id.in_({mail.merchant_id for mail in mails if mail.merchant_id})
+                )
+            )
         }
         for row in (*mails, *merchants.values()):
             session.expunge(row)
-    return [
-        _Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()
-    ]
+    return [_Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()]
 
 
 def _connect(config: Config, watchdog: Watchdog) -> smtplib.SMTP:
@@ -306,19 +309,26 @@ def _failed(message: _Message, error: Exception) -> None:
             if mail.attempts >= len(RETRIES) or isinstance(error, _Refused):
                 given_up.append(mail)
                 continue
-            session.execute(sa.update(Mail).where(Mail.id == mail.id).values(
-                attempts=mail.attempts + 1, last_error=words,
-                next_attempt_at=now() + RETRIES[mail.attempts],
-            ))
+            session.execute(
+                sa.update(Mail)
+                .where(Mail.id == mail.id)
+                .values(
+                    attempts=mail.attempts + 1,
+                    last_error=words,
+                    next_attempt_at=now() + RETRIES[mail.attempts],
+                )
+            )
         if not given_up:
             return
         session.execute(sa.delete(Mail).where(Mail.id.in_([mail.id for mail in given_up])))
         tries = given_up[0].attempts + 1
-        session.add(OperationsEntry(
-            kind="mail",
-            message=f"Gave up telling {address} “{given_up[0].subject}” "
-            f"after {tries} {'try' if tries == 1 else 'tries'}: {words}",
-        ))
+        session.add(
+            OperationsEntry(
+                kind="mail",
+                message=f"Gave up telling {address} “{given_up[0].subject}” "
+                f"after {tries} {'try' if tries == 1 else 'tries'}: {words}",
+            )
+        )
 
 
 def _in_words(error: Exception) -> str:

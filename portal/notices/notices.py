@@ -26,9 +26,12 @@ REFUSED_FOR = 5 * MINUTE
 """How long a webhook that somebody answers must have failed before people are told: a single event
 that many webhooks dislike, or many of one kind at once, are no news of the receiver."""
 _HEADLINES: Mapping[str, str] = {
-    "held": "deliveries are held", "refused": "everything is refused",
-    "ending": "will be disabled", "disabled": "is disabled",
-    "recovered": "works again", "certificate": "its target’s certificate ends",
+    "held": "deliveries are held",
+    "refused": "everything is refused",
+    "ending": "will be disabled",
+    "disabled": "is disabled",
+    "recovered": "works again",
+    "certificate": "its target’s certificate ends",
     "client_certificate": "its client certificate ends",
 }
 _CERTIFICATES = ("certificate", "client_certificate")
@@ -51,8 +54,13 @@ def refused(failures: int, failing_since: int | None, config: Config) -> str:
 
 
 def notify(
-    session: scoped_session[Any], merchant_id: int, webhook_id: str, kind: str, message: str,
-    moment: int, config: Config,
+    session: scoped_session[Any],
+    merchant_id: int,
+    webhook_id: str,
+    kind: str,
+    message: str,
+    moment: int,
+    config: Config,
 ) -> None:
     """Leave a notice about a webhook inside the running transaction: in the portal, in place of
     the webhook's last one of its sort; in the audit log; and as mail, of which one
@@ -63,7 +71,8 @@ def notify(
     session.execute(
         sa.update(Notice)
         .where(
-            Notice.merchant_id == merchant_id, Notice.webhook_id == webhook_id,
+            Notice.merchant_id == merchant_id,
+            Notice.webhook_id == webhook_id,
             Notice.dismissed_at.is_(None),
             Notice.kind == kind if kind in _CERTIFICATES else Notice.kind.not_in(_CERTIFICATES),
         )
@@ -72,13 +81,19 @@ def notify(
     if kind == "recovered":
         # What was told while it failed is of no more use, or they would pile up where it comes and
         # goes; those of the last days say that it does.
-        session.execute(sa.delete(Notice).where(
-            Notice.merchant_id == merchant_id, Notice.dismissed_at < moment - KEPT_AFTER,
-            Notice.webhook_id == webhook_id, Notice.kind.not_in(_CERTIFICATES),
-        ))
-    session.add(Notice(
-        merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
-    ))
+        session.execute(
+            sa.delete(Notice).where(
+                Notice.merchant_id == merchant_id,
+                Notice.dismissed_at < moment - KEPT_AFTER,
+                Notice.webhook_id == webhook_id,
+                Notice.kind.not_in(_CERTIFICATES),
+            )
+        )
+    session.add(
+        Notice(
+            merchant_id=merchant_id, webhook_id=webhook_id, at=moment, kind=kind, message=message
+        )
+    )
     record(session, "portal", f"webhook.{kind}", webhook_id, merchant_id, reason=message)
     if not config.smtp_url:
         return
@@ -91,13 +106,20 @@ def notify(
     name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
     address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
     gathering.owe(
-        session, merchant_id, kind, f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
+        session,
+        merchant_id,
+        kind,
+        f"[{merchant.name}] {name}: {_HEADLINES[kind]}",
         f"{name}: {message}\n{address}",
     )
 
 
 def tell_members(
-    session: scoped_session[Any], merchant: Merchant, kind: str, headline: str, message: str,
+    session: scoped_session[Any],
+    merchant: Merchant,
+    kind: str,
+    headline: str,
+    message: str,
     path: str,
 ) -> None:
     """Owe a mail to those of a merchant's members who want this kind, where there is mail; `path`
@@ -105,7 +127,10 @@ def tell_members(
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
         gathering.owe(
-            session, merchant.id, kind, f"[{merchant.name}] {headline}",
+            session,
+            merchant.id,
+            kind,
+            f"[{merchant.name}] {headline}",
             f"{message}\n{config.public_url}/m/{merchant.slug}/{path}",
         )
 
@@ -129,7 +154,9 @@ def warn_of_refusals(moment: int | None = None) -> int:
     refusing = (
         sa.select(Webhook.id, Webhook.merchant_id, Webhook.failures, Webhook.failing_since)
         .where(
-            Webhook.enabled, Webhook.deleted_at.is_(None), Webhook.held_at.is_(None),
+            Webhook.enabled,
+            Webhook.deleted_at.is_(None),
+            Webhook.held_at.is_(None),
             Webhook.failures >= config.hold_after_failures,
             Webhook.failing_since <= moment - REFUSED_FOR,
             sa.not_(_was_told(REFUSED, "ending")),
@@ -149,8 +176,10 @@ def warn_of_refusals(moment: int | None = None) -> int:
 def _was_told(*kinds: str) -> sa.ColumnElement[bool]:
     """Whether a notice of one of the kinds was left since a webhook fails."""
     return sa.exists().where(
-        Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
-        Notice.kind.in_(kinds), Notice.at >= Webhook.failing_since,
+        Notice.merchant_id == Webhook.merchant_id,
+        Notice.webhook_id == Webhook.id,
+        Notice.kind.in_(kinds),
+        Notice.at >= Webhook.failing_since,
     )
 
 
@@ -165,10 +194,9 @@ def warn_of_ends(moment: int | None = None) -> int:
     ending = (
         sa.select(Webhook.id, Webhook.merchant_id, Webhook.failing_since)
         .where(
-            Webhook.enabled, Webhook.deleted_at.is_(None),
-            sa.or_(
-                Webhook.held_at.is_not(None), Webhook.failures >= config.hold_after_failures
-            ),
+            Webhook.enabled,
+            Webhook.deleted_at.is_(None),
+            sa.or_(Webhook.held_at.is_not(None), Webhook.failures >= config.hold_after_failures),
             Webhook.failing_since <= moment - lasts + WARNED_BEFORE,
             sa.not_(_was_told("ending")),
         )
@@ -181,10 +209,15 @@ def warn_of_ends(moment: int | None = None) -> int:
         for webhook_id, merchant_id, failing_since in found:
             since = failing_since or moment
             notify(
-                session, merchant_id, webhook_id, "ending",
+                session,
+                merchant_id,
+                webhook_id,
+                "ending",
                 f"Every attempt since {readable(since)} has failed. Unless one succeeds, the "
                 f"webhook will be disabled on {readable(since + lasts)}; events that come from "
-                "then on are not sent to it, then or later.", moment, config,
+                "then on are not sent to it, then or later.",
+                moment,
+                config,
             )
     return len(found)
 
@@ -198,18 +231,23 @@ def warn_of_certificates(moment: int | None = None) -> int:
     for kind, column, whose in (
         ("certificate", Webhook.certificate_ends_at, "its target shows"),
         (
-            "client_certificate", Webhook.client_certificate_ends_at,
+            "client_certificate",
+            Webhook.client_certificate_ends_at,
             "the webhook shows to its target",
         ),
     ):
         known = sa.exists().where(
-            Notice.merchant_id == Webhook.merchant_id, Notice.webhook_id == Webhook.id,
-            Notice.kind == kind, Notice.at >= column - ENDS_SOON,
+            Notice.merchant_id == Webhook.merchant_id,
+            Notice.webhook_id == Webhook.id,
+            Notice.kind == kind,
+            Notice.at >= column - ENDS_SOON,
         )
         ending = (
             sa.select(Webhook.id, Webhook.merchant_id, column)
             .where(
-                Webhook.enabled, Webhook.deleted_at.is_(None), column <= moment + ENDS_SOON,
+                Webhook.enabled,
+                Webhook.deleted_at.is_(None),
+                column <= moment + ENDS_SOON,
                 sa.not_(known),
             )
             .limit(TOLD_AT_ONCE)
@@ -221,9 +259,14 @@ def warn_of_certificates(moment: int | None = None) -> int:
             for webhook_id, merchant_id, ends_at in found:
                 end = ends_at or moment
                 notify(
-                    session, merchant_id, webhook_id, kind,
+                    session,
+                    merchant_id,
+                    webhook_id,
+                    kind,
                     f"The certificate that {whose} {'ended' if end <= moment else 'ends'} on "
-                    f"{readable(end)}. Without a new one its deliveries fail.", moment, config,
+                    f"{readable(end)}. Without a new one its deliveries fail.",
+                    moment,
+                    config,
                 )
         told += len(found)
     return told

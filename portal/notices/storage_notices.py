@@ -27,7 +27,8 @@ def run() -> int:
     with reading() as session:
         told = dict(session.execute(sa.select(Merchant.id, Merchant.storage_told)).all())
     return sum(
-        _tell(merchant_id, told[merchant_id]) for merchant_id, usage in allowance.of_all().items()
+        _tell(merchant_id, told[merchant_id])
+        for merchant_id, usage in allowance.of_all().items()
         if merchant_id in told and _level(usage, told[merchant_id]) != told[merchant_id]
     )
 
@@ -61,14 +62,25 @@ def _say(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: 
     name, stored = merchant.name, in_words(usage)
     action = "merchant.storage_full" if level == FULL else "merchant.storage_nearly_full"
     record(
-        session, "portal", action, merchant.slug, merchant.id,
-        stored=usage.stored, may_store=usage.bound,
+        session,
+        "portal",
+        action,
+        merchant.slug,
+        merchant.id,
+        stored=usage.stored,
+        may_store=usage.bound,
     )
     remedy = "Keep its logs for fewer days, or ask who runs the portal for more room."
     if level == FULL:
-        session.add(OperationsEntry(kind=KIND, message=(
-            f"The storage of merchant {merchant.slug} is full: {stored}. Its events are refused."
-        )))
+        session.add(
+            OperationsEntry(
+                kind=KIND,
+                message=(
+                    f"The storage of merchant {merchant.slug} is full: {stored}. Its "
+                    f"events are refused."
+                ),
+            )
+        )
         headline = "storage is full, new events are refused"
         text = (
             f"{name} has stored {stored} in Webhook Portal. New events are refused until there is "

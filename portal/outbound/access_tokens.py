@@ -70,8 +70,12 @@ class Client:
         if auth is None or auth["type"] != "oauth2":
             return None
         return cls(
-            auth["token_url"], auth["client_id"], vault.decrypt(auth["client_secret"]),
-            auth["scope"], auth["audience"], auth["client_auth"] == "body",
+            auth["token_url"],
+            auth["client_id"],
+            vault.decrypt(auth["client_secret"]),
+            auth["scope"],
+            auth["audience"],
+            auth["client_auth"] == "body",
         )
 
 
@@ -100,7 +104,8 @@ def request(client: Client) -> Outgoing:
     fields |= {"scope": client.scope} if client.scope else {}
     fields |= {"audience": client.audience} if client.audience else {}
     headers = [
-        ("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Accept", "application/json"),
         ("User-Agent", USER_AGENT),
     ]
     if client.in_body:
@@ -117,13 +122,15 @@ def read_token(client: Client, answer: Response, moment: int) -> str:
     """The token in an endpoint's answer, kept for later. Raises TokenRefused."""
     if answer.error is not None:
         raise _refused(
-            f"did not answer ({answer.error}): {answer.error_detail}", client,
+            f"did not answer ({answer.error}): {answer.error_detail}",
+            client,
             is_away=answer.error != outcome.INTERNAL_ERROR,
         )
     said = _json(answer.body)
     if answer.status != 200:
         raise _refused(
-            f"answered {answer.status}{_reason(said, client)}", client,
+            f"answered {answer.status}{_reason(said, client)}",
+            client,
             is_away=outcome.of(answer.status, None).is_away,
         )
     value, kind = said.get("access_token"), said.get("token_type", "Bearer")

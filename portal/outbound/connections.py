@@ -114,6 +114,7 @@ class Connections:
         """Use no connection to a place again that was among the first `opened`: one of them died
         while it was in use, and the others are as old."""
         self._kept = {
-            ends: number for ends, number in self._kept.items()
+            ends: number
+            for ends, number in self._kept.items()
             if ends[1] != place or number > opened
         }

@@ -48,8 +48,13 @@ _V4 = {
     "carrier-grade NAT": ["100.64.0.0/10"],
     "link-local": ["169.254.0.0/16"],
     "reserved": [
-        "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
-        "192.175.48.0/24", "198.18.0.0/15", "240.0.0.0/4",
+        "192.0.0.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "240.0.0.0/4",
     ],
     "documentation": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"],
     "multicast": ["224.0.0.0/4"],
@@ -70,9 +75,7 @@ _V6 = {
     "multicast": ["ff00::/8"],
 }
 _REFUSED: dict[int, list[tuple[Network, str]]] = {
-    version: [
-        (ipaddress.ip_network(text), kind) for kind, texts in table.items() for text in texts
-    ]
+    version: [(ipaddress.ip_network(text), kind) for kind, texts in table.items() for text in texts]
     for version, table in ((4, _V4), (6, _V6))
 }
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
@@ -174,7 +177,8 @@ def _carriers(address: Address, allow: Sequence[Admitted]) -> list[Nat64]:
 
 
 def _by_nat64(
-    address: Address, carriers: Sequence[Nat64],
+    address: Address,
+    carriers: Sequence[Nat64],
     refused: Callable[[ipaddress.IPv4Address], str | None],
 ) -> str | None:
     """What is reached behind each of the prefixes, of which the first that may not be tells."""

@@ -77,7 +77,8 @@ class Head:
             self._dropped_bytes += sum(map(len, lines[: starts[-1]]))
             del lines[: starts[-1]]
         self.is_too_large = (
-            len(lines) > _FEW or self._interim > MAX_INTERIM
+            len(lines) > _FEW
+            or self._interim > MAX_INTERIM
             or sum(map(len, lines)) > MAX_HEADER_BYTES
         )
         return 0 if self.is_too_large else None

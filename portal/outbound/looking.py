@@ -28,7 +28,8 @@ class Looking:
     processor that this thread has used."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic,
+        self,
+        clock: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.thread_time,
     ):
         self._clock = clock

@@ -103,9 +103,7 @@ class Names:
     """The look-ups of a process; for any thread. `most` names are looked up at once, by asking for
     the `addresses` of a name in a family."""
 
-    def __init__(
-        self, most: int = MOST, addresses: Callable[[str, int], list[str]] | None = None
-    ):
+    def __init__(self, most: int = MOST, addresses: Callable[[str, int], list[str]] | None = None):
         self._addresses = addresses or _addresses
         self._mutex = threading.Lock()
         self._free = most

@@ -19,14 +19,21 @@ owed waits for that as it waits for the receiver itself."""
 NOT_NOW = frozenset({408, 429})
 """Answers below 500 that speak of the moment and not of what was sent: whoever asks for patience
 from everybody takes nothing now."""
-OWN_ERRORS = frozenset({
-    "invalid_header", "invalid_url", "request_too_large", "template_error", "token_failed",
-    INTERNAL_ERROR, PAYLOAD_EXPIRED,
-})
+OWN_ERRORS = frozenset(
+    {
+        "invalid_header",
+        "invalid_url",
+        "request_too_large",
+        "template_error",
+        "token_failed",
+        INTERNAL_ERROR,
+        PAYLOAD_EXPIRED,
+    }
+)
 """Errors that the webhook's own settings or the portal make, before the receiver hears of it."""
-_NO_CONNECTION = frozenset({
-    "connect_failed", "connect_timeout", "connection_refused", "dns_failed", "egress_refused",
-})
+_NO_CONNECTION = frozenset(
+    {"connect_failed", "connect_timeout", "connection_refused", "dns_failed", "egress_refused"}
+)
 """Errors, with all `tls_…`, that a mere look at the target (Transport.submit) would have too."""
 
 

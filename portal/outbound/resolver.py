@@ -11,9 +11,7 @@ from portal.outbound.egress import Address
 WAIT_SECONDS = 2.0
 
 
-def addresses_of(
-    host: str, merchant_id: int, wait_seconds: float = WAIT_SECONDS
-) -> list[Address]:
+def addresses_of(host: str, merchant_id: int, wait_seconds: float = WAIT_SECONDS) -> list[Address]:
     """Every address that a name has now; none when it has none, or takes longer than that behind
     other names of its merchant.
 

@@ -95,8 +95,13 @@ class Transfer(Generic[Tag]):
     """When its time is over (this process's clock)."""
 
     def __init__(
-        self, allow: Sequence[egress.Admitted], inspect_url: str | None,
-        connections: Connections, efforts: Efforts, *, looks_only: bool = False,
+        self,
+        allow: Sequence[egress.Admitted],
+        inspect_url: str | None,
+        connections: Connections,
+        efforts: Efforts,
+        *,
+        looks_only: bool = False,
     ):
         self._allow = allow
         self._connections = connections
@@ -194,7 +199,9 @@ class Transfer(Generic[Tag]):
         """After a failure: whether to add the handle again, since the connection that it was given
         had died; it is then prepared to open a new one, within the time that is left."""
         died = (
-            self._reuses and code in failures.DIED and not self._head.lines
+            self._reuses
+            and code in failures.DIED
+            and not self._head.lines
             and not self._connections.has_flooded(self.ends)
         )
         if not (died or self._turned_away) or self._sends == MOST_SENDS:
@@ -298,8 +305,15 @@ class Transfer(Generic[Tag]):
         if error is not None and error != "answer_cut_short":
             status = None
         return Response(
-            status, error, detail, headers, bytes(self._body), self._truncated, self._sends,
-            self.came, *timing.of(easy, self._before_us, self._names_us),
+            status,
+            error,
+            detail,
+            headers,
+            bytes(self._body),
+            self._truncated,
+            self._sends,
+            self.came,
+            *timing.of(easy, self._before_us, self._names_us),
             self._certificate_ends_at() if self.looks_only else None,
         )
 
@@ -344,9 +358,7 @@ class Transfer(Generic[Tag]):
         self._asked_at = time.monotonic()
         return 1
 
-    def _before_sending(
-        self, place_ip: str, own_ip: str, place_port: int, own_port: int
-    ) -> int:
+    def _before_sending(self, place_ip: str, own_ip: str, place_port: int, own_port: int) -> int:
         """What libcurl calls each time when it is about to send the request."""
         connections = self._connections
         ends = (own_ip, own_port), (place_ip, place_port)

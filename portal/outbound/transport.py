@@ -120,7 +120,11 @@ class Transport(Generic[Tag]):
         return transfer
 
     def look(
-        self, url: str, certificate: Certificate | None, seconds: float, tag: Tag,
+        self,
+        url: str,
+        certificate: Certificate | None,
+        seconds: float,
+        tag: Tag,
         whose: int | None = None,
     ) -> None:
         """Connect to a URL's target, by a connection of its own, and send nothing; `run` gives an
@@ -132,7 +136,11 @@ class Transport(Generic[Tag]):
         self._start(transfer, Outgoing(frame, [], None, NONE), seconds, tag, whose)
 
     def _start(
-        self, transfer: Transfer[Tag], outgoing: Outgoing, timeout_seconds: float, tag: Tag,
+        self,
+        transfer: Transfer[Tag],
+        outgoing: Outgoing,
+        timeout_seconds: float,
+        tag: Tag,
         whose: int | None,
     ) -> None:
         try:
@@ -366,8 +374,11 @@ def admitted(config: Config) -> tuple[egress.Admitted, ...]:
 
 
 def send_now(
-    outgoing: Outgoing, timeout_seconds: float, allow: Sequence[egress.Admitted],
-    inspect_url: str | None = None, whose: int | None = None,
+    outgoing: Outgoing,
+    timeout_seconds: float,
+    allow: Sequence[egress.Admitted],
+    inspect_url: str | None = None,
+    whose: int | None = None,
 ) -> Response:
     """Send one request of a merchant and wait for its answer, at most `timeout_seconds`."""
     transport: Transport[None] = Transport(allow, inspect_url)

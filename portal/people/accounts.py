@@ -127,15 +127,25 @@ def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
     with writing() as session:
         lock_merchant(session, merchant.id)
         if len(keys(merchant)) >= MAX_KEYS:
-            refuse([FieldError(
-                "/name", f"A merchant has at most {MAX_KEYS} keys; revoke one that is not needed "
-                "any more.",
-            )])
+            refuse(
+                [
+                    FieldError(
+                        "/name",
+                        f"A merchant has at most {MAX_KEYS} keys; revoke one that is not needed "
+                        "any more.",
+                    )
+                ]
+            )
         if name and session.scalar(_keys(merchant).where(ApiKey.name == name)):
-            refuse([FieldError(
-                "/name", f"There is a key named {name} already; revoke it first, or choose "
-                "another name.",
-            )])
+            refuse(
+                [
+                    FieldError(
+                        "/name",
+                        f"There is a key named {name} already; revoke it first, or choose "
+                        "another name.",
+                    )
+                ]
+            )
         key, text = ApiKey.make(merchant, scope, name)
         session.add(key)
         record(session, actor, "api_key.created", key.id, merchant.id, name=name, scope=scope)
@@ -158,17 +168,21 @@ def keys(merchant: Merchant) -> Sequence[ApiKey]:
 
 
 def _keys(merchant: Merchant) -> sa.Select[ApiKey]:
-    return sa.select(ApiKey).where(
-        ApiKey.merchant_id == merchant.id, ApiKey.revoked_at.is_(None)
-    )
+    return sa.select(ApiKey).where(ApiKey.merchant_id == merchant.id, ApiKey.revoked_at.is_(None))
 
 
 # ── Users ─────────────────────────────────────────────────────────────────────────────────
 
 
 def create_user(
-    email: str, password: str, actor: str, staff_role: str | None = None, name: str = "",
-    *, merchant: Merchant | None = None, role: str | None = None,
+    email: str,
+    password: str,
+    actor: str,
+    staff_role: str | None = None,
+    name: str = "",
+    *,
+    merchant: Merchant | None = None,
+    role: str | None = None,
 ) -> User:
     """Add a user: staff with `staff_role`, member of `merchant` with `role`, or neither yet.
 
@@ -216,9 +230,7 @@ def disable_user(user: User, actor: str) -> None:
         if actor == actor_of(user):
             raise Conflict("You cannot disable your own account; ask another operator.")
         if _is_last_operator(session, user):
-            raise Conflict(
-                f"{user.email} is the last operator; create another operator first."
-            )
+            raise Conflict(f"{user.email} is the last operator; create another operator first.")
         lock_user(session, user)
         if user.disabled_at is None:
             user.disable()
@@ -233,9 +245,7 @@ def enable_user(user: User, actor: str) -> None:
             record(session, actor, "user.enabled", user.email)
 
 
-def change_password(
-    user: User, password: str, actor: str, checked: str | None = None
-) -> None:
+def change_password(user: User, password: str, actor: str, checked: str | None = None) -> None:
     """Give a user another password and end all their sessions; with `checked` as in `lock_user`.
     Raises Invalid."""
     refuse(password_errors(password))
@@ -322,8 +332,12 @@ def first_start(actor: str) -> FirstStart | None:
 
 
 def new_user(
-    session: scoped_session[Session], email: str, password_hash: str, actor: str,
-    staff_role: str | None, name: str,
+    session: scoped_session[Session],
+    email: str,
+    password_hash: str,
+    actor: str,
+    staff_role: str | None,
+    name: str,
 ) -> User:
     """Add a user in the running transaction; the caller has checked what is given."""
     user = User(email=email, name=name, password_hash=password_hash, staff_role=staff_role)
@@ -350,7 +364,10 @@ def find_user(email: str) -> User | None:
 
 def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
     # Locked, so that on PostgreSQL two operators cannot disable each other at once.
-    query = sa.select(User.id).where(
-        User.staff_role == "operator", User.disabled_at.is_(None)
-    ).order_by(User.id).with_for_update()
+    query = (
+        sa.select(User.id)
+        .where(User.staff_role == "operator", User.disabled_at.is_(None))
+        .order_by(User.id)
+        .with_for_update()
+    )
     return session.scalars(query).all() == [user.id]

@@ -32,7 +32,8 @@ def check_attestation(whole: bytes) -> None:
     statement = told.get("attStmt")
     is_plain = told.get("fmt") == "none" and statement == {}
     is_own = (
-        told.get("fmt") == "packed" and isinstance(statement, dict)
+        told.get("fmt") == "packed"
+        and isinstance(statement, dict)
         and statement.keys() == {"alg", "sig"}
     )
     if not is_plain and not is_own:

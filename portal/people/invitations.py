@@ -50,30 +50,45 @@ def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
         lock_merchant(session, merchant.id)
         user = find_user(email)
         if user and not user.is_active:
-            raise Invalid([FieldError(
-                "/email", f"The account of {email} is disabled; ask staff to enable it."
-            )])
+            raise Invalid(
+                [
+                    FieldError(
+                        "/email", f"The account of {email} is disabled; ask staff to enable it."
+                    )
+                ]
+            )
         if user and user.role_at(merchant.id):
-            raise Invalid([FieldError(
-                "/email", f"{email} is a member already; change the role in the list."
-            )])
-        session.execute(sa.delete(Invitation).where(
-            Invitation.merchant_id == merchant.id,
-            sa.or_(Invitation.email == email, Invitation.expires_at <= now()),
-        ))
+            raise Invalid(
+                [FieldError("/email", f"{email} is a member already; change the role in the list.")]
+            )
+        session.execute(
+            sa.delete(Invitation).where(
+                Invitation.merchant_id == merchant.id,
+                sa.or_(Invitation.email == email, Invitation.expires_at <= now()),
+            )
+        )
         if _people(session, merchant) >= MAX_PEOPLE:
-            raise Invalid([FieldError(
-                "/email", f"A merchant has at most {MAX_PEOPLE} members and invitations; remove "
-                "one first.",
-            )])
+            raise Invalid(
+                [
+                    FieldError(
+                        "/email",
+                        f"A merchant has at most {MAX_PEOPLE} members and invitations; remove "
+                        "one first.",
+                    )
+                ]
+            )
         invitation, token = Invitation.make(merchant, email, role, LIFETIME, actor)
         session.add(invitation)
         record(session, actor, "member.invited", email, merchant.id, role=role)
         link = f"{config.public_url}/invitation/{token}"
         if config.smtp_url:
-            session.add(Mail.make(email, f"You are invited to {merchant.name}", _mail_text(
-                merchant, role, actor, link, invitation.expires_at
-            )))
+            session.add(
+                Mail.make(
+                    email,
+                    f"You are invited to {merchant.name}",
+                    _mail_text(merchant, role, actor, link, invitation.expires_at),
+                )
+            )
     return link
 
 
@@ -105,17 +120,21 @@ def is_open(invitation: Invitation) -> bool:
     if kind != "user":
         return True
     inviter = find_user(email)
-    return inviter is not None and inviter.is_active and (
-        inviter.staff_role == "operator" or inviter.role_at(invitation.merchant_id) == "owner"
+    return (
+        inviter is not None
+        and inviter.is_active
+        and (inviter.staff_role == "operator" or inviter.role_at(invitation.merchant_id) == "owner")
     )
 
 
 def revoke(merchant: Merchant, invitation_id: str, actor: str) -> None:
     """End an invitation. Raises NotFound, also for one that was accepted."""
     with writing() as session:
-        invitation = session.scalar(sa.select(Invitation).where(
-            Invitation.merchant_id == merchant.id, Invitation.id == invitation_id
-        ))
+        invitation = session.scalar(
+            sa.select(Invitation).where(
+                Invitation.merchant_id == merchant.id, Invitation.id == invitation_id
+            )
+        )
         if invitation is None:
             raise NotFound("There is no such invitation, or it was accepted already.")
         session.delete(invitation)
@@ -182,9 +201,7 @@ def _take(session: scoped_session[Session], token: str) -> Invitation:
     return find(token)
 
 
-def _let_in(
-    session: scoped_session[Session], invitation: Invitation, user: User
-) -> Merchant:
+def _let_in(session: scoped_session[Session], invitation: Invitation, user: User) -> Merchant:
     merchant = invitation.merchant
     if session.get(Membership, (user.id, merchant.id)):
         raise Conflict(f"You are a member of {merchant.name} already.")

@@ -14,14 +14,7 @@ from portal.models import Membership, Merchant, User
 from portal.models.locks import lock_merchant
 from portal.models.user import MEMBER_ROLES, hash_password
 from portal.people.accounts import find_user, join_merchant, new_password, new_user
-from portal.people.rules import (
-    clean_email,
-    email_errors,
-    name_errors,
-    refuse,
-    role_errors,
-    unique,
-)
+from portal.people.rules import clean_email, email_errors, name_errors, refuse, role_errors, unique
 
 
 def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
@@ -47,15 +40,18 @@ def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str 
     errors = email_errors(email) + role_errors(role) + name_errors(name)
     user = None if errors else find_user(email)
     if user is not None and user.role_at(merchant.id):
-        errors.append(FieldError(
-            "/email", f"{email} is a member already; change the role in the list."
-        ))
+        errors.append(
+            FieldError("/email", f"{email} is a member already; change the role in the list.")
+        )
     elif user is not None:
-        errors.append(FieldError(
-            "/email",
-            f"{email} has an account already, and whoever uses it might be somebody else. Invite "
-            "the address instead (member invite), and hand the link to whom you mean.",
-        ))
+        errors.append(
+            FieldError(
+                "/email",
+                f"{email} has an account already, and whoever uses it might be somebody "
+                f"else. Invite "
+                "the address instead (member invite), and hand the link to whom you mean.",
+            )
+        )
     refuse(errors)
     password = new_password()
     password_hash = hash_password(password)
@@ -81,8 +77,13 @@ def change_member(merchant: Merchant, user_id: int, role: str, actor: str) -> No
             raise Forbidden("Nobody can give themselves a higher role; ask an owner.")
         _keep_an_owner(session, merchant, membership)
         record(
-            session, actor, "member.changed", user.email, merchant.id,
-            role=role, role_before=membership.role,
+            session,
+            actor,
+            "member.changed",
+            user.email,
+            merchant.id,
+            role=role,
+            role_before=membership.role,
         )
         membership.role = role
 
@@ -93,15 +94,17 @@ def remove_member(merchant: Merchant, user_id: int, actor: str) -> None:
         membership = _membership(session, merchant, user_id)
         _keep_an_owner(session, merchant, membership)
         record(
-            session, actor, "member.removed", membership.user.email, merchant.id,
+            session,
+            actor,
+            "member.removed",
+            membership.user.email,
+            merchant.id,
             role=membership.role,
         )
         session.delete(membership)
 
 
-def _membership(
-    session: scoped_session[Session], merchant: Merchant, user_id: int
-) -> Membership:
+def _membership(session: scoped_session[Session], merchant: Merchant, user_id: int) -> Membership:
     lock_merchant(session, merchant.id)
     membership = session.get(Membership, (user_id, merchant.id))
     if membership is None:
@@ -114,9 +117,15 @@ def _keep_an_owner(
 ) -> None:
     if membership.role != "owner":
         return
-    another = sa.select(Membership.user_id).join(User, User.id == Membership.user_id).where(
-        Membership.merchant_id == merchant.id, Membership.role == "owner",
-        Membership.user_id != membership.user_id, User.disabled_at.is_(None),
+    another = (
+        sa.select(Membership.user_id)
+        .join(User, User.id == Membership.user_id)
+        .where(
+            Membership.merchant_id == merchant.id,
+            Membership.role == "owner",
+            Membership.user_id != membership.user_id,
+            User.disabled_at.is_(None),
+        )
     )
     if session.scalar(another.limit(1)) is None:
         raise Conflict(

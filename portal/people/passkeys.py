@@ -37,12 +37,7 @@ from portal.models.locks import lock_user
 from portal.notices.account_notices import note_and_tell
 from portal.people import authenticators
 from portal.people.rules import refuse, unique
-from portal.people.second_factor import (
-    ISSUER,
-    end_if_last,
-    password_errors,
-    replace_codes,
-)
+from portal.people.second_factor import ISSUER, end_if_last, password_errors, replace_codes
 
 CHALLENGE_TIME = 5 * MINUTE
 MAX_ANSWER = 20_000
@@ -102,22 +97,32 @@ def site(config: Config) -> Site | None:
 
 def creation_options(user: User, site: Site, challenge: Challenge) -> str:
     """What the browser needs to make a passkey, as JSON."""
-    return webauthn.options_to_json(webauthn.generate_registration_options(
-        rp_id=site.name, rp_name=ISSUER, user_name=user.email, user_id=str(user.id).encode(),
-        challenge=challenge.value, exclude_credentials=_descriptors(user),
-        authenticator_selection=structs.AuthenticatorSelectionCriteria(
-            resident_key=structs.ResidentKeyRequirement.DISCOURAGED,
-            user_verification=structs.UserVerificationRequirement.PREFERRED,
-        ),
-    ))
+    return webauthn.options_to_json(
+        webauthn.generate_registration_options(
+            rp_id=site.name,
+            rp_name=ISSUER,
+            user_name=user.email,
+            user_id=str(user.id).encode(),
+            challenge=challenge.value,
+            exclude_credentials=_descriptors(user),
+            authenticator_selection=structs.AuthenticatorSelectionCriteria(
+                resident_key=structs.ResidentKeyRequirement.DISCOURAGED,
+                user_verification=structs.UserVerificationRequirement.PREFERRED,
+            ),
+        )
+    )
 
 
 def request_options(user: User, site: Site, challenge: Challenge) -> str:
     """What the browser needs to use one of the user's passkeys, as JSON."""
-    return webauthn.options_to_json(webauthn.generate_authentication_options(
-        rp_id=site.name, challenge=challenge.value, allow_credentials=_descriptors(user),
-        user_verification=structs.UserVerificationRequirement.PREFERRED,
-    ))
+    return webauthn.options_to_json(
+        webauthn.generate_authentication_options(
+            rp_id=site.name,
+            challenge=challenge.value,
+            allow_credentials=_descriptors(user),
+            user_verification=structs.UserVerificationRequirement.PREFERRED,
+        )
+    )
 
 
 def passkeys(user: User) -> Sequence[Passkey]:
@@ -149,17 +154,19 @@ def add(
         if made is None or challenge is None or not _is_fresh(user, challenge):
             raise Invalid([FieldError("/passkey", WRONG_PASSKEY)])
         if len(user.passkeys) >= MAX_PASSKEYS:
-            raise Invalid([FieldError(
-                "/passkey", f"There are {MAX_PASSKEYS} passkeys already; remove one first."
-            )])
-        if session.scalar(
-            sa.select(Passkey.id).where(Passkey.credential == made.credential_id)
-        ):
+            raise Invalid(
+                [
+                    FieldError(
+                        "/passkey", f"There are {MAX_PASSKEYS} passkeys already; remove one first."
+                    )
+                ]
+            )
+        if session.scalar(sa.select(Passkey.id).where(Passkey.credential == made.credential_id)):
             raise Invalid([FieldError("/passkey", IN_USE)])
         is_first = not user.has_second_factor
-        user.passkeys.append(Passkey.make(
-            name, made.credential_id, made.credential_public_key, made.sign_count
-        ))
+        user.passkeys.append(
+            Passkey.make(name, made.credential_id, made.credential_public_key, made.sign_count)
+        )
         user.passkey_moment = now()
         note_and_tell(session, user, actor_of(user), "user.passkey_added", name=name)
         return replace_codes(session, user) if is_first else []
@@ -204,9 +211,7 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
         return True
 
 
-def _verify(
-    user: User, answer: str, challenge: Challenge, place: Site
-) -> tuple[str, int] | None:
+def _verify(user: User, answer: str, challenge: Challenge, place: Site) -> tuple[str, int] | None:
     """Which of the user's passkeys has signed the challenge, by ID, and its count; None: none."""
     known = {one.credential: one for one in user.passkeys}
     try:
@@ -214,10 +219,13 @@ def _verify(
         authenticators.check_data(given.response.authenticator_data)
         passkey = known[given.raw_id]
         verified: VerifiedAuthentication = webauthn.verify_authentication_response(
-            credential=given, expected_challenge=challenge.value,
-            expected_rp_id=place.name, expected_origin=place.origin,
+            credential=given,
+            expected_challenge=challenge.value,
+            expected_rp_id=place.name,
+            expected_origin=place.origin,
             # Compared later: a count that went back is told apart from what does not fit.
-            credential_public_key=passkey.public_key, credential_current_sign_count=0,
+            credential_public_key=passkey.public_key,
+            credential_current_sign_count=0,
         )
     except Exception:  # noqa: BLE001 - libraries raise anything at what strangers write
         _log.debug("a passkey's answer does not fit", exc_info=True)
@@ -240,8 +248,10 @@ def _verify_new(answer: str, challenge: Challenge | None) -> VerifiedRegistratio
         given = parse_registration_credential_json(_parsed(answer))
         authenticators.check_attestation(given.response.attestation_object)
         made = webauthn.verify_registration_response(
-            credential=given, expected_challenge=challenge.value,
-            expected_rp_id=place.name, expected_origin=place.origin,
+            credential=given,
+            expected_challenge=challenge.value,
+            expected_rp_id=place.name,
+            expected_origin=place.origin,
         )
     except Exception:  # noqa: BLE001 - libraries raise anything at what strangers write
         _log.debug("a new passkey does not fit", exc_info=True)

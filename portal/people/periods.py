@@ -36,10 +36,12 @@ def change(merchant: Merchant, event_text: str, payload_text: str, actor: str) -
     payloads, more = _days("/payload_days", payload_text, config.payload_days)
     errors += more
     if not errors and payloads > events:
-        errors.append(FieldError(
-            "/payload_days", "Payloads cannot be kept longer than events: give "
-            f"{events} or fewer days.",
-        ))
+        errors.append(
+            FieldError(
+                "/payload_days",
+                f"Payloads cannot be kept longer than events: give {events} or fewer days.",
+            )
+        )
     refuse(errors)
     with writing() as session:
         before = {"event_days": event_days(merchant), "payload_days": payload_days(merchant)}
@@ -49,8 +51,13 @@ def change(merchant: Merchant, event_text: str, payload_text: str, actor: str) -
         merchant.event_days = events if events != config.event_days else None
         merchant.payload_days = payloads if payloads != config.payload_days else None
         record(
-            session, actor, "merchant.retention_changed", merchant.slug, merchant.id,
-            **after, before=before,
+            session,
+            actor,
+            "merchant.retention_changed",
+            merchant.slug,
+            merchant.id,
+            **after,
+            before=before,
         )
 
 

@@ -36,11 +36,15 @@ def ask(email: str) -> None:
     refuse(email_errors(email))
     # Made, and encrypted, for who has no account too: that takes longer than all else here.
     token = new_token()
-    mail = Mail.make(email, "Choose another password", (
-        "Someone, probably you, wants another password for your account at Webhook Portal.\n\n"
-        f"To choose it, open this link within an hour. It works once:\n{_link(token)}"
-        "\n\nIf it was not you, ignore this: nothing changes."
-    ))
+    mail = Mail.make(
+        email,
+        "Choose another password",
+        (
+            "Someone, probably you, wants another password for your account at Webhook Portal.\n\n"
+            f"To choose it, open this link within an hour. It works once:\n{_link(token)}"
+            "\n\nIf it was not you, ignore this: nothing changes."
+        ),
+    )
     with writing() as session:
         user, noted = find_user(email), tries.was_noted(session, FORGOTTEN, email)
         _forget_ended(session)
@@ -100,9 +104,7 @@ def _forget_ended(session: scoped_session[Session]) -> None:
 
 
 def _reset(user: User, token: str) -> PasswordReset:
-    return PasswordReset(
-        digest=digest_of(token), user_id=user.id, expires_at=now() + LIFETIME
-    )
+    return PasswordReset(digest=digest_of(token), user_id=user.id, expires_at=now() + LIFETIME)
 
 
 def _link(token: str) -> str:

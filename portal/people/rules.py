@@ -79,10 +79,13 @@ def slug_errors(slug: str) -> list[FieldError]:
     """What is wrong with a merchant's slug."""
     if is_slug(slug):
         return []
-    return [FieldError(
-        "/slug", f"A slug has 1 to {MAX_SLUG} lower-case letters a–z, digits and hyphens, and no "
-        "hyphen at either end: for example green-garden.",
-    )]
+    return [
+        FieldError(
+            "/slug",
+            f"A slug has 1 to {MAX_SLUG} lower-case letters a–z, digits and hyphens, and no "
+            "hyphen at either end: for example green-garden.",
+        )
+    ]
 
 
 def role_errors(role: str | None) -> list[FieldError]:

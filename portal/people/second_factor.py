@@ -112,9 +112,14 @@ def end_if_last(session: scoped_session[Session], user: User) -> None:
 
 def codes_left(user: User) -> int:
     """How many recovery codes a user has not used."""
-    return db.session.scalar(
-        sa.select(sa.func.count()).select_from(RecoveryCode).where(RecoveryCode.user_id == user.id)
-    ) or 0
+    return (
+        db.session.scalar(
+            sa.select(sa.func.count())
+            .select_from(RecoveryCode)
+            .where(RecoveryCode.user_id == user.id)
+        )
+        or 0
+    )
 
 
 def check(user: User, code: str) -> bool:

@@ -34,8 +34,10 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
         lock_user(session, user, checked)
         session.execute(sa.delete(UserSession).where(UserSession.created_at <= _oldest()))
         too_many = session.scalars(
-            sa.select(UserSession.id).where(UserSession.user_id == user.id)
-            .order_by(UserSession.used_at.desc(), UserSession.id.desc()).offset(MAX_SESSIONS - 1)
+            sa.select(UserSession.id)
+            .where(UserSession.user_id == user.id)
+            .order_by(UserSession.used_at.desc(), UserSession.id.desc())
+            .offset(MAX_SESSIONS - 1)
         ).all()
         if too_many:
             session.execute(sa.delete(UserSession).where(UserSession.id.in_(too_many)))
@@ -78,9 +80,11 @@ def sessions(user: User) -> Sequence[UserSession]:
 def end(user: User, session_id: str) -> None:
     """End one of a user's sign-ins at once. Raises NotFound."""
     with writing() as session:
-        row = session.scalar(sa.select(UserSession).where(
-            UserSession.user_id == user.id, UserSession.id == session_id
-        ))
+        row = session.scalar(
+            sa.select(UserSession).where(
+                UserSession.user_id == user.id, UserSession.id == session_id
+            )
+        )
         if row is None:
             raise NotFound("This sign-in has ended already.")
         session.delete(row)

@@ -21,8 +21,13 @@ def change(merchant: Merchant, text: str, actor: str) -> None:
             return
         merchant.storage_mb = mb
         record(
-            session, actor, "merchant.storage_changed", merchant.slug, merchant.id,
-            storage_mb=mb, before={"storage_mb": before},
+            session,
+            actor,
+            "merchant.storage_changed",
+            merchant.slug,
+            merchant.id,
+            storage_mb=mb,
+            before={"storage_mb": before},
         )
     allowance.forget()
 
@@ -33,7 +38,12 @@ def _mb(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MOST_MB:
         return int(text)
-    raise Invalid([FieldError(
-        "/storage_mb", f"Give a whole number of MB from 1 to {MOST_MB:,}, 0 for any amount, or "
-        "nothing for the portal's own.",
-    )])
+    raise Invalid(
+        [
+            FieldError(
+                "/storage_mb",
+                f"Give a whole number of MB from 1 to {MOST_MB:,}, 0 for any amount, or "
+                "nothing for the portal's own.",
+            )
+        ]
+    )

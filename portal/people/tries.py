@@ -53,10 +53,17 @@ def was_noted(session: Session | scoped_session[Session], action: str, email: st
     """Whether there is an entry in the audit log, not older than EVERY, of such a try to be the
     user with an address."""
     moment = now()
-    return session.scalar(
-        sa.select(AuditEntry.id).where(
-            AuditEntry.action == action, AuditEntry.target == email,
-            # What lies further ahead was noted before the clock was set back.
-            AuditEntry.at > moment - EVERY, AuditEntry.at < moment + EVERY,
-        ).limit(1)
-    ) is not None
+    return (
+        session.scalar(
+            sa.select(AuditEntry.id)
+            .where(
+                AuditEntry.action == action,
+                AuditEntry.target == email,
+                # What lies further ahead was noted before the clock was set back.
+                AuditEntry.at > moment - EVERY,
+                AuditEntry.at < moment + EVERY,
+            )
+            .limit(1)
+        )
+        is not None
+    )

@@ -74,17 +74,30 @@ def start(merchant_id: int, wanted: Selection, actor: str) -> tuple[Recovery, Co
         if len(others) >= MAX_OPEN:
             raise Conflict(f"{MAX_OPEN} recoveries have not ended; cancel one of them first.")
         recovery = Recovery(
-            id=new_id("rcv"), merchant_id=merchant_id, webhook_id=wanted.webhook_id,
-            action=wanted.action, states=list(wanted.states), filters=dict(wanted.filters),
-            since=wanted.since, before=min(wanted.before or moment, moment),
-            total=counted.number if counted.is_exact else None, created_by=actor[:300],
+            id=new_id("rcv"),
+            merchant_id=merchant_id,
+            webhook_id=wanted.webhook_id,
+            action=wanted.action,
+            states=list(wanted.states),
+            filters=dict(wanted.filters),
+            since=wanted.since,
+            before=min(wanted.before or moment, moment),
+            total=counted.number if counted.is_exact else None,
+            created_by=actor[:300],
             created_at=moment,
         )
         session.add(recovery)
         session.flush()
         record(
-            session, actor, "recovery.started", recovery.id, merchant_id, does=wanted.action,
-            states=list(wanted.states), webhook_id=wanted.webhook_id, since=wanted.since,
+            session,
+            actor,
+            "recovery.started",
+            recovery.id,
+            merchant_id,
+            does=wanted.action,
+            states=list(wanted.states),
+            webhook_id=wanted.webhook_id,
+            since=wanted.since,
             **wanted.filters,
         )
         recovery_id, token = recovery.id, recovery.token
@@ -102,7 +115,8 @@ def _check_webhook(merchant_id: int, wanted: Selection) -> None:
         return
     webhook = db.session.scalar(
         sa.select(Webhook).where(
-            Webhook.merchant_id == merchant_id, Webhook.id == wanted.webhook_id,
+            Webhook.merchant_id == merchant_id,
+            Webhook.id == wanted.webhook_id,
             Webhook.deleted_at.is_(None),
         )
     )
@@ -186,8 +200,7 @@ def resume(merchant_id: int, recovery_id: str, actor: str) -> Recovery:
 
 
 def _change(
-    merchant_id: int, recovery_id: str, actor: str, action: str,
-    change: Callable[[Recovery], None],
+    merchant_id: int, recovery_id: str, actor: str, action: str, change: Callable[[Recovery], None]
 ) -> Recovery:
     find(merchant_id, recovery_id)
     with writing() as session:
@@ -218,17 +231,23 @@ def run(recovery_id: str, token: int, should_stop: Callable[[], bool] = lambda: 
 def _running_beside(recovery_id: str, token: int) -> int:
     """How many recoveries of its merchant are running, with this one; none where it is not."""
     with reading() as session:
-        merchant_id = session.scalar(sa.select(Recovery.merchant_id).where(
-            Recovery.id == recovery_id, Recovery.token == token,
-            Recovery.state == RUNNING_LITERAL,
-        ))
+        merchant_id = session.scalar(
+            sa.select(Recovery.merchant_id).where(
+                Recovery.id == recovery_id,
+                Recovery.token == token,
+                Recovery.state == RUNNING_LITERAL,
+            )
+        )
         if merchant_id is None:
             return 0
-        return session.scalar(
-            sa.select(sa.func.count()).select_from(Recovery).where(
-                Recovery.merchant_id == merchant_id, Recovery.state == RUNNING_LITERAL
+        return (
+            session.scalar(
+                sa.select(sa.func.count())
+                .select_from(Recovery)
+                .where(Recovery.merchant_id == merchant_id, Recovery.state == RUNNING_LITERAL)
             )
-        ) or 0
+            or 0
+        )
 
 
 def sweep() -> int:
@@ -267,7 +286,11 @@ def _count(recovery_id: str, token: int) -> None:
 
 
 def _work(
-    recovery_id: str, token: int, seconds: float, *, rest: bool = True,
+    recovery_id: str,
+    token: int,
+    seconds: float,
+    *,
+    rest: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> int:
     done, end = 0, time.monotonic() + seconds
@@ -299,7 +322,10 @@ def _work(
 def _hand_on(recovery_id: str, token: int) -> None:
     with writing() as session:
         handed_on = hand_on(
-            session, _recovery, token, _recovery.c.id == recovery_id,
+            session,
+            _recovery,
+            token,
+            _recovery.c.id == recovery_id,
             _recovery.c.state == RUNNING_LITERAL,
         )
     if handed_on is not None:
@@ -341,7 +367,10 @@ def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
 
 
 def _take(
-    session: scoped_session[Any], part: IndexedPart, wanted: Selection, webhook: Webhook,
+    session: scoped_session[Any],
+    part: IndexedPart,
+    wanted: Selection,
+    webhook: Webhook,
     place: dict[str, Any],
 ) -> tuple[sa.Row[Any] | None, int]:
     """Change the next BATCH of a part; the last row that was looked at where there may be more,
@@ -358,10 +387,21 @@ def _take(
         taken = _update(session, PENDING, ids, given_up("Discarded by a person.", now()))
     elif part.state == FAILED:
         # A moment for each batch: what failed first is sent first.
-        taken = _update(session, FAILED, ids, {
-            "state": "pending", "step": 0, "is_retry": True, "trigger": "manual",
-            "hurries": 0, "reason": None, "finished_at": None, "next_attempt_at": now(),
-        })
+        taken = _update(
+            session,
+            FAILED,
+            ids,
+            {
+                "state": "pending",
+                "step": 0,
+                "is_retry": True,
+                "trigger": "manual",
+                "hurries": 0,
+                "reason": None,
+                "finished_at": None,
+                "next_attempt_at": now(),
+            },
+        )
     else:
         # They go out when the webhook sends again; none of them waits for its next retry then.
         # Those that are brought forward fall behind the place: rows are in order of that time.
@@ -372,13 +412,11 @@ def _take(
 
 
 def _update(
-    session: scoped_session[Any], state: str, ids: list[str], values: dict[str, Any],
+    session: scoped_session[Any], state: str, ids: list[str], values: dict[str, Any]
 ) -> int:
     if not ids:
         return 0
     changed = session.execute(
-        sa.update(_delivery)
-        .where(_delivery.c.id.in_(ids), still(state))
-        .values(values)
+        sa.update(_delivery).where(_delivery.c.id.in_(ids), still(state)).values(values)
     )
     return int(changed.rowcount)  # type: ignore[attr-defined]

@@ -47,22 +47,35 @@ class Selection:
         if not self.states or set(self.states) - {FAILED, HELD}:
             raise Invalid([FieldError("/state", "State is failed or held.")])
         if self.action != SEND and self.states != (HELD,):
-            raise Invalid([FieldError(
-                "/state", "Only what is held can be discarded; what failed is over already."
-            )])
+            raise Invalid(
+                [
+                    FieldError(
+                        "/state", "Only what is held can be discarded; what failed is over already."
+                    )
+                ]
+            )
         if self.action == SEND and HELD in self.states and self.filters:
             name = next(iter(self.filters))
-            raise Invalid([FieldError(
-                f"/{name}", "What is held is sent webhook by webhook, all of it; leave type, "
-                "error and status empty, or discard by them."
-            )])
+            raise Invalid(
+                [
+                    FieldError(
+                        f"/{name}",
+                        "What is held is sent webhook by webhook, all of it; leave type, "
+                        "error and status empty, or discard by them.",
+                    )
+                ]
+            )
 
     @classmethod
     def of(cls, recovery: Recovery) -> Selection:
         """What a stored recovery takes."""
         return cls(
-            recovery.action, tuple(recovery.states), recovery.webhook_id, recovery.since,
-            recovery.before, recovery.filters,
+            recovery.action,
+            tuple(recovery.states),
+            recovery.webhook_id,
+            recovery.since,
+            recovery.before,
+            recovery.filters,
         )
 
 
@@ -136,8 +149,7 @@ def _is_wanted(part: IndexedPart, wanted: Selection) -> sa.Label[bool]:
         terms = [
             row.trigger != TEST,
             sa.exists().where(
-                EventPayload.merchant_id == row.merchant_id,
-                EventPayload.event_id == row.event_id,
+                EventPayload.merchant_id == row.merchant_id, EventPayload.event_id == row.event_id
             ),
         ]
     elif wanted.action != SEND:
@@ -148,12 +160,15 @@ def _is_wanted(part: IndexedPart, wanted: Selection) -> sa.Label[bool]:
     kind = wanted.filters.get("type", "*")
     if kind != "*":
         is_kind = (
-            Event.type.startswith(kind[:-1], autoescape=True) if kind.endswith(".*")
+            Event.type.startswith(kind[:-1], autoescape=True)
+            if kind.endswith(".*")
             else Event.type == kind
         )
-        terms.append(sa.exists().where(
-            Event.merchant_id == row.merchant_id, Event.id == row.event_id, is_kind
-        ))
+        terms.append(
+            sa.exists().where(
+                Event.merchant_id == row.merchant_id, Event.id == row.event_id, is_kind
+            )
+        )
     last = _last_attempt(wanted.filters)
     if last is not None:
         terms.append(last)

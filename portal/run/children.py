@@ -130,7 +130,11 @@ class Supervisor:
         return self._stopping
 
     def start(
-        self, name: str, work: Sequence[str] | Callable[[], object], *, processes: int = 1,
+        self,
+        name: str,
+        work: Sequence[str] | Callable[[], object],
+        *,
+        processes: int = 1,
         is_quiet: bool = False,
     ) -> None:
         """Start a part and keep it running: a command, or a function in a fork of this process,
@@ -191,8 +195,13 @@ class Supervisor:
         else:
             # A session of its own: Ctrl-C reaches only this process, which stops them in order.
             part.process = subprocess.Popen(
-                part.work, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=write, stderr=write,
-                start_new_session=True, preexec_fn=lambda: die_with_parent(parent),
+                part.work,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=write,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent),
             )
         os.close(write)
         os.set_blocking(read, False)
@@ -299,7 +308,9 @@ class Supervisor:
         if (part := self._part_of(pid)) is not None:
             _log.warning(
                 "%s has shown no sign of life for %g s (process %d); it is ended and started again",
-                part.name, STUCK_SECONDS, pid,
+                part.name,
+                STUCK_SECONDS,
+                pid,
             )
             # Stopped or deep in a call, it would take no other; or it has ended by itself just now.
             with contextlib.suppress(ProcessLookupError):
@@ -313,8 +324,12 @@ class Supervisor:
         except ProcessLookupError:
             return None
         return next(
-            (part for part in self._parts if part.running and part.process is not None
-             and part.process.pid == session), None
+            (
+                part
+                for part in self._parts
+                if part.running and part.process is not None and part.process.pid == session
+            ),
+            None,
         )
 
     # -- output -----------------------------------------------------------------------------

@@ -33,9 +33,7 @@ _seldom = Seldom(logging.getLogger(__name__), 60)
 class EndingWorker(SimpleWorker):
     """An RQ worker, in the same process as its jobs, that ends them in one go."""
 
-    def prepare_job_execution(
-        self, job: Job, remove_from_intermediate_queue: bool = False
-    ) -> None:
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """RQ's. A process whose job goes on for long after its time is taken as hanging."""
         super().prepare_job_execution(job, remove_from_intermediate_queue)
         has_stepped(max(0, job.timeout or Queue.DEFAULT_TIMEOUT))
@@ -53,22 +51,27 @@ class EndingWorker(SimpleWorker):
         self.handle_job_failure(job, queue, execution=execution)
 
     def handle_job_success(
-        self, job: Job, queue: Queue, started_job_registry: Any,  # noqa: ARG002 - as RQ has it
+        self,
+        job: Job,
+        queue: Queue,  # noqa: ARG002 - as RQ has it
+        started_job_registry: Any,  # noqa: ARG002
         execution: Execution,
     ) -> None:
         """RQ's, without dependents, results and repeats."""
         self._end(job, execution, JobStatus.FINISHED, 0 if job.result_ttl == 0 else DONE_SECONDS)
 
     def handle_job_failure(
-        self, job: Job, queue: Queue, started_job_registry: Any = None,  # noqa: ARG002
-        exc_string: str = "", execution: Execution | None = None,  # noqa: ARG002
+        self,
+        job: Job,
+        queue: Queue,  # noqa: ARG002
+        started_job_registry: Any = None,  # noqa: ARG002
+        exc_string: str = "",  # noqa: ARG002
+        execution: Execution | None = None,
     ) -> None:
         """RQ's, without dependents, results and retries."""
         self._end(job, execution, JobStatus.FAILED, FAILED_SECONDS)
 
-    def _end(
-        self, job: Job, execution: Execution | None, status: JobStatus, seconds: int
-    ) -> None:
+    def _end(self, job: Job, execution: Execution | None, status: JobStatus, seconds: int) -> None:
         has_stepped()
         started = time.monotonic()
         pipeline = self.connection.pipeline()
@@ -78,7 +81,9 @@ class EndingWorker(SimpleWorker):
             pipeline.zrem(job.started_job_registry.key, execution.composite_key)
             pipeline.srem(execution.worker_executions_key, execution.composite_key)
         pipeline.unlink(
-            job.dependents_key, job.dependencies_key, Result.get_key(job.id),
+            job.dependents_key,
+            job.dependencies_key,
+            Result.get_key(job.id),
             ExecutionRegistry(job.id, self.connection).key,
         )
         if seconds:

@@ -31,9 +31,18 @@ from portal.journal.seldom import Seldom
 from portal.strange_keys import unpacked
 
 NOT_OURS = (
-    b"success_callback_name", b"failure_callback_name", b"stopped_callback_name", b"webhooks",
-    b"dependency_id", b"dependency_ids", b"retries_left", b"repeats_left", b"group_id",
-    b"rate_limit_key", b"meta", b"result",
+    b"success_callback_name",
+    b"failure_callback_name",
+    b"stopped_callback_name",
+    b"webhooks",
+    b"dependency_id",
+    b"dependency_ids",
+    b"retries_left",
+    b"repeats_left",
+    b"group_id",
+    b"rate_limit_key",
+    b"meta",
+    b"result",
 )
 """What RQ's jobs can have and the portal's never do."""
 _UNREADABLE = "unreadable"
@@ -54,16 +63,17 @@ class KnownJob(Job):
     passes over in silence."""
 
     def __init__(
-        self, id: str | None = None, connection: Redis | None = None, _serializer: Any = None,
+        self,
+        id: str | None = None,
+        connection: Redis | None = None,
+        _serializer: Any = None,
         **_serializers: Any,
     ):
         # Whatever is asked for: RQ's own default would load a pickle.
         super().__init__(id, connection, JSONSerializer)
 
     @classmethod
-    def fetch(
-        cls, id: str, connection: Redis | None = None, serializer: Any = None
-    ) -> Job:
+    def fetch(cls, id: str, connection: Redis | None = None, serializer: Any = None) -> Job:
         """RQ's. Raises NoSuchJobError also for what no job can be called."""
         try:
             return super().fetch(id, connection, serializer)
@@ -106,8 +116,7 @@ class KnownQueue(Queue):
         return {}
 
     def move_dependents_to_ready(self, *_: Any, **_how: Any) -> dict[str, list[str]]:
-        """RQ's, for jobs that wait for another: it begins again as often as somebody writes there.
-        """
+        """RQ's, for jobs that wait for another: it goes on as long as somebody writes there."""
         return {}
 
     @classmethod

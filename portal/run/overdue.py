@@ -40,8 +40,10 @@ class Upkeep:
 
     def __init__(self, config: Config):
         self._periods: dict[Callable[[], object], float] = {
-            jobs.sweep: config.sweep_seconds, jobs.measure: MEASURE_SECONDS,
-            jobs.notify: NOTIFY_SECONDS, jobs.summarize: COUNT_SECONDS,
+            jobs.sweep: config.sweep_seconds,
+            jobs.measure: MEASURE_SECONDS,
+            jobs.notify: NOTIFY_SECONDS,
+            jobs.summarize: COUNT_SECONDS,
             jobs.look_at_certificates: CERTIFICATE_SECONDS,
         }
         started = time.monotonic()

@@ -60,9 +60,10 @@ class PortalCron(CronScheduler):
         with contextlib.suppress(StopRequested):
             while True:
                 try:
-                    make_way(self.connection, {
-                        cron_scheduler_registry.get_registry_key(): "zset", self.key: "hash",
-                    })
+                    make_way(
+                        self.connection,
+                        {cron_scheduler_registry.get_registry_key(): "zset", self.key: "hash"},
+                    )
                     self.start()
                     return
                 except StopRequested:
@@ -86,30 +87,53 @@ def timetable(config: Config) -> list[CronJob]:
     maintenance = queues.name_of(queues.MAINTENANCE)
     return [
         PortalCronJob(
-            maintenance, func=jobs.sweep, interval=config.sweep_seconds,
+            maintenance,
+            func=jobs.sweep,
+            interval=config.sweep_seconds,
             # A sweep that waited for its turn is overtaken by the next.
-            ttl=config.sweep_seconds, result_ttl=0, failure_ttl=3_600,
+            ttl=config.sweep_seconds,
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
         PortalCronJob(
-            maintenance, func=jobs.summarize, interval=COUNT_SECONDS,
-            ttl=COUNT_SECONDS, result_ttl=0, failure_ttl=3_600,
+            maintenance,
+            func=jobs.summarize,
+            interval=COUNT_SECONDS,
+            ttl=COUNT_SECONDS,
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
         PortalCronJob(
-            maintenance, func=jobs.measure, interval=MEASURE_SECONDS,
-            ttl=MEASURE_SECONDS, result_ttl=0, failure_ttl=3_600,
+            maintenance,
+            func=jobs.measure,
+            interval=MEASURE_SECONDS,
+            ttl=MEASURE_SECONDS,
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
         PortalCronJob(
-            maintenance, func=jobs.notify, interval=NOTIFY_SECONDS,
-            ttl=NOTIFY_SECONDS, result_ttl=0, failure_ttl=3_600,
+            maintenance,
+            func=jobs.notify,
+            interval=NOTIFY_SECONDS,
+            ttl=NOTIFY_SECONDS,
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
         PortalCronJob(
-            maintenance, func=jobs.look_at_certificates,
-            interval=CERTIFICATE_SECONDS, ttl=CERTIFICATE_SECONDS,
+            maintenance,
+            func=jobs.look_at_certificates,
+            interval=CERTIFICATE_SECONDS,
+            ttl=CERTIFICATE_SECONDS,
             job_timeout=queues.TIMEOUTS[queues.LOOK_AT_CERTIFICATES],
-            result_ttl=0, failure_ttl=3_600,
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
         PortalCronJob(
-            maintenance, func=jobs.purge, cron=config.retention_cron,
-            job_timeout=queues.TIMEOUTS[queues.PURGE], result_ttl=0, failure_ttl=3_600,
+            maintenance,
+            func=jobs.purge,
+            cron=config.retention_cron,
+            job_timeout=queues.TIMEOUTS[queues.PURGE],
+            result_ttl=0,
+            failure_ttl=3_600,
         ),
     ]

@@ -108,15 +108,22 @@ def _serve(config: Config, target: str = "portal.run.wsgi:front") -> None:
     multiprocessing.set_start_method("fork", force=True)
     connections = processes.open_files(front.CONNECTIONS + front.OTHER_FILES) - front.OTHER_FILES
     Granian(
-        target, address=config.host, port=config.port, interface=Interfaces.RSGI,
+        target,
+        address=config.host,
+        port=config.port,
+        interface=Interfaces.RSGI,
         # Before it knows the version of HTTP, Granian has no deadline.
-        http=HTTPModes.http1, websockets=False, workers=config.web_processes,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=config.web_processes,
         http1_settings=HTTP1Settings(
             header_read_timeout=front.HEAD_SECONDS * 1_000, max_buffer_size=front.MAX_HEAD
         ),
         backpressure=max(1, min(front.CONNECTIONS, connections)),
-        respawn_failed_workers=True, workers_kill_timeout=int(STOP_SECONDS / 2),
-        log_level=LogLevels.warning, log_dictconfig=copy.deepcopy(log_lines.GRANIAN),
+        respawn_failed_workers=True,
+        workers_kill_timeout=int(STOP_SECONDS / 2),
+        log_level=LogLevels.warning,
+        log_dictconfig=copy.deepcopy(log_lines.GRANIAN),
         working_dir=ROOT,
     ).serve()
 
@@ -205,9 +212,7 @@ def _await_redis(config: Config, supervisor: Supervisor) -> None:
         supervisor.run(REDIS_SECONDS, until=answers)
         if not supervisor.stopping and not answers():
             supervisor.show_kept("redis")
-            raise SettingError(
-                f"The Redis server does not start ({problem}); see its lines above."
-            )
+            raise SettingError(f"The Redis server does not start ({problem}); see its lines above.")
     redis.close()
 
 
@@ -235,9 +240,25 @@ def _redis_command(program: str, data_dir: Path, path: Path) -> list[str]:
     directory = data_dir / "redis"
     directory.mkdir(mode=0o700, exist_ok=True)
     return [
-        program, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700",
-        "--dir", str(directory), "--appendonly", "no", "--save", "",
-        "--daemonize", "no", "--maxmemory-policy", "noeviction", "--loglevel", "warning",
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--unixsocketperm",
+        "700",
+        "--dir",
+        str(directory),
+        "--appendonly",
+        "no",
+        "--save",
+        "",
+        "--daemonize",
+        "no",
+        "--maxmemory-policy",
+        "noeviction",
+        "--loglevel",
+        "warning",
     ]
 
 
@@ -298,7 +319,8 @@ def _wait_for_parts(config: Config, supervisor: Supervisor) -> bool:
     if not is_ready:
         _log.warning(
             "The portal is not ready yet after %g s: %s/readyz and the lines above say why.",
-            READY_SECONDS, config.local_url,
+            READY_SECONDS,
+            config.local_url,
         )
     return is_ready
 
@@ -314,8 +336,10 @@ def _announce(config: Config, key: str) -> None:
         say("Send an event with it:")
     say(f"  curl -X POST {config.public_url}/api/v1/events \\")
     say(f"    -H 'Authorization: Bearer {key or 'whp_…'}' -H 'Content-Type: application/json' \\")
-    say("    -d '{\"type\": \"order.created\", \"object_id\": \"1042\", "
-        "\"data\": {\"id\": \"1042\", \"number\": \"SO-1042\", \"total\": \"99.50\", "
-        "\"currency\": \"EUR\"}}'")
+    say(
+        '    -d \'{"type": "order.created", "object_id": "1042", '
+        '"data": {"id": "1042", "number": "SO-1042", "total": "99.50", '
+        '"currency": "EUR"}}\''
+    )
     say("")
     say("Ctrl-C stops everything in order.")

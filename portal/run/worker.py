@@ -26,12 +26,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import (
-    DequeueTimeout,
-    InvalidJobOperation,
-    NoSuchJobError,
-    StopRequested,
-)
+from rq.exceptions import DequeueTimeout, InvalidJobOperation, NoSuchJobError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
@@ -74,8 +69,9 @@ def _is_no_traceback(record: logging.LogRecord) -> bool:
     """Whether a line of RQ's log stands as it is; one with a traceback stands seldom, for whoever
     writes into Redis brings about as many as they like."""
     if record.exc_info and record.exc_info[0] is not None:
-        _defects.warn((record.msg, record.exc_info[0]), record.getMessage(),
-                      exc_info=record.exc_info)
+        _defects.warn(
+            (record.msg, record.exc_info[0]), record.getMessage(), exc_info=record.exc_info
+        )
         return False
     return True
 
@@ -114,8 +110,12 @@ class PortalWorker(EndingWorker):
 
     def __init__(self, queue: str, connection: Redis):
         super().__init__(
-            [queues.name_of(queue)], connection=connection, serializer=JSONSerializer,
-            job_class=KnownJob, queue_class=ImpatientQueue, worker_ttl=WORKER_TTL,
+            [queues.name_of(queue)],
+            connection=connection,
+            serializer=JSONSerializer,
+            job_class=KnownJob,
+            queue_class=ImpatientQueue,
+            worker_ttl=WORKER_TTL,
         )
         self._delivers = queue == queues.DELIVERIES
         self._upkeep = Upkeep(current_app.config["PORTAL"])
@@ -186,7 +186,9 @@ class PortalWorker(EndingWorker):
         super().execute_job(job, queue)
 
     def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None  # noqa: ARG002 - as RQ has it
+        self,
+        timeout: int | None,
+        max_idle_time: int | None = None,  # noqa: ARG002 - as RQ has it
     ) -> tuple[Job, Queue] | None:
         """RQ's, which looks about between what it finds in the queue. Whatever lies there, or in
         that of the sweep, however much it is, what is due is delivered."""
@@ -196,8 +198,11 @@ class PortalWorker(EndingWorker):
             self._look_about()
             try:
                 found = self.queue_class.dequeue_any(
-                    self._ordered_queues, timeout, connection=self.connection,
-                    job_class=self.job_class, serializer=self.serializer,
+                    self._ordered_queues,
+                    timeout,
+                    connection=self.connection,
+                    job_class=self.job_class,
+                    serializer=self.serializer,
                     death_penalty_class=self.death_penalty_class,
                 )
             except DequeueTimeout:
@@ -387,6 +392,4 @@ def main(part: str, processes: int) -> None:
     if part == "all":
         parts |= {name: name for name in ("maintenance", "cron")}
     load(config)
-    sys.exit(keep_running({
-        name: partial(run_part, kind, config) for name, kind in parts.items()
-    }))
+    sys.exit(keep_running({name: partial(run_part, kind, config) for name, kind in parts.items()}))

@@ -16,11 +16,17 @@ from pathlib import Path
 
 from portal.settings import secret_key
 
-_NAMES = frozenset({
-    "secret_key", "portal.lock", "valkey.sock", "redis",
-    # What earlier versions' Redis left.
-    "appendonlydir", "dump.rdb",
-})
+_NAMES = frozenset(
+    {
+        "secret_key",
+        "portal.lock",
+        "valkey.sock",
+        "redis",
+        # What earlier versions' Redis left.
+        "appendonlydir",
+        "dump.rdb",
+    }
+)
 """What the portal keeps in its directory beside a database."""
 _GROUP, _WORLD = stat.S_IRWXG, stat.S_IRWXO
 _log = logging.getLogger(__name__)
@@ -56,13 +62,16 @@ def close(data_dir: Path, database: Path | None) -> None:
         _log.warning(
             "Everybody on this machine may put files into %s, the secret key and the database in "
             "place of the portal's among them: run chmod o-w %s, or give the portal a directory of "
-            "its own.", data_dir, data_dir,
+            "its own.",
+            data_dir,
+            data_dir,
         )
     if closed:
         names = [str(path.relative_to(data_dir.parent)) for path in closed]
         _log.warning(
             "Everybody on this machine could open these in %s; they are closed now: %s.",
-            data_dir.parent, ", ".join(names),
+            data_dir.parent,
+            ", ".join(names),
         )
 
 
@@ -76,8 +85,11 @@ def _close(path: Path, is_shared: bool = False, kind: Callable[[int], bool] = st
     try:
         path.chmod(mode & ~_WORLD if keeps_group else mode & ~(_WORLD | _GROUP))
     except OSError as error:
-        _log.warning("Everybody on this machine can open %s, which cannot be closed (%s).",
-                     path, error.strerror)
+        _log.warning(
+            "Everybody on this machine can open %s, which cannot be closed (%s).",
+            path,
+            error.strerror,
+        )
         return False
     return True
 

@@ -31,8 +31,14 @@ _PASSWORD_IN_URL = re.compile(r"//.*@|(?<=password=)[^&]+")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _FLAGS = {
-    "1": True, "true": True, "yes": True, "on": True,
-    "0": False, "false": False, "no": False, "off": False,
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
 }
 _WEB_ADDRESS = "give an address such as https://hooks.example.com"
 
@@ -201,7 +207,8 @@ def schedule(text: str) -> tuple[int, ...]:
     parts = text.replace(",", " ").split()
     delays = tuple(int(part) for part in parts if _INTEGER.fullmatch(part))
     if (
-        len(delays) != len(parts) or not 1 <= len(delays) <= 20
+        len(delays) != len(parts)
+        or not 1 <= len(delays) <= 20
         or any(not 0 <= delay <= 7 * 86_400 for delay in delays)
     ):
         raise ValueError("give 1 to 20 delays in seconds, each from 0 to 604800")
@@ -268,8 +275,11 @@ def smtp_url(text: str) -> str:
     wrong = "give smtp://user:password@host:587 or smtps://user:password@host:465"
     address = _address(text, wrong)
     if text and (
-        address.scheme not in ("smtp", "smtps") or not address.hostname or address.query
-        or address.path not in ("", "/") or (address.password and not address.username)
+        address.scheme not in ("smtp", "smtps")
+        or not address.hostname
+        or address.query
+        or address.path not in ("", "/")
+        or (address.password and not address.username)
     ):
         raise ValueError(wrong)
     return text

@@ -78,11 +78,15 @@ def ask(merchant_id: int) -> None:
     usage = lately(merchant_id)
     if not usage.is_full:
         return
-    _log.warn(merchant_id, f"The storage of merchant {merchant_id} is full: {in_words(usage)}. "
-              "Its events are refused.")
+    _log.warn(
+        merchant_id,
+        f"The storage of merchant {merchant_id} is full: {in_words(usage)}. "
+        "Its events are refused.",
+    )
     raise StorageFull(
         f"This store has stored {in_words(usage)} in the portal; nothing was stored. Keep its logs "
-        "for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,
+        "for fewer days, or ask who runs the portal for more room.",
+        RETRY_SECONDS,
     )
 
 
@@ -93,7 +97,8 @@ def ask_far_beyond(merchant_id: int, but: Callable[[], bool]) -> None:
     if usage.part >= FAR_BEYOND and not but():
         raise StorageFull(
             f"This store has stored {in_words(usage)} in the portal; nothing was changed. Keep its "
-            "logs for fewer days, or ask who runs the portal for more room.", RETRY_SECONDS,
+            "logs for fewer days, or ask who runs the portal for more room.",
+            RETRY_SECONDS,
         )
 
 
@@ -156,14 +161,18 @@ def give_room(session: scoped_session[Any]) -> None:
         if row.storage_mb is not None or usage.part <= 1 / 2:
             continue
         mb = math.ceil(2 * usage.stored / MB)
-        session.execute(
-            sa.update(Merchant).where(Merchant.id == row.id).values(storage_mb=mb)
+        session.execute(sa.update(Merchant).where(Merchant.id == row.id).values(storage_mb=mb))
+        session.add(
+            OperationsEntry(
+                kind="storage",
+                message=(
+                    f"Merchant {row.slug} has stored {amount(usage.stored)}, found when "
+                    f"it was measured "
+                    f"for the first time. It may store {amount(mb * MB)} and no longer as much as "
+                    "PORTAL_MERCHANT_MB says, so that its events are not refused now."
+                ),
+            )
         )
-        session.add(OperationsEntry(kind="storage", message=(
-            f"Merchant {row.slug} has stored {amount(usage.stored)}, found when it was measured "
-            f"for the first time. It may store {amount(mb * MB)} and no longer as much as "
-            "PORTAL_MERCHANT_MB says, so that its events are not refused now."
-        )))
 
 
 def in_words(usage: Usage) -> str:
@@ -188,11 +197,15 @@ def _usage(row: Sequence[Any]) -> Usage:
 
 _EVERY = (
     sa.select(
-        _merchant.id, _merchant.storage_mb,
+        _merchant.id,
+        _merchant.storage_mb,
         sa.func.coalesce(sa.func.sum(_stored.logs), 0),
         sa.func.coalesce(sa.func.sum(_stored.payloads), 0),
-        sa.select(sa.literal_column("1")).where(MeasuredUntil.id == ALL)
-        .correlate(None).scalar_subquery().is_not(None),
+        sa.select(sa.literal_column("1"))
+        .where(MeasuredUntil.id == ALL)
+        .correlate(None)
+        .scalar_subquery()
+        .is_not(None),
         _merchant.slug,
     )
     .outerjoin_from(Merchant.__table__, StoredBytes.__table__, _stored.merchant_id == _merchant.id)

@@ -111,7 +111,8 @@ def sizes(part: MeasuredLog, since: int, until: int, dialect: str) -> sa.Select[
     return (
         sa.select(log.c.merchant_id, sa.func.sum(row_bytes(log, dialect)))
         .where(
-            part.key >= part.bound(since), part.key < part.bound(until),
+            part.key >= part.bound(since),
+            part.key < part.bound(until),
             log.c.merchant_id.is_not(None),
         )
         .group_by(log.c.merchant_id)
@@ -123,9 +124,12 @@ def _first(session: Session, parts: list[MeasuredLog], since: int) -> int | None
     found = [
         part.moment_of(key)
         for part in parts
-        if (key := session.scalar(
-            sa.select(part.key).where(part.key >= part.bound(since)).order_by(part.key).limit(1)
-        )) is not None
+        if (
+            key := session.scalar(
+                sa.select(part.key).where(part.key >= part.bound(since)).order_by(part.key).limit(1)
+            )
+        )
+        is not None
     ]
     return min(found) // MILLISECOND * MILLISECOND if found else None
 
@@ -138,7 +142,9 @@ def _end_of_batch(session: Session, parts: list[MeasuredLog], start: int, horizo
         key = session.scalar(
             sa.select(part.key)
             .where(part.key >= part.bound(start), part.key < part.bound(min(ends)))
-            .order_by(part.key).offset(BATCH).limit(1)
+            .order_by(part.key)
+            .offset(BATCH)
+            .limit(1)
         )
         if key is not None:
             ends.append(part.moment_of(key) // MILLISECOND * MILLISECOND)
@@ -152,7 +158,8 @@ def _store(clock: int, since: int, token: int, until: int, day: int, sums: Sums)
         moved = session.execute(
             sa.update(until_table)
             .where(
-                until_table.c.id == clock, until_table.c.moment == since,
+                until_table.c.id == clock,
+                until_table.c.moment == since,
                 until_table.c.token == token,
             )
             .values(moment=until)
@@ -172,10 +179,13 @@ def _follow_clock(moment: int) -> None:
     """Make the rows that say up to when is measured; and begin the day anew where the clock was set
     back, for what is logged from now on would lie before what is measured."""
     with reading() as session:
-        found = dict(session.execute(
-            sa.select(until_table.c.id, until_table.c.moment)
-            .where(until_table.c.id.in_(CLOCKS))
-        ).all())
+        found = dict(
+            session.execute(
+                sa.select(until_table.c.id, until_table.c.moment).where(
+                    until_table.c.id.in_(CLOCKS)
+                )
+            ).all()
+        )
     # Of what stays, nothing is measured anew: it is not kept by the day.
     was_set_back = any(found.get(clock, 0) > moment for clock in (COMING, SENDING))
     if len(found) == len(CLOCKS) and not was_set_back:
@@ -190,9 +200,12 @@ def _follow_clock(moment: int) -> None:
         if was_set_back:
             _forget(session, bytes_table.c.starts_at >= start)
             session.execute(
-                sa.update(until_table).where(until_table.c.id.in_((COMING, SENDING))).values(
-                    moment=sa.case((until_table.c.moment > start, start),
-                                   else_=until_table.c.moment),
+                sa.update(until_table)
+                .where(until_table.c.id.in_((COMING, SENDING)))
+                .values(
+                    moment=sa.case(
+                        (until_table.c.moment > start, start), else_=until_table.c.moment
+                    ),
                     token=until_table.c.token + 1,
                 )
             )
@@ -217,7 +230,8 @@ def _note_first_time(moment: int) -> None:
         noted = session.scalar(
             insert_into(session, until_table)
             .values(id=ALL, moment=moment, token=0)
-            .on_conflict_do_nothing().returning(until_table.c.id)
+            .on_conflict_do_nothing()
+            .returning(until_table.c.id)
         )
         if noted is not None:
             allowance.give_room(session)

@@ -149,14 +149,18 @@ def take_off(
             is_ahead = True
     if is_ahead:
         session.execute(
-            sa.update(until_table).where(until_table.c.id == part.clock)
+            sa.update(until_table)
+            .where(until_table.c.id == part.clock)
             .values(token=until_table.c.token + 1)
         )
     if sums:
-        session.execute(_less(part.column), [
-            {"whose": merchant_id, "day": day, "less": less}
-            for (merchant_id, day), less in sorted(sums.items())
-        ])
+        session.execute(
+            _less(part.column),
+            [
+                {"whose": merchant_id, "day": day, "less": less}
+                for (merchant_id, day), less in sorted(sums.items())
+            ],
+        )
 
 
 @lru_cache
@@ -201,8 +205,10 @@ def add_deleted_webhook(session: scoped_session[Any], webhook_id: str) -> None:
 def add_webhooks_deleted_before(session: scoped_session[Any]) -> None:
     """Count those that were deleted before that was counted; the first time alone."""
     noted = session.scalar(
-        insert_into(session, until_table).values(id=WEBHOOKS, moment=0, token=0)
-        .on_conflict_do_nothing().returning(until_table.c.id)
+        insert_into(session, until_table)
+        .values(id=WEBHOOKS, moment=0, token=0)
+        .on_conflict_do_nothing()
+        .returning(until_table.c.id)
     )
     if noted is not None:
         _add_webhooks(session, _webhook.c.deleted_at.is_not(None))
@@ -212,7 +218,8 @@ def webhook_bytes(dialect: str, *which: sa.ColumnElement[bool]) -> sa.Select[Any
     """What webhooks count as, by merchant."""
     return (
         sa.select(_webhook.c.merchant_id, sa.func.sum(row_bytes(_webhook, dialect)))
-        .where(*which).group_by(_webhook.c.merchant_id)
+        .where(*which)
+        .group_by(_webhook.c.merchant_id)
     )
 
 

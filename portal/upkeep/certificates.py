@@ -58,7 +58,9 @@ def _targets() -> tuple[dict[str, list[str]], dict[str, int]]:
     rows = db.session.execute(
         sa.select(_webhook.c.id, _webhook.c.url, _webhook.c.merchant_id)
         .where(
-            _webhook.c.enabled, _webhook.c.deleted_at.is_(None), _webhook.c.url.like("https:%"),
+            _webhook.c.enabled,
+            _webhook.c.deleted_at.is_(None),
+            _webhook.c.url.like("https:%"),
             # One that is ahead was noted before the clock was set back.
             ~sa.func.coalesce(_webhook.c.certificate_checked_at, 0).between(
                 now() - EVERY + 1, now()
@@ -88,9 +90,7 @@ def _ends_at(answer: Response) -> int | None:
 def _note(ids: list[str], ends_at: int | None) -> None:
     moment, known = now(), _webhook.c.certificate_ends_at
     # What people see of the webhook's settings does not change.
-    values: dict[str, Any] = {
-        "certificate_checked_at": moment, "updated_at": _webhook.c.updated_at,
-    }
+    values: dict[str, Any] = {"certificate_checked_at": moment, "updated_at": _webhook.c.updated_at}
     if ends_at is not None:
         # One that is over has ended when it was first seen to.
         over = sa.and_(known <= moment, sa.literal(ends_at) <= moment)

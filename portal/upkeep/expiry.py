@@ -94,28 +94,40 @@ def _logs() -> tuple[Log, ...]:
     attempt, attempt_payload = table(Attempt).c, table(AttemptPayload).c
     return (
         Log(
-            table(AttemptPayload), (attempt_payload.attempt_id,), PAYLOADS,
+            table(AttemptPayload),
+            (attempt_payload.attempt_id,),
+            PAYLOADS,
             Owned(attempt_payload.merchant_id, (attempt_payload.attempt_id,)),
             bound=request_id_at,
         ),
         Log(
-            table(EventPayload), (payload.received_at, payload.merchant_id, payload.event_id),
-            PAYLOADS, Owned(payload.merchant_id, (payload.received_at,)),
+            table(EventPayload),
+            (payload.received_at, payload.merchant_id, payload.event_id),
+            PAYLOADS,
+            Owned(payload.merchant_id, (payload.received_at,)),
             _owed(
                 Delivery.merchant_id == payload.merchant_id, Delivery.event_id == payload.event_id
             ),
         ),
         Log(
-            table(Attempt), (attempt.id,), EVENTS, Owned(attempt.merchant_id, (attempt.id,)),
-            _owed(Delivery.id == attempt.delivery_id), bound=request_id_at,
+            table(Attempt),
+            (attempt.id,),
+            EVENTS,
+            Owned(attempt.merchant_id, (attempt.id,)),
+            _owed(Delivery.id == attempt.delivery_id),
+            bound=request_id_at,
         ),
         Log(
-            table(Delivery), (delivery.created_at, delivery.id), EVENTS,
+            table(Delivery),
+            (delivery.created_at, delivery.id),
+            EVENTS,
             Owned(delivery.webhook_id, (delivery.created_at, delivery.id)),
             delivery.state == PENDING_LITERAL,
         ),
         Log(
-            table(Event), (event.received_at, event.merchant_id, event.id), EVENTS,
+            table(Event),
+            (event.received_at, event.merchant_id, event.id),
+            EVENTS,
             Owned(event.merchant_id, (event.received_at, event.id)),
             _owed(Delivery.merchant_id == event.merchant_id, Delivery.event_id == event.id),
         ),
@@ -128,8 +140,12 @@ def _beside() -> tuple[Log, ...]:
         # An hour goes when its last moment has gone.
         *(
             Log(
-                counts, key, EVENTS, Owned(counts.c.merchant_id, key),
-                bound=lambda moment: moment - HOUR + 1, is_by_merchant_alone=True,
+                counts,
+                key,
+                EVENTS,
+                Owned(counts.c.merchant_id, key),
+                bound=lambda moment: moment - HOUR + 1,
+                is_by_merchant_alone=True,
             )
             for counts, key in (
                 (table(EventCount), (count.starts_at,)),
@@ -137,11 +153,15 @@ def _beside() -> tuple[Log, ...]:
             )
         ),
         Log(
-            table(IdempotencyKey), (table(IdempotencyKey).c.created_at,), IdempotencyKey.KEPT,
+            table(IdempotencyKey),
+            (table(IdempotencyKey).c.created_at,),
+            IdempotencyKey.KEPT,
             bound=lambda moment: moment + 1,
         ),
         Log(
-            table(InspectedRequest), (table(InspectedRequest).c.id,), inspector.KEPT_FOR,
+            table(InspectedRequest),
+            (table(InspectedRequest).c.id,),
+            inspector.KEPT_FOR,
             bound=inspector.id_at,
         ),
     )
@@ -159,12 +179,14 @@ class Periods:
         config = current_app.config["PORTAL"]
         self._moment = moment
         self._default: dict[str, int] = {
-            EVENTS: moment - config.event_days * DAY, PAYLOADS: moment - config.payload_days * DAY
+            EVENTS: moment - config.event_days * DAY,
+            PAYLOADS: moment - config.payload_days * DAY,
         }
         with reading() as session:
             self._merchants = session.execute(
                 sa.select(
-                    Merchant.id, Merchant.event_days.label(EVENTS),
+                    Merchant.id,
+                    Merchant.event_days.label(EVENTS),
                     Merchant.payload_days.label(PAYLOADS),
                 ).order_by(Merchant.id)
             ).all()
@@ -212,7 +234,8 @@ class Walk:
         query = (
             sa.select(*self.key, kept.label("is_kept"))
             .where(*self._owners(), self.key[0] < self.before)
-            .order_by(*self.key).limit(rows)
+            .order_by(*self.key)
+            .limit(rows)
         )
         # One lower bound alone: of two a planner may take the one that is further away.
         if after is not None:
@@ -255,9 +278,7 @@ class Walk:
         return [self.log.owned.column == self.owner]
 
 
-def walks(
-    periods: Periods, logs: Sequence[Log] = ALL_LOGS, start: Mark = FIRST
-) -> Iterator[Walk]:
+def walks(periods: Periods, logs: Sequence[Log] = ALL_LOGS, start: Mark = FIRST) -> Iterator[Walk]:
     """Every walk of a clean-up in order, from the one with the mark `start` on; what lies before
     it costs no query."""
     for number, log in enumerate(logs):
@@ -269,7 +290,8 @@ def walks(
             yield Walk(log, (number, 0, ""), None, log.bound(oldest))
         since = None if log.is_by_merchant_alone else log.bound(oldest)
         bounds = {
-            merchant: bound for merchant, bound in periods.of_merchants(log.period)
+            merchant: bound
+            for merchant, bound in periods.of_merchants(log.period)
             if log.is_by_merchant_alone or bound > oldest
         }
         for merchant, whose in _owners(log, bounds, merchant_id, owner):
@@ -302,6 +324,7 @@ def _webhooks_from(merchant_id: int, webhook_id: str) -> list[tuple[int, str]]:
                 Webhook.merchant_id >= merchant_id,
                 sa.or_(Webhook.merchant_id > merchant_id, Webhook.id >= webhook_id),
             )
-            .order_by(Webhook.merchant_id, Webhook.id).limit(PAGE + 1)
+            .order_by(Webhook.merchant_id, Webhook.id)
+            .limit(PAGE + 1)
         )
         return [(row.merchant_id, row.id) for row in found]

@@ -71,7 +71,10 @@ def _batches(one: sa.Table) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def _reseal_batch(
-    session: scoped_session[Any], column: sa.Column[Any], keys: list[tuple[Any, ...]], name: str,
+    session: scoped_session[Any],
+    column: sa.Column[Any],
+    keys: list[tuple[Any, ...]],
+    name: str,
     result: Resealed,
 ) -> None:
     rows = session.execute(
@@ -91,9 +94,7 @@ def _reseal_batch(
                 # What people see of the row does not change.
                 values["updated_at"] = column.table.c.updated_at
             session.execute(
-                sa.update(column.table)
-                .where(_key(column.table) == tuple(parts))
-                .values(values)
+                sa.update(column.table).where(_key(column.table) == tuple(parts)).values(values)
             )
             result.renewed[name] += 1
 

@@ -192,16 +192,22 @@ def _warn(began_at: int) -> None:
         warned = session.execute(
             sa.update(_row)
             .where(
-                _row.c.began_at == began_at, _row.c.moment.is_not(None),
-                _row.c.warned_at.is_(None),
+                _row.c.began_at == began_at, _row.c.moment.is_not(None), _row.c.warned_at.is_(None)
             )
             .values(warned_at=now())
         )
         if cast(sa.CursorResult[Any], warned).rowcount == 1:
-            session.add(OperationsEntry(kind=KIND, message=(
-                f"The clean-up that began at {readable(began_at)} has not ended. It goes on; "
-                "look whether the maintenance worker runs, and whether the database answers."
-            )))
+            session.add(
+                OperationsEntry(
+                    kind=KIND,
+                    message=(
+                        f"The clean-up that began at {readable(began_at)} has not ended. "
+                        f"It goes on; "
+                        "look whether the maintenance worker runs, and whether the "
+                        "database answers."
+                    ),
+                )
+            )
 
 
 def _note(message: str) -> None:
@@ -214,19 +220,30 @@ def _locked(session: Session) -> CleanUp:
     after the last that an earlier version has noted."""
     if session.get(CleanUp, _THE_ROW) is None:
         last = session.scalar(
-            sa.select(OperationsEntry.at).where(OperationsEntry.kind == KIND)
-            .order_by(OperationsEntry.at.desc()).limit(1)
+            sa.select(OperationsEntry.at)
+            .where(OperationsEntry.kind == KIND)
+            .order_by(OperationsEntry.at.desc())
+            .limit(1)
         )
         since = now() if last is None else last
         session.execute(
             insert_into(session, _row).on_conflict_do_nothing(),
-            [{
-                "id": _THE_ROW, "token": 0, "removed": {}, "work_us": 0, "began_at": since,
-                "worked_at": since, "finished_at": last,
-            }],
+            [
+                {
+                    "id": _THE_ROW,
+                    "token": 0,
+                    "removed": {},
+                    "work_us": 0,
+                    "began_at": since,
+                    "worked_at": since,
+                    "finished_at": last,
+                }
+            ],
         )
     return session.scalars(
-        sa.select(CleanUp).where(CleanUp.id == _THE_ROW).with_for_update()
+        sa.select(CleanUp)
+        .where(CleanUp.id == _THE_ROW)
+        .with_for_update()
         .execution_options(populate_existing=True)
     ).one()
 
@@ -306,7 +323,8 @@ def _remove(
 def _pause(token: int, place: list[object], started: float) -> int | None:
     with writing() as session:
         session.execute(
-            sa.update(_row).where(_row.c.token == token)
+            sa.update(_row)
+            .where(_row.c.token == token)
             .values(place=place, work_us=_row.c.work_us + _since(started))
         )
         return _hand_on(session, token)
@@ -327,11 +345,18 @@ def _finish(token: int, periods: Periods, started: float) -> None:
         clean_up.finish(now())
         counts = _of_logs(clean_up.removed)
         message = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
-        session.add(OperationsEntry(kind=KIND, message=(
-            f"Removed {message} in {clean_up.work_us / SECOND:.1f} s of work since "
-            f"{readable(clean_up.began_at)}. Events before {readable(periods.default(EVENTS))} "
-            f"and payloads before {readable(periods.default(PAYLOADS))} are past their days."
-        )))
+        session.add(
+            OperationsEntry(
+                kind=KIND,
+                message=(
+                    f"Removed {message} in {clean_up.work_us / SECOND:.1f} s of work since "
+                    f"{readable(clean_up.began_at)}. Events before "
+                    f"{readable(periods.default(EVENTS))} "
+                    f"and payloads before {readable(periods.default(PAYLOADS))} are past "
+                    f"their days."
+                ),
+            )
+        )
 
 
 def _since(started: float) -> int:

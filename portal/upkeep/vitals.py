@@ -111,11 +111,14 @@ def workers_state() -> str:
 def events_last_minute() -> int:
     """Events accepted in the last minute, of all merchants."""
     with reading() as session:
-        return session.scalar(
-            sa.select(sa.func.count())
-            .select_from(Event)
-            .where(Event.received_at >= now() - MINUTE)
-        ) or 0
+        return (
+            session.scalar(
+                sa.select(sa.func.count())
+                .select_from(Event)
+                .where(Event.received_at >= now() - MINUTE)
+            )
+            or 0
+        )
 
 
 def attempts_last_minute() -> dict[str, int]:
@@ -174,8 +177,12 @@ def clean_up_now() -> CleanUpNow | None:
     if found is None:
         return None
     return CleanUpNow(
-        found.is_running, retention.is_late(found, now()), found.began_at, found.finished_at,
-        sum(found.removed.values()), found.work_us / SECOND,
+        found.is_running,
+        retention.is_late(found, now()),
+        found.began_at,
+        found.finished_at,
+        sum(found.removed.values()),
+        found.work_us / SECOND,
     )
 
 
@@ -183,13 +190,16 @@ def policy_reports_last_hour() -> int:
     """Reports of browsers about the Content-Security-Policy that were written down in the last
     hour (portal.web.policy_reports says which are)."""
     with reading() as session:
-        return session.scalar(
-            sa.select(sa.func.count())
-            .select_from(OperationsEntry)
-            .where(
-                OperationsEntry.at >= now() - HOUR, OperationsEntry.kind == policy_reports.KIND
+        return (
+            session.scalar(
+                sa.select(sa.func.count())
+                .select_from(OperationsEntry)
+                .where(
+                    OperationsEntry.at >= now() - HOUR, OperationsEntry.kind == policy_reports.KIND
+                )
             )
-        ) or 0
+            or 0
+        )
 
 
 _OF_STRANGERS = (*tries.ACTIONS, resets.FORGOTTEN)
@@ -210,11 +220,16 @@ def audit_entries() -> int:
         seen, theirs = counted
         # From the second time on by the numbers of what is new, never by an index of all of them.
         action = AuditEntry.action + "" if seen else AuditEntry.action
-        theirs += session.scalar(
-            sa.select(sa.func.count()).select_from(AuditEntry).where(
-                action.in_(_OF_STRANGERS), AuditEntry.number > seen, AuditEntry.number <= end
+        theirs += (
+            session.scalar(
+                sa.select(sa.func.count())
+                .select_from(AuditEntry)
+                .where(
+                    action.in_(_OF_STRANGERS), AuditEntry.number > seen, AuditEntry.number <= end
+                )
             )
-        ) or 0
+            or 0
+        )
     current_app.extensions[_COUNTED] = (end, theirs)
     return end - theirs
 
@@ -238,7 +253,10 @@ def lanes_now() -> Sequence[LaneNow]:
     moment = now()
     found = db.session.execute(
         sa.select(
-            Lane.id, Lane.owner, Lane.leased_until, sa.func.count(Webhook.id),
+            Lane.id,
+            Lane.owner,
+            Lane.leased_until,
+            sa.func.count(Webhook.id),
             sa.func.count(Webhook.id).filter(Webhook.enabled, Webhook.held_at.is_not(None)),
         )
         .outerjoin(Webhook, sa.and_(Webhook.lane == Lane.id, Webhook.deleted_at.is_(None)))

@@ -10,9 +10,29 @@ from portal.views import errors
 from portal.web import protection, rendering
 
 BLUEPRINTS = (
-    "health", "auth", "second_factor", "invitations", "account", "home", "webhooks", "events",
-    "attempts", "records", "search", "exports", "saved", "shared", "deliveries", "recover",
-    "catalogue", "settings", "staff", "inspector", "inspected", "tail", "passwords",
+    "health",
+    "auth",
+    "second_factor",
+    "invitations",
+    "account",
+    "home",
+    "webhooks",
+    "events",
+    "attempts",
+    "records",
+    "search",
+    "exports",
+    "saved",
+    "shared",
+    "deliveries",
+    "recover",
+    "catalogue",
+    "settings",
+    "staff",
+    "inspector",
+    "inspected",
+    "tail",
+    "passwords",
     "policy_reports",
 )
 

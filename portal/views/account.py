@@ -21,12 +21,15 @@ View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 bp = Blueprint("account", __name__, url_prefix="/account")
 
 _tries = limiter.shared_limit(
-    "10 per minute; 100 per hour", scope="own_password",
+    "10 per minute; 100 per hour",
+    scope="own_password",
     key_func=lambda: str(current_user.get_id()),
     deduct_when=lambda response: response.status_code == 422,
 )
 _changes = limiter.shared_limit(
-    "60 per hour", scope="own_sign_in", key_func=lambda: str(current_user.id),
+    "60 per hour",
+    scope="own_sign_in",
+    key_func=lambda: str(current_user.id),
     deduct_when=lambda response: response.status_code < 400,
 )
 
@@ -36,22 +39,39 @@ def own_password(view: View) -> View:
     got hold of a sign-in can try no more of them than at the sign-in page, and who knows it changes
     things no more often than one can sign in, for each change stands in the audit log for ever."""
     return cast(View, _tries(_changes(view)))
+
+
 # The first that is found: most browsers also name those whose pages they can show.
 _BROWSERS = {
-    "Edg": "Edge", "OPR/": "Opera", "SamsungBrowser/": "Samsung Internet", "Firefox/": "Firefox",
-    "FxiOS/": "Firefox", "CriOS/": "Chrome", "Chrome/": "Chrome", "Safari/": "Safari",
+    "Edg": "Edge",
+    "OPR/": "Opera",
+    "SamsungBrowser/": "Samsung Internet",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "CriOS/": "Chrome",
+    "Chrome/": "Chrome",
+    "Safari/": "Safari",
 }
 _SYSTEMS = {
-    "iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows",
-    "Mac OS X": "macOS", "CrOS": "ChromeOS", "Linux": "Linux",
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "Mac OS X": "macOS",
+    "CrOS": "ChromeOS",
+    "Linux": "Linux",
 }
 
 
 def _page(status: int = 200, errors: dict[str, list[str]] | None = None) -> Response:
     return rendering.render(
-        "account/show.html", status=status, errors=errors or {},
-        kinds=choices.KINDS, chosen=choices.chosen(current_user),
-        sessions=sessions.sessions(current_user), here=g.user_session.id,
+        "account/show.html",
+        status=status,
+        errors=errors or {},
+        kinds=choices.KINDS,
+        chosen=choices.chosen(current_user),
+        sessions=sessions.sessions(current_user),
+        here=g.user_session.id,
         device_name=device_name,
     )
 

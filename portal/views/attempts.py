@@ -24,7 +24,8 @@ from portal.webhooks import setup
 bp = Blueprint("attempts", __name__, url_prefix="/m/<slug>/attempts")
 
 EXPLAINED: dict[str, Any] = {
-    "signature_headers": signatures.SIGNATURE_HEADERS, "snippets": snippets.verify(),
+    "signature_headers": signatures.SIGNATURE_HEADERS,
+    "snippets": snippets.verify(),
     "whom": explain.WHOM,
 }
 """What templates/attempts/_report.html needs beside a report."""
@@ -69,9 +70,17 @@ def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
         raise NotFound("There is no such attempt.")
     detail = browse.attempt_detail(g.merchant.id, attempt_id)
     return rendering.render(
-        "attempts/show.html", "attempts/_shares.html", status, report=reports.report(detail),
-        attempt=detail.attempt, shares=shares.list_shares(g.merchant.id, attempt_id),
-        lifetimes=shares.LIFETIMES, max_open=shares.MAX_OPEN, moment=now(), **EXPLAINED, **shown,
+        "attempts/show.html",
+        "attempts/_shares.html",
+        status,
+        report=reports.report(detail),
+        attempt=detail.attempt,
+        shares=shares.list_shares(g.merchant.id, attempt_id),
+        lifetimes=shares.LIFETIMES,
+        max_open=shares.MAX_OPEN,
+        moment=now(),
+        **EXPLAINED,
+        **shown,
     )
 
 
@@ -88,11 +97,16 @@ def log_page(merchant: Merchant | None) -> Response:
     )
     rows = page.rows if page else []
     return log_filters.answer(
-        "attempts/index.html", "attempts/_log.html", asked, page=page,
+        "attempts/index.html",
+        "attempts/_log.html",
+        asked,
+        page=page,
         webhooks=browse.webhooks_of(rows),
         merchants={} if merchant else browse.merchants_of(rows),
         choices=setup.list_webhooks(asked.scope) if asked.scope else [],
-        methods=METHODS, triggers=TRIGGERS, error_codes=sorted(explain.ERRORS),
+        methods=METHODS,
+        triggers=TRIGGERS,
+        error_codes=sorted(explain.ERRORS),
     )
 
 
@@ -102,6 +116,9 @@ def _news(asked: LogFilters) -> Response:
         raise Invalid([])
     mark = request.args["after"]
     return rendering.render(
-        "attempts/_live.html", asked=asked, url=asked.url, mark=mark,
+        "attempts/_live.html",
+        asked=asked,
+        url=asked.url,
+        mark=mark,
         count=browse.new_attempts(asked.scope, asked.typed, mark, asked.zone),
     )

@@ -99,8 +99,12 @@ def device_of(email: str) -> str:
 def remember_device(response: Response, email: str) -> Response:
     """Let this device be known for an address from now on, a year long."""
     response.set_cookie(
-        cookies.DEVICE, vault.encrypt(f"{new_token()} {email}"), max_age=YEAR_SECONDS,
-        httponly=True, samesite="Lax", secure=current_app.config["PORTAL"].secure_cookies,
+        cookies.DEVICE,
+        vault.encrypt(f"{new_token()} {email}"),
+        max_age=YEAR_SECONDS,
+        httponly=True,
+        samesite="Lax",
+        secure=current_app.config["PORTAL"].secure_cookies,
         path=url_for("auth.sign_in"),
     )
     return response
@@ -145,7 +149,9 @@ def _too_many(limit: RequestLimit) -> Response:
 def _form(error: str = "", status: int = 200) -> Response:
     return make_response(
         render_template(
-            "auth/sign_in.html", error=error, email=request.form.get("email", ""),
+            "auth/sign_in.html",
+            error=error,
+            email=request.form.get("email", ""),
             next=local_path(request.values.get("next")) or "",
         ),
         status,
@@ -154,11 +160,14 @@ def _form(error: str = "", status: int = 200) -> Response:
 
 @bp.route("/sign-in", methods=["GET", "POST"])
 @limiter.limit(
-    TRIES_PER_USER, key_func=_email_key, methods=["POST"], deduct_when=_was_refused,
+    TRIES_PER_USER,
+    key_func=_email_key,
+    methods=["POST"],
+    deduct_when=_was_refused,
     on_breach=_too_many,
 )
 @limit_by_sender(
-    TRIES_PER_ADDRESS, _sender_key, methods=["POST"], deduct_when=_was_tried, on_breach=_too_many,
+    TRIES_PER_ADDRESS, _sender_key, methods=["POST"], deduct_when=_was_tried, on_breach=_too_many
 )
 def sign_in() -> ResponseReturnValue:
     """The form, and what it sends; only failed tries count towards the limits."""
@@ -237,7 +246,10 @@ def _passkey_options(user: User) -> str:
 
 @bp.route("/sign-in/code", methods=["GET", "POST"])
 @limiter.limit(
-    TRIES_OF_CODES, key_func=_code_key, methods=["POST"], deduct_when=_was_refused,
+    TRIES_OF_CODES,
+    key_func=_code_key,
+    methods=["POST"],
+    deduct_when=_was_refused,
     on_breach=_too_many,
 )
 def second_step() -> ResponseReturnValue:

@@ -12,8 +12,11 @@ from portal.views.form_rows import Row
 from portal.webhooks.auth_rules import FIELDS
 
 TYPES = {
-    "": "None", "basic": "HTTP Basic", "bearer": "Bearer token",
-    "oauth2": "OAuth 2.0 client credentials", "certificate": "Client certificate (mTLS)",
+    "": "None",
+    "basic": "HTTP Basic",
+    "bearer": "Bearer token",
+    "oauth2": "OAuth 2.0 client credentials",
+    "certificate": "Client certificate (mTLS)",
 }
 """The types of authentication, with the words of the form."""
 CLIENT_AUTH = {"header": "As HTTP Basic", "body": "In the body"}

@@ -29,21 +29,29 @@ def index(slug: str) -> ResponseReturnValue:
 
 
 def _index(
-    slug: str, typed: dict[str, str] | None = None, errors: dict[str, list[str]] | None = None,
+    slug: str,
+    typed: dict[str, str] | None = None,
+    errors: dict[str, list[str]] | None = None,
     status: int = 200,
 ) -> ResponseReturnValue:
     wanted = request.args.get("q", "")[:100]
     groups = {}
     for title, types in catalogue.groups(g.merchant.id).items():
         kept = [
-            one for one in types
+            one
+            for one in types
             if wanted.lower() in one.name or wanted.lower() in one.description.lower()
         ]
         if kept:
             groups[title] = kept
     return rendering.render(
-        "catalogue/index.html", "catalogue/_rows.html", status=status, groups=groups,
-        wanted=wanted, typed=typed or {}, errors=errors or {},
+        "catalogue/index.html",
+        "catalogue/_rows.html",
+        status=status,
+        groups=groups,
+        wanted=wanted,
+        typed=typed or {},
+        errors=errors or {},
     )
 
 
@@ -59,11 +67,14 @@ def show(slug: str, name: str) -> ResponseReturnValue:
         .order_by(Webhook.created_at)
     )
     triggered = [
-        webhook for webhook in webhooks
+        webhook
+        for webhook in webhooks
         if any(matching.pattern_matches(pattern, name) for pattern in webhook.events)
     ]
     return rendering.render(
-        "catalogue/show.html", event_type=event_type, webhooks=triggered,
+        "catalogue/show.html",
+        event_type=event_type,
+        webhooks=triggered,
         properties=schema_table.properties(event_type.schema),
         sent=previews.example_body(g.merchant.id, name),
         example=catalogue.example_text(event_type),
@@ -90,7 +101,8 @@ def create(slug: str) -> ResponseReturnValue:
 
 def _fields(typed: dict[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "name": typed["name"].strip(), "description": typed["description"].strip()
+        "name": typed["name"].strip(),
+        "description": typed["description"].strip(),
     }
     for field in ("schema", "example"):
         if typed[field].strip():

@@ -53,11 +53,13 @@ SENTENCES = {
     415: ("Wrong kind of content", "The portal cannot read content of this kind here."),
     429: ("Too many tries", "Wait a minute, then try again."),
     500: (
-        "Something went wrong", "The portal failed at this, and the failure is in its log. "
+        "Something went wrong",
+        "The portal failed at this, and the failure is in its log. "
         "Nothing was half stored; try again in a moment.",
     ),
     503: (
-        "Busy right now", "The portal cannot store this at the moment. Try again in a few seconds.",
+        "Busy right now",
+        "The portal cannot store this at the moment. Try again in a few seconds.",
     ),
 }
 
@@ -99,7 +101,8 @@ def forged(error: CSRFError) -> ResponseReturnValue:
     if error.description == NO_COOKIE and config.secure_cookies and not request.is_secure:
         # Sending it again would never help: browsers do not even keep the cookie.
         return answer(
-            400, "This needs HTTPS",
+            400,
+            "This needs HTTPS",
             "Cookies go over HTTPS only here, and this page was opened over plain HTTP, so nobody "
             f"can sign in. Open {config.public_url} instead. If you have, the proxy in front must "
             "pass X-Forwarded-Proto on, and PORTAL_PROXIES must count it.",
@@ -109,7 +112,8 @@ def forged(error: CSRFError) -> ResponseReturnValue:
     if rendering.wants_fragment():
         # The page stays as it is, with what was typed, and its token is renewed (app.js).
         response = answer(
-            EXPIRED, "This form had expired",
+            EXPIRED,
+            "This form had expired",
             "Nothing was stored, and what you typed is still here. Send it again.",
         )
         response.headers["X-CSRF-Token"] = generate_csrf()
@@ -130,10 +134,12 @@ def signed_out() -> ResponseReturnValue:
     if not typed and not rendering.wants_fragment():
         return access.to_sign_in()
     return answer(
-        401, "You are signed out",
+        401,
+        "You are signed out",
         "Nothing was stored, and what you typed is still here. Sign in, which opens another tab, "
         "then send it again from this one.",
-        typed=typed, sign_in=url_for("auth.sign_in", next=access.page_of_reader()),
+        typed=typed,
+        sign_in=url_for("auth.sign_in", next=access.page_of_reader()),
     )
 
 
@@ -190,8 +196,7 @@ def failed(error: HTTPException) -> ResponseReturnValue:
 
 
 def answer(
-    status: int, title: str, remedy: str, typed: Sequence[tuple[str, str]] = (),
-    sign_in: str = "",
+    status: int, title: str, remedy: str, typed: Sequence[tuple[str, str]] = (), sign_in: str = ""
 ) -> Response:
     """The error page; in an HTMX request a message on top of the page that stays as it is.
     `typed` are fields that can be sent again from the page; `sign_in` is where to sign in
@@ -200,12 +205,16 @@ def answer(
     if request.path.startswith(FILES):
         return Response(f"{title}\n", status, mimetype="text/plain")
     context = {
-        "status_code": status, "title": title, "remedy": remedy, "typed": typed,
+        "status_code": status,
+        "title": title,
+        "remedy": remedy,
+        "typed": typed,
         "sign_in": sign_in,
         "back": None if request.method == "GET" or sign_in else access.page_of_reader(),
         "request_id": request_ids.current() if status == 500 else None,
-        "again": access.page_of_reader() if request.method == "GET"
-        and status in WORTH_TRYING_AGAIN else None,
+        "again": access.page_of_reader()
+        if request.method == "GET" and status in WORTH_TRYING_AGAIN
+        else None,
     }
     try:
         response = rendering.render("errors/page.html", "errors/_message.html", status, **context)

@@ -29,9 +29,7 @@ def groups(merchant_id: int, typed: WebhookForm) -> list[dict[str, Any]]:
         shown = [one for one in types if wanted(title, one)]
         if shown or chosen & set(wildcards):
             count = len(chosen & ({one.name for one in types} | set(wildcards)))
-            found.append(
-                {"title": title, "wildcards": wildcards, "types": shown, "count": count}
-            )
+            found.append({"title": title, "wildcards": wildcards, "types": shown, "count": count})
     others = [pattern for pattern in typed["events"] if pattern not in offered]
     if others:
         found.append({"title": "Others", "wildcards": others, "types": [], "count": len(others)})

@@ -36,8 +36,11 @@ def show(slug: str, event_id: str) -> ResponseReturnValue:
     story = browse.event_story(g.merchant, event_id)
     payload = story.payload
     return rendering.render(
-        "events/show.html", "events/_destinations.html", story=story,
-        glance=outcomes.glance(story.destinations), verdict=outcomes.verdict,
+        "events/show.html",
+        "events/_destinations.html",
+        story=story,
+        glance=outcomes.glance(story.destinations),
+        verdict=outcomes.verdict,
         found=request.args.get("text", "")[: filters.MAX_TEXT],
         changed=changes.between(payload.data, payload.previous, None) if payload else None,
     )
@@ -61,13 +64,14 @@ def log_page(merchant: Merchant | None) -> Response:
     if log_filters.asks_for_news():
         return _news(asked)
     page = asked.find(
-        lambda: browse.events(
-            asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone
-        )
+        lambda: browse.events(asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone)
     )
     rows = page.rows if page else []
     return log_filters.answer(
-        "events/index.html", "events/_log.html", asked, page=page,
+        "events/index.html",
+        "events/_log.html",
+        asked,
+        page=page,
         days=periods.event_days(merchant),
         states=browse.delivery_states(rows),
         merchants={} if merchant else browse.merchants_of(rows),
@@ -90,7 +94,12 @@ def _news(asked: LogFilters) -> Response:
 def _newer(asked: LogFilters, mark: str, view: str) -> Response:
     rows = browse.events_in_view(asked.scope, asked.typed, view, asked.zone) if view else []
     return rendering.render(
-        "events/_live.html", asked=asked, url=asked.url, mark=mark, view=view, rows=rows,
+        "events/_live.html",
+        asked=asked,
+        url=asked.url,
+        mark=mark,
+        view=view,
+        rows=rows,
         count=browse.new_events(asked.scope, asked.typed, mark, asked.zone),
         states=browse.delivery_states(rows),
     )

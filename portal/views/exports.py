@@ -27,9 +27,7 @@ bp = Blueprint("exports", __name__)
 TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _BEGINS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 """What a formula begins with; the last four are of full width, which some take for the others."""
-FORMULA = re.compile(
-    rf"""^(?=\s*{_BEGINS}|[\t\r])|(?<=[;\r\n])(?=[ \t\xa0"]*{_BEGINS})"""
-)
+FORMULA = re.compile(rf"""^(?=\s*{_BEGINS}|[\t\r])|(?<=[;\r\n])(?=[ \t\xa0"]*{_BEGINS})""")
 """Where a cell that a spreadsheet would compute begins (OWASP, CSV injection), also behind white
 space, which some leave out; and within a cell, since where the comma is the decimal sign Excel
 divides lines at semicolons, whatever is quoted."""
@@ -123,7 +121,10 @@ def _shape(
 
 
 def _file(
-    kind: str, merchant: Merchant | None, log: str, columns: Sequence[str],
+    kind: str,
+    merchant: Merchant | None,
+    log: str,
+    columns: Sequence[str],
     batches: Iterator[list[Row]],
 ) -> Response:
     if kind not in TYPES:
@@ -135,7 +136,8 @@ def _file(
     day = iso(now())[:10]
     name = f"{merchant.slug if merchant else 'all'}-{log}-{day}.{kind}"
     return Response(
-        stream, content_type=TYPES[kind],
+        stream,
+        content_type=TYPES[kind],
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 

@@ -47,7 +47,10 @@ def readyz() -> ResponseReturnValue:
     trouble, redis = readiness.trouble(), vitals.redis_known()
     if trouble is not None:
         return jsonify(
-            status="unavailable", database="unavailable", redis=redis, cause=trouble.name,
+            status="unavailable",
+            database="unavailable",
+            redis=redis,
+            cause=trouble.name,
             detail=trouble.sentence,
         ), 503
     state = {"database": "ok", "redis": redis, "workers": vitals.workers_state()}
@@ -62,18 +65,23 @@ def metrics() -> ResponseReturnValue:
     """Numbers for Prometheus, read from the database: the same whichever process answers."""
     registry = CollectorRegistry()
     Gauge(
-        "portal_events_accepted_last_minute", "Events accepted in the last minute.",
+        "portal_events_accepted_last_minute",
+        "Events accepted in the last minute.",
         registry=registry,
     ).set(vitals.events_last_minute())
     attempts = Gauge(
-        "portal_attempts_last_minute", "Attempts of the last minute by what came of them.",
-        ["outcome"], registry=registry,
+        "portal_attempts_last_minute",
+        "Attempts of the last minute by what came of them.",
+        ["outcome"],
+        registry=registry,
     )
     for outcome, count in vitals.attempts_last_minute().items():
         attempts.labels(outcome).set(count)
     waiting = Gauge(
-        "portal_deliveries_waiting", f"Deliveries that wait, counted up to {vitals.BACKLOG_CAP}.",
-        ["kind"], registry=registry,
+        "portal_deliveries_waiting",
+        f"Deliveries that wait, counted up to {vitals.BACKLOG_CAP}.",
+        ["kind"],
+        registry=registry,
     )
     for kind, count in vitals.backlog().items():
         waiting.labels(kind).set(count)
@@ -84,16 +92,19 @@ def metrics() -> ResponseReturnValue:
     ).set(vitals.policy_reports_last_hour())
     Counter(
         "portal_audit_entries_total",
-        "Entries of the audit log, but for those that strangers bring about.", registry=registry,
+        "Entries of the audit log, but for those that strangers bring about.",
+        registry=registry,
     ).inc(vitals.audit_entries())
     stored, full = allowance.in_all()
     Gauge(
-        "portal_stored_bytes", "What the logs hold of all merchants, as it is measured.",
+        "portal_stored_bytes",
+        "What the logs hold of all merchants, as it is measured.",
         registry=registry,
     ).set(stored)
     Gauge(
-        "portal_merchants_full", "Merchants whose events are refused: they have stored what they "
-        "may.", registry=registry,
+        "portal_merchants_full",
+        "Merchants whose events are refused: they have stored what they may.",
+        registry=registry,
     ).set(full)
     _add_turns(registry)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -121,6 +132,7 @@ def _add_turns(registry: CollectorRegistry) -> None:
     ):
         Counter(f"portal_write_{name}", what, registry=registry).inc(value)
     Gauge(
-        "portal_write_turn_held_seconds", "For how long a writer has had its turn by now.",
+        "portal_write_turn_held_seconds",
+        "For how long a writer has had its turn by now.",
         registry=registry,
     ).set(time.monotonic() - record.since if record.process else 0)

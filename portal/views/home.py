@@ -34,8 +34,11 @@ def index(slug: str) -> ResponseReturnValue:
     """What needs attention, how it went in `?span=`, and the first steps where nothing is there."""
     span = span_asked()
     return rendering.render(
-        "home/index.html", "home/_live.html", overview=overview.overview(g.merchant.id, span),
-        spans=SPANS, first_event_command=_first_event_command(),
+        "home/index.html",
+        "home/_live.html",
+        overview=overview.overview(g.merchant.id, span),
+        spans=SPANS,
+        first_event_command=_first_event_command(),
     )
 
 
@@ -55,9 +58,11 @@ def span_asked() -> Span:
 
 def _first_event_command() -> str:
     address = current_app.config["PORTAL"].public_url + "/api/v1/events"
-    return "\n".join((
-        f"curl {shlex.quote(address)} \\",
-        "  -H 'Authorization: Bearer whp_…' \\",
-        "  -H 'Content-Type: application/json' \\",
-        """  -d '{"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}'""",
-    ))
+    return "\n".join(
+        (
+            f"curl {shlex.quote(address)} \\",
+            "  -H 'Authorization: Bearer whp_…' \\",
+            "  -H 'Content-Type: application/json' \\",
+            """  -d '{"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}'""",
+        )
+    )

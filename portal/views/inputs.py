@@ -195,7 +195,8 @@ class PairsInput(Input):
         """The rows in which something stands."""
         return Rows(
             {"name": row.name, "value": row.text(merchant), "secret": row.secret}
-            for row in typed if row.name or row.value
+            for row in typed
+            if row.name or row.value
         )
 
     def masked(self, typed: list[Row]) -> list[Row]:
@@ -242,10 +243,17 @@ class AuthInput(Input):
 
 
 _INPUTS: dict[type[kinds.Kind], Input] = {
-    kinds.Text: Input(), kinds.Url: UrlInput(), kinds.Choice: ChoiceInput(),
-    kinds.Template: TextInput(), kinds.Sources: LinesInput(), kinds.Whole: NumberInput(),
-    kinds.Delays: NumbersInput(), kinds.Flag: FlagInput(), kinds.Triggers: TriggersInput(),
-    kinds.Pairs: PairsInput(), kinds.Authentication: AuthInput(),
+    kinds.Text: Input(),
+    kinds.Url: UrlInput(),
+    kinds.Choice: ChoiceInput(),
+    kinds.Template: TextInput(),
+    kinds.Sources: LinesInput(),
+    kinds.Whole: NumberInput(),
+    kinds.Delays: NumbersInput(),
+    kinds.Flag: FlagInput(),
+    kinds.Triggers: TriggersInput(),
+    kinds.Pairs: PairsInput(),
+    kinds.Authentication: AuthInput(),
 }
 
 

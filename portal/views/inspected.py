@@ -33,11 +33,15 @@ def receive(token: str) -> ResponseReturnValue:
     """Record the request and answer as the merchant chose."""
     request.max_content_length = inspector.MAX_BODY
     query = request.query_string.decode("latin-1")
-    answer = inspector.receive(token, Received(
-        request.environ["REQUEST_METHOD"], request.path + (f"?{query}" if query else ""),
-        list(request.headers),
-        request.get_data(cache=False),
-    ))
+    answer = inspector.receive(
+        token,
+        Received(
+            request.environ["REQUEST_METHOD"],
+            request.path + (f"?{query}" if query else ""),
+            list(request.headers),
+            request.get_data(cache=False),
+        ),
+    )
     headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
     return {"inspector": answer.text}, answer.status, headers
 

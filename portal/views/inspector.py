@@ -29,8 +29,13 @@ def show(slug: str) -> ResponseReturnValue:
     if wanted is not None and chosen is None and not rendering.wants_fragment():
         raise NotFound("There is no such request, or its day is over.")
     return rendering.render(
-        "inspector/show.html", "inspector/_requests.html", inspector=own, requests=requests,
-        newest=newest, wanted=wanted, url=inspector.url_of(own) if own else None,
+        "inspector/show.html",
+        "inspector/_requests.html",
+        inspector=own,
+        requests=requests,
+        newest=newest,
+        wanted=wanted,
+        url=inspector.url_of(own) if own else None,
         shown=inspector.inspect(own, chosen) if own and chosen else None,
         webhooks=inspector.webhooks_to(own) if own else [],
         answers=[(key, answer.text) for key, answer in inspector.ANSWERS.items()],

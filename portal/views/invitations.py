@@ -20,9 +20,14 @@ LOOKS_PER_ADDRESS = "60 per minute"
 def _page(token: str, status: int = 200, errors: dict[str, list[str]] | None = None) -> Response:
     invitation = invitations.find(token)
     return rendering.render(
-        "invitations/show.html", status=status, invitation=invitation, token=token, alone=True,
+        "invitations/show.html",
+        status=status,
+        invitation=invitation,
+        token=token,
+        alone=True,
         has_account=accounts.find_user(invitation.email) is not None,
-        errors=errors or {}, name=request.form.get("name", ""),
+        errors=errors or {},
+        name=request.form.get("name", ""),
     )
 
 

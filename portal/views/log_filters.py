@@ -23,22 +23,34 @@ MAX_CHIP = 60
 
 
 LABELS = {
-    "since": "From", "until": "To", "object_id": "Object ID", "webhook_id": "Webhook ID",
-    "event_id": "Event ID", "request_id": "Request ID", "correlation_id": "Correlation ID",
-    "source_user_type": "Source application", "source_user_id": "Source user",
-    "test": "Tests", "text": "Record holds", "zone": "Zone",
+    "since": "From",
+    "until": "To",
+    "object_id": "Object ID",
+    "webhook_id": "Webhook ID",
+    "event_id": "Event ID",
+    "request_id": "Request ID",
+    "correlation_id": "Correlation ID",
+    "source_user_type": "Source application",
+    "source_user_id": "Source user",
+    "test": "Tests",
+    "text": "Record holds",
+    "zone": "Zone",
 }
 """How filters are called where that is more than their name in capitals."""
 
 
 EXPORTS = {
-    "events.index": "exports.events", "attempts.index": "exports.attempts",
-    "staff.events": "exports.all_events", "staff.attempts": "exports.all_attempts",
+    "events.index": "exports.events",
+    "attempts.index": "exports.attempts",
+    "staff.events": "exports.all_events",
+    "staff.attempts": "exports.all_attempts",
 }
 """Where each log is downloaded."""
 TAILS = {
-    "events.index": "tail.events", "attempts.index": "tail.attempts",
-    "staff.events": "tail.all_events", "staff.attempts": "tail.all_attempts",
+    "events.index": "tail.events",
+    "attempts.index": "tail.attempts",
+    "staff.events": "tail.all_events",
+    "staff.attempts": "tail.all_attempts",
 }
 """Where what is new in each log comes from while its page is live."""
 FLOOR = "floor"
@@ -94,7 +106,8 @@ class LogFilters:
         """The filters that are set, each with the way to drop it."""
         return [
             Chip(
-                LABELS.get(name, name.replace("_", " ").capitalize()), value[:MAX_CHIP],
+                LABELS.get(name, name.replace("_", " ").capitalize()),
+                value[:MAX_CHIP],
                 self.address({other: text for other, text in self.typed.items() if other != name}),
             )
             for name, value in self.typed.items()
@@ -147,9 +160,13 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogF
         return url_for(endpoint, **place, **(values | live if is_live else values))
 
     asked = LogFilters(
-        typed, typed.get("zone", "UTC"), merchant.id if merchant else None, address,
+        typed,
+        typed.get("zone", "UTC"),
+        merchant.id if merchant else None,
+        address,
         lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
-        is_live, lambda cursor: url_for(TAILS[endpoint], **(place | typed | {FLOOR: cursor})),
+        is_live,
+        lambda cursor: url_for(TAILS[endpoint], **(place | typed | {FLOOR: cursor})),
         url_for(endpoint, **(place | typed | ({} if is_live else live))),
     )
     if not merchant and "merchant" in typed:
@@ -157,15 +174,13 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogF
     return asked
 
 
-def asked_or_invalid(
-    endpoint: str, merchant: Merchant | None, names: Iterable[str]
-) -> LogFilters:
+def asked_or_invalid(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogFilters:
     """What `read` gives, for what has no form to show errors in. Raises Invalid."""
     asked = read(endpoint, merchant, names)
     if asked.errors:
-        raise Invalid([
-            FieldError(f"/{name}", text) for name, texts in asked.errors.items() for text in texts
-        ])
+        raise Invalid(
+            [FieldError(f"/{name}", text) for name, texts in asked.errors.items() for text in texts]
+        )
     return asked
 
 
@@ -210,8 +225,16 @@ def asks_for_news() -> bool:
 def answer(template: str, fragment: str, asked: LogFilters, /, **context: Any) -> Response:
     """A log page, or the part of it that HTMX swaps; the address bar follows the filters."""
     response = rendering.render(
-        template, fragment, asked.status, asked=asked, typed=asked.typed, errors=asked.errors,
-        url=asked.url, saved_filters=_saved_filters(), is_staff_log=g.merchant is None, **context,
+        template,
+        fragment,
+        asked.status,
+        asked=asked,
+        typed=asked.typed,
+        errors=asked.errors,
+        url=asked.url,
+        saved_filters=_saved_filters(),
+        is_staff_log=g.merchant is None,
+        **context,
     )
     if rendering.wants_fragment():
         response.headers["HX-Push-Url"] = asked.url

@@ -30,8 +30,10 @@ def admit() -> None:
     g.page_places = []
     if request.blueprint == "api" or not g.roles or current_user.staff_role:
         return
-    merchant_id = g.merchant.id if g.merchant else min(
-        (one.merchant_id for one in current_user.memberships), default=None
+    merchant_id = (
+        g.merchant.id
+        if g.merchant
+        else min((one.merchant_id for one in current_user.memberships), default=None)
     )
     for debts, kind, who, whose in (
         (by_user, PAGE_OF_USER, current_user.id, "You have"),
@@ -51,7 +53,8 @@ def _count(debts: Debts, who: int, whose: str) -> None:
     if seconds > 0:
         raise TooManyRequests(
             f"{whose} asked for more than {most:,} pages a second. Wait a moment, then reload; "
-            "programs ask the API.", math.ceil(seconds),
+            "programs ask the API.",
+            math.ceil(seconds),
         )
     debts.add(who, 1, most, clock)
 

@@ -30,7 +30,11 @@ def _email_key() -> str:
 
 def _forgot(status: int = 200, asked: str = "", error: str = "") -> Response:
     return rendering.render(
-        "passwords/forgot.html", status=status, asked=asked, error=error, alone=True,
+        "passwords/forgot.html",
+        status=status,
+        asked=asked,
+        error=error,
+        alone=True,
         email=request.form.get("email", ""),
     )
 
@@ -60,15 +64,17 @@ def choose(token: str) -> ResponseReturnValue:
     errors: dict[str, list[str]] = {}
     if request.method == "POST":
         try:
-            resets.choose(
-                token, request.form.get("password", ""), request.form.get("repeated", "")
-            )
+            resets.choose(token, request.form.get("password", ""), request.form.get("repeated", ""))
         except Invalid as error:
             errors = error.by_field()
         else:
             flash("Your password is changed. Sign in with it.")
             return redirect(url_for("auth.sign_in"), 303)
     return rendering.render(
-        "passwords/choose.html", status=422 if errors else 200, user=resets.find(token),
-        token=token, errors=errors, alone=True,
+        "passwords/choose.html",
+        status=422 if errors else 200,
+        user=resets.find(token),
+        token=token,
+        errors=errors,
+        alone=True,
     )

@@ -15,6 +15,8 @@ bp = Blueprint("records", __name__, url_prefix="/m/<slug>/records")
 def show(slug: str, object_type: str, object_id: str) -> ResponseReturnValue:
     """Every event of a record, what each changed, and where it was sent."""
     return rendering.render(
-        "records/show.html", object_type=object_type, object_id=object_id,
+        "records/show.html",
+        object_type=object_type,
+        object_id=object_id,
         page=records.story(g.merchant.id, object_type, object_id, request.args.get("cursor")),
     )

@@ -56,7 +56,7 @@ def show(slug: str, recovery_id: str) -> ResponseReturnValue:
     """One recovery and how far it is."""
     found = recovery.find(g.merchant.id, recovery_id)
     response = rendering.render(
-        "recover/show.html", "recover/_progress.html", recovery=found, names=_names(),
+        "recover/show.html", "recover/_progress.html", recovery=found, names=_names()
     )
     if not found.is_open:
         # The part that asks again and again gives way to one that does not.
@@ -82,9 +82,7 @@ def cancel(slug: str, recovery_id: str) -> ResponseReturnValue:
     return _changed(recovery_id, recovery.cancel)
 
 
-def _changed(
-    recovery_id: str, change: Callable[[int, str, str], Recovery]
-) -> ResponseReturnValue:
+def _changed(recovery_id: str, change: Callable[[int, str, str], Recovery]) -> ResponseReturnValue:
     return _to(change(g.merchant.id, recovery_id, actor_of(current_user)))
 
 
@@ -100,12 +98,14 @@ def _typed(source: Mapping[str, str]) -> dict[str, str]:
 def _wanted(action: str, typed: Mapping[str, str]) -> Selection:
     """What filters as they were typed take. Raises Invalid."""
     values = filters.clean(FILTERS, typed, typed.get("zone", "UTC"))
-    narrowed = {
-        name: str(values[name]) for name in NARROWING if values.get(name, "*") != "*"
-    }
+    narrowed = {name: str(values[name]) for name in NARROWING if values.get(name, "*") != "*"}
     return Selection(
-        action, (values.get("state", FAILED),), values.get("webhook_id"), values.get("since"),
-        values.get("before"), narrowed,
+        action,
+        (values.get("state", FAILED),),
+        values.get("webhook_id"),
+        values.get("since"),
+        values.get("before"),
+        narrowed,
     )
 
 
@@ -129,9 +129,16 @@ def _page(typed: dict[str, str], error: Invalid | None = None) -> Response:
     # "24h" is the moment that was counted from.
     exact = typed if since is None else typed | {"since": f"{since / SECOND:.6f}"}
     response = rendering.render(
-        "recover/index.html", "recover/_wanted.html", 422 if errors else 200, typed=typed,
-        errors=errors, counts=counts, choices=webhooks, recoveries=recovery.latest(g.merchant.id),
-        names=_names(), event_types=sorted(catalogue.known_names(g.merchant.id)),
+        "recover/index.html",
+        "recover/_wanted.html",
+        422 if errors else 200,
+        typed=typed,
+        errors=errors,
+        counts=counts,
+        choices=webhooks,
+        recoveries=recovery.latest(g.merchant.id),
+        names=_names(),
+        event_types=sorted(catalogue.known_names(g.merchant.id)),
         asked={SEND: _whole(typed) if held else exact, DISCARD: exact},
         off=_disabled(webhooks, typed),
     )
@@ -155,6 +162,4 @@ def _disabled(webhooks: list[Any], typed: dict[str, str]) -> list[Any]:
 
 
 def _names() -> dict[str, str]:
-    return {
-        one.id: one.description or one.url for one in setup.list_webhooks(g.merchant.id)
-    }
+    return {one.id: one.description or one.url for one in setup.list_webhooks(g.merchant.id)}

@@ -18,9 +18,7 @@ def create(slug: str, log: str) -> ResponseReturnValue:
     """Keep the filters of a log page by a name, and show that page again."""
     query = request.form.get("query", "")
     try:
-        saved.save_filter(
-            current_user.id, g.merchant.id, log, request.form.get("name", ""), query
-        )
+        saved.save_filter(current_user.id, g.merchant.id, log, request.form.get("name", ""), query)
     except (Invalid, Conflict) as error:
         flash(error.detail, "error")
     return redirect(log_filters.address_of(slug, log, query), 303)

@@ -5,16 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import segno
-from flask import (
-    Blueprint,
-    Response,
-    current_app,
-    flash,
-    redirect,
-    request,
-    session,
-    url_for,
-)
+from flask import Blueprint, Response, current_app, flash, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from markupsafe import Markup
@@ -79,7 +70,9 @@ def turn_on() -> ResponseReturnValue:
     """Turn it on and show the recovery codes in the answer to this very request."""
     try:
         codes = second_factor.turn_on(
-            current_user, _pending_secret(), request.form.get("code", ""),
+            current_user,
+            _pending_secret(),
+            request.form.get("code", ""),
             request.form.get("password", ""),
         )
     except Invalid as error:
@@ -118,8 +111,11 @@ def add_passkey() -> ResponseReturnValue:
     challenge = passkeys.Challenge.read(session.pop("challenge", None))
     try:
         codes = passkeys.add(
-            current_user, request.form.get("name", ""), request.form.get("passkey", ""),
-            request.form.get("password", ""), challenge,
+            current_user,
+            request.form.get("name", ""),
+            request.form.get("passkey", ""),
+            request.form.get("password", ""),
+            challenge,
         )
     except Invalid as error:
         return _page(422, errors=error.by_field(), form="passkey")

@@ -32,8 +32,13 @@ def _render(fragment: str | None = None, status: int = 200, **context: Any) -> R
         "event_days": periods.event_days(g.merchant),
         "payload_days": periods.payload_days(g.merchant),
         "usage": allowance.of([g.merchant.id])[g.merchant.id],
-        "key_errors": {}, "period_errors": {}, "storage_errors": {}, "invite_errors": {},
-        "typed": {}, "new_key": None, "new_link": None,
+        "key_errors": {},
+        "period_errors": {},
+        "storage_errors": {},
+        "invite_errors": {},
+        "typed": {},
+        "new_key": None,
+        "new_link": None,
     }
     return rendering.render("settings/index.html", fragment, status, **page | context)
 
@@ -50,7 +55,9 @@ def change_periods(slug: str) -> ResponseReturnValue:
     form = request.form
     try:
         periods.change(
-            g.merchant, form.get("event_days", ""), form.get("payload_days", ""),
+            g.merchant,
+            form.get("event_days", ""),
+            form.get("payload_days", ""),
             actor_of(current_user),
         )
     except Invalid as error:
@@ -109,7 +116,9 @@ def _too_many_invitations(_limit: RequestLimit) -> Response:
 
 @bp.post("/invitations")
 @limiter.limit(
-    INVITATIONS, key_func=lambda: str(g.merchant.id), on_breach=_too_many_invitations,
+    INVITATIONS,
+    key_func=lambda: str(g.merchant.id),
+    on_breach=_too_many_invitations,
     deduct_when=lambda response: response.status_code == 200,
 )
 def invite(slug: str) -> ResponseReturnValue:
@@ -136,9 +145,7 @@ def revoke_invitation(slug: str, invitation_id: str) -> ResponseReturnValue:
 @bp.post("/members/<int(max=2147483647):user_id>")
 def change_member(slug: str, user_id: int) -> ResponseReturnValue:
     """Give a member another role."""
-    members.change_member(
-        g.merchant, user_id, request.form.get("role", ""), actor_of(current_user)
-    )
+    members.change_member(g.merchant, user_id, request.form.get("role", ""), actor_of(current_user))
     flash("The role is changed.")
     return _after_change(slug)
 

@@ -21,8 +21,11 @@ def show(token: str) -> ResponseReturnValue:
     """The attempt, its secrets masked, and nothing else of the merchant."""
     share, detail = shares.shared_attempt(token)
     response = rendering.render(
-        "shared/show.html", share=share, report=reports.report(detail, shared=True),
-        shared=True, **EXPLAINED,
+        "shared/show.html",
+        share=share,
+        report=reports.report(detail, shared=True),
+        shared=True,
+        **EXPLAINED,
     )
     response.headers["X-Robots-Tag"] = "noindex, nofollow"
     # The address is the key: no other site may learn it.

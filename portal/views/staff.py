@@ -38,8 +38,12 @@ def _merchants(status: int = 200, **context: Any) -> Response:
     found = accounts.merchants(request.args.get("cursor", ""), search)
     shown = [row.id for (row,) in found.rows]
     page = {
-        "page": found, "counts": statistics.by_merchant(shown), "stored": allowance.of(shown),
-        "search": search, "errors": {}, "typed": {},
+        "page": found,
+        "counts": statistics.by_merchant(shown),
+        "stored": allowance.of(shown),
+        "search": search,
+        "errors": {},
+        "typed": {},
     }
     return rendering.render(
         "staff/merchants.html", "staff/_merchants.html", status, **page | context
@@ -58,7 +62,9 @@ def create_merchant() -> ResponseReturnValue:
     form = request.form
     try:
         merchant = accounts.create_merchant(
-            form.get("slug", ""), form.get("name", ""), actor_of(current_user),
+            form.get("slug", ""),
+            form.get("name", ""),
+            actor_of(current_user),
             active="active" in form,
         )
     except Invalid as error:
@@ -89,8 +95,12 @@ def deactivate(slug: str) -> ResponseReturnValue:
 def _users(status: int = 200, **context: Any) -> Response:
     search = request.args.get("search", "")
     page = {
-        "page": accounts.users(request.args.get("cursor", ""), search), "search": search,
-        "errors": {}, "typed": {}, "shown_password": None, "shown_for": "",
+        "page": accounts.users(request.args.get("cursor", ""), search),
+        "search": search,
+        "errors": {},
+        "typed": {},
+        "shown_password": None,
+        "shown_for": "",
     }
     return rendering.render("staff/users.html", "staff/_users.html", status, **page | context)
 
@@ -108,7 +118,10 @@ def create_user() -> ResponseReturnValue:
     password = accounts.new_password()
     try:
         user = accounts.create_user(
-            form.get("email", ""), password, actor_of(current_user), name=form.get("name", ""),
+            form.get("email", ""),
+            password,
+            actor_of(current_user),
+            name=form.get("name", ""),
             **_role(form.get("role", ""), form.get("merchant", "")),
         )
     except Invalid as error:
@@ -119,10 +132,15 @@ def create_user() -> ResponseReturnValue:
 def _role(role: str, slug: str) -> dict[str, Any]:
     if role in STAFF_ROLES:
         if slug:
-            raise Invalid([FieldError(
-                "/merchant", "Staff see every merchant: leave this empty, or choose the role "
-                "viewer, editor or owner.",
-            )])
+            raise Invalid(
+                [
+                    FieldError(
+                        "/merchant",
+                        "Staff see every merchant: leave this empty, or choose the role "
+                        "viewer, editor or owner.",
+                    )
+                ]
+            )
         return {"staff_role": role}
     if role not in MEMBER_ROLES:
         raise Invalid([FieldError("/role", "Choose a role.")])
@@ -187,9 +205,15 @@ def operations() -> ResponseReturnValue:
     with contextlib.suppress(*TROUBLE):
         now_running = {"queues": queues.queues_now(), "workers": queues.workers_now()}
     return rendering.render(
-        "staff/operations.html", "staff/_now.html", **now_running,
-        lanes=vitals.lanes_now(), backlog=vitals.backlog(), cap=vitals.BACKLOG_CAP,
-        clean_up=vitals.clean_up_now(), command=installed.COMMAND, start=installed.START,
+        "staff/operations.html",
+        "staff/_now.html",
+        **now_running,
+        lanes=vitals.lanes_now(),
+        backlog=vitals.backlog(),
+        cap=vitals.BACKLOG_CAP,
+        clean_up=vitals.clean_up_now(),
+        command=installed.COMMAND,
+        start=installed.START,
         page=log.operations(request.args.get("cursor", "")),
     )
 
@@ -204,10 +228,16 @@ def audit_log() -> ResponseReturnValue:
     except Invalid as error:
         errors = error.by_field()
     typed: dict[str, Any] = {
-        name: value for name in ("merchant", "actor", "action", "since", "until", "zone")
+        name: value
+        for name in ("merchant", "actor", "action", "since", "until", "zone")
         if (value := clean_search(request.args.get(name, "")))
     }
     return rendering.render(
-        "staff/audit.html", status=422 if errors else 200, typed=typed, errors=errors, page=page,
-        actions=log.actions(), url=url_for("staff.audit", **typed),
+        "staff/audit.html",
+        status=422 if errors else 200,
+        typed=typed,
+        errors=errors,
+        page=page,
+        actions=log.actions(),
+        url=url_for("staff.audit", **typed),
     )

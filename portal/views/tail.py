@@ -74,10 +74,19 @@ def _events(merchant: Merchant | None) -> Response:
         }
         changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
         _remember(seen, now)
-        return render_template(
-            "events/_rows.html", rows=changed, states=states, merchant=merchant, typed=asked.typed,
-            is_staff_log=merchant is None, merchants={} if merchant else browse.merchants_of(rows),
-        ) if changed else ""
+        return (
+            render_template(
+                "events/_rows.html",
+                rows=changed,
+                states=states,
+                merchant=merchant,
+                typed=asked.typed,
+                is_staff_log=merchant is None,
+                merchants={} if merchant else browse.merchants_of(rows),
+            )
+            if changed
+            else ""
+        )
 
     return _answer(look, merchant)
 
@@ -91,11 +100,18 @@ def _attempts(merchant: Merchant | None) -> Response:
         now: Seen = {(row.merchant_id, row.id): None for row in rows}
         changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
         _remember(seen, now)
-        return render_template(
-            "attempts/_rows.html", rows=changed, webhooks=browse.webhooks_of(changed),
-            merchant=merchant, is_staff_log=merchant is None,
-            merchants={} if merchant else browse.merchants_of(changed),
-        ) if changed else ""
+        return (
+            render_template(
+                "attempts/_rows.html",
+                rows=changed,
+                webhooks=browse.webhooks_of(changed),
+                merchant=merchant,
+                is_staff_log=merchant is None,
+                merchants={} if merchant else browse.merchants_of(changed),
+            )
+            if changed
+            else ""
+        )
 
     return _answer(look, merchant)
 

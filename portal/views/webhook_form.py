@@ -69,7 +69,8 @@ class WebhookForm:
     def filled_parts(self) -> set[str]:
         """Which folded parts of the form hold something."""
         return {
-            one.part for name, one in FIELDS.items()
+            one.part
+            for name, one in FIELDS.items()
             if one.part not in _ALWAYS_OPEN
             and input_of(one).is_filled(self.typed[name], one.default)
         }
@@ -123,9 +124,13 @@ def copy_of(webhook: Webhook, merchant: Merchant) -> WebhookForm:
     name = webhook.description or webhook.url
     values["description"] = f"Copy of {name}"[:MAX_DESCRIPTION]
     form = _filled(values, token=_new_token(merchant))
-    return replace(form, typed={
-        name: input_of(FIELDS[name]).without_secrets(typed) for name, typed in form.typed.items()
-    })
+    return replace(
+        form,
+        typed={
+            name: input_of(FIELDS[name]).without_secrets(typed)
+            for name, typed in form.typed.items()
+        },
+    )
 
 
 def token_id(merchant: Merchant, token: str) -> str | None:
@@ -155,9 +160,10 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> WebhookForm:
 
 def masked(form: WebhookForm) -> WebhookForm:
     """The same for a page: every secret masked."""
-    return replace(form, typed={
-        name: input_of(FIELDS[name]).masked(typed) for name, typed in form.typed.items()
-    })
+    return replace(
+        form,
+        typed={name: input_of(FIELDS[name]).masked(typed) for name, typed in form.typed.items()},
+    )
 
 
 def change_rows(form: WebhookForm, action: str) -> str | None:

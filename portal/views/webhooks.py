@@ -37,9 +37,13 @@ def index(slug: str) -> ResponseReturnValue:
     sort = sort if sort in overview.SORTS else overview.NEWEST
     count = len(setup.list_webhooks(g.merchant.id))
     return rendering.render(
-        "webhooks/index.html", "webhooks/_rows.html",
-        lines=overview.webhook_lines(g.merchant.id, sort, search), count=count, sort=sort,
-        search=search, inspector=inspector.find(g.merchant.id),
+        "webhooks/index.html",
+        "webhooks/_rows.html",
+        lines=overview.webhook_lines(g.merchant.id, sort, search),
+        count=count,
+        sort=sort,
+        search=search,
+        inspector=inspector.find(g.merchant.id),
     )
 
 
@@ -136,9 +140,7 @@ def update(slug: str, webhook_id: str) -> ResponseReturnValue:
         return fragment
     fields = webhook_form.fields(typed, g.merchant)
     try:
-        webhook = setup.update_webhook(
-            webhook, fields, actor_of(current_user), typed.version or 0
-        )
+        webhook = setup.update_webhook(webhook, fields, actor_of(current_user), typed.version or 0)
     except Invalid as error:
         return _form(typed, _get(webhook_id), error, 422)
     except Conflict as error:
@@ -194,8 +196,12 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     attempt = actions.send_test(webhook, event_type, actor_of(current_user))
     answer = setup.answer_of(attempt)
     response = _show(
-        _get(webhook_id), "webhooks/_test_result.html", attempt=attempt, answer=answer,
-        received=reports.answer_body(answer) if answer else None, tested=event_type,
+        _get(webhook_id),
+        "webhooks/_test_result.html",
+        attempt=attempt,
+        answer=answer,
+        received=reports.answer_body(answer) if answer else None,
+        tested=event_type,
     )
     response.headers["HX-Trigger"] = _refresh("#activity")
     return response
@@ -234,9 +240,7 @@ def _find(webhook_id: str) -> Webhook | None:
 
 
 def _to(webhook: Webhook) -> ResponseReturnValue:
-    return redirect(
-        url_for("webhooks.show", slug=g.merchant.slug, webhook_id=webhook.id), 303
-    )
+    return redirect(url_for("webhooks.show", slug=g.merchant.slug, webhook_id=webhook.id), 303)
 
 
 def _refresh(target: str) -> str:
@@ -256,14 +260,22 @@ def _show(
     own = inspector.find(webhook.merchant_id)
     lost = webhook.unreadable(now())
     return rendering.render(
-        "webhooks/show.html", fragment, status, webhook=webhook,
+        "webhooks/show.html",
+        fragment,
+        status,
+        webhook=webhook,
         unreadable=health.unreadable_sentence(lost) if lost else "",
         to_inspector=own is not None and inspector.sends_to_inspector(webhook, own),
-        attempts=setup.recent_attempts(webhook), types=setup.types_of(webhook),
-        held=recovery.count_held(webhook), facts=webhook_form.facts(webhook),
-        recoveries=recovery.unfinished(webhook.merchant_id, webhook.id), moment=now(),
+        attempts=setup.recent_attempts(webhook),
+        types=setup.types_of(webhook),
+        held=recovery.count_held(webhook),
+        facts=webhook_form.facts(webhook),
+        recoveries=recovery.unfinished(webhook.merchant_id, webhook.id),
+        moment=now(),
         history=statistics.history(webhook.merchant_id, span_asked(), webhook.id),
-        spans=statistics.SPANS, changes=log.about(webhook.merchant_id, webhook.id), **context,
+        spans=statistics.SPANS,
+        changes=log.about(webhook.merchant_id, webhook.id),
+        **context,
     )
 
 
@@ -306,11 +318,21 @@ def _form(
         shown_preview = setup.preview(g.merchant, fields, webhook)
     errors = webhook_form.by_place(error.errors if error else [])
     return rendering.render(
-        "webhooks/form.html", fragment, status, typed=webhook_form.masked(typed), webhook=webhook,
-        errors=errors, error=error, preview=shown_preview, differences=differences,
-        hint_of=webhook_form.hint_of, widget_of=webhook_form.widget_of,
-        auth_types=auth_form.TYPES, client_auths=auth_form.CLIENT_AUTH,
-        groups=event_chooser.groups(g.merchant.id, typed), is_copy=is_copy,
+        "webhooks/form.html",
+        fragment,
+        status,
+        typed=webhook_form.masked(typed),
+        webhook=webhook,
+        errors=errors,
+        error=error,
+        preview=shown_preview,
+        differences=differences,
+        hint_of=webhook_form.hint_of,
+        widget_of=webhook_form.widget_of,
+        auth_types=auth_form.TYPES,
+        client_auths=auth_form.CLIENT_AUTH,
+        groups=event_chooser.groups(g.merchant.id, typed),
+        is_copy=is_copy,
         open_parts=typed.open_parts | webhook_form.parts_of(errors),
         together=catalogue.fires_together(typed["events"]),
         recipe=recipes.all_recipes().get(typed.recipe),

@@ -278,9 +278,9 @@ def _roles() -> frozenset[str]:
 
 
 _key = table(ApiKey).c
-_KEY = sa.select(
-    _key.id, _key.scope, _key.merchant_id, _key.last_used_at
-).where(_key.digest == sa.bindparam("digest"), _key.revoked_at.is_(None))
+_KEY = sa.select(_key.id, _key.scope, _key.merchant_id, _key.last_used_at).where(
+    _key.digest == sa.bindparam("digest"), _key.revoked_at.is_(None)
+)
 
 
 BY_HASH = frozenset(("invitations", "shared", "passwords"))
@@ -320,6 +320,7 @@ def key_of(authorization: str) -> sa.Row[*tuple[Any, ...]] | None:
 def prover(app: Flask) -> Callable[[str], object]:
     """What looks whose the key in an Authorization header is, and says so
     (portal.fairness.courtesy)."""
+
     def look(authorization: str) -> None:
         with app.app_context():
             key_of(authorization)

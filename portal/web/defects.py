@@ -28,8 +28,7 @@ class Portal(Flask):
         return func
 
     def log_exception(
-        self,
-        exc_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None],
+        self, exc_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None]
     ) -> None:
         """Flask's; a defect that many requests meet has one traceback a minute, and a line for each
         of them: its page and its answer name the ID that stands there."""

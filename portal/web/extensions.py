@@ -39,8 +39,15 @@ limiter = Limiter(sender_network, swallow_errors=True)
 """Limits on tries of passwords and links, on what is mailed and on what an inspector takes, counted
 in Redis and in the process's memory (portal.web.limit_counts)."""
 LIMITED = (
-    "auth", "second_factor", "passwords", "account", "shared", "invitations", "settings",
-    "inspected", "policy_reports",
+    "auth",
+    "second_factor",
+    "passwords",
+    "account",
+    "shared",
+    "invitations",
+    "settings",
+    "inspected",
+    "policy_reports",
 )
 
 
@@ -59,7 +66,8 @@ def limit_by_sender(
         re.sub(r"\d+(?= per)", lambda number: str(int(number[0]) * SITE_TIMES), limit),
         key_func=lambda: key_of(sender_site()),
         # Another question to Redis that would answer nothing new.
-        exempt_when=lambda: sender_site() == sender_network(), **options,
+        exempt_when=lambda: sender_site() == sender_network(),
+        **options,
     )
     return lambda view: by_network(by_site(view))
 
@@ -79,7 +87,9 @@ def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
         "RATELIMIT_STORAGE_URI": f"{LimitCounts.STORAGE_SCHEME[0]}://",
         "RATELIMIT_STORAGE_OPTIONS": {
             "address": redis_url.replace("unix://", "redis+unix://", 1),
-            "socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": 1,
+            "socket_connect_timeout": 1,
+            "retry": Retry(NoBackoff(), 0),
             "protocol": queues.PROTOCOL,
         },
     }

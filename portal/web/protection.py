@@ -13,17 +13,19 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, Se
 from portal.config import Config
 from portal.web import rendering
 
-CONTENT_SECURITY_POLICY = "; ".join((
-    "default-src 'self'",
-    # Pico draws check marks and arrows as data: images.
-    "img-src 'self' data:",
-    "object-src 'none'",
-    "base-uri 'none'",
-    "form-action 'self'",
-    "frame-ancestors 'none'",
-    # Not report-to, which browsers take from pages under TLS alone and then in place of this.
-    "report-uri /csp-reports",
-))
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Pico draws check marks and arrows as data: images.
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        # Not report-to, which browsers take from pages under TLS alone and then in place of this.
+        "report-uri /csp-reports",
+    )
+)
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -54,7 +56,10 @@ class PageSessions(SecureCookieSessionInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, and `Vary: Cookie`, on pages alone, so that browsers keep the files."""
         if not request.path.startswith(FILES) and request.blueprint not in (
-            "api", "health", "inspected", "policy_reports"
+            "api",
+            "health",
+            "inspected",
+            "policy_reports",
         ):
             super().save_session(app, session, response)
 

@@ -22,7 +22,7 @@ ENTRY_LETTERS = 128
 def passed_on(named: str, proxies: int) -> str | None:
     """What the outermost of so many proxies has put into a header, to which each adds one entry;
     None where there are fewer."""
-    last = named[-ENTRY_LETTERS * (proxies + 1):]
+    last = named[-ENTRY_LETTERS * (proxies + 1) :]
     parts = [part for part in map(str.strip, last.split(",")) if part]
     return parts[-proxies] if len(parts) >= proxies else None
 

@@ -277,8 +277,19 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
-        amount=amount, attributes=attributes, change=change, dom_id=dom_id, duration=duration,
-        highlight=highlight, iso=clock.iso, marked=marked, number=number, percent=percent,
-        size=size, status_class=status_class, utc=utc, visible=visible,
+        amount=amount,
+        attributes=attributes,
+        change=change,
+        dom_id=dom_id,
+        duration=duration,
+        highlight=highlight,
+        iso=clock.iso,
+        marked=marked,
+        number=number,
+        percent=percent,
+        size=size,
+        status_class=status_class,
+        utc=utc,
+        visible=visible,
     )
     app.jinja_env.globals.update(asset=asset, theme=theme)

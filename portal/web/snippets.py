@@ -8,8 +8,11 @@ from functools import lru_cache
 from portal import installed
 
 _LANGUAGES = {
-    "python": ("Python", "verify.py"), "node": ("Node.js", "verify.mjs"),
-    "php": ("PHP", "verify.php"), "ruby": ("Ruby", "verify.rb"), "go": ("Go", "verify.go"),
+    "python": ("Python", "verify.py"),
+    "node": ("Node.js", "verify.mjs"),
+    "php": ("PHP", "verify.php"),
+    "ruby": ("Ruby", "verify.rb"),
+    "go": ("Go", "verify.go"),
 }
 
 

@@ -51,9 +51,19 @@ def _anything(_value: str) -> None:
 
 _READERS: dict[str, Callable[[str], object]] = {
     # An entity tag in place of a date is none, and is not failed at.
-    **dict.fromkeys(("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE",
-                     "HTTP_DATE"), parse_date),
+    **dict.fromkeys(
+        ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_DATE"),
+        parse_date,
+    ),
     **dict.fromkeys(("HTTP_REFERER", "HTTP_ORIGIN"), _address),
-    **dict.fromkeys(("HTTP_ACCEPT", "HTTP_ACCEPT_CHARSET", "HTTP_ACCEPT_ENCODING",
-                     "HTTP_ACCEPT_LANGUAGE", "HTTP_RANGE"), _anything),
+    **dict.fromkeys(
+        (
+            "HTTP_ACCEPT",
+            "HTTP_ACCEPT_CHARSET",
+            "HTTP_ACCEPT_ENCODING",
+            "HTTP_ACCEPT_LANGUAGE",
+            "HTTP_RANGE",
+        ),
+        _anything,
+    ),
 }

@@ -42,7 +42,13 @@ FIELDS = {
     "basic": ("type", "user", "password"),
     "bearer": ("type", "token"),
     "oauth2": (
-        "type", "token_url", "client_id", "client_secret", "client_auth", "scope", "audience",
+        "type",
+        "token_url",
+        "client_id",
+        "client_secret",
+        "client_auth",
+        "scope",
+        "audience",
     ),
     "certificate": ("type", "certificate", "key"),
 }
@@ -60,31 +66,47 @@ SCHEMA: Schema = {
     "masked wherever it is shown; a change without it keeps it, for the same type and server.",
     "anyOf": [
         {"type": "null"},
-        closed({
-            "type": {"const": "basic"},
-            "user": text(_NO_COLON, most=MAX_USER, least=1),
-            "password": text(LINE, most=MAX_PASSWORD, least=1),
-        }, "type", "user"),
-        closed({
-            "type": {"const": "bearer"},
-            "token": text(f"^([!-~]+|{MASK})$", most=MAX_TOKEN, least=1),
-        }, "type"),
-        closed({
-            "type": {"const": "oauth2"},
-            "token_url": text(HTTP_URL, most=MAX_URL),
-            "client_id": text("^[ -~]+$", most=MAX_CLIENT_ID, least=1),
-            "client_secret": text(f"^([ -~]+|{MASK})$", most=MAX_TOKEN, least=1),
-            "client_auth": {"type": "string", "enum": list(CLIENT_AUTH)},
-            "scope": text(_SCOPES, most=MAX_SCOPE),
-            "audience": text("^[!-~]*$", most=MAX_SCOPE),
-        }, "type", "token_url", "client_id"),
-        closed({
-            "type": {"const": "certificate"},
-            "certificate": described({"type": "string", "maxLength": MAX_PEM}, "PEM."),
-            "key": described(
-                {"type": "string", "maxLength": MAX_PEM}, "PEM, without a passphrase."
-            ),
-        }, "type", "certificate"),
+        closed(
+            {
+                "type": {"const": "basic"},
+                "user": text(_NO_COLON, most=MAX_USER, least=1),
+                "password": text(LINE, most=MAX_PASSWORD, least=1),
+            },
+            "type",
+            "user",
+        ),
+        closed(
+            {
+                "type": {"const": "bearer"},
+                "token": text(f"^([!-~]+|{MASK})$", most=MAX_TOKEN, least=1),
+            },
+            "type",
+        ),
+        closed(
+            {
+                "type": {"const": "oauth2"},
+                "token_url": text(HTTP_URL, most=MAX_URL),
+                "client_id": text("^[ -~]+$", most=MAX_CLIENT_ID, least=1),
+                "client_secret": text(f"^([ -~]+|{MASK})$", most=MAX_TOKEN, least=1),
+                "client_auth": {"type": "string", "enum": list(CLIENT_AUTH)},
+                "scope": text(_SCOPES, most=MAX_SCOPE),
+                "audience": text("^[!-~]*$", most=MAX_SCOPE),
+            },
+            "type",
+            "token_url",
+            "client_id",
+        ),
+        closed(
+            {
+                "type": {"const": "certificate"},
+                "certificate": described({"type": "string", "maxLength": MAX_PEM}, "PEM."),
+                "key": described(
+                    {"type": "string", "maxLength": MAX_PEM}, "PEM, without a passphrase."
+                ),
+            },
+            "type",
+            "certificate",
+        ),
     ],
 }
 _VISIBLE = re.compile("[!-~]+")
@@ -125,7 +147,8 @@ def clean_auth(
             f"Authentication of the type {kind} has no field {str(name)[:100]!r}; it has "
             f"{', '.join(FIELDS[kind])}.",
         )
-        for name in value if name not in FIELDS[kind]
+        for name in value
+        if name not in FIELDS[kind]
     ]
     auth: Auth = {"type": kind}
     for name, clean in _CLEANERS[kind].items():
@@ -211,9 +234,7 @@ def _audience(value: Any, _means: SecretContext) -> str:
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or len(value) > MAX_SCOPE or not _VISIBLE.fullmatch(value):
-        raise ValueError(
-            f"The audience is ASCII without spaces, at most {MAX_SCOPE:,} characters."
-        )
+        raise ValueError(f"The audience is ASCII without spaces, at most {MAX_SCOPE:,} characters.")
     return value
 
 
@@ -308,9 +329,7 @@ def _check_pair(auth: Auth, stored: Auth | None, means: SecretContext) -> None:
     if mine != theirs:
         raise ValueError("The private key does not belong to the first certificate.")
     if not isinstance(key, _OF_TLS):
-        raise ValueError(
-            "TLS cannot use a key of this kind; give one of RSA, ECDSA or Ed25519."
-        )
+        raise ValueError("TLS cannot use a key of this kind; give one of RSA, ECDSA or Ed25519.")
     if isinstance(key, RSAPrivateKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise ValueError(
             f"The RSA key has {key.key_size:,} bits; it may have {MIN_RSA_BITS:,} to "
@@ -325,11 +344,17 @@ _CLEANERS: dict[str, dict[str, Callable[[Any, SecretContext], str]]] = {
     "basic": {"user": _user},
     "bearer": {},
     "oauth2": {
-        "token_url": _token_url, "client_id": _client_id, "client_auth": _client_auth,
-        "scope": _scope, "audience": _audience,
+        "token_url": _token_url,
+        "client_id": _client_id,
+        "client_auth": _client_auth,
+        "scope": _scope,
+        "audience": _audience,
     },
     "certificate": {"certificate": _certificate},
 }
 _SECRETS: dict[str, Callable[[Any], str]] = {
-    "basic": _password, "bearer": _token, "oauth2": _client_secret, "certificate": _key,
+    "basic": _password,
+    "bearer": _token,
+    "oauth2": _client_secret,
+    "certificate": _key,
 }

@@ -87,9 +87,7 @@ class Text(Kind):
                 f"The {self._noun} has {len(value):,} characters; at most {self.most} are possible."
             )
         elif UNSEEN.search(value):
-            check.wrong(
-                f"The {self._noun} holds a line break or control character; leave it out."
-            )
+            check.wrong(f"The {self._noun} holds a line break or control character; leave it out.")
         else:
             return value.strip()
         return ""

@@ -24,10 +24,21 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 
 # The connection's own business (RFC 9110, 7.6.1), the sender's place in a chain of proxies, and
 # what the portal signs with.
-_FORBIDDEN = frozenset({
-    "host", "content-length", "transfer-encoding", "connection", "expect", "keep-alive", "te",
-    "trailer", "upgrade", "http2-settings", "forwarded",
-})
+_FORBIDDEN = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "http2-settings",
+        "forwarded",
+    }
+)
 _FORBIDDEN_STARTS = ("proxy-", "x-forwarded-", "webhook-", "evox-")
 
 
@@ -41,9 +52,12 @@ def _schema(kind: str) -> json_schema.Schema:
         "is shown.",
         "maxProperties": MAX_PAIRS,
         "propertyNames": json_schema.text(token if kind == "header" else json_schema.LINE, least=1),
-        "additionalProperties": {"anyOf": [
-            value, json_schema.closed({"value": value, "secret": json_schema.FLAG}, "value"),
-        ]},
+        "additionalProperties": {
+            "anyOf": [
+                value,
+                json_schema.closed({"value": value, "secret": json_schema.FLAG}, "value"),
+            ]
+        },
     }
 
 
@@ -102,10 +116,16 @@ def clean_pairs(
         pairs.append({"name": name, "value": kept, "secret": secret})
     size = sum(len(f"{name}{content}".encode("utf-8", "replace")) for name, content, _ in rows)
     if size > MAX_TOGETHER[field] and not errors:
-        errors.append(FieldError(pointer(field), (
-            f"The {kind}s have {size:,} bytes together; at most {MAX_TOGETHER[field]:,} are "
-            "possible. Shorten them."
-        )))
+        errors.append(
+            FieldError(
+                pointer(field),
+                (
+                    f"The {kind}s have {size:,} bytes together; at most "
+                    f"{MAX_TOGETHER[field]:,} are "
+                    "possible. Shorten them."
+                ),
+            )
+        )
     return pairs, errors
 
 

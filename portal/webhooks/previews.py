@@ -13,14 +13,7 @@ from portal import signing
 from portal.clock import DAY, now
 from portal.composing.cell_limits import is_template
 from portal.composing.cells import NotFilled, TookTooLong, cells
-from portal.composing.compose import (
-    ComposeError,
-    Composer,
-    Outgoing,
-    Payload,
-    Target,
-    event_body,
-)
+from portal.composing.compose import ComposeError, Composer, Outgoing, Payload, Target, event_body
 from portal.db.session import db, table
 from portal.errors import FieldError, TooManyRequests
 from portal.events import catalogue, rules
@@ -131,7 +124,13 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
         headers = [(name, _masked(name, value)) for name, value in headers]
     body = None if outgoing.body is None else outgoing.body.decode()
     return Preview(
-        (), event_type, shown_id, outgoing.method, outgoing.shown_url, headers, body,
+        (),
+        event_type,
+        shown_id,
+        outgoing.method,
+        outgoing.shown_url,
+        headers,
+        body,
         _warning(outgoing),
     )
 
@@ -142,7 +141,8 @@ def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
     events = (
         sa.select(Event.type, Event.source_user_type, Event.source_user_id)
         .where(
-            Event.merchant_id == merchant_id, Event.received_at >= now() - 7 * DAY,
+            Event.merchant_id == merchant_id,
+            Event.received_at >= now() - 7 * DAY,
             Event.is_test.is_(False),
             sa.true() if is_any else Event.type.in_(_types(merchant_id, cleaned["events"])),
         )
@@ -170,9 +170,7 @@ def _masked(name: str, value: str) -> str:
 
 
 def _warning(outgoing: Outgoing) -> str:
-    kind = next(
-        (value for name, value in outgoing.headers if name.lower() == "content-type"), ""
-    )
+    kind = next((value for name, value in outgoing.headers if name.lower() == "content-type"), "")
     if outgoing.body is None or "json" not in kind.lower():
         return ""
     try:
@@ -188,9 +186,11 @@ def _warning(outgoing: Outgoing) -> str:
 def _types(merchant_id: int, patterns: Sequence[str]) -> list[str]:
     """The catalogue's types that the patterns cover, in the patterns' order."""
     known = catalogue.known_names(merchant_id)
-    return list(dict.fromkeys(
-        name for pattern in patterns for name in known if pattern_matches(pattern, name)
-    ))
+    return list(
+        dict.fromkeys(
+            name for pattern in patterns for name in known if pattern_matches(pattern, name)
+        )
+    )
 
 
 def _example_type(merchant_id: int, patterns: Sequence[str]) -> str:
@@ -216,9 +216,7 @@ def example_body(merchant_id: int, event_type: str) -> str:
     return event_body(_example(merchant_id, event_type)[1], include_record=True)
 
 
-def _newest(
-    merchant_id: int, cleaned: Mapping[str, Any]
-) -> tuple[str, str, Payload] | None:
+def _newest(merchant_id: int, cleaned: Mapping[str, Any]) -> tuple[str, str, Payload] | None:
     """Type, ID and payload of the newest event that matches and still has its payload."""
     event = table(Event).c
     names: Sequence[str | None] = [None]
@@ -230,8 +228,13 @@ def _newest(
     for name in names:
         # One short walk down an index for each type, however many events there are.
         newest = (
-            sa.select(event.id, event.type, event.received_at, event.source_user_type,
-                      event.source_user_id)
+            sa.select(
+                event.id,
+                event.type,
+                event.received_at,
+                event.source_user_type,
+                event.source_user_id,
+            )
             .where(event.merchant_id == merchant_id, *([event.type == name] if name else []))
             .order_by(event.received_at.desc())
             .limit(_NEWEST)
@@ -239,8 +242,11 @@ def _newest(
         )
         found = db.session.execute(
             sa.select(
-                newest.c.type, newest.c.source_user_type, newest.c.source_user_id,
-                newest.c.received_at, newest.c.id,
+                newest.c.type,
+                newest.c.source_user_type,
+                newest.c.source_user_id,
+                newest.c.received_at,
+                newest.c.id,
             )
             .join(
                 EventPayload,

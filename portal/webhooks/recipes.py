@@ -51,6 +51,12 @@ def _recipe(key: str, entry: dict[str, Any], message: str) -> Recipe:
     if "body_template" in fields:
         fields["body_template"] = fields["body_template"].strip().replace(_MESSAGE, message)
     return Recipe(
-        key=key, title=entry["title"], icon=entry["icon"], group=entry["group"],
-        summary=entry["summary"], url=entry["url"], steps=tuple(entry["steps"]), fields=fields,
+        key=key,
+        title=entry["title"],
+        icon=entry["icon"],
+        group=entry["group"],
+        summary=entry["summary"],
+        url=entry["url"],
+        steps=tuple(entry["steps"]),
+        fields=fields,
     )

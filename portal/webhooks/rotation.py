@@ -18,9 +18,14 @@ def overlap_hours(value: Any) -> int:
     """The hours of an overlap as they were given. Raises Invalid for others."""
     hours = whole(value)
     if hours is None or not 0 <= hours <= MAX_OVERLAP_HOURS:
-        raise Invalid([FieldError(
-            _POINTER, f"The overlap is a whole number of hours from 0 to {MAX_OVERLAP_HOURS}."
-        )])
+        raise Invalid(
+            [
+                FieldError(
+                    _POINTER,
+                    f"The overlap is a whole number of hours from 0 to {MAX_OVERLAP_HOURS}.",
+                )
+            ]
+        )
     return hours
 
 
@@ -30,8 +35,14 @@ def refuse_many(webhook: Webhook, hours: int) -> None:
     signing_still = webhook.old_secrets_at(now())
     if hours and len(signing_still) >= MAX_OLD_SECRETS:
         first = min(old["until"] for old in signing_still)
-        raise Invalid([FieldError(
-            _POINTER, f"{len(signing_still)} replaced secrets still sign; the first of them ends "
-            f"at {readable(first)}. Rotate after that, or with an overlap of 0 hours, which ends "
-            "all of them.",
-        )])
+        raise Invalid(
+            [
+                FieldError(
+                    _POINTER,
+                    f"{len(signing_still)} replaced secrets still sign; the first of them ends "
+                    f"at {readable(first)}. Rotate after that, or with an overlap of 0 "
+                    f"hours, which ends "
+                    "all of them.",
+                )
+            ]
+        )

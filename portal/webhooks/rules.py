@@ -22,9 +22,7 @@ MAX_REASON = 500
 """Characters of why a webhook was disabled."""
 
 
-def clean(
-    fields: Any, current: Mapping[str, Any] | None, context: RuleContext
-) -> dict[str, Any]:
+def clean(fields: Any, current: Mapping[str, Any] | None, context: RuleContext) -> dict[str, Any]:
     """A webhook's columns from what a form or the API sent.
 
     `current` are the columns of the webhook that is edited: what is not sent stays. A new
@@ -78,7 +76,8 @@ class _Cleaner:
             signing.secret_bytes(value if isinstance(value, str) else "")
         except ValueError as error:
             self._wrong(
-                "secret", f"The secret cannot be used: {error}. Give whsec_ and base64 of 24 to "
+                "secret",
+                f"The secret cannot be used: {error}. Give whsec_ and base64 of 24 to "
                 "64 bytes, or leave it out to get one.",
             )
             return ""
@@ -97,15 +96,19 @@ class _Cleaner:
         auth = cleaned["auth"]
         if auth and auth["type"] == "certificate" and cleaned["url"].startswith("http:"):
             self._wrong(
-                "auth", "A client certificate is shown in TLS: give a URL that starts with "
-                "https://, or choose another authentication.", "type",
+                "auth",
+                "A client certificate is shown in TLS: give a URL that starts with "
+                "https://, or choose another authentication.",
+                "type",
             )
         if auth and auth["type"] != "certificate":
             for pair in cleaned["headers"]:
                 if pair["name"].lower() == "authorization":
                     self._wrong(
-                        "headers", "The authentication makes the header Authorization already: "
-                        "remove this one, or choose no authentication.", pair["name"],
+                        "headers",
+                        "The authentication makes the header Authorization already: "
+                        "remove this one, or choose no authentication.",
+                        pair["name"],
                     )
         self._check_moved(cleaned)
 
@@ -122,8 +125,10 @@ class _Cleaner:
             )
             if (moved or to_others) and auth[secret] == before[secret]:
                 self._wrong(
-                    "auth", f"The {'URL' if moved else 'token endpoint'} leads to another server "
-                    f"now: give the {secret} of the authentication anew, or choose none.", secret,
+                    "auth",
+                    f"The {'URL' if moved else 'token endpoint'} leads to another server "
+                    f"now: give the {secret} of the authentication anew, or choose none.",
+                    secret,
                 )
         if not moved:
             return
@@ -132,8 +137,10 @@ class _Cleaner:
             for pair in cleaned[field]:
                 if pair["secret"] and pair["value"] in stored:
                     self._wrong(
-                        field, f"The URL leads to another server now: give the secret value of "
-                        f"the {kind} {pair['name']} anew, or remove it.", pair["name"],
+                        field,
+                        f"The URL leads to another server now: give the secret value of "
+                        f"the {kind} {pair['name']} anew, or remove it.",
+                        pair["name"],
                     )
 
     def _check_templates(self, cleaned: dict[str, Any]) -> None:

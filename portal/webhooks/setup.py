@@ -42,7 +42,8 @@ def get_webhook(merchant_id: int, webhook_id: str) -> Webhook:
     """A merchant's webhook. Raises NotFound when it has none of this ID, or deleted it."""
     webhook = db.session.scalar(
         sa.select(Webhook).where(
-            Webhook.merchant_id == merchant_id, Webhook.id == webhook_id,
+            Webhook.merchant_id == merchant_id,
+            Webhook.id == webhook_id,
             Webhook.deleted_at.is_(None),
         )
     )
@@ -72,9 +73,7 @@ def last_attempts(merchant_id: int) -> dict[str, Attempt]:
         .correlate(Webhook)
         .scalar_subquery()
     )
-    ids = sa.select(newest).where(
-        Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None)
-    )
+    ids = sa.select(newest).where(Webhook.merchant_id == merchant_id, Webhook.deleted_at.is_(None))
     found = db.session.scalars(
         sa.select(Attempt).where(Attempt.merchant_id == merchant_id, Attempt.id.in_(ids))
     )
@@ -86,9 +85,7 @@ def recent_attempts(webhook: Webhook, limit: int = 10) -> list[Attempt]:
     return list(
         db.session.scalars(
             sa.select(Attempt)
-            .where(
-                Attempt.merchant_id == webhook.merchant_id, Attempt.webhook_id == webhook.id
-            )
+            .where(Attempt.merchant_id == webhook.merchant_id, Attempt.webhook_id == webhook.id)
             .order_by(Attempt.id.desc())
             .limit(limit)
         )
@@ -178,8 +175,11 @@ def create_webhook(
                     "needed any more."
                 )
             webhook = Webhook(
-                id=webhook_id, merchant_id=merchant_id, lane=lane_of(webhook_id, lanes),
-                client_certificate_ends_at=certificate_ends_at(cleaned["auth"]), **cleaned,
+                id=webhook_id,
+                merchant_id=merchant_id,
+                lane=lane_of(webhook_id, lanes),
+                client_certificate_ends_at=certificate_ends_at(cleaned["auth"]),
+                **cleaned,
             )
             webhook.set_secret(secret)
             if not webhook.enabled:
@@ -266,8 +266,13 @@ def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
             raise Conflict(EDITED)
         stored.delete()
         record(
-            session, actor, "webhook.deleted", webhook_id, merchant_id,
-            description=stored.description, url=stored.url,
+            session,
+            actor,
+            "webhook.deleted",
+            webhook_id,
+            merchant_id,
+            description=stored.description,
+            url=stored.url,
         )
         add_deleted_webhook(session, webhook_id)
     discard_pending(webhook_id, "The webhook was deleted.")
@@ -295,15 +300,12 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
         rotation.refuse_many(stored, hours)
         stored.rotate_secret(signing.new_secret(), hours)
         record(
-            session, actor, "webhook.secret_rotated", webhook_id, merchant_id,
-            overlap_hours=hours,
+            session, actor, "webhook.secret_rotated", webhook_id, merchant_id, overlap_hours=hours
         )
     return stored
 
 
-def preview(
-    merchant: Merchant, fields: Any, existing: Webhook | None = None
-) -> previews.Preview:
+def preview(merchant: Merchant, fields: Any, existing: Webhook | None = None) -> previews.Preview:
     """The request that the newest matching event, or an example, would make with these fields;
     or what keeps it from being made. Stores and sends nothing, and resolves no name. Where the
     URL is still to be given, previews.URL_TO_GIVE stands for it."""
@@ -339,7 +341,8 @@ def _locked(merchant_id: int, webhook_id: str) -> Webhook:
     webhook = db.session.scalar(
         sa.select(Webhook)
         .where(
-            Webhook.merchant_id == merchant_id, Webhook.id == webhook_id,
+            Webhook.merchant_id == merchant_id,
+            Webhook.id == webhook_id,
             Webhook.deleted_at.is_(None),
         )
         .with_for_update()
@@ -384,7 +387,9 @@ def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
     }
     listens_everywhere = config.host in ("0.0.0.0", "::")
     return UrlContext(
-        admitted(config), frozenset(own), config.inspect_url,
+        admitted(config),
+        frozenset(own),
+        config.inspect_url,
         lambda address, port: (
             listens_everywhere and port == config.port and egress.is_of_this_machine(address)
         ),

@@ -89,8 +89,13 @@ def event(api: Caller, alice: Merchant) -> dict[str, Any]:
 
 
 ORDER: dict[str, Any] = {
-    "type": "order.created", "object_type": "order", "object_id": "1000",
-    "source_user_type": "storefront", "source_user_id": "1000", "occurred_at": 1763930000,
-    "correlation_id": "checkout-77", "data": {"total": "99.50"}, "previous": {"total": "89.50"},
+    "type": "order.created",
+    "object_type": "order",
+    "object_id": "1000",
+    "source_user_type": "storefront",
+    "source_user_id": "1000",
+    "occurred_at": 1763930000,
+    "correlation_id": "checkout-77",
+    "data": {"total": "99.50"},
+    "previous": {"total": "89.50"},
 }
-

@@ -46,10 +46,19 @@ def test_without_a_key_nothing_is_answered(app: Flask, stranger: Caller, endpoin
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="Webhook Portal"'
 
 
-@pytest.mark.parametrize("header", [
-    "Bearer whp_nobody", "Bearer", "Bearer ", "Basic YTpi", "bearer  x", "whp_nobody",
-    "Bearer ÿ", "Bearer " + "x" * 10_000,
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer whp_nobody",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "bearer  x",
+        "whp_nobody",
+        "Bearer ÿ",
+        "Bearer " + "x" * 10_000,
+    ],
+)
 def test_a_header_without_a_valid_key_is_refused(stranger: Caller, header: str) -> None:
     answer = stranger.call("GET", "/events", headers={"Authorization": header})
     problem(answer, 401)
@@ -64,9 +73,7 @@ def test_a_revoked_key_is_refused_at_once(app: Flask, alice: Merchant, api: Call
 
 
 @pytest.mark.parametrize("endpoint", WRITING)
-def test_a_key_that_may_read_changes_nothing(
-    app: Flask, reader: Caller, endpoint: str
-) -> None:
+def test_a_key_that_may_read_changes_nothing(app: Flask, reader: Caller, endpoint: str) -> None:
     before = stored()
     for method, path in _requests(app, endpoint):
         answer = reader.send(method, path, ORDER)
@@ -87,7 +94,9 @@ def _without_ids(answer: TestResponse) -> tuple[int, bytes, str]:
 
 
 BODIES: dict[str, dict[str, Any]] = {
-    "test": {"type": "order.created"}, "recover": {"since": 0}, "": {"description": "mine now"},
+    "test": {"type": "order.created"},
+    "recover": {"since": 0},
+    "": {"description": "mine now"},
 }
 
 
@@ -100,14 +109,20 @@ def test_anothers_objects_answer_exactly_like_unknown_ones(
     before = api.get(f"/webhooks/{webhook_id}").get_json()
     attempt = make_attempt(db.session.get_one(Delivery, delivery["id"]))
     row = Recovery(
-        id=new_id("rcv"), merchant_id=alice.id, action="send", states=["failed"], before=now(),
+        id=new_id("rcv"),
+        merchant_id=alice.id,
+        action="send",
+        states=["failed"],
+        before=now(),
         created_by="cli",
     )
     db.session.add(row)
     db.session.commit()
     ids = {
         "recovery_id": row.id,
-        "event_id": event_id, "webhook_id": webhook_id, "delivery_id": delivery["id"],
+        "event_id": event_id,
+        "webhook_id": webhook_id,
+        "delivery_id": delivery["id"],
         "request_id": attempt.id,
     }
     tried = 0
@@ -147,9 +162,7 @@ def test_merchants_may_use_the_same_event_id(api: Caller, bobs: Caller) -> None:
     assert api.get("/events/mine-1").get_json()["data"] == ORDER["data"]
 
 
-@pytest.mark.parametrize(
-    "identifier", ["%00", "a%00b", "%0d%0a", "a%20b", "ä", "x" * 300, "..%5c"]
-)
+@pytest.mark.parametrize("identifier", ["%00", "a%00b", "%0d%0a", "a%20b", "ä", "x" * 300, "..%5c"])
 def test_an_id_that_cannot_be_is_unknown(api: Caller, identifier: str) -> None:
     for path in ("/events/", "/webhooks/", "/attempts/"):
         problem(api.get(path + identifier), 404)
@@ -163,11 +176,16 @@ def test_an_unknown_address_is_a_problem(api: Caller, stranger: Caller, path: st
     problem(stranger.get(path), 404)
 
 
-@pytest.mark.parametrize(("method", "path", "allowed"), [
-    ("PUT", "/events", {"GET", "POST"}), ("DELETE", "/events/x", {"GET"}),
-    ("POST", "/webhooks/x", {"GET", "PATCH", "DELETE"}),
-    ("GET", "/webhooks/x/enable", {"POST"}), ("GET", "/deliveries/x/resend", {"POST"}),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/events", {"GET", "POST"}),
+        ("DELETE", "/events/x", {"GET"}),
+        ("POST", "/webhooks/x", {"GET", "PATCH", "DELETE"}),
+        ("GET", "/webhooks/x/enable", {"POST"}),
+        ("GET", "/deliveries/x/resend", {"POST"}),
+    ],
+)
 def test_a_wrong_method_names_the_right_ones(
     api: Caller, method: str, path: str, allowed: set[str]
 ) -> None:

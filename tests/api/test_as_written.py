@@ -24,7 +24,8 @@ RECORDS = (
     r'{"name":"Zo\u00eb","url":"https:\/\/x.example\/a","note":"\u0041\b\f\n\t\"\\"}',
     '{"z":1,"a":2,"m":{"z":1,"a":2}}',
     '{ "total" : 99.50 ,\n\t"lines" : [ 1 , 2.0 ] }',
-    '{}', '{ }',
+    "{}",
+    "{ }",
     '{"data":{"data":"data"},"previous":"{\\"data\\":{}}"}',
     '{"text":"Zoë – 東京 🛒 \u2028\x7f"}',
 )
@@ -41,9 +42,7 @@ def payload(merchant: Merchant, event_id: str) -> EventPayload:
 
 @pytest.mark.parametrize("record", RECORDS)
 @on_both_databases
-def test_a_record_arrives_and_is_shown_as_it_was_written(
-    api: Caller, alice: Merchant, record: str
-):
+def test_a_record_arrives_and_is_shown_as_it_was_written(api: Caller, alice: Merchant, record: str):
     sent = api.post("/events", body(record))
     assert sent.status_code == 202, sent.text
     stored = payload(alice, sent.json["id"])
@@ -73,11 +72,15 @@ def test_so_does_each_of_a_batch(api: Caller, alice: Merchant, size: int):
 @pytest.mark.parametrize(
     ("record", "sought"),
     [
-        ('{"total":99.50}', "99.50"), ('{"total": 99.50}', '"total": 99.50'),
-        (r'{"name":"Zo\u00eb"}', "Zoë"), (r'{"name":"ZO\u00CB"}', "zoë"),
-        ('{"name":"Zoë"}', "Zoë"), (r'{"url":"https:\/\/x.example"}', "https://x"),
+        ('{"total":99.50}', "99.50"),
+        ('{"total": 99.50}', '"total": 99.50'),
+        (r'{"name":"Zo\u00eb"}', "Zoë"),
+        (r'{"name":"ZO\u00CB"}', "zoë"),
+        ('{"name":"Zoë"}', "Zoë"),
+        (r'{"url":"https:\/\/x.example"}', "https://x"),
         (r'{"note":"a \u003cb\u003e \u0026 c"}', "a <b> & c"),
-        (r'{"note":"say \"hi\""}', 'say "hi"'), (r'{"note":"\ud83d\uded2 cart"}', "🛒 cart"),
+        (r'{"note":"say \"hi\""}', 'say "hi"'),
+        (r'{"note":"\ud83d\uded2 cart"}', "🛒 cart"),
     ],
 )
 @on_both_databases
@@ -91,9 +94,12 @@ def test_it_is_found_by_what_people_read_in_it(api: Caller, record: str, sought:
 @pytest.mark.parametrize(
     ("template", "made"),
     [
-        ("{{ event.data.total }}", "99.50"), ("{{ event.data.total | json }}", "99.50"),
-        ("{{ event.data.lines | json }}", "[1.10,2]"), ("{{ event.data.big }}", "1" * 30),
-        ("{{ event.data.big | json }}", "1" * 30), ("{{ event.data.tiny }}", "0.00001"),
+        ("{{ event.data.total }}", "99.50"),
+        ("{{ event.data.total | json }}", "99.50"),
+        ("{{ event.data.lines | json }}", "[1.10,2]"),
+        ("{{ event.data.big }}", "1" * 30),
+        ("{{ event.data.big | json }}", "1" * 30),
+        ("{{ event.data.tiny }}", "0.00001"),
         ("{{ event.data.total | plus: 1 }}", "100.50"),
         ("{{ event.data.total | times: 2 | round: 1 }}", "199.0"),
         ("{% if event.data.total > 99 %}more{% endif %}", "more"),
@@ -166,15 +172,18 @@ def test_the_same_content_may_be_spelled_otherwise(
 @pytest.mark.parametrize(
     ("first", "again"),
     [
-        ('{"a":123456789012345678.91}', '{"a":123456789012345678.92}'), ('{"a":1}', '{"a":true}'),
-        ('{"a":1}', '{"a":"1"}'), ('{"a":[1,2]}', '{"a":[2,1]}'), ('{"a":null}', "{}"),
-        ('{"a":0.1}', '{"a":0.10000000000000001}'), ("{}", "null"), ('{"a":0}', '{"a":false}'),
+        ('{"a":123456789012345678.91}', '{"a":123456789012345678.92}'),
+        ('{"a":1}', '{"a":true}'),
+        ('{"a":1}', '{"a":"1"}'),
+        ('{"a":[1,2]}', '{"a":[2,1]}'),
+        ('{"a":null}', "{}"),
+        ('{"a":0.1}', '{"a":0.10000000000000001}'),
+        ("{}", "null"),
+        ('{"a":0}', '{"a":false}'),
     ],
 )
 @pytest.mark.parametrize("in_one_batch", [False, True])
-def test_other_content_is_other_content(
-    api: Caller, first: str, again: str, in_one_batch: bool
-):
+def test_other_content_is_other_content(api: Caller, first: str, again: str, in_one_batch: bool):
     one, two = body(first, id="mine-1"), body(again, id="mine-1")
     if in_one_batch:
         problem(api.post("/events", b'{"events":[%s,%s]}' % (one, two)), 409, "/events/1/id")
@@ -201,7 +210,8 @@ def test_what_an_older_portal_stored_is_known_again(api: Caller, alice: Merchant
     with writing() as session:
         session.execute(sa.update(event).values(occurred_at=1763930000123455, fingerprint=None))
         session.execute(
-            sa.update(event).where(event.c.id == "mine-1")
+            sa.update(event)
+            .where(event.c.id == "mine-1")
             .values(fingerprint=hashlib.sha256(content.encode()).hexdigest())
         )
         session.execute(sa.update(record).values(data=old, previous=old))
@@ -244,9 +254,19 @@ def test_no_id_that_the_portal_gives_is_an_error_wherever_it_is_sent_back(
     recovery = api.post(f"/webhooks/{webhook.id}/recover", {"since": 0}).json["recovery_id"]
     page = api.get("/events", limit=1).json
     given = {
-        event_id, tested["event_id"], tested["request_id"], tested["delivery_id"], webhook.id,
-        delivery["id"], recovery, page["next_cursor"], alice.slug, "order.created",
-        webhook.secret, webhook.public_key or "whpk_", str(alice.id),
+        event_id,
+        tested["event_id"],
+        tested["request_id"],
+        tested["delivery_id"],
+        webhook.id,
+        delivery["id"],
+        recovery,
+        page["next_cursor"],
+        alice.slug,
+        "order.created",
+        webhook.secret,
+        webhook.public_key or "whpk_",
+        str(alice.id),
     }
     for one in sorted(filter(None, given)):
         answers = [
@@ -257,15 +277,37 @@ def test_no_id_that_the_portal_gives_is_an_error_wherever_it_is_sent_back(
             api.patch(f"/webhooks/{webhook.id}", {"events": [one], "only_sources": [one]}),
             api.delete(f"/webhooks/{one}" if one != webhook.id else "/webhooks/x"),
         ]
-        for field in ("object_type", "object_id", "source_user_type", "source_user_id",
-                      "correlation_id", "occurred_at", "data", "previous"):
+        for field in (
+            "object_type",
+            "object_id",
+            "source_user_type",
+            "source_user_id",
+            "correlation_id",
+            "occurred_at",
+            "data",
+            "previous",
+        ):
             answers.append(api.post("/events", {"type": "order.created", field: one}))
-        for path in ("/events/{}", "/events/{}/related", "/events/{}/deliveries", "/webhooks/{}",
-                     "/attempts/{}", "/recoveries/{}"):
+        for path in (
+            "/events/{}",
+            "/events/{}/related",
+            "/events/{}/deliveries",
+            "/webhooks/{}",
+            "/attempts/{}",
+            "/recoveries/{}",
+        ):
             answers.append(api.get(path.format(one)))
-        for path in ("/webhooks/{}/test", "/webhooks/{}/recover", "/webhooks/{}/rotate-secret",
-                     "/webhooks/{}/discard-held", "/deliveries/{}/resend", "/recoveries/{}/pause",
-                     "/recoveries/{}/cancel", "/webhooks/{}/disable", "/webhooks/{}/enable"):
+        for path in (
+            "/webhooks/{}/test",
+            "/webhooks/{}/recover",
+            "/webhooks/{}/rotate-secret",
+            "/webhooks/{}/discard-held",
+            "/deliveries/{}/resend",
+            "/recoveries/{}/pause",
+            "/recoveries/{}/cancel",
+            "/webhooks/{}/disable",
+            "/webhooks/{}/enable",
+        ):
             answers.append(api.post(path.format(one)))
         for path, names in (
             ("/events", ("type", "object_id", "event_id", "text", "cursor", "since", "limit")),
@@ -273,22 +315,24 @@ def test_no_id_that_the_portal_gives_is_an_error_wherever_it_is_sent_back(
             ("/deliveries", ("event_id", "webhook_id", "state", "cursor")),
         ):
             answers += [api.get(path, **{name: one}) for name in names]
-        wrong = {answer.request.path: answer.text for answer in answers
-                 if answer.status_code >= 500}
+        wrong = {
+            answer.request.path: answer.text for answer in answers if answer.status_code >= 500
+        }
         assert not wrong, one
 
 
 def test_a_number_stays_what_it_is_in_an_id(api: Caller):
-    for written, stored in (("18.0", "18"), ("18", "18"), ("1E2", "100"), ("-0", "0"),
-                            ("123456789012345678901", "123456789012345678901")):
+    for written, stored in (
+        ("18.0", "18"),
+        ("18", "18"),
+        ("1E2", "100"),
+        ("-0", "0"),
+        ("123456789012345678901", "123456789012345678901"),
+    ):
         sent = api.post("/events", f'{{"type":"order.created","object_id":{written}}}'.encode())
-        found = db.session.scalar(
-            sa.select(Event.object_id).where(Event.id == sent.json["id"])
-        )
+        found = db.session.scalar(sa.select(Event.object_id).where(Event.id == sent.json["id"]))
         db.session.rollback()
         assert found == stored
     for written in ("1000.50", "123456789012345678.0", "1e300", "true", "[]"):
         raw = f'{{"type":"order.created","object_id":{written}}}'.encode()
         problem(api.post("/events", raw), 422, "/object_id")
-
-

@@ -85,16 +85,19 @@ def test_an_unknown_type_comes_with_the_nearest_known_names(api: Caller) -> None
     assert "order.created" in content["errors"][0]["detail"]
 
 
-@pytest.mark.parametrize(("batch", "pointer"), [
-    ({"events": []}, "/events"),
-    ({"events": None}, "/events"),
-    ({"events": {}}, "/events"),
-    ({"events": "order.created"}, "/events"),
-    ({"events": [{"type": "order.created"}] * 1_001}, "/events"),
-    ({"events": [None]}, "/events/0"),
-    ({"events": [[]]}, "/events/0"),
-    ({"events": [{"type": "order.created"}], "type": "order.created"}, "/type"),
-])
+@pytest.mark.parametrize(
+    ("batch", "pointer"),
+    [
+        ({"events": []}, "/events"),
+        ({"events": None}, "/events"),
+        ({"events": {}}, "/events"),
+        ({"events": "order.created"}, "/events"),
+        ({"events": [{"type": "order.created"}] * 1_001}, "/events"),
+        ({"events": [None]}, "/events/0"),
+        ({"events": [[]]}, "/events/0"),
+        ({"events": [{"type": "order.created"}], "type": "order.created"}, "/type"),
+    ],
+)
 @pytest.mark.usefixtures("nothing_stored")
 def test_a_batch_is_a_list_of_1_to_1000_events(
     api: Caller, batch: dict[str, Any], pointer: str

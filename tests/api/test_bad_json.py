@@ -64,23 +64,38 @@ def test_json_that_is_not_an_object_is_refused(api: Caller, path: str, name: str
 
 
 @pytest.mark.parametrize("path", ADDRESSES)
-@pytest.mark.parametrize("content_type", [
-    None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
-    "application/xml", "application/json; charset=utf-16", "application/json; charset=latin-1",
-    "application/jsonp", "application/problem+json", "json", "application/json, text/plain",
-])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/xml",
+        "application/json; charset=utf-16",
+        "application/json; charset=latin-1",
+        "application/jsonp",
+        "application/problem+json",
+        "json",
+        "application/json, text/plain",
+    ],
+)
 @pytest.mark.usefixtures("nothing_stored")
-def test_another_content_type_is_refused(
-    api: Caller, path: str, content_type: str | None
-) -> None:
+def test_another_content_type_is_refused(api: Caller, path: str, content_type: str | None) -> None:
     answer = api.send("POST", path, b'{"type":"order.created"}', content_type)
     problem(answer, 415)
 
 
-@pytest.mark.parametrize("content_type", [
-    "application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8",
-    "APPLICATION/JSON", 'application/json; charset="utf-8"',
-])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        "APPLICATION/JSON",
+        'application/json; charset="utf-8"',
+    ],
+)
 def test_json_in_utf_8_is_taken(api: Caller, content_type: str) -> None:
     answer = api.send("POST", "/events", b'{"type":"order.created"}', content_type)
     assert answer.status_code == 202
@@ -91,7 +106,10 @@ def test_json_in_utf_8_is_taken(api: Caller, content_type: str) -> None:
 def test_a_compressed_body_is_not_unpacked(api: Caller, encoding: str) -> None:
     bomb = gzip.compress(b'{"type":"order.created","data":{"a":"' + b"a" * 20_000_000 + b'"}}')
     answer = api.call(
-        "POST", "/events", data=bomb, content_type="application/json",
+        "POST",
+        "/events",
+        data=bomb,
+        content_type="application/json",
         headers={"Content-Encoding": encoding},
     )
     problem(answer, 415)
@@ -100,7 +118,10 @@ def test_a_compressed_body_is_not_unpacked(api: Caller, encoding: str) -> None:
 
 def test_identity_is_no_compression(api: Caller) -> None:
     answer = api.call(
-        "POST", "/events", data=b'{"type":"order.created"}', content_type="application/json",
+        "POST",
+        "/events",
+        data=b'{"type":"order.created"}',
+        content_type="application/json",
         headers={"Content-Encoding": "identity"},
     )
     assert answer.status_code == 202

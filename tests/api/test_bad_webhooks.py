@@ -75,7 +75,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "header Host": ({"headers": {"Host": "x"}}, "/headers/Host"),
     "header Content-Length": ({"headers": {"content-length": "1"}}, "/headers/content-length"),
     "header Transfer-Encoding": (
-        {"headers": {"Transfer-Encoding": "chunked"}}, "/headers/Transfer-Encoding",
+        {"headers": {"Transfer-Encoding": "chunked"}},
+        "/headers/Transfer-Encoding",
     ),
     "header X-Forwarded-For": ({"headers": {"X-Forwarded-For": "x"}}, "/headers/X-Forwarded-For"),
     "header webhook-id": ({"headers": {"Webhook-Id": "x"}}, "/headers/Webhook-Id"),
@@ -91,9 +92,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "template that makes 10 MB": ({"body_template": HUGE}, "/body_template"),
     "template that is not Liquid": ({"body_template": "{% if %}"}, "/body_template"),
     "template of 1 MB": ({"body_template": "x" * 1_000_000}, "/body_template"),
-    "template in a header": (
-        {"headers": {"X-Id": "{{ event.object_id"}}, "/headers/X-Id",
-    ),
+    "template in a header": ({"headers": {"X-Id": "{{ event.object_id"}}, "/headers/X-Id"),
     "endless template in a parameter": ({"query_params": {"p": ENDLESS}}, "/query_params/p"),
     "a field that does not exist": ({"target": "x"}, "/target"),
     "a field of the portal": ({"merchant_id": 2}, "/merchant_id"),
@@ -142,29 +141,32 @@ def test_every_wrong_field_is_named_at_once(api: Caller) -> None:
     assert {error["pointer"] for error in content["errors"]} == {"/url", "/events", "/method"}
 
 
-@pytest.mark.parametrize(("call", "content", "pointer"), [
-    ("rotate-secret", {"overlap_hours": -1}, "/overlap_hours"),
-    ("rotate-secret", {"overlap_hours": 169}, "/overlap_hours"),
-    ("rotate-secret", {"overlap_hours": "24"}, "/overlap_hours"),
-    ("rotate-secret", {"overlap_hours": None}, "/overlap_hours"),
-    ("rotate-secret", {"overlap": 1}, "/overlap"),
-    ("test", {}, "/type"),
-    ("test", {"type": None}, "/type"),
-    ("test", {"type": 5}, "/type"),
-    ("test", {"type": "order.craeted"}, "/type"),
-    ("test", {"type": "x" * 256}, "/type"),
-    ("enable", {"reason": "x"}, "/reason"),
-    ("disable", {"reason": 5}, "/reason"),
-    ("disable", {"reason": "x" * 501}, "/reason"),
-    ("recover", {}, "/since"),
-    ("recover", {"since": None}, "/since"),
-    ("recover", {"since": "2025-11-23T20:33:20"}, "/since"),
-    ("recover", {"since": -1}, "/since"),
-    ("recover", {"since": 1e308}, "/since"),
-    ("recover", {"since": "yesterday"}, "/since"),
-    ("discard-held", {"since": "yesterday"}, "/since"),
-    ("discard-held", {"until": 0}, "/until"),
-])
+@pytest.mark.parametrize(
+    ("call", "content", "pointer"),
+    [
+        ("rotate-secret", {"overlap_hours": -1}, "/overlap_hours"),
+        ("rotate-secret", {"overlap_hours": 169}, "/overlap_hours"),
+        ("rotate-secret", {"overlap_hours": "24"}, "/overlap_hours"),
+        ("rotate-secret", {"overlap_hours": None}, "/overlap_hours"),
+        ("rotate-secret", {"overlap": 1}, "/overlap"),
+        ("test", {}, "/type"),
+        ("test", {"type": None}, "/type"),
+        ("test", {"type": 5}, "/type"),
+        ("test", {"type": "order.craeted"}, "/type"),
+        ("test", {"type": "x" * 256}, "/type"),
+        ("enable", {"reason": "x"}, "/reason"),
+        ("disable", {"reason": 5}, "/reason"),
+        ("disable", {"reason": "x" * 501}, "/reason"),
+        ("recover", {}, "/since"),
+        ("recover", {"since": None}, "/since"),
+        ("recover", {"since": "2025-11-23T20:33:20"}, "/since"),
+        ("recover", {"since": -1}, "/since"),
+        ("recover", {"since": 1e308}, "/since"),
+        ("recover", {"since": "yesterday"}, "/since"),
+        ("discard-held", {"since": "yesterday"}, "/since"),
+        ("discard-held", {"until": 0}, "/until"),
+    ],
+)
 def test_what_an_action_needs_is_named(
     api: Caller, webhook: dict[str, Any], call: str, content: dict[str, Any], pointer: str
 ) -> None:

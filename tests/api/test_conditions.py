@@ -20,7 +20,9 @@ def tag(api: Caller, webhook: dict[str, Any]) -> str:
 
 def change(api: Caller, webhook: dict[str, Any], if_match: str, **fields: Any) -> Any:
     return api.call(
-        "PATCH", f"/webhooks/{webhook['id']}", json=fields or {"description": "Mine"},
+        "PATCH",
+        f"/webhooks/{webhook['id']}",
+        json=fields or {"description": "Mine"},
         headers={"If-Match": if_match},
     )
 
@@ -31,8 +33,10 @@ def test_every_answer_that_shows_a_webhook_carries_the_tag_of_what_follows(
 ) -> None:
     path = f"/webhooks/{webhook['id']}"
     for method, action, fields in (
-        ("PATCH", "", {"description": "New"}), ("POST", "/rotate-secret", {}),
-        ("POST", "/disable", {}), ("POST", "/enable", {}),
+        ("PATCH", "", {"description": "New"}),
+        ("POST", "/rotate-secret", {}),
+        ("POST", "/disable", {}),
+        ("POST", "/enable", {}),
     ):
         answer = api.send(method, path + action, fields)
         assert answer.headers["ETag"] == api.get(path).headers["ETag"]

@@ -88,16 +88,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def keys(alice: Merchant) -> dict[str, str]:
     """Alice's keys, of every kind."""
-    made = {name: accounts.create_key(alice, scope, "", "cli") for name, scope in (
-        ("key", "write"), ("reading", "read"), ("revoked", "write"),
-    )}
+    made = {
+        name: accounts.create_key(alice, scope, "", "cli")
+        for name, scope in (("key", "write"), ("reading", "read"), ("revoked", "write"))
+    }
     accounts.revoke_key(alice, access.key_of(f"Bearer {made['revoked']}").id, "cli")  # type: ignore[union-attr]
     db.session.rollback()
     return made
 
 
 def ask(
-    app: Flask, keys: dict[str, str], body: bytes, headers: dict[str, str],
+    app: Flask,
+    keys: dict[str, str],
+    body: bytes,
+    headers: dict[str, str],
     address: str = "127.0.0.1",
 ) -> TestResponse:
     headers = {"Authorization": "Bearer {key}", "Host": "localhost", **JSON, **headers}
@@ -106,7 +110,9 @@ def ask(
     if "Content-Length" in headers:
         environ["CONTENT_LENGTH"] = headers.pop("Content-Length")
     return app.test_client().post(
-        "/api/v1/events", data=body, environ_overrides=environ,
+        "/api/v1/events",
+        data=body,
+        environ_overrides=environ,
         headers={name: value.format(**keys) for name, value in headers.items()},
     )
 
@@ -141,10 +147,17 @@ def test_both_answer_the_same(
     assert [told(ask(app, keys, *CASES[name])) for _ in range(2)] == answered
 
 
-@pytest.mark.parametrize("name", [
-    "an event", "a batch", "an event with an ID", "an event with a key", "a key in small letters",
-    "nearly too much",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "an event",
+        "a batch",
+        "an event with an ID",
+        "an event with a key",
+        "a key in small letters",
+        "nearly too much",
+    ],
+)
 def test_what_is_usual_needs_nothing_of_flask(
     app: Flask, keys: dict[str, str], by_flask: list[str], name: str
 ) -> None:
@@ -175,13 +188,23 @@ def test_a_request_too_many_is_refused_alike(
     assert [told(ask(app, keys, BODY, {})) for _ in range(7)] == answered
 
 
-@pytest.mark.parametrize("error", [
-    StorageFull("There is no room.", 300), OperationalError("INSERT", {}, Exception("no disk")),
-    KeyError("a defect"), TimeoutError(),
-], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageFull("There is no room.", 300),
+        OperationalError("INSERT", {}, Exception("no disk")),
+        KeyError("a defect"),
+        TimeoutError(),
+    ],
+    ids=repr,
+)
 def test_what_fails_is_done_once_and_answered_alike(
-    app: Flask, keys: dict[str, str], clock: list[float], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, error: Exception,
+    app: Flask,
+    keys: dict[str, str],
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     tried = []

@@ -16,8 +16,10 @@ from tests.factories import make_webhook
 from tests.receiver import Receiver
 
 OWN: dict[str, Any] = {
-    "name": "loyalty.points_added", "description": "A customer earned points.",
-    "schema": {"type": "object", "required": ["points"]}, "example": {"points": 5},
+    "name": "loyalty.points_added",
+    "description": "A customer earned points.",
+    "schema": {"type": "object", "required": ["points"]},
+    "example": {"points": 5},
 }
 
 
@@ -62,19 +64,33 @@ def test_a_name_that_is_taken_is_a_conflict(api: Caller, name: str) -> None:
     problem(api.post("/event-types", OWN | {"name": name}), 409, "/name")
 
 
-@pytest.mark.parametrize(("fields", "pointer"), [
-    ({"name": None}, "/name"), ({"name": ""}, "/name"), ({"name": "loyalty"}, "/name"),
-    ({"name": "Loyalty.Added"}, "/name"), ({"name": "a..b"}, "/name"), ({"name": "../x"}, "/name"),
-    ({"name": "*"}, "/name"), ({"name": "loyalty.*"}, "/name"), ({"name": 5}, "/name"),
-    ({"name": "loyalty." + "a" * 250}, "/name"), ({"name": "a.b\n"}, "/name"),
-    ({"description": 5}, "/description"), ({"description": "d" * 1_000_000}, "/description"),
-    ({"schema": "object"}, "/schema"), ({"schema": []}, "/schema"),
-    ({"schema": {"type": "nothing"}}, "/schema"), ({"schema": {"type": 5}}, "/schema"),
-    ({"schema": {"$ref": "https://example.com/schema"}}, "/schema"),
-    ({"schema": {"properties": {"a": {"pattern": "(a+)+$"}}}}, "/schema"),
-    ({"example": "x"}, "/example"), ({"example": [1]}, "/example"),
-    ({"group": "mine"}, "/group"),
-])
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"name": None}, "/name"),
+        ({"name": ""}, "/name"),
+        ({"name": "loyalty"}, "/name"),
+        ({"name": "Loyalty.Added"}, "/name"),
+        ({"name": "a..b"}, "/name"),
+        ({"name": "../x"}, "/name"),
+        ({"name": "*"}, "/name"),
+        ({"name": "loyalty.*"}, "/name"),
+        ({"name": 5}, "/name"),
+        ({"name": "loyalty." + "a" * 250}, "/name"),
+        ({"name": "a.b\n"}, "/name"),
+        ({"description": 5}, "/description"),
+        ({"description": "d" * 1_000_000}, "/description"),
+        ({"schema": "object"}, "/schema"),
+        ({"schema": []}, "/schema"),
+        ({"schema": {"type": "nothing"}}, "/schema"),
+        ({"schema": {"type": 5}}, "/schema"),
+        ({"schema": {"$ref": "https://example.com/schema"}}, "/schema"),
+        ({"schema": {"properties": {"a": {"pattern": "(a+)+$"}}}}, "/schema"),
+        ({"example": "x"}, "/example"),
+        ({"example": [1]}, "/example"),
+        ({"group": "mine"}, "/group"),
+    ],
+)
 @pytest.mark.usefixtures("nothing_stored")
 def test_a_wrong_field_is_named(api: Caller, fields: dict[str, Any], pointer: str) -> None:
     problem(api.post("/event-types", OWN | fields), 422, pointer)

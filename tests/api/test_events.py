@@ -82,9 +82,7 @@ def test_a_list_shows_events_without_their_record(api: Caller, event: dict[str, 
     }
 
 
-def test_an_expired_record_is_null_and_the_event_stays(
-    api: Caller, event: dict[str, Any]
-) -> None:
+def test_an_expired_record_is_null_and_the_event_stays(api: Caller, event: dict[str, Any]) -> None:
     with writing() as session:
         session.execute(sa.delete(EventPayload))
         session.execute(sa.update(Event).values(received_at=Event.received_at - 20 * DAY))
@@ -110,7 +108,12 @@ def test_a_moment_may_be_iso_8601_with_a_zone(api: Caller) -> None:
 
 def test_numbers_and_texts_come_back_as_they_were_sent(api: Caller) -> None:
     data = {
-        "total": "99.50", "count": 3, "ratio": 0.1, "big": 2**80, "text": "Zürich 🛒\n", "n": None,
+        "total": "99.50",
+        "count": 3,
+        "ratio": 0.1,
+        "big": 2**80,
+        "text": "Zürich 🛒\n",
+        "n": None,
     }
     event_id = api.post("/events", {"type": "order.created", "data": data}).get_json()["id"]
     assert api.get(f"/events/{event_id}").get_json()["data"] == data
@@ -124,7 +127,8 @@ def test_related_events_share_the_record_or_the_action(api: Caller) -> None:
     api.post("/events", ORDER | {"object_id": "2", "correlation_id": "other"})
     related = api.get(f"/events/{first}/related").get_json()
     assert {row["id"]: sorted(row["relation"]) for row in related["data"]} == {
-        same_record: ["same_object"], same_action: ["same_action"],
+        same_record: ["same_object"],
+        same_action: ["same_action"],
         both: ["same_action", "same_object"],
     }
 
@@ -164,20 +168,23 @@ def many(api: Caller) -> list[str]:
     return [one["id"] for one in data]
 
 
-@pytest.mark.parametrize(("query", "places"), [
-    ({}, [6, 5, 4, 3, 2, 1, 0]),
-    ({"type": "order.paid"}, [2]),
-    ({"object_type": "customer"}, [6]),
-    ({"object_type": "order", "object_id": "1001"}, [1]),
-    ({"source_user_type": "erp"}, [3]),
-    ({"source_user_type": "storefront", "source_user_id": "7"}, [4]),
-    ({"correlation_id": "checkout-78"}, [5]),
-    ({"type": "order.refunded"}, []),
-    ({"object_id": "%"}, []),
-    ({"object_id": "100_"}, []),
-    ({"limit": "2"}, [6, 5]),
-    ({"type": ""}, [6, 5, 4, 3, 2, 1, 0]),
-])
+@pytest.mark.parametrize(
+    ("query", "places"),
+    [
+        ({}, [6, 5, 4, 3, 2, 1, 0]),
+        ({"type": "order.paid"}, [2]),
+        ({"object_type": "customer"}, [6]),
+        ({"object_type": "order", "object_id": "1001"}, [1]),
+        ({"source_user_type": "erp"}, [3]),
+        ({"source_user_type": "storefront", "source_user_id": "7"}, [4]),
+        ({"correlation_id": "checkout-78"}, [5]),
+        ({"type": "order.refunded"}, []),
+        ({"object_id": "%"}, []),
+        ({"object_id": "100_"}, []),
+        ({"limit": "2"}, [6, 5]),
+        ({"type": ""}, [6, 5, 4, 3, 2, 1, 0]),
+    ],
+)
 def test_events_are_filtered(
     api: Caller, many: list[str], query: dict[str, str], places: list[int]
 ) -> None:
@@ -202,7 +209,9 @@ def test_pages_follow_one_another_and_end(api: Caller, many: list[str]) -> None:
 def test_since_and_until_include_the_seconds_they_name(api: Caller, many: list[str]) -> None:
     received = api.get(f"/events/{many[0]}").get_json()["received_at"]
     for since, until, count in (
-        (received, received + 1, 7), (received + 2, received + 9, 0), (0, received - 1, 0),
+        (received, received + 1, 7),
+        (received + 2, received + 9, 0),
+        (0, received - 1, 0),
         ("1970-01-01T00:00:00Z", "2999-01-01T00:00:00+01:00", 7),
     ):
         rows = api.get("/events", since=since, until=until).get_json()["data"]
@@ -257,9 +266,7 @@ def test_a_cursor_that_is_none_is_refused(api: Caller, path: str, cursor: str) -
 
 @pytest.mark.parametrize("name", ["type", "object_id", "correlation_id", "source_user_id"])
 @pytest.mark.parametrize("value", ["a\0b", "a\nb", "x" * 5_000])
-def test_a_filter_with_what_no_value_holds_is_refused(
-    api: Caller, name: str, value: str
-) -> None:
+def test_a_filter_with_what_no_value_holds_is_refused(api: Caller, name: str, value: str) -> None:
     problem(api.get("/events", **{name: value}), 422, f"/{name}")
 
 

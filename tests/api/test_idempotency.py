@@ -123,8 +123,7 @@ def test_a_key_is_forgotten_after_a_day(api: Caller, alice: Merchant) -> None:
     for key in ("old", "young"):
         send(api, "/webhooks", webhook_fields(), key)
     db.session.execute(
-        sa.update(IdempotencyKey)
-        .where(IdempotencyKey.key == "old").values(created_at=now() - DAY)
+        sa.update(IdempotencyKey).where(IdempotencyKey.key == "old").values(created_at=now() - DAY)
     )
     db.session.commit()
     again = send(api, "/webhooks", webhook_fields(description="Other"), "old")
@@ -182,9 +181,7 @@ def test_events_without_a_key_cost_no_statement_more(app: Flask, api: Caller) ->
     assert statements(**{"Idempotency-Key": "k"}) == statements() + 1
 
 
-@pytest.mark.parametrize(
-    "name", [one.name for one in OPERATIONS if one.method == "POST"]
-)
+@pytest.mark.parametrize("name", [one.name for one in OPERATIONS if one.method == "POST"])
 def test_every_post_takes_a_key(app: Flask, name: str) -> None:
     guarded = hasattr(app.view_functions[f"api.{name}"], "__wrapped__")
     assert guarded == (name != "create_events")

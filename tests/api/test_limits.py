@@ -77,7 +77,8 @@ def test_wrong_keys_from_an_address_are_soon_looked_up_no_more(
     # Who was known before is not locked out, and others are elsewhere.
     assert api.get("/webhooks").status_code == 200
     elsewhere = app.test_client().get(
-        "/api/v1/webhooks", headers={"Authorization": "Bearer whp_4"},
+        "/api/v1/webhooks",
+        headers={"Authorization": "Bearer whp_4"},
         environ_base={"REMOTE_ADDR": "203.0.113.9"},
     )
     assert elsewhere.status_code == 401
@@ -116,10 +117,15 @@ def test_whose_a_key_is_is_found_once_it_was_looked_at(app: Flask, alice: Mercha
 
 def test_an_ipv6_host_cannot_hide_among_its_addresses(app: Flask, clock: list[float]) -> None:
     def status(address: str) -> int:
-        return app.test_client().get(
-            "/api/v1/webhooks", headers={"Authorization": "Bearer whp_1"},
-            environ_base={"REMOTE_ADDR": address},
-        ).status_code
+        return (
+            app.test_client()
+            .get(
+                "/api/v1/webhooks",
+                headers={"Authorization": "Bearer whp_1"},
+                environ_base={"REMOTE_ADDR": address},
+            )
+            .status_code
+        )
 
     statuses = [status(f"2001:db8:0:1::{number}") for number in range(3)]
     assert statuses == [401, 401, 429]
@@ -128,10 +134,15 @@ def test_an_ipv6_host_cannot_hide_among_its_addresses(app: Flask, clock: list[fl
 
 def test_an_ipv6_site_cannot_hide_among_its_networks(app: Flask, clock: list[float]) -> None:
     def status(address: str) -> int:
-        return app.test_client().get(
-            "/api/v1/webhooks", headers={"Authorization": "Bearer whp_1"},
-            environ_base={"REMOTE_ADDR": address},
-        ).status_code
+        return (
+            app.test_client()
+            .get(
+                "/api/v1/webhooks",
+                headers={"Authorization": "Bearer whp_1"},
+                environ_base={"REMOTE_ADDR": address},
+            )
+            .status_code
+        )
 
     statuses = [status(f"2001:db8:1:{number}::1") for number in range(10)]
     assert statuses == [401] * 2 * SITE_TIMES + [429] * 2
@@ -209,18 +220,14 @@ class TestEvents:
         answers = [api.post("/events", ORDER).status_code for _ in range(12)]
         assert answers == [202] * 11 + [429], "no more is saved up than a second's"
 
-    def test_long_records_count_as_many_and_are_refused_unread(
-        self, api: Caller
-    ) -> None:
+    def test_long_records_count_as_many_and_are_refused_unread(self, api: Caller) -> None:
         long = ORDER | {"data": {"text": "x" * 409_600}}
         assert api.post("/events", long).status_code == 202
         refused = api.post("/events", ORDER)
         problem(refused, 429)
         assert refused.headers["Retry-After"] == "10"
 
-    def test_the_deliveries_that_events_owe_are_counted(
-        self, api: Caller, alice: Merchant
-    ) -> None:
+    def test_the_deliveries_that_events_owe_are_counted(self, api: Caller, alice: Merchant) -> None:
         for _ in range(8):
             make_webhook(alice)
         assert api.post("/events", {"events": [ORDER] * 9}).status_code == 202

@@ -51,10 +51,15 @@ def _ids(page: dict[str, Any], name: str = "id") -> list[str]:
 def test_a_delivery_shows_what_is_owed_and_when(api: Caller, log: Log) -> None:
     rows = {row["id"]: row for row in api.get("/deliveries").get_json()["data"]}
     assert rows[log.waiting.id] == {
-        "id": log.waiting.id, "event_id": log.events[2].id, "webhook_id": log.erp.id,
-        "state": "pending", "reason": None, "attempts": 0,
+        "id": log.waiting.id,
+        "event_id": log.events[2].id,
+        "webhook_id": log.erp.id,
+        "state": "pending",
+        "reason": None,
+        "attempts": 0,
         "next_attempt_at": log.events[2].received_at // SECOND,
-        "created_at": log.events[2].received_at // SECOND, "finished_at": None,
+        "created_at": log.events[2].received_at // SECOND,
+        "finished_at": None,
     }
     assert rows[log.sent.id]["state"] == "succeeded"
     assert rows[log.sent.id]["finished_at"] is not None
@@ -129,15 +134,28 @@ def test_an_attempt_shows_its_header_log(api: Caller, log: Log) -> None:
     (row,) = page["data"]
     attempt = log.attempts[0]
     assert row == {
-        "request_id": attempt.id, "attempted_at": attempt.attempted_at // SECOND,
-        "event_id": log.events[0].id, "webhook_id": log.erp.id, "delivery_id": log.sent.id,
-        "number": 1, "trigger": "scheduled", "status": 200, "error": None, "error_detail": None,
+        "request_id": attempt.id,
+        "attempted_at": attempt.attempted_at // SECOND,
+        "event_id": log.events[0].id,
+        "webhook_id": log.erp.id,
+        "delivery_id": log.sent.id,
+        "number": 1,
+        "trigger": "scheduled",
+        "status": 200,
+        "error": None,
+        "error_detail": None,
         "duration_ms": 41,
         "timing": {
-            "dns_ms": 1, "connect_ms": 5, "tls_ms": None, "send_ms": 1, "wait_ms": 29,
+            "dns_ms": 1,
+            "connect_ms": 5,
+            "tls_ms": None,
+            "send_ms": 1,
+            "wait_ms": 29,
             "download_ms": 1,
         },
-        "uri": "https://erp.example.com/hook", "method": "POST", "sends": 1,
+        "uri": "https://erp.example.com/hook",
+        "method": "POST",
+        "sends": 1,
     }
 
 
@@ -160,11 +178,18 @@ def test_attempts_are_newest_first_and_filtered(api: Caller, log: Log) -> None:
     assert found(limit="1") == [fourth]
 
 
-@pytest.mark.parametrize(("query", "pointer"), [
-    ({"status": "ok"}, "/status"), ({"status": "20"}, "/status"), ({"status": "-1"}, "/status"),
-    ({"status": "9" * 50}, "/status"), ({"status": "7xx"}, "/status"),
-    ({"method": "DELETE"}, "/method"), ({"method": "post "}, "/method"),
-])
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"status": "ok"}, "/status"),
+        ({"status": "20"}, "/status"),
+        ({"status": "-1"}, "/status"),
+        ({"status": "9" * 50}, "/status"),
+        ({"status": "7xx"}, "/status"),
+        ({"method": "DELETE"}, "/method"),
+        ({"method": "post "}, "/method"),
+    ],
+)
 def test_a_filter_that_matches_nothing_ever_is_refused(
     api: Caller, query: dict[str, str], pointer: str
 ) -> None:

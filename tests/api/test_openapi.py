@@ -66,11 +66,15 @@ def test_answers_are_as_described(
     check(described, "Accepted", event)
     check(described, "AcceptedEvents", api.post("/events", {"events": [ORDER]}).get_json())
     for path, name in (
-        ("/events", "Events"), (f"/events/{event['id']}", "EventWithRecord"),
+        ("/events", "Events"),
+        (f"/events/{event['id']}", "EventWithRecord"),
         (f"/events/{event['id']}/related", "RelatedEvents"),
-        (f"/events/{event['id']}/deliveries", "Deliveries"), ("/event-types", "EventTypes"),
-        ("/webhooks", "Webhooks"), (f"/webhooks/{webhook['id']}", "Webhook"),
-        ("/deliveries", "Deliveries"), ("/attempts", "Attempts"),
+        (f"/events/{event['id']}/deliveries", "Deliveries"),
+        ("/event-types", "EventTypes"),
+        ("/webhooks", "Webhooks"),
+        (f"/webhooks/{webhook['id']}", "Webhook"),
+        ("/deliveries", "Deliveries"),
+        ("/attempts", "Attempts"),
     ):
         content = api.get(path).get_json()
         check(described, name, content)

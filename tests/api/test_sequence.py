@@ -101,7 +101,11 @@ def test_processes_share_the_order_whatever_their_clocks_say(
     first = send(merchant_id)
     other = subprocess.run(
         [sys.executable, "-c", _OTHER_PROCESS, str(merchant_id), str(behind)],
-        env=environment, capture_output=True, text=True, timeout=60, check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     ids = first + other.stdout.split() + send(merchant_id)
     assert len(ids) == 5

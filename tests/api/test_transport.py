@@ -45,8 +45,14 @@ class Server:
             return connection.scalar(sa.select(sa.func.count()).select_from(Event.__table__)) or 0
 
     def send(
-        self, body: bytes, *, path: str = "/events", method: str = "POST",
-        headers: dict[str, str] = JSON, declared: int | None = None, chunk: int | None = None,
+        self,
+        body: bytes,
+        *,
+        path: str = "/events",
+        method: str = "POST",
+        headers: dict[str, str] = JSON,
+        declared: int | None = None,
+        chunk: int | None = None,
     ) -> tuple[int, str, Any]:
         """Status, content type and content of the answer. With `chunk` the body comes in chunks
         of this size; `declared` lies about its length."""
@@ -66,7 +72,8 @@ class Server:
             response.begin()
             content = response.read()
             return (
-                response.status, response.headers["Content-Type"],
+                response.status,
+                response.headers["Content-Type"],
                 json.loads(content) if content else None,
             )
 
@@ -80,9 +87,11 @@ def _chunked(body: bytes, size: int) -> bytes:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     settings = {
-        "PORTAL_DATA_DIR": str(tmp_path_factory.mktemp("data")), "PORTAL_PORT": str(port),
+        "PORTAL_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "PORTAL_PORT": str(port),
         # Nobody listens there: what is answered must not need Redis.
-        "PORTAL_REDIS_URL": "redis://127.0.0.1:1", "PORTAL_SECRET_KEY": "k" * 40,
+        "PORTAL_REDIS_URL": "redis://127.0.0.1:1",
+        "PORTAL_SECRET_KEY": "k" * 40,
     }
     app = create_app(load_config(settings, first_start=True))
     with app.app_context():
@@ -92,11 +101,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         engine = db.engine
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "granian", "--interface", "rsgi", "--http", "1",
-            "--host", "127.0.0.1", "--port", str(port), "wsgi:front",
+            sys.executable,
+            "-m",
+            "granian",
+            "--interface",
+            "rsgi",
+            "--http",
+            "1",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "wsgi:front",
         ],
-        cwd=ROOT, env=dict(os.environ) | settings,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=dict(os.environ) | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         _await(port, process)
@@ -142,9 +163,7 @@ def test_an_event_of_exactly_the_limit_is_stored(server: Server, chunk: int | No
 
 @pytest.mark.parametrize("chunk", [None, 1_000, 65_536, 2 * MIB])
 @pytest.mark.parametrize("size", [MIB + 1, 3 * MIB, 16 * MIB + 1, 20 * MIB])
-def test_an_event_over_the_limit_is_refused(
-    server: Server, chunk: int | None, size: int
-) -> None:
+def test_an_event_over_the_limit_is_refused(server: Server, chunk: int | None, size: int) -> None:
     before = server.events()
     status, kind, content = server.send(_event(size), chunk=chunk)
     assert status == 413
@@ -205,10 +224,16 @@ def test_another_content_type_is_refused(server: Server, chunk: int | None) -> N
     check_problem(kind, content, 415)
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [
-    ("POST", "/nothing", 404), ("GET", "/events/evt_nothing", 404), ("DELETE", "/events", 405),
-    ("PUT", "/webhooks", 405), ("PROPFIND", "/events", 405),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/nothing", 404),
+        ("GET", "/events/evt_nothing", 404),
+        ("DELETE", "/events", 405),
+        ("PUT", "/webhooks", 405),
+        ("PROPFIND", "/events", 405),
+    ],
+)
 def test_wrong_addresses_and_methods_are_problems(
     server: Server, method: str, path: str, status: int
 ) -> None:

@@ -24,13 +24,19 @@ from tests.api.conftest import ORDER, webhook_fields
 from tests.receiver import Receiver
 
 FULL: dict[str, Any] = {
-    "description": "ERP", "url": "https://erp.example.com/hook?x=1", "method": "PUT",
+    "description": "ERP",
+    "url": "https://erp.example.com/hook?x=1",
+    "method": "PUT",
     "query_params": {"store": "7", "who": "{{ event.object_id }}"},
     "headers": {"X-Auth": {"value": "hunter2", "secret": True}, "X-Shop": "north"},
-    "events": ["order.created", "customer.*"], "include_object_record": False,
-    "only_sources": ["storefront", "admin:17"], "except_sources": ["erp"],
-    "body_template": '{"id": "{{ event.object_id }}"}', "retry_schedule": [0, 10, 60],
-    "timeout_seconds": 5, "enabled": False,
+    "events": ["order.created", "customer.*"],
+    "include_object_record": False,
+    "only_sources": ["storefront", "admin:17"],
+    "except_sources": ["erp"],
+    "body_template": '{"id": "{{ event.object_id }}"}',
+    "retry_schedule": [0, 10, 60],
+    "timeout_seconds": 5,
+    "enabled": False,
     "auth": {"type": "basic", "user": "erp", "password": "hunter2-basic"},
 }
 MASKED_AUTH = {"type": "basic", "user": "erp", "password": MASK}
@@ -60,9 +66,12 @@ def test_a_webhook_keeps_every_field(api: Caller) -> None:
 def test_the_secret_is_shown_once(api: Caller, reader: Caller) -> None:
     made = api.post("/webhooks", FULL).get_json()
     for answer in (
-        api.get("/webhooks"), api.get(f"/webhooks/{made['id']}"), reader.get("/webhooks"),
+        api.get("/webhooks"),
+        api.get(f"/webhooks/{made['id']}"),
+        reader.get("/webhooks"),
         api.patch(f"/webhooks/{made['id']}", {"description": "x"}),
-        api.post(f"/webhooks/{made['id']}/enable"), api.post(f"/webhooks/{made['id']}/disable"),
+        api.post(f"/webhooks/{made['id']}/enable"),
+        api.post(f"/webhooks/{made['id']}/disable"),
     ):
         assert answer.status_code == 200
         assert made["secret"] not in answer.text
@@ -87,7 +96,10 @@ def test_a_change_changes_what_it_names(api: Caller) -> None:
     answer = api.patch(f"/webhooks/{made['id']}", {"description": "new", "events": ["*"]})
     assert answer.status_code == 200
     expected = FULL | {
-        "headers": MASKED, "auth": MASKED_AUTH, "description": "new", "events": ["*"],
+        "headers": MASKED,
+        "auth": MASKED_AUTH,
+        "description": "new",
+        "events": ["*"],
     }
     assert {name: answer.get_json()[name] for name in FULL} == expected
     assert answer.get_json()["version"] == made["version"] + 1
@@ -118,7 +130,8 @@ def test_a_test_event_authenticates_and_its_log_shows_no_secret(
     api: Caller, receiver: Receiver
 ) -> None:
     fields = webhook_fields(
-        url=receiver.url(), auth={"type": "basic", "user": "käufer", "password": "{{ päss }}"},
+        url=receiver.url(),
+        auth={"type": "basic", "user": "käufer", "password": "{{ päss }}"},
         headers={"X-Order": "{{ event.object_id }}"},
     )
     made = api.post("/webhooks", fields).get_json()
@@ -192,9 +205,7 @@ def test_disabling_holds_and_enabling_sends(api: Caller, webhook: dict[str, Any]
     assert delivery["state"] == "pending"
 
 
-def test_a_test_event_is_sent_at_once_and_verifies(
-    api: Caller, receiver: Receiver
-) -> None:
+def test_a_test_event_is_sent_at_once_and_verifies(api: Caller, receiver: Receiver) -> None:
     made = api.post("/webhooks", webhook_fields(url=receiver.url())).get_json()
     answer = api.post(f"/webhooks/{made['id']}/test", {"type": "order.created"})
     assert answer.status_code == 200
@@ -220,7 +231,10 @@ def test_a_test_that_fails_answers_with_the_error(api: Caller, receiver: Receive
 
 
 def test_recovery_counts_what_it_sends_again(
-    app: Flask, api: Caller, alice: Merchant, webhook: dict[str, Any],
+    app: Flask,
+    api: Caller,
+    alice: Merchant,
+    webhook: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # However slow the machine is, the request does it all.
@@ -230,9 +244,7 @@ def test_recovery_counts_what_it_sends_again(
         event = factories.make_event(alice, received_at=now() - age * DAY)
         factories.make_delivery(event, target, "failed", finished_at=now() - age * DAY)
     factories.make_delivery(factories.make_event(alice), target, "succeeded")
-    answer = api.post(
-        f"/webhooks/{webhook['id']}/recover", {"since": now() // SECOND - 2 * 86_400}
-    )
+    answer = api.post(f"/webhooks/{webhook['id']}/recover", {"since": now() // SECOND - 2 * 86_400})
     content = answer.get_json()
     assert answer.status_code == 202
     assert (content["deliveries"], content["exact"]) == (2, True)
@@ -250,9 +262,7 @@ def test_what_is_held_is_discarded_by_its_age(
     api.post(f"/webhooks/{webhook['id']}/disable")
     target = db.session.get_one(Webhook, webhook["id"])
     for age in (0, 1, 9):
-        factories.make_delivery(
-            factories.make_event(alice, received_at=now() - age * DAY), target
-        )
+        factories.make_delivery(factories.make_event(alice, received_at=now() - age * DAY), target)
     answer = api.post(path, {"since": now() // SECOND - 2 * 86_400})
     assert (answer.status_code, answer.get_json()["deliveries"]) == (202, 2)
     assert api.post(path).get_json()["deliveries"] == 1
@@ -264,10 +274,18 @@ def test_a_recovery_is_paused_resumed_and_cancelled(
     app: Flask, api: Caller, bobs: Caller, alice: Merchant, webhook: dict[str, Any]
 ) -> None:
     recovery_id = new_id("rcv")
-    db.session.add(Recovery(
-        id=recovery_id, merchant_id=alice.id, webhook_id=webhook["id"], action="send",
-        states=["failed"], filters={"status": "5xx"}, before=now(), created_by="cli",
-    ))
+    db.session.add(
+        Recovery(
+            id=recovery_id,
+            merchant_id=alice.id,
+            webhook_id=webhook["id"],
+            action="send",
+            states=["failed"],
+            filters={"status": "5xx"},
+            before=now(),
+            created_by="cli",
+        )
+    )
     db.session.commit()
     for call, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
         problem(bobs.post(f"/recoveries/{recovery_id}/{call}"), 404)
@@ -283,19 +301,27 @@ def test_a_disabled_webhook_cannot_recover(api: Caller, webhook: dict[str, Any])
     problem(api.post(f"/webhooks/{webhook['id']}/recover", {"since": 0}), 409)
 
 
-@pytest.mark.parametrize(("method", "call", "content"), [
-    ("GET", "", None), ("PATCH", "", {"description": "x"}), ("DELETE", "", None),
-    ("POST", "/rotate-secret", None), ("POST", "/test", {"type": "order.created"}),
-    ("POST", "/enable", None), ("POST", "/disable", None), ("POST", "/recover", {"since": 0}),
-    ("POST", "/discard-held", None),
-])
+@pytest.mark.parametrize(
+    ("method", "call", "content"),
+    [
+        ("GET", "", None),
+        ("PATCH", "", {"description": "x"}),
+        ("DELETE", "", None),
+        ("POST", "/rotate-secret", None),
+        ("POST", "/test", {"type": "order.created"}),
+        ("POST", "/enable", None),
+        ("POST", "/disable", None),
+        ("POST", "/recover", {"since": 0}),
+        ("POST", "/discard-held", None),
+    ],
+)
 def test_an_unknown_webhook_is_404(
     api: Caller, method: str, call: str, content: dict[str, Any] | None
 ) -> None:
     path = f"/webhooks/wh_nothing{call}"
-    body = {} if content is None else {
-        "data": json.dumps(content), "content_type": "application/json",
-    }
+    body = (
+        {} if content is None else {"data": json.dumps(content), "content_type": "application/json"}
+    )
     problem(api.call(method, path, **body), 404)
 
 
@@ -312,7 +338,11 @@ def test_what_a_key_does_is_in_the_audit_log(api: Caller, webhook: dict[str, Any
         .order_by(AuditEntry.id)
     ).all()
     assert [entry.action for entry in entries] == [
-        "webhook.created", "webhook.updated", "webhook.secret_rotated", "webhook.disabled",
-        "webhook.enabled", "webhook.deleted",
+        "webhook.created",
+        "webhook.updated",
+        "webhook.secret_rotated",
+        "webhook.disabled",
+        "webhook.enabled",
+        "webhook.deleted",
     ]
     assert {entry.actor.partition("_")[0] for entry in entries} == {"key:key"}

@@ -24,8 +24,13 @@ def noted(count: int, merchant_id: int | None = None) -> None:
     for number in range(count):
         with writing() as session:
             log.record(
-                session, "user:ann@example.com", "thing.done", f"thing {number}", merchant_id,
-                before="é", after=[1, None, {"b": 2, "a": 1.5}],
+                session,
+                "user:ann@example.com",
+                "thing.done",
+                f"thing {number}",
+                merchant_id,
+                before="é",
+                after=[1, None, {"b": 2, "a": 1.5}],
             )
 
 
@@ -54,9 +59,7 @@ def test_every_entry_is_chained_and_a_transaction_that_fails_leaves_no_gap(
     assert found.broken is None
     assert found.entries == before.entries + 7
     assert chain.verify(before.end).broken is None
-    assert chain.verify("f" * 64).broken == (
-        "The end that was kept is not in the log any more."
-    )
+    assert chain.verify("f" * 64).broken == ("The end that was kept is not in the log any more.")
 
 
 @on_both_databases
@@ -82,24 +85,28 @@ def test_entries_of_many_threads_stand_one_after_another(app: Flask, merchant: M
 
 
 @on_both_databases
-@pytest.mark.parametrize(("statement", "said"), [
-    ("UPDATE audit_entry SET actor = 'user:bob@example.com' WHERE number = 3", "Entry 3 "),
-    ("UPDATE audit_entry SET at = at + 1 WHERE number = 3", "Entry 3 "),
-    ("UPDATE audit_entry SET detail = '{}' WHERE number = 3", "Entry 3 "),
-    ("UPDATE audit_entry SET address = '10.0.0.1' WHERE number = 3", "Entry 3 "),
-    ("DELETE FROM audit_entry WHERE number = 3", "Entry 3 is missing"),
-    ("DELETE FROM audit_entry WHERE number = 5", "Entries after 4 are missing"),
-    ("DELETE FROM audit_entry", "Entries after 0 are missing"),
-    ("UPDATE audit_entry SET number = NULL, hash = NULL WHERE number = 5", "after 4 are missing"),
-    (
-        "INSERT INTO audit_entry (at, actor, action, target, detail) "
-        "VALUES (1, 'cli', 'x', '', '{}')",
-        "never chained",
-    ),
-])
-def test_what_is_changed_in_the_database_is_found_and_named(
-    app: Flask, statement: str, said: str
-):
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE audit_entry SET actor = 'user:bob@example.com' WHERE number = 3", "Entry 3 "),
+        ("UPDATE audit_entry SET at = at + 1 WHERE number = 3", "Entry 3 "),
+        ("UPDATE audit_entry SET detail = '{}' WHERE number = 3", "Entry 3 "),
+        ("UPDATE audit_entry SET address = '10.0.0.1' WHERE number = 3", "Entry 3 "),
+        ("DELETE FROM audit_entry WHERE number = 3", "Entry 3 is missing"),
+        ("DELETE FROM audit_entry WHERE number = 5", "Entries after 4 are missing"),
+        ("DELETE FROM audit_entry", "Entries after 0 are missing"),
+        (
+            "UPDATE audit_entry SET number = NULL, hash = NULL WHERE number = 5",
+            "after 4 are missing",
+        ),
+        (
+            "INSERT INTO audit_entry (at, actor, action, target, detail) "
+            "VALUES (1, 'cli', 'x', '', '{}')",
+            "never chained",
+        ),
+    ],
+)
+def test_what_is_changed_in_the_database_is_found_and_named(app: Flask, statement: str, said: str):
     noted(5)
     assert chain.verify().broken is None
     db.session.execute(sa.text(statement))
@@ -112,7 +119,8 @@ def test_an_entry_of_a_request_says_from_where(app: Flask, merchant: Merchant):
         noted(1)
     noted(1)
     assert db.session.scalars(sa.select(AuditEntry.address).order_by(AuditEntry.id)).all() == [
-        "192.0.2.7", None,
+        "192.0.2.7",
+        None,
     ]
 
 

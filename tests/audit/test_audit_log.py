@@ -30,12 +30,20 @@ def log(merchant: Merchant, monkeypatch: pytest.MonkeyPatch) -> Merchant:
     """A log of LENGTH entries, a second apart, of two merchants; whose other merchant it is."""
     monkeypatch.setattr(keyset, "LOOKED_THROUGH", LOOKED)
     other = factories.make_merchant("bob")
-    db.session.execute(sa.insert(table(AuditEntry)), [
-        {"at": START + n * SECOND, "merchant_id": (merchant.id, other.id)[n % 2],
-         "actor": "user:rare@example.com" if n in RARE else "user:often@example.com",
-         "action": "merchant.created" if n in RARE else ACTIONS[n % 3], "target": "", "detail": {}}
-        for n in range(LENGTH)
-    ])
+    db.session.execute(
+        sa.insert(table(AuditEntry)),
+        [
+            {
+                "at": START + n * SECOND,
+                "merchant_id": (merchant.id, other.id)[n % 2],
+                "actor": "user:rare@example.com" if n in RARE else "user:often@example.com",
+                "action": "merchant.created" if n in RARE else ACTIONS[n % 3],
+                "target": "",
+                "detail": {},
+            }
+            for n in range(LENGTH)
+        ],
+    )
     db.session.commit()
     db.session.execute(sa.text("ANALYZE"))
     db.session.commit()
@@ -57,17 +65,20 @@ FILTERS: dict[str, dict[str, Any]] = {
     "actor": {"actor": "rare@"},
     "no such actor": {"actor": "nobody@"},
     "times": {"since": START + 100 * SECOND, "before": START + 2_000 * SECOND},
-    "all": {"merchant": "alice", "actor": "rare", "action": "user.", "since": START,
-            "before": START + 2_000 * SECOND},
+    "all": {
+        "merchant": "alice",
+        "actor": "rare",
+        "action": "user.",
+        "since": START,
+        "before": START + 2_000 * SECOND,
+    },
     "merchant and action": {"merchant": "alice", "action": "merchant.created"},
 }
 
 
 @on_both_databases
 @pytest.mark.parametrize("chosen", FILTERS.values(), ids=FILTERS)
-def test_a_page_looks_at_no_more_than_its_part_of_the_log(
-    log: Merchant, chosen: dict[str, Any]
-):
+def test_a_page_looks_at_no_more_than_its_part_of_the_log(log: Merchant, chosen: dict[str, Any]):
     def page() -> None:
         audit_log.entries(limit=10, **chosen)
 
@@ -142,9 +153,7 @@ def test_the_page_says_how_far_it_looked_and_goes_on(
     assert "Nothing fits" not in page
     address = "/staff/audit?actor=rare@"
     for _ in range(10):
-        (onward,) = [
-            part.partition('"')[0] for part in page.split('<a rel="next" href="')[1:]
-        ][:1]
+        (onward,) = [part.partition('"')[0] for part in page.split('<a rel="next" href="')[1:]][:1]
         address = onward.replace("&amp;", "&")
         page = client.get(address).text
         if "user:rare@example.com" in page:
@@ -163,9 +172,7 @@ def statements_of(run: Callable[[], object]) -> list[tuple[str, Any]]:
     """What is asked of the audit log while `run` runs, with its parameters."""
     asked: list[tuple[str, Any]] = []
 
-    def note(
-        _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any
-    ) -> None:
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if "audit_entry" in statement:
             asked.append((statement, parameters))
 

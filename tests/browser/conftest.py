@@ -47,8 +47,11 @@ def mailbox() -> Iterator[Mailbox]:
 def live(mailbox: Mailbox) -> Iterator[LivePortal]:
     """The product, running. Its retries and its holding come within seconds."""
     with running(
-        RETRY_SCHEDULE="0 1 1 2 2 3", HOLD_AFTER_FAILURES="3", SWEEP_SECONDS="1",
-        SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}", MAIL_FROM="hooks@portal.example",
+        RETRY_SCHEDULE="0 1 1 2 2 3",
+        HOLD_AFTER_FAILURES="3",
+        SWEEP_SECONDS="1",
+        SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}",
+        MAIL_FROM="hooks@portal.example",
     ) as live:
         yield live
 
@@ -81,13 +84,19 @@ class Watch:
         self.trouble: list[str] = []
         self.allowed: list[str] = []
         self._home = home
-        context.on("console", lambda message: self._note(
-            message.type in ("error", "warning"), f"console: {message.text}"
-        ))
+        context.on(
+            "console",
+            lambda message: self._note(
+                message.type in ("error", "warning"), f"console: {message.text}"
+            ),
+        )
         context.on("weberror", lambda error: self._note(True, f"error: {error.error}"))
-        context.on("request", lambda request: self._note(
-            not request.url.startswith((home, "data:", "blob:")), f"request to {request.url}"
-        ))
+        context.on(
+            "request",
+            lambda request: self._note(
+                not request.url.startswith((home, "data:", "blob:")), f"request to {request.url}"
+            ),
+        )
         context.add_init_script(
             "document.addEventListener('securitypolicyviolation', (event) =>"
             " console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));"
@@ -110,9 +119,7 @@ class Watch:
 
 
 @pytest.fixture
-def open_browser(
-    browser: Browser, live: LivePortal
-) -> Iterator[Callable[..., BrowserContext]]:
+def open_browser(browser: Browser, live: LivePortal) -> Iterator[Callable[..., BrowserContext]]:
     """`open_browser(**options)`: a browser without cookies; it may see no trouble (Watch)."""
     opened: list[tuple[BrowserContext, Watch]] = []
 

@@ -16,11 +16,18 @@ from tests.browser.live import LivePortal, Store, wait_for
 from tests.receiver import Receiver
 
 FOR_STRANGERS = (
-    "auth.sign_in", "shared.show", "invitations.show", "passwords.forgot", "passwords.choose",
+    "auth.sign_in",
+    "shared.show",
+    "invitations.show",
+    "passwords.forgot",
+    "passwords.choose",
 )
 BROKEN: dict[str, int | tuple[int, dict[str, str], bytes]] = {
-    "/crm/members": (503, {"Content-Type": "application/json"},
-                     b'{"error": "maintenance until 14:00"}'),
+    "/crm/members": (
+        503,
+        {"Content-Type": "application/json"},
+        b'{"error": "maintenance until 14:00"}',
+    ),
     "/chat": (404, {"Content-Type": "application/json"}, b'{"error": "channel_not_found"}'),
 }
 """What the targets in trouble answer."""
@@ -41,15 +48,19 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
 
     Gives the parts of the addresses of pages.
     """
+
     def webhook(description: str, path: str, events: list[str], **fields: Any) -> str:
         return live.make_webhook(
             store, receiver.url(path), description=description, events=events, **fields
         )
 
     webhook(
-        "Orders to the ERP", "/erp/orders", ["order.*", "refund.*"],
+        "Orders to the ERP",
+        "/erp/orders",
+        ["order.*", "refund.*"],
         headers={"X-Store": "north", "X-Order": "{{ event.object_id }}"},
-        query_params={"tenant": "4711"}, except_sources=["erp"],
+        query_params={"tenant": "4711"},
+        except_sources=["erp"],
     )
     receiver.broken = BROKEN
     held = webhook("New customers to the mailing list", "/crm/members", ["customer.*"])
@@ -57,7 +68,8 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     failing = webhook("New orders to the chat", "/chat", ["order.created"], retry_schedule=[0])
     live.api("POST", f"webhooks/{off}/disable", store.key)
     examples = {
-        one["name"]: one["example"] for one in live.api("GET", "event-types", store.key)["data"]
+        one["name"]: one["example"]
+        for one in live.api("GET", "event-types", store.key)["data"]
         if one["name"].startswith(("order.", "customer.", "refund.", "inventory."))
     }
     for number, (name, example) in enumerate(examples.items()):
@@ -66,23 +78,39 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
     wait_for(lambda: live.api("GET", f"webhooks/{held}", store.key)["state"] == "held")
     order, sent = examples["order.created"], []
     for name, by, change in STORY:
-        sent.append(_send(live, store, name, "1042", order | change, by, {
-            field: order.get(field) for field in change
-        }))
+        sent.append(
+            _send(
+                live,
+                store,
+                name,
+                "1042",
+                order | change,
+                by,
+                {field: order.get(field) for field in change},
+            )
+        )
         order |= change
     wait_for(lambda: len(_attempts(live, store, sent[0])) == 2)
     wait_for(lambda: all(_attempts(live, store, one) for one in sent))
     attempt = next(one for one in _attempts(live, store, sent[0]) if one["webhook_id"] == failing)
     requests.post(live.inspector(store), json={"order": {"number": "SO-1042"}}, timeout=20)
-    recovered = live.api("POST", f"webhooks/{failing}/recover", store.key, {
-        "since": attempt["attempted_at"] - HOUR_SECONDS,
-    })
+    recovered = live.api(
+        "POST",
+        f"webhooks/{failing}/recover",
+        store.key,
+        {"since": attempt["attempted_at"] - HOUR_SECONDS},
+    )
     live.member(store, "Kim Editor", "editor")
     live.member(store, "Sam Viewer", "viewer", with_code=True)
     return {
-        "slug": store.slug, "webhook_id": attempt["webhook_id"], "event_id": sent[0],
-        "attempt_id": attempt["request_id"], "name": "order.created", "object_type": "order",
-        "object_id": "1042", "recovery_id": recovered["recovery_id"],
+        "slug": store.slug,
+        "webhook_id": attempt["webhook_id"],
+        "event_id": sent[0],
+        "attempt_id": attempt["request_id"],
+        "name": "order.created",
+        "object_type": "order",
+        "object_id": "1042",
+        "recovery_id": recovered["recovery_id"],
         "shared.token": live.share(store, attempt["request_id"]),
         "invitations.token": live.invitation(store),
         "passwords.token": live.password_reset(store),
@@ -90,14 +118,28 @@ def fill(live: LivePortal, store: Store, receiver: Receiver) -> dict[str, str]:
 
 
 def _send(
-    live: LivePortal, store: Store, name: str, object_id: str, data: Any, by: str = "storefront",
+    live: LivePortal,
+    store: Store,
+    name: str,
+    object_id: str,
+    data: Any,
+    by: str = "storefront",
     previous: Any = None,
 ) -> str:
-    answer = live.api("POST", "events", store.key, {
-        "type": name, "object_id": object_id, "source_user_type": by,
-        "source_user_id": str(500 + int(object_id) % 7), "data": data,
-        "correlation_id": f"checkout-{int(object_id) // 3}",
-    } | ({"previous": previous} if previous else {}))
+    answer = live.api(
+        "POST",
+        "events",
+        store.key,
+        {
+            "type": name,
+            "object_id": object_id,
+            "source_user_type": by,
+            "source_user_id": str(500 + int(object_id) % 7),
+            "data": data,
+            "correlation_id": f"checkout-{int(object_id) // 3}",
+        }
+        | ({"previous": previous} if previous else {}),
+    )
     return str(answer["id"])
 
 

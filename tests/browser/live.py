@@ -53,9 +53,9 @@ class LivePortal:
         """What all its processes say."""
         self.app = app
         self._stores = 0
-        found = dict(re.findall(
-            r"^  (sign-in|password|API key) +(\S+)", self.log.read_text(), re.M
-        ))
+        found = dict(
+            re.findall(r"^  (sign-in|password|API key) +(\S+)", self.log.read_text(), re.M)
+        )
         self.operator = (found["sign-in"], found["password"])
         self.key = found["API key"]
 
@@ -77,7 +77,10 @@ class LivePortal:
     def api(self, method: str, path: str, key: str, body: Any = None) -> Any:
         """Call the API; what it answers, which is no error."""
         answer = requests.request(
-            method, f"{self.url}/api/v1/{path}", json=body, timeout=20,
+            method,
+            f"{self.url}/api/v1/{path}",
+            json=body,
+            timeout=20,
             headers={"Authorization": f"Bearer {key}"},
         )
         assert answer.ok, (path, answer.status_code, answer.text)
@@ -88,9 +91,7 @@ class LivePortal:
         email = f"{name.split()[0].lower()}@{store.slug}.example"
         with self.app.app_context():
             merchant = accounts.get_merchant(store.slug)
-            accounts.create_user(
-                email, PASSWORD, "test", None, name, merchant=merchant, role=role
-            )
+            accounts.create_user(email, PASSWORD, "test", None, name, merchant=merchant, role=role)
             if with_code:
                 secret = second_factor.new_secret()
                 step = now() // (second_factor.STEP_SECONDS * SECOND)
@@ -136,16 +137,22 @@ class LivePortal:
 
     def send_order(self, store: Store, number: str = "1042") -> str:
         """Send an order.created of the store; its event ID."""
-        sent = self.api("POST", "events", store.key, {
-            "type": "order.created", "object_id": number, "data": {"number": f"SO-{number}"},
-        })
+        sent = self.api(
+            "POST",
+            "events",
+            store.key,
+            {"type": "order.created", "object_id": number, "data": {"number": f"SO-{number}"}},
+        )
         return str(sent["id"])
 
     def make_webhook(self, store: Store, url: str, **fields: Any) -> str:
         """Make a webhook for the store's orders; its ID."""
-        made = self.api("POST", "webhooks", store.key, {
-            "description": "Orders to the ERP", "url": url, "events": ["order.*"], **fields,
-        })
+        made = self.api(
+            "POST",
+            "webhooks",
+            store.key,
+            {"description": "Orders to the ERP", "url": url, "events": ["order.*"], **fields},
+        )
         return str(made["id"])
 
 
@@ -159,15 +166,21 @@ def running(port: int = 0, **settings: str) -> Iterator[LivePortal]:
     directory = Path(tempfile.mkdtemp(prefix="portal-live-"))
     port = port or free_port()
     environment = {
-        "PORTAL_DATA_DIR": str(directory / "data"), "PORTAL_PORT": str(port),
-        "PORTAL_EGRESS_ALLOW": "127.0.0.1/32", "PORTAL_WEB_PROCESSES": "1",
+        "PORTAL_DATA_DIR": str(directory / "data"),
+        "PORTAL_PORT": str(port),
+        "PORTAL_EGRESS_ALLOW": "127.0.0.1/32",
+        "PORTAL_WEB_PROCESSES": "1",
         "PORTAL_WORKERS": "1",
     } | {f"PORTAL_{name}": value for name, value in settings.items()}
     log = directory / "log"
     with log.open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "portal", "run"], cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=lines, stderr=subprocess.STDOUT, env=_clean_environment() | environment,
+            [sys.executable, "-m", "portal", "run"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+            env=_clean_environment() | environment,
         )
     try:
         wait_for(

@@ -87,7 +87,11 @@ def _events(hour: int, chance: random.Random) -> int:
 
 
 def _attempts(
-    merchant_id: int, starts_at: int, ago: int, events: int, webhook_ids: Sequence[str],
+    merchant_id: int,
+    starts_at: int,
+    ago: int,
+    events: int,
+    webhook_ids: Sequence[str],
     chance: random.Random,
 ) -> list[AttemptCount]:
     together: dict[int, tuple[int, int]] = {}
@@ -108,8 +112,12 @@ def _attempts(
     rows += [(ALL, number, *counts) for number, counts in together.items()]
     return [
         AttemptCount(
-            merchant_id=merchant_id, starts_at=starts_at, webhook_id=webhook_id, took=number,
-            attempts=attempts, successes=successes,
+            merchant_id=merchant_id,
+            starts_at=starts_at,
+            webhook_id=webhook_id,
+            took=number,
+            attempts=attempts,
+            successes=successes,
         )
         for webhook_id, number, attempts, successes in rows
     ]

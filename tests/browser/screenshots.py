@@ -18,8 +18,11 @@ from tests.mailbox import Mailbox
 from tests.receiver import Receiver
 
 TARGET = ROOT / "docs" / "screenshots"
-VARIANTS = {"light": ("light", 1280, 800, 1000), "dark": ("dark", 1280, 800, 1000),
-            "narrow": ("light", 390, 844, 1688)}
+VARIANTS = {
+    "light": ("light", 1280, 800, 1000),
+    "dark": ("dark", 1280, 800, 1000),
+    "narrow": ("light", 390, 844, 1688),
+}
 """Colours, the window's width and height, and how much of a longer page is shown."""
 QUALITY = 80
 WITHOUT_PICTURE = {"home.root": "sends on to the home page of a merchant, or to all merchants"}
@@ -41,7 +44,8 @@ def main(wanted: list[str]) -> int:
     missing: list[str] = []
     taken: list[Path] = []
     with running(
-        HOLD_AFTER_FAILURES="3", SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}",
+        HOLD_AFTER_FAILURES="3",
+        SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}",
         MAIL_FROM="hooks@portal.example",
     ) as live:
         store = live.store("Northwind Outfitters", "northwind")
@@ -81,7 +85,8 @@ def main(wanted: list[str]) -> int:
 def _page(browser: Browser, live: LivePortal, variant: str) -> Page:
     theme, width, height, _longest = VARIANTS[variant]
     return browser.new_context(
-        base_url=live.url, color_scheme=theme,  # type: ignore[arg-type]
+        base_url=live.url,
+        color_scheme=theme,  # type: ignore[arg-type]
         viewport={"width": width, "height": height},
     ).new_page()
 
@@ -97,12 +102,21 @@ def _take(page: Page, path: Path, variant: str) -> None:
     length = page.evaluate("document.documentElement.scrollHeight")
     # Playwright writes no WebP, which is a third of a PNG.
     wire = page.context.new_cdp_session(page)
-    picture = wire.send("Page.captureScreenshot", {
-        "format": "webp", "quality": QUALITY, "captureBeyondViewport": True, "clip": {
-            "x": 0, "y": 0, "width": width, "height": min(max(length, height), longest),
-            "scale": 1,
+    picture = wire.send(
+        "Page.captureScreenshot",
+        {
+            "format": "webp",
+            "quality": QUALITY,
+            "captureBeyondViewport": True,
+            "clip": {
+                "x": 0,
+                "y": 0,
+                "width": width,
+                "height": min(max(length, height), longest),
+                "scale": 1,
+            },
         },
-    })
+    )
     wire.detach()
     path.write_bytes(base64.b64decode(picture["data"]))
 

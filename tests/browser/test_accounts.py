@@ -23,6 +23,7 @@ MAIL_SECONDS = 60
 
 def link_in_mail(mailbox: Mailbox, to: str) -> str:
     """The address in the one mail that came to somebody."""
+
     def mails() -> list[EmailMessage]:
         return [mail for mail in mailbox.messages if mail["To"] == to]
 

@@ -75,9 +75,11 @@ def too_many(live: LivePortal, store: Store, page: Page) -> None:
     page.goto("/account/second-factor")
     token = page.locator("[name=csrf_token]").first.input_value()
     for _ in range(10):
-        page.request.post("/account/second-factor/off", form={
-            "password": "a guess", "csrf_token": token,
-        }, headers={"Referer": live.url})
+        page.request.post(
+            "/account/second-factor/off",
+            form={"password": "a guess", "csrf_token": token},
+            headers={"Referer": live.url},
+        )
     post(page, "/account/second-factor/off", password="a guess")
 
 
@@ -96,9 +98,12 @@ def put_away(live: LivePortal, name: str, new_name: str) -> None:
 
 
 ERRORS: dict[int, tuple[Callable[[LivePortal, Store, Page], None], str]] = {
-    403: (forbidden, "Go to the first page"), 404: (not_found, "Go to the first page"),
-    409: (conflict, "Back to the page"), 419: (expired, "Send it again"),
-    429: (too_many, "Back to the page"), 500: (defect, "Try again"),
+    403: (forbidden, "Go to the first page"),
+    404: (not_found, "Go to the first page"),
+    409: (conflict, "Back to the page"),
+    419: (expired, "Send it again"),
+    429: (too_many, "Back to the page"),
+    500: (defect, "Try again"),
 }
 """How each comes about, and the first way on from it."""
 

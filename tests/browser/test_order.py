@@ -12,25 +12,36 @@ from tests.receiver import Receiver
 
 
 def test_staff_find_out_what_happened_to_an_order(
-    live: LivePortal, store: Store, receiver: Receiver,
-    open_browser: Callable[..., BrowserContext],
+    live: LivePortal, store: Store, receiver: Receiver, open_browser: Callable[..., BrowserContext]
 ) -> None:
     number = f"1042-{store.slug}"
     good = live.make_webhook(store, receiver.url("/erp"))
     receiver.broken["/chat"] = (404, {"Content-Type": "text/plain"}, b"no such channel")
     live.make_webhook(
-        store, receiver.url("/chat"), description="Orders to the chat", retry_schedule=[0],
+        store, receiver.url("/chat"), description="Orders to the chat", retry_schedule=[0]
     )
     for kind, status in (("order.created", "open"), ("order.paid", "paid")):
-        live.api("POST", "events", store.key, {
-            "type": kind, "object_id": number, "source_user_type": "storefront",
-            "data": {"number": number, "status": status},
-        })
+        live.api(
+            "POST",
+            "events",
+            store.key,
+            {
+                "type": kind,
+                "object_id": number,
+                "source_user_type": "storefront",
+                "data": {"number": number, "status": status},
+            },
+        )
     wait_for(lambda: len(receiver.ledger) == 4)
-    wait_for(lambda: not [
-        one for one in live.api("GET", f"deliveries?webhook_id={good}", store.key)["data"]
-        if one["state"] != "succeeded"
-    ])
+    wait_for(
+        lambda: (
+            not [
+                one
+                for one in live.api("GET", f"deliveries?webhook_id={good}", store.key)["data"]
+                if one["state"] != "succeeded"
+            ]
+        )
+    )
 
     page = open_browser().new_page()
     sign_in(page, *live.operator)

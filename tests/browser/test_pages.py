@@ -17,12 +17,21 @@ FIRST_PAGE_BYTES = 60_000
 LATER_PAGE_BYTES = 25_000
 LAYOUT_SHIFT = 0.02
 STREAMED = (
-    "home.index", "webhooks.index", "events.index", "attempts.index", "staff.events",
-    "staff.attempts", "staff.audit", "staff.operations",
+    "home.index",
+    "webhooks.index",
+    "events.index",
+    "attempts.index",
+    "staff.events",
+    "staff.attempts",
+    "staff.audit",
+    "staff.operations",
 )
 """Pages with so many rows that they are painted in pieces."""
 SLOW_NETWORK = {
-    "offline": False, "latency": 20, "downloadThroughput": 50_000, "uploadThroughput": 50_000,
+    "offline": False,
+    "latency": 20,
+    "downloadThroughput": 50_000,
+    "uploadThroughput": 50_000,
 }
 """In bytes a second, and milliseconds."""
 WINDOW = {"width": 1280, "height": 800}
@@ -53,7 +62,9 @@ def slug_of(addresses: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_accessible_quiet_steady_and_fits(
-    live: LivePortal, addresses: dict[str, str], theme: str,
+    live: LivePortal,
+    addresses: dict[str, str],
+    theme: str,
     open_browser: Callable[..., BrowserContext],
 ) -> None:
     readers = demo.Readers(
@@ -117,7 +128,9 @@ def test_the_first_page_is_light_over_the_wire(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_what_the_log_was_searched_for_is_marked_in_the_record(
-    live: LivePortal, addresses: dict[str, str], theme: str,
+    live: LivePortal,
+    addresses: dict[str, str],
+    theme: str,
     open_browser: Callable[..., BrowserContext],
 ) -> None:
     page = open_browser(color_scheme=theme).new_page()

@@ -13,8 +13,7 @@ from tests.receiver import Receiver
 
 
 def test_a_webhook_is_set_up_and_its_log_read_without_javascript(
-    live: LivePortal, store: Store, receiver: Receiver,
-    open_browser: Callable[..., BrowserContext],
+    live: LivePortal, store: Store, receiver: Receiver, open_browser: Callable[..., BrowserContext]
 ) -> None:
     page = open_browser(java_script_enabled=False).new_page()
     sign_in(page, store.email)
@@ -73,8 +72,7 @@ def tab_to_summary(page: Page, name: str) -> None:
 
 
 def test_the_set_up_needs_no_mouse(
-    live: LivePortal, store: Store, receiver: Receiver,
-    open_browser: Callable[..., BrowserContext],
+    live: LivePortal, store: Store, receiver: Receiver, open_browser: Callable[..., BrowserContext]
 ) -> None:
     page = open_browser().new_page()
     page.goto("/sign-in")
@@ -162,7 +160,11 @@ def test_sending_the_form_twice_makes_one_webhook(
 
 
 def test_two_people_who_edit_at_once_see_both_texts(
-    live: LivePortal, store: Store, page: Page, watch: Watch, receiver: Receiver,
+    live: LivePortal,
+    store: Store,
+    page: Page,
+    watch: Watch,
+    receiver: Receiver,
     open_browser: Callable[..., BrowserContext],
 ) -> None:
     watch.allow("409")

@@ -27,7 +27,8 @@ def asked(request: Received) -> dict[str, str]:
 
 def is_event(kind: str = "") -> Callable[[Received], bool]:
     return lambda request: (
-        body(request)["type"].startswith(kind) and body(request)["data"]
+        body(request)["type"].startswith(kind)
+        and body(request)["data"]
         and request.headers["webhook-signature"].startswith("v1,")
     )
 
@@ -37,7 +38,8 @@ def is_card(request: Received) -> bool:
     card = attachment["content"]
     return (
         attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
-        and card["type"] == "AdaptiveCard" and card["body"][0]["text"] == SENTENCE
+        and card["type"] == "AdaptiveCard"
+        and card["body"][0]["text"] == SENTENCE
     )
 
 
@@ -47,16 +49,17 @@ SHAPES: dict[str, Callable[[Received], bool]] = {
     "order-processing": is_event("order."),
     "slack": lambda request: body(request) == {"text": SENTENCE},
     "teams": is_card,
-    "discord": lambda request: body(request) == {
-        "content": SENTENCE, "allowed_mentions": {"parse": []},
-    },
+    "discord": lambda request: (
+        body(request) == {"content": SENTENCE, "allowed_mentions": {"parse": []}}
+    ),
     "telegram": lambda request: (
         body(request) == {"text": SENTENCE} and asked(request) == {"chat_id": "filled in"}
     ),
     "google-chat": lambda request: body(request) == {"text": SENTENCE},
-    "smart-speaker": lambda request: request.method == "GET" and asked(request) == {
-        "token": "filled in", "device": "filled in", "text": SENTENCE,
-    },
+    "smart-speaker": lambda request: (
+        request.method == "GET"
+        and asked(request) == {"token": "filled in", "device": "filled in", "text": SENTENCE}
+    ),
     "zapier": is_event("order.created"),
     "make": is_event("order.created"),
     "own-code": is_event(),

@@ -34,7 +34,10 @@ class Person:
 @pytest.mark.parametrize("recipe", ["Slack", "Order processing", "Zapier", "Microsoft Teams"])
 @pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "plain"])
 def test_a_first_event_is_delivered_within_eight_clicks_and_fields(
-    store: Store, receiver: Receiver, open_browser: Callable[..., BrowserContext], recipe: str,
+    store: Store,
+    receiver: Receiver,
+    open_browser: Callable[..., BrowserContext],
+    recipe: str,
     with_scripts: bool,
 ) -> None:
     page = open_browser(java_script_enabled=with_scripts).new_page()

@@ -44,9 +44,12 @@ def test_a_failing_target_is_noticed_understood_mended_and_recovers(
     page.get_by_role("button", name="Send them now").click()
 
     # Recovered: every event arrived, and the page says so.
-    wait_for(lambda: set(sent) <= {
-        one.headers["webhook-id"] for one in receiver.ledger if one.path == "/mended"
-    })
+    wait_for(
+        lambda: (
+            set(sent)
+            <= {one.headers["webhook-id"] for one in receiver.ledger if one.path == "/mended"}
+        )
+    )
     wait_for(lambda: live.api("GET", f"webhooks/{webhook_id}", store.key)["state"] == "enabled")
     page.goto(f"/m/{store.slug}/")
     expect(page.get_by_role("status").filter(has_text="Orders to the ERP").first).to_be_visible()
@@ -62,9 +65,15 @@ def test_what_failed_for_good_is_counted_sent_again_and_arrives(
     webhook_id = live.make_webhook(store, receiver.url(), retry_schedule=[0])
     sent = [live.send_order(store, number) for number in ("2001", "2002")]
     wait_for(lambda: len(receiver.ledger) == 2)
-    wait_for(lambda: [one["state"] for one in live.api(
-        "GET", f"deliveries?webhook_id={webhook_id}", store.key
-    )["data"]] == ["failed"] * 2)
+    wait_for(
+        lambda: (
+            [
+                one["state"]
+                for one in live.api("GET", f"deliveries?webhook_id={webhook_id}", store.key)["data"]
+            ]
+            == ["failed"] * 2
+        )
+    )
     receiver.always = 200
 
     page.get_by_role("link", name="Recover").first.click()

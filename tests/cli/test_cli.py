@@ -26,8 +26,13 @@ def portal(environment: dict[str, str]) -> Call:
 
     def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "portal", *arguments], cwd=ROOT, input=stdin,
-            env=os.environ | environment, capture_output=True, text=True, timeout=60,
+            [sys.executable, "-m", "portal", *arguments],
+            cwd=ROOT,
+            input=stdin,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     return call
@@ -84,15 +89,34 @@ def test_a_store_is_set_up_from_a_script(migrated: Call):
     assert listed["scope"] == "write"
     assert key.strip() not in json.dumps(listed)
     user = migrated(
-        "user", "create", "--email", "robin@example.com", "--merchant", "alice",
-        "--role", "owner", "--password", "-", stdin="correct horse battery\n",
+        "user",
+        "create",
+        "--email",
+        "robin@example.com",
+        "--merchant",
+        "alice",
+        "--role",
+        "owner",
+        "--password",
+        "-",
+        stdin="correct horse battery\n",
     )
     assert user.stdout == "robin@example.com\n"
     (member,) = json.loads(migrated("member", "list", "--merchant", "alice", "--json").stdout)
     assert member["role"] == "owner"
     sent = migrated(
-        "event", "send", "--merchant", "alice", "--type", "order.created", "--id", "mine-1",
-        "--data", "-", "--json", stdin='{"total": "99.50"}',
+        "event",
+        "send",
+        "--merchant",
+        "alice",
+        "--type",
+        "order.created",
+        "--id",
+        "mine-1",
+        "--data",
+        "-",
+        "--json",
+        stdin='{"total": "99.50"}',
     )
     assert json.loads(sent.stdout) == {"id": "mine-1", "deliveries": 0}
     assert json.loads(migrated("webhook", "list", "--merchant", "alice", "--json").stdout) == []
@@ -109,9 +133,9 @@ def test_what_is_refused_is_one_sentence_on_standard_error(migrated: Call):
     assert "order.created" in refusal(
         migrated("event", "send", "--merchant", "alice", "--type", "order.creatd")
     )
-    refusal(migrated(
-        "event", "send", "--merchant", "alice", "--type", "order.created", "--data", "{"
-    ))
+    refusal(
+        migrated("event", "send", "--merchant", "alice", "--type", "order.created", "--data", "{")
+    )
 
 
 def test_wrong_usage_answers_2(portal: Call):
@@ -143,8 +167,16 @@ def test_an_example_is_sent_about_the_object_that_is_named(
 ):
     assert migrated("merchant", "create", "alice", "--active").returncode == 0
     done = migrated(
-        "event", "send", "--merchant", "alice", "--type", "order.created", "--object-id", "1043",
-        "--example", "--json",
+        "event",
+        "send",
+        "--merchant",
+        "alice",
+        "--type",
+        "order.created",
+        "--object-id",
+        "1043",
+        "--example",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     path = environment["PORTAL_DATABASE_URL"].removeprefix("sqlite:///")

@@ -26,9 +26,7 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("command", list(commands(cli)))
 def test_every_command_is_in_the_guide(command: str):
-    assert any(
-        line.startswith((f"| `{command} ", f"| `{command}`")) for line in GUIDE.splitlines()
-    )
+    assert any(line.startswith((f"| `{command} ", f"| `{command}`")) for line in GUIDE.splitlines())
 
 
 def test_every_command_of_the_guide_exists():

@@ -73,7 +73,9 @@ def gone(pid: int, within: float = 5.0) -> bool:
 
 def test_what_templates_make_comes_in_their_order(own: Cells) -> None:
     assert own.fill(EVENT, ["{{ event.data.total }}", "a", "{{ event.id }}"]) == [
-        "1.50", "a", "evt_1",
+        "1.50",
+        "a",
+        "evt_1",
     ]
 
 
@@ -84,13 +86,16 @@ def test_a_template_that_cannot_be_filled_is_named(own: Cells) -> None:
     assert own.fill(EVENT, ["{{ event.id }}"]) == ["evt_1"]
 
 
-@pytest.mark.parametrize("template", [
-    SLOW,
-    "{% for i in (1..5000) %}{% for j in (1..1) %}{{ event.data.list | sort | reverse | size }}"
-    "{% endfor %}{% endfor %}",
-    "{% for i in (1..4000) %}{{ event.data.list | json | size }}{% endfor %}",
-    "{% for i in (1..1000) %}{{ event.data.list | join: ',' | split: ',' | size }}{% endfor %}",
-])
+@pytest.mark.parametrize(
+    "template",
+    [
+        SLOW,
+        "{% for i in (1..5000) %}{% for j in (1..1) %}{{ event.data.list | sort | reverse | size }}"
+        "{% endfor %}{% endfor %}",
+        "{% for i in (1..4000) %}{{ event.data.list | json | size }}{% endfor %}",
+        "{% for i in (1..1000) %}{{ event.data.list | join: ',' | split: ',' | size }}{% endfor %}",
+    ],
+)
 def test_one_that_takes_long_is_stopped_and_the_cell_goes_on(own: Cells, template: str) -> None:
     with own.borrowed() as cell:
         pid = cell._process.pid
@@ -111,7 +116,7 @@ def test_one_that_uses_up_its_memory_says_so_however_its_process_ends(own: Cells
 
 
 def test_the_thread_that_sends_does_not_wait_for_one_that_starts(
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cell = Cell()
     os.kill(cell._process.pid, signal.SIGSTOP)
@@ -238,9 +243,8 @@ def test_what_the_machine_has_no_time_for_is_no_fault_of_the_template(
 def test_a_library_that_takes_the_end_of_the_time_for_its_own_failure_does_not_go_on(
     own: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """orjson makes an error of its own of whatever is raised while it asks how a number is written.
-    """
-    row = f'[{",".join(["1.5"] * 9_000)}]'
+    """orjson makes an error of its own of what is raised while it asks how a number is written."""
+    row = f"[{','.join(['1.5'] * 9_000)}]"
     event = f'{{"data":[{",".join([row] * 28)}]}}'
     monkeypatch.setattr(cells, "KILL_SECONDS", 60.0)
     many = "{% for i in (1..100) %}{% assign text = event.data | json %}{% endfor %}"
@@ -256,7 +260,7 @@ def test_a_library_that_takes_the_end_of_the_time_for_its_own_failure_does_not_g
 
 
 def test_what_is_made_in_time_counts_though_the_time_ends_with_it(
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def in_time(_seconds: float, do: Callable[..., Any], *given: Any) -> Any:
         made = do(*given)
@@ -270,10 +274,14 @@ def test_what_is_made_in_time_counts_though_the_time_ends_with_it(
     assert in_cell._fill(0, 0) == (["evt_1"], None, 0)
 
 
-@pytest.mark.parametrize(("number", "why"), [
-    (signal.SIGVTALRM, "takes too long"), (signal.SIGKILL, "too much memory"),
-    (signal.SIGTERM, "the portal could not"),
-])
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (signal.SIGVTALRM, "takes too long"),
+        (signal.SIGKILL, "too much memory"),
+        (signal.SIGTERM, "the portal could not"),
+    ],
+)
 def test_one_that_ends_in_the_middle_fails_that_template_alone(
     own: Cells, number: signal.Signals, why: str
 ) -> None:
@@ -326,7 +334,8 @@ def test_the_first_webhook_that_is_saved_waits_for_its_cell(
     """To start a cell takes longer than a template may."""
     monkeypatch.setattr(previews, "cells", own)
     fields = {
-        "url": "https://8.8.8.8/", "events": ["order.created"],
+        "url": "https://8.8.8.8/",
+        "events": ["order.created"],
         "headers": {"X-One": "{{ event.id }}", "X-Two": "{{ event.type }}"},
     }
     assert setup.create_webhook(merchant, fields, "test").headers
@@ -441,7 +450,8 @@ class TestInADrain:
         monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
         slow = [
             make_webhook(
-                merchant, receiver.url("/slow"),
+                merchant,
+                receiver.url("/slow"),
                 headers=[{"name": "X-Slow", "value": SLOW, "secret": False}],
             )
             for _ in range(3)
@@ -453,7 +463,8 @@ class TestInADrain:
         bob = make_merchant("bob")
         plain = make_webhook(bob, receiver.url("/plain"))
         filled = make_webhook(
-            bob, receiver.url("/filled"),
+            bob,
+            receiver.url("/filled"),
             headers=[{"name": "X-Event", "value": "{{ event.id }}", "secret": False}],
         )
         good = set()
@@ -480,7 +491,8 @@ class TestInADrain:
         monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
         hooks = [
             make_webhook(
-                merchant, receiver.url(),
+                merchant,
+                receiver.url(),
                 headers=[{"name": "X-Event", "value": value, "secret": False}],
             )
             for value in ("{{ event.id }}\ud800", "{{ event.id }}", "plain")
@@ -504,7 +516,8 @@ class TestInADrain:
         self, merchant: Merchant, receiver: Receiver
     ) -> None:
         webhook = make_webhook(
-            merchant, receiver.url("/slow"),
+            merchant,
+            receiver.url("/slow"),
             headers=[{"name": "X-Slow", "value": SLOW, "secret": False}],
         )
         event = make_event(merchant, data=f'{{"list":{LIST}}}')

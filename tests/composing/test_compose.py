@@ -94,12 +94,25 @@ def test_a_merchants_content_type_replaces_the_default():
     assert types == ["text/plain"]
 
 
-@pytest.mark.parametrize(("value", "sent"), [
-    (" Jane", "Jane"), ("Jane\t ", "Jane"), ("\xa0Jane\u2003", "Jane"), ("\u2028Jane\n", "Jane"),
-    ("a\r\nX-Injected: 1", "a  X-Injected: 1"), ("a\nb", "a b"), ("a\x0bb", "a b"),
-    ("a\x08b\x7fc", "a b c"), ("a\x85b\u2028c\u2029d\x9fe", "a b c d e"), ("a\tb", "a\tb"),
-    ("Žofie 字 🦆", "Žofie 字 🦆"), ("\u202eabc", "\u202eabc"), ("\n", ""), ("", ""),
-])
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (" Jane", "Jane"),
+        ("Jane\t ", "Jane"),
+        ("\xa0Jane\u2003", "Jane"),
+        ("\u2028Jane\n", "Jane"),
+        ("a\r\nX-Injected: 1", "a  X-Injected: 1"),
+        ("a\nb", "a b"),
+        ("a\x0bb", "a b"),
+        ("a\x08b\x7fc", "a b c"),
+        ("a\x85b\u2028c\u2029d\x9fe", "a b c d e"),
+        ("a\tb", "a\tb"),
+        ("Žofie 字 🦆", "Žofie 字 🦆"),
+        ("\u202eabc", "\u202eabc"),
+        ("\n", ""),
+        ("", ""),
+    ],
+)
 def test_a_records_text_in_a_header_is_made_what_a_header_can_hold(value: str, sent: str):
     payload = Payload('{"id":"evt_1"}', '{"name":' + json.dumps(value) + "}")
     name = "{{ event.data.name }}"
@@ -119,13 +132,21 @@ def test_a_stored_header_from_before_its_rule_is_sent_clean_too():
     assert dict(composed.headers)["X-A"] == "a b"
 
 
-@pytest.mark.parametrize("template", [
-    "{{ event.data.text | sort }}{{ event.data.mixed | sort }}", "{{ event.data.mixed | sum }}",
-    "{{ 5 | divided_by: event.data.zero }}", "{{ 5 | modulo: event.data.zero }}",
-    "{{ event.data.mixed | uniq: 5 }}", "{{ event.data.mixed | compact: 5 }}",
-    "{{ event.data.text | base64_decode }}", "{{ event.data.text | slice: 'x' }}",
-    "{% if event.data.text > 5 %}{% endif %}", "{{ 'nan' | plus: event.data.zero }}",
-])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ event.data.text | sort }}{{ event.data.mixed | sort }}",
+        "{{ event.data.mixed | sum }}",
+        "{{ 5 | divided_by: event.data.zero }}",
+        "{{ 5 | modulo: event.data.zero }}",
+        "{{ event.data.mixed | uniq: 5 }}",
+        "{{ event.data.mixed | compact: 5 }}",
+        "{{ event.data.text | base64_decode }}",
+        "{{ event.data.text | slice: 'x' }}",
+        "{% if event.data.text > 5 %}{% endif %}",
+        "{{ 'nan' | plus: event.data.zero }}",
+    ],
+)
 def test_what_a_records_values_make_impossible_is_a_template_error_that_names_place_and_remedy(
     template: str,
 ):
@@ -151,10 +172,13 @@ def test_a_template_that_fails_says_where():
     assert refused.value.code == "template_error"
 
 
-@pytest.mark.parametrize(("field", "name", "room"), [
-    ("query_params", "a", 16 * 1024 - len("https://shop.example/hook?a=")),
-    ("headers", "X-A", 64 * 1024 - len("X-A: ")),
-])
+@pytest.mark.parametrize(
+    ("field", "name", "room"),
+    [
+        ("query_params", "a", 16 * 1024 - len("https://shop.example/hook?a=")),
+        ("headers", "X-A", 64 * 1024 - len("X-A: ")),
+    ],
+)
 def test_a_url_and_headers_have_bounds(field: str, name: str, room: int):
     composed = Composer(target(**{field: [pair(name, "1" * room)]})).compose("evt_1", PAYLOAD, NOW)
     assert "1" * room in composed.url + str(composed.headers)

@@ -17,17 +17,55 @@ from hypothesis import strategies as st
 from portal.composing.curl import as_curl
 
 SHELLS = {
-    "sh": ["sh"], "bash": ["bash"], "posix": ["bash", "--posix"],
+    "sh": ["sh"],
+    "bash": ["bash"],
+    "posix": ["bash", "--posix"],
     # As it reads what is typed: with the commands before.
     "typed": ["bash", "--norc", "-o", "history", "-o", "histexpand"],
-    "dash": ["dash"], "zsh": ["zsh", "-f"], "ksh": ["ksh"], "busybox": ["busybox", "sh"],
+    "dash": ["dash"],
+    "zsh": ["zsh", "-f"],
+    "ksh": ["ksh"],
+    "busybox": ["busybox", "sh"],
 }
 HERE = [name for name, command in SHELLS.items() if shutil.which(command[0])]
-NASTY = ("$(touch x)", "`touch x`", "'", "';touch x;'", "\\'", "$'", "\"", "\\", "\\u0041",
-         "%s", "%%", "!!", "!-1", "\n", "\n\n", "\r", "\x03", "\x1b[201~", "\x7f", "\x85", "\x9b",
-         "\t", "ü", "😀", "-n", "=ls", "~", "*", "#", "&", "|touch x", ";", "\u2028", "\u202e")
+NASTY = (
+    "$(touch x)",
+    "`touch x`",
+    "'",
+    "';touch x;'",
+    "\\'",
+    "$'",
+    '"',
+    "\\",
+    "\\u0041",
+    "%s",
+    "%%",
+    "!!",
+    "!-1",
+    "\n",
+    "\n\n",
+    "\r",
+    "\x03",
+    "\x1b[201~",
+    "\x7f",
+    "\x85",
+    "\x9b",
+    "\t",
+    "ü",
+    "😀",
+    "-n",
+    "=ls",
+    "~",
+    "*",
+    "#",
+    "&",
+    "|touch x",
+    ";",
+    "\u2028",
+    "\u202e",
+)
 TEXTS = st.lists(
-    st.one_of(st.sampled_from(NASTY), st.characters(exclude_categories=["Cs"])), max_size=8,
+    st.one_of(st.sampled_from(NASTY), st.characters(exclude_categories=["Cs"])), max_size=8
 ).map("".join)
 
 
@@ -52,8 +90,11 @@ def given_to_curl(shell: str, line: str, folder: Path, locale: str = "C.UTF-8") 
     """The arguments that a shell gives to curl, and what curl reads: a line as it is typed."""
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        SHELLS[shell], input=f"true 1st\n{line}\n".encode(), capture_output=True,
-        cwd=folder / "here", env={"LC_ALL": locale, "PATH": path},
+        SHELLS[shell],
+        input=f"true 1st\n{line}\n".encode(),
+        capture_output=True,
+        cwd=folder / "here",
+        env={"LC_ALL": locale, "PATH": path},
     )
     assert (done.returncode, done.stderr) == (0, b""), line
     assert not list((folder / "here").iterdir()), line
@@ -64,12 +105,23 @@ def test_a_copied_curl_line_is_quoted_for_the_shell():
     line = as_curl("POST", "https://a.example/?q='x'", [("X-A", "it's"), ("Empty", "")], '@{"a":1}')
     words = shlex.split(line.replace("\\\n", ""))
     assert words == [
-        "curl", "--request", "POST", "https://a.example/?q='x'", "--header", "X-A: it's",
-        "--header", "Empty;", "--data-raw", '@{"a":1}',
+        "curl",
+        "--request",
+        "POST",
+        "https://a.example/?q='x'",
+        "--header",
+        "X-A: it's",
+        "--header",
+        "Empty;",
+        "--data-raw",
+        '@{"a":1}',
     ]
     line = as_curl("GET", "https://a.example/", [], None, shows_certificate=True)
     assert shlex.split(line.replace("\\\n", ""))[4:] == [
-        "--cert", "client.pem", "--key", "client.key",
+        "--cert",
+        "client.pem",
+        "--key",
+        "client.key",
     ]
 
 
@@ -86,7 +138,13 @@ def test_whatever_is_in_it_is_the_very_text_in_every_shell(
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", line)
     headers = [part for value in values for part in ("--header", f"X: {value}" if value else "X;")]
     assert given_to_curl(shell, line, empty) == [
-        "--request", "POST", url, *headers, "--data-raw", body, "",
+        "--request",
+        "POST",
+        url,
+        *headers,
+        "--data-raw",
+        body,
+        "",
     ]
 
 

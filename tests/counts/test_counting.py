@@ -62,8 +62,11 @@ def test_attempts_are_counted_by_webhook_hour_and_duration(
     counting.count_new()
     rows = db.session.execute(
         sa.select(
-            AttemptCount.merchant_id, AttemptCount.webhook_id, AttemptCount.starts_at,
-            AttemptCount.attempts, AttemptCount.successes,
+            AttemptCount.merchant_id,
+            AttemptCount.webhook_id,
+            AttemptCount.starts_at,
+            AttemptCount.attempts,
+            AttemptCount.successes,
         )
         .where(AttemptCount.webhook_id != ALL)
         .order_by(AttemptCount.starts_at, AttemptCount.took)

@@ -56,9 +56,13 @@ def story(merchant: Merchant, age: int, state: str = "succeeded", data: str = "{
 def measured() -> Sizes:
     """What is measured, by merchant and kind; nothing is left out."""
     db.session.rollback()
-    rows = db.session.execute(sa.select(
-        StoredBytes.merchant_id, sa.func.sum(StoredBytes.logs), sa.func.sum(StoredBytes.payloads)
-    ).group_by(StoredBytes.merchant_id))
+    rows = db.session.execute(
+        sa.select(
+            StoredBytes.merchant_id,
+            sa.func.sum(StoredBytes.logs),
+            sa.func.sum(StoredBytes.payloads),
+        ).group_by(StoredBytes.merchant_id)
+    )
     found = {}
     for merchant_id, logs, payloads in rows:
         found |= {(merchant_id, "logs"): int(logs), (merchant_id, "payloads"): int(payloads)}
@@ -94,8 +98,9 @@ def test_everything_is_measured_once_as_it_comes(app: Flask) -> None:
     story(bob, DAY, data='"€"')
     measure_all()
     assert measured() == there()
-    assert set(measured()) == {(one.id, kind) for one in (alice, bob) for kind in ("logs",
-                                                                                   "payloads")}
+    assert set(measured()) == {
+        (one.id, kind) for one in (alice, bob) for kind in ("logs", "payloads")
+    }
     story(bob, 0)
     measure_all(now() + HOUR)
     measure_all(now() + HOUR)
@@ -210,7 +215,8 @@ def test_the_audit_log_stays_and_counts_once(merchant: Merchant) -> None:
     # After what was measured, as if an hour had gone by.
     with writing() as session:
         session.execute(
-            sa.update(AuditEntry).where(AuditEntry.action == "webhook.updated")
+            sa.update(AuditEntry)
+            .where(AuditEntry.action == "webhook.updated")
             .values(at=now() + HOUR + MINUTE)
         )
     measure_all(now() + 2 * HOUR)
@@ -318,8 +324,10 @@ def test_whatever_comes_goes_and_dies_it_is_what_is_there(
             age = dice.choice((0, MINUTE, DAY, 5 * DAY, 20 * DAY, 80 * DAY))
             if moment - age >= until:
                 story(
-                    dice.choice(merchants), now() - moment + age,
-                    dice.choice(("succeeded", "pending")), '"' + "x" * dice.randrange(300) + '"',
+                    dice.choice(merchants),
+                    now() - moment + age,
+                    dice.choice(("succeeded", "pending")),
+                    '"' + "x" * dice.randrange(300) + '"',
                 )
         elif deed < 0.8:
             measuring.measure(moment - dice.choice((0, 3 * DAY, 18 * DAY)), seconds=0)

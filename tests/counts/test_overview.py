@@ -136,22 +136,22 @@ def test_the_notice_of_another_merchant_does_not_exist(merchant: Merchant) -> No
 def busy_until(merchant: Merchant, webhook_id: str, hours: int) -> None:
     start = now() - now() % HOUR
     for hour in range(hours, hours + 48):
-        db.session.add(
-            EventCount(merchant_id=merchant.id, starts_at=start - hour * HOUR, events=9)
-        )
+        db.session.add(EventCount(merchant_id=merchant.id, starts_at=start - hour * HOUR, events=9))
         db.session.add(
             AttemptCount(
-                merchant_id=merchant.id, starts_at=start - hour * HOUR, webhook_id=webhook_id,
-                took=5, attempts=9, successes=9,
+                merchant_id=merchant.id,
+                starts_at=start - hour * HOUR,
+                webhook_id=webhook_id,
+                took=5,
+                attempts=9,
+                successes=9,
             )
         )
     db.session.add(CountedUntil(id=1, moment=now() - MINUTE))
     db.session.commit()
 
 
-def test_a_store_that_falls_silent_needs_attention_until_an_event_comes(
-    merchant: Merchant,
-) -> None:
+def test_a_store_that_falls_silent_needs_attention_until_an_event_comes(merchant: Merchant) -> None:
     webhook = factories.make_webhook(merchant)
     busy_until(merchant, webhook.id, 8)
     (concern,) = overview.overview(merchant.id, DAY_SPAN).concerns

@@ -14,8 +14,14 @@ from portal.models import AttemptPayload
 from tests.conftest import on_both_databases
 
 COLUMNS = (
-    "attempt_id", "merchant_id", "request_headers", "body_kind", "request_body",
-    "response_headers", "response_body", "truncated",
+    "attempt_id",
+    "merchant_id",
+    "request_headers",
+    "body_kind",
+    "request_body",
+    "response_headers",
+    "response_body",
+    "truncated",
 )
 ROWS = [
     ("req_1", 1, '[["A","\\t\\\\N"]]', "own", b"\x00\xff\\x", None, b"", True),

@@ -60,7 +60,11 @@ def _asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(
-    send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, cause: str, *,
+    send: Send,
+    client: FlaskClient,
+    caplog: pytest.LogCaptureFixture,
+    cause: str,
+    *,
     passes: bool = True,
 ) -> str:
     """Checks that events are refused for this cause; the lines of the log."""
@@ -161,7 +165,10 @@ def test_a_file_that_is_no_database_is_said_to_be(
 
 
 def test_a_lock_is_trouble_once_events_are_refused_for_it(
-    send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, tmp_path: Path,
+    send: Send,
+    client: FlaskClient,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
     accepted(send, client)
@@ -193,7 +200,11 @@ def test_a_lock_is_trouble_once_it_has_outlasted_the_patience_of_events(
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("table", ["event", "webhook", "alembic_version"])
 def test_a_table_that_another_session_has_locked_is_a_503_in_time(
-    app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, table: str,
+    app: Flask,
+    send: Send,
+    client: FlaskClient,
+    caplog: pytest.LogCaptureFixture,
+    table: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(session, "LOCK_WAIT_MS", 700)
@@ -217,9 +228,10 @@ def test_a_table_that_another_session_has_locked_is_a_503_in_time(
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("lacking", [
-    "INSERT ON event", "SELECT ON webhook", "INSERT ON delivery", "ALL ON alembic_version",
-])
+@pytest.mark.parametrize(
+    "lacking",
+    ["INSERT ON event", "SELECT ON webhook", "INSERT ON delivery", "ALL ON alembic_version"],
+)
 def test_a_user_who_lacks_a_right_is_said_to(
     app: Flask, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, lacking: str
 ):
@@ -265,13 +277,18 @@ def test_a_database_that_not_every_text_fits_is_refused(
     server = sa.create_engine(db.engine.url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.execute(sa.text("DROP DATABASE IF EXISTS narrow"))
-        connection.execute(sa.text(
-            f"CREATE DATABASE narrow ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' "
-            "TEMPLATE template0"
-        ))
+        connection.execute(
+            sa.text(
+                f"CREATE DATABASE narrow ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' "
+                "TEMPLATE template0"
+            )
+        )
     narrow = db.engine.url.set(database="narrow").render_as_string(hide_password=False)
     done = subprocess.run(
-        [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "portal", "migrate"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env=os.environ | environment | {"PORTAL_DATABASE_URL": narrow},
     )
     server.dispose()
@@ -280,14 +297,15 @@ def test_a_database_that_not_every_text_fits_is_refused(
     assert "Traceback" not in done.stderr
 
 
-def test_a_command_says_why_a_database_takes_nobody_in(
-    environment: dict[str, str], tmp_path: Path
-):
+def test_a_command_says_why_a_database_takes_nobody_in(environment: dict[str, str], tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | environment | {
-            "PORTAL_DATABASE_URL": f"postgresql://nobody@/none?host={tmp_path}"
-        },
+        [sys.executable, "-m", "portal", "migrate"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | environment
+        | {"PORTAL_DATABASE_URL": f"postgresql://nobody@/none?host={tmp_path}"},
     )
     assert done.returncode == 1
     assert "No such file or directory" in done.stderr, done.stderr
@@ -360,8 +378,12 @@ def may_mount() -> None:
 
 @pytest.mark.usefixtures("may_mount")
 def test_a_file_system_that_can_only_be_read(
-    send: Send, client: FlaskClient, api_key: str, caplog: pytest.LogCaptureFixture,
-    tmp_path: Path, environment: dict[str, str],
+    send: Send,
+    client: FlaskClient,
+    api_key: str,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    environment: dict[str, str],
 ):
     accepted(send, client)
     db.session.remove()
@@ -408,7 +430,10 @@ class TestOnASmallDisk:
         return {"DISK_FREE_MB": "0"}
 
     def test_a_full_disk(
-        self, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture,
+        self,
+        send: Send,
+        client: FlaskClient,
+        caplog: pytest.LogCaptureFixture,
         on_a_small_disk: Path,
     ):
         accepted(send, client)
@@ -431,7 +456,7 @@ class TestLittleRoom:
         return {"DISK_FREE_MB": "1000000000"}
 
     def test_events_are_refused_and_all_else_is_still_written(
-        self, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, app: Flask,
+        self, send: Send, client: FlaskClient, caplog: pytest.LogCaptureFixture, app: Flask
     ):
         text = refused(send, client, caplog, "full")
         assert "less room than PORTAL_DISK_FREE_MB asks for" in text
@@ -463,9 +488,7 @@ def test_a_server_that_became_a_standby_is_left_for_the_next_without_a_restart(
         try:
             refused(send, client, caplog, "read-only")
         finally:
-            connection.execute(
-                sa.text("SET default_transaction_read_only = off")
-            )
+            connection.execute(sa.text("SET default_transaction_read_only = off"))
             connection.execute(
                 sa.text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
             )
@@ -477,25 +500,32 @@ def test_a_server_that_became_a_standby_is_left_for_the_next_without_a_restart(
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (psycopg.errors.AdminShutdown, "away"), (psycopg.errors.CrashShutdown, "away"),
-        (psycopg.errors.CannotConnectNow, "away"), (psycopg.errors.ConnectionFailure, "away"),
-        (psycopg.errors.ConnectionException, "away"), (psycopg.OperationalError, "away"),
+        (psycopg.errors.AdminShutdown, "away"),
+        (psycopg.errors.CrashShutdown, "away"),
+        (psycopg.errors.CannotConnectNow, "away"),
+        (psycopg.errors.ConnectionFailure, "away"),
+        (psycopg.errors.ConnectionException, "away"),
+        (psycopg.OperationalError, "away"),
         (psycopg.errors.IdleInTransactionSessionTimeout, "away"),
         (psycopg.errors.TooManyConnections, "connections"),
-        (psycopg.errors.DiskFull, "full"), (psycopg.errors.OutOfMemory, "memory"),
-        (psycopg.errors.LockNotAvailable, "locked"), (psycopg.errors.QueryCanceled, "cancelled"),
+        (psycopg.errors.DiskFull, "full"),
+        (psycopg.errors.OutOfMemory, "memory"),
+        (psycopg.errors.LockNotAvailable, "locked"),
+        (psycopg.errors.QueryCanceled, "cancelled"),
         (psycopg.errors.ReadOnlySqlTransaction, "read-only"),
         (psycopg.errors.SerializationFailure, "collided"),
-        (psycopg.errors.DeadlockDetected, "collided"), (psycopg.errors.IoError, "unreadable"),
-        (psycopg.errors.DataCorrupted, "damaged"), (psycopg.errors.IndexCorrupted, "damaged"),
-        (psycopg.errors.UndefinedTable, "schema"), (psycopg.errors.UndefinedColumn, "schema"),
-        (psycopg.errors.UniqueViolation, None), (psycopg.errors.SyntaxError, None),
+        (psycopg.errors.DeadlockDetected, "collided"),
+        (psycopg.errors.IoError, "unreadable"),
+        (psycopg.errors.DataCorrupted, "damaged"),
+        (psycopg.errors.IndexCorrupted, "damaged"),
+        (psycopg.errors.UndefinedTable, "schema"),
+        (psycopg.errors.UndefinedColumn, "schema"),
+        (psycopg.errors.UniqueViolation, None),
+        (psycopg.errors.SyntaxError, None),
         (psycopg.errors.InvalidTextRepresentation, None),
     ],
 )
-def test_each_error_of_postgresql_has_its_meaning(
-    error: type[psycopg.Error], expected: str | None
-):
+def test_each_error_of_postgresql_has_its_meaning(error: type[psycopg.Error], expected: str | None):
     found = database_errors.trouble_of(DBAPIError("SELECT 1", {}, error("words")))
     assert (found and found.name) == expected
 
@@ -525,8 +555,11 @@ def test_the_pool_is_as_large_as_the_threads_that_use_it():
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("", None), ("?host=a:5432", None), ("?host=a:5432&host=b:5432", "read-write"),
-        ("?host=a,b", "read-write"), ("?host=a,b&target_session_attrs=any", None),
+        ("", None),
+        ("?host=a:5432", None),
+        ("?host=a:5432&host=b:5432", "read-write"),
+        ("?host=a,b", "read-write"),
+        ("?host=a,b&target_session_attrs=any", None),
     ],
 )
 def test_of_several_servers_the_one_that_can_write_is_taken(query: str, expected: str | None):
@@ -575,7 +608,9 @@ def test_a_line_stands_once_in_its_time_with_how_often_it_was_meant(
 
 
 def test_a_defect_has_one_traceback_a_minute_and_no_address_in_the_log(
-    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture,
+    app: Flask,
+    client: FlaskClient,
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
     def fail(_token: str) -> None:

@@ -67,9 +67,11 @@ def test_a_database_that_took_all_steps_before_they_were_put_together_is_upgrade
     with db.engine.begin() as connection:
         for statement in filter(str.strip, made.split(";\n")):
             connection.execute(sa.text(statement))
-        connection.execute(sa.insert(table(Merchant)).values(
-            id=7, slug="acme", name="Acme", active=True, created_at=1, storage_told=0,
-        ))
+        connection.execute(
+            sa.insert(table(Merchant)).values(
+                id=7, slug="acme", name="Acme", active=True, created_at=1, storage_told=0
+            )
+        )
     schema.refuse_newer()
     schema.upgrade(with_copy=False)
     assert schema.is_current()

@@ -51,8 +51,11 @@ def other_process(path: Path, code: str) -> subprocess.Popen[str]:
     start = "import sys, time, pathlib; from portal.db.turns import Turns; "
     start += "turns = Turns(pathlib.Path(sys.argv[1])); "
     return subprocess.Popen(
-        [sys.executable, "-c", start + code, str(path)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stdin=subprocess.PIPE,
+        [sys.executable, "-c", start + code, str(path)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
     )
 
 
@@ -70,9 +73,7 @@ def test_the_next_one_is_woken_and_does_not_look_again_and_again(path: Path):
     # Two that write all the time: a third waits for a few of their turns, not for a pause.
     busy = "end = time.monotonic() + 4\nprint('mine', flush=True)\n"
     busy += "while time.monotonic() < end: turns.take(5); time.sleep(0.01); turns.give_back()"
-    others = [
-        other_process(path, f"exec({busy!r})") for _ in range(2)
-    ]
+    others = [other_process(path, f"exec({busy!r})") for _ in range(2)]
     for process in others:
         assert process.stdout is not None
         process.stdout.readline()
@@ -175,9 +176,10 @@ def test_a_forked_process_has_not_its_parents_turn(path: Path):
     turns.give_back()
 
 
-@pytest.mark.parametrize("wrong", [
-    {"kept_seconds": math.nan}, {"waited_seconds": math.inf}, {"since": -1.0}, {"turns": -1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kept_seconds": math.nan}, {"waited_seconds": math.inf}, {"since": -1.0}, {"turns": -1}],
+)
 def test_a_garbled_record_is_begun_anew(path: Path, wrong: dict[str, float]):
     turns = Turns(path)
     values = vars(Record(1, 1.0, 7, 7, 7.0, 7.0)) | wrong
@@ -263,9 +265,7 @@ def test_a_keeper_that_lets_go_takes_the_turn_from_nobody(path: Path, system: Si
     holder.communicate(timeout=10)
 
 
-def test_a_turn_that_cannot_be_noted_is_given_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_turn_that_cannot_be_noted_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch):
     turns = Turns(path)
     turns.take(1)
     turns.give_back()
@@ -432,9 +432,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """For how long writers rest, who do not, and whose clock goes on when they would."""
     found: list[float] = []
     began = time.monotonic()
-    monkeypatch.setattr(writers_module, "time", SimpleNamespace(
-        monotonic=lambda: began + sum(found), sleep=found.append,
-    ))
+    monkeypatch.setattr(
+        writers_module,
+        "time",
+        SimpleNamespace(monotonic=lambda: began + sum(found), sleep=found.append),
+    )
     return found
 
 

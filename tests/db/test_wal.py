@@ -29,9 +29,11 @@ def reader(app: Flask) -> Iterator[Callable[[], sqlite3.Connection]]:
     with contextlib.ExitStack() as opened:
 
         def begin() -> sqlite3.Connection:
-            found = opened.enter_context(contextlib.closing(
-                sqlite3.connect(str(db.engine.url.database), isolation_level=None)
-            ))
+            found = opened.enter_context(
+                contextlib.closing(
+                    sqlite3.connect(str(db.engine.url.database), isolation_level=None)
+                )
+            )
             found.execute("BEGIN")
             found.execute("SELECT count(*) FROM event").fetchone()
             return found
@@ -45,8 +47,10 @@ def grow(merchant: Merchant, events: int = 40) -> None:
 
 
 def test_a_log_that_overlapping_reads_have_let_grow_is_emptied(
-    merchant: Merchant, reader: Callable[[], sqlite3.Connection],
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    merchant: Merchant,
+    reader: Callable[[], sqlite3.Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr(wal, "LONG_BYTES", 500_000)
     monkeypatch.setattr(wal, "WAIT_MS", 50)
@@ -67,7 +71,9 @@ def test_a_log_that_overlapping_reads_have_let_grow_is_emptied(
 
 
 def test_what_the_log_holds_is_no_free_room(
-    app: Flask, merchant: Merchant, reader: Callable[[], sqlite3.Connection],
+    app: Flask,
+    merchant: Merchant,
+    reader: Callable[[], sqlite3.Connection],
     monkeypatch: pytest.MonkeyPatch,
 ):
     config = replace(app.config["PORTAL"], disk_free_mb=50)
@@ -102,7 +108,9 @@ def test_no_snapshot_is_open_while_a_name_is_looked_up_or_a_template_filled(
     monkeypatch.setattr(setup, "addresses_of", look_up)
     monkeypatch.setattr(cells, "fill", note)
     fields = {
-        "url": "https://erp.example.com/hook", "events": ["order.*"], "description": "ERP",
+        "url": "https://erp.example.com/hook",
+        "events": ["order.*"],
+        "description": "ERP",
         "body_template": "{{ event.id }}",
     }
     webhook = setup.create_webhook(merchant, fields, "a test")

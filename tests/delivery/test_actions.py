@@ -36,9 +36,7 @@ def the(model: Any) -> Any:
 
 
 @pytest.mark.parametrize("state", ["failed", "discarded"])
-def test_a_finished_delivery_is_sent_once_more(
-    merchant: Merchant, receiver: Receiver, state: str
-):
+def test_a_finished_delivery_is_sent_once_more(merchant: Merchant, receiver: Receiver, state: str):
     owed = make_delivery(make_event(merchant), make_webhook(merchant, receiver.url()), state)
     receiver.always = 500
     actions.resend(merchant.id, owed.id, "user:ann@example.com")
@@ -56,7 +54,11 @@ def test_one_that_waits_keeps_all_its_retries_when_a_person_sends_it_meanwhile(
     webhook = make_webhook(merchant, receiver.url(), retry_schedule=[0, 5, 1_800, 3_600])
     for step, seconds in ((1, 5), (2, 1_800), (3, 3_600)):
         owed = make_delivery(
-            make_event(merchant), webhook, step=step, attempts=step, is_retry=True,
+            make_event(merchant),
+            webhook,
+            step=step,
+            attempts=step,
+            is_retry=True,
             next_attempt_at=now() + HOUR,
         )
         receiver.always = 422
@@ -90,14 +92,16 @@ def test_delivered_stays_delivered_whatever_comes_of_sending_it_again(
     drain.drain(0)
     again = the(Delivery)
     assert (again.state, again.finished_at, again.next_attempt_at) == (
-        "succeeded", finished_at, None
+        "succeeded",
+        finished_at,
+        None,
     )
     assert (again.attempts, len(receiver.ledger)) == (2, 1), "one try, and no more"
 
 
 @on_both_databases
 def test_what_is_sent_again_is_delivered_still_when_its_webhook_is_deleted_meanwhile(
-    merchant: Merchant
+    merchant: Merchant,
 ):
     webhook = make_webhook(merchant)
     delivered = make_delivery(make_event(merchant), webhook, "succeeded", finished_at=5)
@@ -108,7 +112,8 @@ def test_what_is_sent_again_is_delivered_still_when_its_webhook_is_deleted_meanw
     db.session.rollback()
     rows = [db.session.get_one(Delivery, one) for one in ids]
     assert [(row.state, row.reason) for row in rows] == [
-        ("succeeded", None), ("discarded", "The webhook was deleted."),
+        ("succeeded", None),
+        ("discarded", "The webhook was deleted."),
     ]
     assert rows[0].finished_at == 5
 
@@ -124,11 +129,12 @@ def test_what_is_sent_again_holds_up_no_later_event_of_its_record(
     assert len(receiver.ledger) == 2
 
 
-def test_one_that_waits_is_sent_now_and_keeps_its_schedule(
-    merchant: Merchant, receiver: Receiver
-):
+def test_one_that_waits_is_sent_now_and_keeps_its_schedule(merchant: Merchant, receiver: Receiver):
     owed = make_delivery(
-        make_event(merchant), make_webhook(merchant, receiver.url()), step=2, is_retry=True,
+        make_event(merchant),
+        make_webhook(merchant, receiver.url()),
+        step=2,
+        is_retry=True,
         next_attempt_at=now() + HOUR,
     )
     receiver.always = 500

@@ -34,16 +34,21 @@ def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @on_both_databases
-@pytest.mark.parametrize(("held_for", "pause"), [
-    (0, 30 * SECOND), (2 * HOUR, 30 * SECOND), (2 * HOUR, 30 * MINUTE),
-])
+@pytest.mark.parametrize(
+    ("held_for", "pause"), [(0, 30 * SECOND), (2 * HOUR, 30 * SECOND), (2 * HOUR, 30 * MINUTE)]
+)
 def test_a_held_webhook_is_probed_all_the_same(
     merchant: Merchant, receiver: Receiver, held_for: int, pause: int
 ):
     before = now() + HOUR
     webhook = make_webhook(
-        merchant, receiver.url(), held_at=before - held_for, next_probe_at=before + pause,
-        failures=20, away=20, failing_since=before - held_for,
+        merchant,
+        receiver.url(),
+        held_at=before - held_for,
+        next_probe_at=before + pause,
+        failures=20,
+        away=20,
+        failing_since=before - held_for,
     )
     make_delivery(make_event(merchant), webhook)
     assert lanes.forgotten() == [0]
@@ -56,8 +61,13 @@ def test_a_held_webhook_is_probed_all_the_same(
 @on_both_databases
 def test_one_that_was_asked_for_patience_is_left_alone(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(
-        merchant, receiver.url(), held_at=now() - MINUTE, next_probe_at=now() + 29 * MINUTE,
-        failures=20, away=20, failing_since=now() - HOUR,
+        merchant,
+        receiver.url(),
+        held_at=now() - MINUTE,
+        next_probe_at=now() + 29 * MINUTE,
+        failures=20,
+        away=20,
+        failing_since=now() - HOUR,
     )
     make_delivery(make_event(merchant), webhook)
     assert lanes.forgotten() == []
@@ -68,12 +78,13 @@ def test_one_that_was_asked_for_patience_is_left_alone(merchant: Merchant, recei
 def test_a_probe_that_fails_is_followed_by_a_pause(app: Flask):
     moment = now()
     held = Health(
-        failures=20, away=20, failing_since=moment, held_at=moment + HOUR,
+        failures=20,
+        away=20,
+        failing_since=moment,
+        held_at=moment + HOUR,
         next_probe_at=moment + HOUR,
     )
-    after = health.after_attempt(
-        held, Outcome.BUSY, moment - SECOND, moment, app.config["PORTAL"],
-    )
+    after = health.after_attempt(held, Outcome.BUSY, moment - SECOND, moment, app.config["PORTAL"])
     assert moment < (after.next_probe_at or 0) <= moment + MINUTE
 
 
@@ -99,9 +110,7 @@ def test_an_access_token_from_later_is_not_used_and_can_be_forgotten():
     assert access_tokens.known(client, later) is None
 
 
-def test_a_certificate_that_was_looked_at_later_than_now_is_looked_at(
-    merchant: Merchant
-):
+def test_a_certificate_that_was_looked_at_later_than_now_is_looked_at(merchant: Merchant):
     ahead, today = (
         make_webhook(merchant, f"https://{at}.example/", certificate_checked_at=moment)
         for at, moment in (("ahead", now() + DAY), ("today", now() - HOUR))
@@ -109,4 +118,3 @@ def test_a_certificate_that_was_looked_at_later_than_now_is_looked_at(
     targets, _ = certificates._targets()
     assert targets == {"https://ahead.example/": [ahead.id]}
     assert today.id
-

@@ -79,7 +79,8 @@ def test_an_event_arrives_signed_both_ways_and_is_logged_byte_for_byte(
     merchant: Merchant, receiver: Receiver
 ):
     webhook = make_webhook(
-        merchant, receiver.url("/hook?x=1"),
+        merchant,
+        receiver.url("/hook?x=1"),
         query_params=[{"name": "store", "value": "7", "secret": False}],
         headers=[{"name": "X-Auth", "value": "k", "secret": False}],
     )
@@ -117,7 +118,9 @@ def test_a_failure_is_retried_with_the_same_id_until_it_succeeds(
     assert receiver.ids() == [event_id] * 3
     assert len({request.body for request in receiver.ledger}) == 1
     assert [(row.number, row.status) for row in everything(Attempt)] == [
-        (1, 500), (2, 500), (3, 200)
+        (1, 500),
+        (2, 500),
+        (3, 200),
     ]
     assert the(Delivery).state == "succeeded"
     assert the(Webhook).failures == 0
@@ -249,11 +252,13 @@ class TestAWebhookThatOnlyFails:
         kinds = [notice.kind for notice in everything(Notice) if notice.dismissed_at is None]
         assert kinds == ["recovered"]
 
-    def test_a_probe_counts_in_its_deliverys_schedule(
-        self, merchant: Merchant, receiver: Receiver
-    ):
+    def test_a_probe_counts_in_its_deliverys_schedule(self, merchant: Merchant, receiver: Receiver):
         webhook = make_webhook(
-            merchant, receiver.url(), failures=9, failing_since=now(), held_at=now(),
+            merchant,
+            receiver.url(),
+            failures=9,
+            failing_since=now(),
+            held_at=now(),
             next_probe_at=now(),
         )
         make_delivery(make_event(merchant), webhook)
@@ -269,7 +274,11 @@ class TestAWebhookThatOnlyFails:
     ):
         long_ago = now() - 6 * 86_400 * 1_000_000
         webhook = make_webhook(
-            merchant, receiver.url(), failures=99, failing_since=long_ago, held_at=long_ago,
+            merchant,
+            receiver.url(),
+            failures=99,
+            failing_since=long_ago,
+            held_at=long_ago,
             next_probe_at=now(),
         )
         make_delivery(make_event(merchant), webhook)
@@ -327,9 +336,7 @@ def test_an_event_past_its_payload_days_fails_and_says_so(merchant: Merchant, re
     assert the(Delivery).state == "failed"
 
 
-def test_a_target_inside_is_refused_at_send(
-    app: Flask, merchant: Merchant, receiver: Receiver
-):
+def test_a_target_inside_is_refused_at_send(app: Flask, merchant: Merchant, receiver: Receiver):
     make_webhook(merchant, f"http://127.0.0.2:{receiver.port}/", retry_schedule=[0])
     send(merchant)
     drain.drain(0)
@@ -342,7 +349,8 @@ def test_secret_values_are_sent_and_never_logged(merchant: Merchant, receiver: R
 
     token = vault.encrypt("canary-7f3a")
     make_webhook(
-        merchant, receiver.url(),
+        merchant,
+        receiver.url(),
         headers=[{"name": "X-Key", "value": token, "secret": True}],
         query_params=[{"name": "key", "value": token, "secret": True}],
     )
@@ -429,13 +437,18 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_redis_that_dies_ends_no_drain(
-    merchant: Merchant, receiver: Receiver, valkey: str, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, comes_back: bool,
+    merchant: Merchant,
+    receiver: Receiver,
+    valkey: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    comes_back: bool,
 ):
     make_webhook(merchant, receiver.url())
     run = drain.Drain(0)
     assert run.lease(0)
     if not comes_back:
+
         def refused(*_: Any) -> None:
             raise ConnectionRefusedError
 
@@ -453,14 +466,18 @@ def test_a_redis_that_dies_ends_no_drain(
 
 @pytest.mark.parametrize("broken", ["recorder", "wakes", "transport"])
 def test_a_drains_end_does_all_that_it_can_whatever_fails(
-    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, broken: str,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
     caplog: pytest.LogCaptureFixture,
 ):
     make_webhook(merchant, receiver.url())
     run = drain.Drain(0)
     assert run.lease(0)
     parts = {
-        "recorder": (run._recorder, "collect"), "wakes": (run._wakes, "close"),
+        "recorder": (run._recorder, "collect"),
+        "wakes": (run._wakes, "close"),
         "transport": (run._transport, "abort"),
     }
     done = []
@@ -471,9 +488,11 @@ def test_a_drains_end_does_all_that_it_can_whatever_fails(
     for name, (part, method) in parts.items():
         ends = getattr(part, method)
         monkeypatch.setattr(
-            part, method,
-            fails if name == broken else lambda *_, ends=ends, name=name: done.append(name)
-            or ends(),
+            part,
+            method,
+            fails
+            if name == broken
+            else lambda *_, ends=ends, name=name: done.append(name) or ends(),
         )
     run.close()
     assert done == [name for name in parts if name != broken]
@@ -483,7 +502,9 @@ def test_a_drains_end_does_all_that_it_can_whatever_fails(
 
 @on_both_databases
 def test_a_result_that_the_database_refuses_gives_the_lanes_back_and_says_so(
-    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     def refused(*_: Any) -> None:
@@ -548,7 +569,9 @@ def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(
     key.verify(base64.b64decode(entry.removeprefix("v1a,")), content)
     checks = reports.report(stories.attempt_detail(merchant.id, the(Attempt).id)).checks
     assert [(check.scheme, check.made_with_current) for check in checks] == [
-        (signatures.STANDARD, True), (signatures.ED25519, True), (signatures.EVOX, True),
+        (signatures.STANDARD, True),
+        (signatures.ED25519, True),
+        (signatures.EVOX, True),
     ]
 
 

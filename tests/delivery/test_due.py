@@ -40,7 +40,11 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def waits(webhook: Webhook, merchant: Merchant, status: int, number: int) -> Delivery:
     row = make_delivery(
-        make_event(merchant), webhook, step=2, attempts=2, is_retry=True,
+        make_event(merchant),
+        webhook,
+        step=2,
+        attempts=2,
+        is_retry=True,
         next_attempt_at=now() + HOUR + number,
     )
     make_attempt(row, status, attempted_at=now() - MINUTE)
@@ -69,9 +73,18 @@ def test_one_that_may_hurry_is_found_in_steps_behind_many_that_may_not(merchant:
     assert sizes == [0, 0, 0, 0, 1]
 
 
-ERRORS = sorted(OWN_ERRORS | outcome._NO_CONNECTION | {
-    "timeout", "connection_lost", "tls_failed", "response_too_large", outcome.TOKEN_AWAY, "new_one",
-})
+ERRORS = sorted(
+    OWN_ERRORS
+    | outcome._NO_CONNECTION
+    | {
+        "timeout",
+        "connection_lost",
+        "tls_failed",
+        "response_too_large",
+        outcome.TOKEN_AWAY,
+        "new_one",
+    }
+)
 
 
 def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
@@ -80,8 +93,7 @@ def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
     cases = [(status, None) for status in (200, 204, 301, 308, *range(400, 600))]
     for number, (status, error) in enumerate([*cases, *((None, error) for error in ERRORS)]):
         row = make_delivery(
-            event, webhook, step=2, attempts=2, is_retry=True,
-            next_attempt_at=now() + HOUR + number,
+            event, webhook, step=2, attempts=2, is_retry=True, next_attempt_at=now() + HOUR + number
         )
         make_attempt(row, status, error=error, attempted_at=now() - MINUTE)
         if outcome.of(status, error).is_away:
@@ -108,8 +120,13 @@ def test_it_goes_out_when_a_hold_ends(merchant: Merchant, receiver: Receiver):
 
 def test_a_held_webhook_is_probed_with_it(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(
-        merchant, receiver.url(), failures=30, away=30, failing_since=now() - HOUR,
-        held_at=now() - HOUR, next_probe_at=now(),
+        merchant,
+        receiver.url(),
+        failures=30,
+        away=30,
+        failing_since=now() - HOUR,
+        held_at=now() - HOUR,
+        next_probe_at=now(),
     )
     wanted = behind_many(webhook, merchant)
     drain.drain(0)
@@ -121,8 +138,12 @@ def test_in_order_what_waits_for_its_record_is_passed_in_steps(
 ):
     webhook = make_webhook(merchant, receiver.url(), ordered=True)
     blocked = make_delivery(
-        make_event(merchant), webhook, object_key="order:1", next_attempt_at=now() + HOUR,
-        is_retry=True, step=1,
+        make_event(merchant),
+        webhook,
+        object_key="order:1",
+        next_attempt_at=now() + HOUR,
+        is_retry=True,
+        step=1,
     )
     for _ in range(90):
         make_delivery(make_event(merchant), webhook, object_key="order:1")
@@ -138,14 +159,28 @@ def many_events(merchant: Merchant) -> None:
     """So many with their records that no planner would rather read all than look some up."""
     moment = now()
     ids = [f"evt_{number:032x}" for number in range(5_000)]
-    db.session.execute(sa.insert(Event), [
-        {"merchant_id": merchant.id, "id": one, "type": "order.created", "object_type": "order",
-         "object_id": "1", "occurred_at": moment, "received_at": moment} for one in ids
-    ])
-    db.session.execute(sa.insert(EventPayload), [
-        {"merchant_id": merchant.id, "event_id": one, "head": "{}", "received_at": moment}
-        for one in ids
-    ])
+    db.session.execute(
+        sa.insert(Event),
+        [
+            {
+                "merchant_id": merchant.id,
+                "id": one,
+                "type": "order.created",
+                "object_type": "order",
+                "object_id": "1",
+                "occurred_at": moment,
+                "received_at": moment,
+            }
+            for one in ids
+        ],
+    )
+    db.session.execute(
+        sa.insert(EventPayload),
+        [
+            {"merchant_id": merchant.id, "event_id": one, "head": "{}", "received_at": moment}
+            for one in ids
+        ],
+    )
 
 
 def test_what_waits_behind_its_record_is_looked_through_with_pauses(
@@ -153,7 +188,10 @@ def test_what_waits_behind_its_record_is_looked_through_with_pauses(
 ):
     webhook = make_webhook(merchant, ordered=True)
     make_delivery(
-        make_event(merchant), webhook, object_key="order:1", is_retry=True,
+        make_event(merchant),
+        webhook,
+        object_key="order:1",
+        is_retry=True,
         next_attempt_at=now() + HOUR,
     )
     for _ in range(60):

@@ -34,10 +34,15 @@ class Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         got = self.headers["X-Key"].encode("latin-1").decode()
         sent = [self.path, got, self.headers["Authorization"], PASSWORD, PARAMETER]
-        shown = "\n".join([
-            *sent, json.dumps(sent), json.dumps(sent, ensure_ascii=False).replace("/", "\\/"),
-            *map(html.escape, sent), *map(quote, sent),
-        ]).encode()
+        shown = "\n".join(
+            [
+                *sent,
+                json.dumps(sent),
+                json.dumps(sent, ensure_ascii=False).replace("/", "\\/"),
+                *map(html.escape, sent),
+                *map(quote, sent),
+            ]
+        ).encode()
         self.send_response(400)
         self.send_header("Location", f"https://elsewhere.example{self.path}")
         self.send_header("X-Echo", self.headers["Authorization"])
@@ -64,7 +69,9 @@ def test_a_receiver_that_sends_the_request_back_puts_no_secret_into_the_log(
     app: Flask, merchant: Merchant, echo: str
 ):
     webhook = make_webhook(
-        merchant, echo, retry_schedule=[0],
+        merchant,
+        echo,
+        retry_schedule=[0],
         headers=[{"name": "X-Key", "value": vault.encrypt(HEADER), "secret": True}],
         query_params=[
             {"name": "key", "value": vault.encrypt(PARAMETER), "secret": True},

@@ -28,10 +28,20 @@ from tests.receiver import Receiver
 
 ERRORS = (
     UnicodeEncodeError("utf-8", "\ud83e", 0, 1, "surrogates not allowed"),
-    ValueError("embedded null"), KeyError("secret"), IndexError(), TypeError(), AttributeError(),
-    AssertionError(), MemoryError(), RecursionError(), ZeroDivisionError(), OverflowError(),
-    OSError(5, "I/O"), RuntimeError(),
-    pycurl.error(43, "A libcurl function was given a bad argument"), StopIteration(),
+    ValueError("embedded null"),
+    KeyError("secret"),
+    IndexError(),
+    TypeError(),
+    AttributeError(),
+    AssertionError(),
+    MemoryError(),
+    RecursionError(),
+    ZeroDivisionError(),
+    OverflowError(),
+    OSError(5, "I/O"),
+    RuntimeError(),
+    pycurl.error(43, "A libcurl function was given a bad argument"),
+    StopIteration(),
 )
 
 
@@ -109,15 +119,15 @@ def compose_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
 
 def start_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
     before(
-        transfer.Transfer, "begin",
-        lambda _, outgoing, *__: owed.meet(dict(outgoing.signature)["webhook-id"]), patch,
+        transfer.Transfer,
+        "begin",
+        lambda _, outgoing, *__: owed.meet(dict(outgoing.signature)["webhook-id"]),
+        patch,
     )
 
 
 def read_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
-    before(
-        transfer.Transfer, "answer", lambda self, *_: owed.meet(self.tag[0].due.event_id), patch
-    )
+    before(transfer.Transfer, "answer", lambda self, *_: owed.meet(self.tag[0].due.event_id), patch)
 
 
 def settle_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
@@ -138,8 +148,12 @@ STEPS = (compose_one, start_one, read_one, settle_one, record_one)
 @on_both_databases
 @pytest.mark.parametrize("step", STEPS)
 def test_whatever_a_step_raises_is_the_failure_of_its_attempt_which_is_tried_again(
-    app: Flask, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, step: Callable[[Owed, pytest.MonkeyPatch], None],
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: Callable[[Owed, pytest.MonkeyPatch], None],
 ):
     owed = Owed(merchant, receiver)
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
@@ -151,9 +165,11 @@ def test_whatever_a_step_raises_is_the_failure_of_its_attempt_which_is_tried_aga
     assert len(told) == len(ERRORS)
     sent = sum(one.path == "/alice" for one in receiver.ledger)
 
-    db.session.execute(sa.update(table(Delivery)).values(next_attempt_at=now()).where(
-        table(Delivery).c.state == "pending"
-    ))
+    db.session.execute(
+        sa.update(table(Delivery))
+        .values(next_attempt_at=now())
+        .where(table(Delivery).c.state == "pending")
+    )
     db.session.commit()
     drain.drain(0)
     db.session.rollback()
@@ -162,7 +178,9 @@ def test_whatever_a_step_raises_is_the_failure_of_its_attempt_which_is_tried_aga
 
 
 def test_one_that_comes_again_and_again_is_told_once_with_its_traceback(
-    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     webhook = make_webhook(merchant, receiver.url())
@@ -186,8 +204,13 @@ def test_an_access_token_that_cannot_be_had_by_a_defect_is_that_attempts_failure
     bob = make_merchant("bob")
     make_delivery(make_event(bob), make_webhook(bob, receiver.url("/bob")))
     auth = {
-        "type": "oauth2", "token_url": receiver.url("/žeton"), "client_id": "erp",
-        "client_secret": encrypt("hidden"), "scope": "", "audience": "", "client_auth": "header",
+        "type": "oauth2",
+        "token_url": receiver.url("/žeton"),
+        "client_id": "erp",
+        "client_secret": encrypt("hidden"),
+        "scope": "",
+        "audience": "",
+        "client_auth": "header",
     }
     receiver.broken = {"/%C5%BEeton": (200, {}, b'{"access_token":"token"}')}
     webhook = make_webhook(merchant, receiver.url("/alice"), auth=auth)
@@ -219,8 +242,11 @@ def test_results_that_the_database_refuses_are_recorded_plainly_and_the_others_w
     fine, odd = make_webhook(bob, receiver.url("/bob")), make_webhook(merchant, receiver.url())
     refused: dict[str, tuple[str, Any]] = {}
     for name, value in (
-        ("duration_us", 2**70), ("error_detail", "\ud83e"), ("status", "many"),
-        ("headers", [("X", "\ud83e")]), ("body", object()),
+        ("duration_us", 2**70),
+        ("error_detail", "\ud83e"),
+        ("status", "many"),
+        ("headers", [("X", "\ud83e")]),
+        ("body", object()),
     ):
         for _ in range(20):
             make_delivery(make_event(bob), fine)
@@ -249,7 +275,9 @@ def test_results_that_the_database_refuses_are_recorded_plainly_and_the_others_w
 
 @on_both_databases
 def test_a_result_that_is_refused_in_any_form_is_left_out_and_the_others_are_recorded(
-    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     bob = make_merchant("bob")
@@ -332,7 +360,8 @@ def test_a_health_that_cannot_be_recorded_keeps_no_result_from_it(
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "no pairs": {"headers": {"X-A": 1}}, "a pair without a value": {"headers": [{"name": "X-A"}]},
+    "no pairs": {"headers": {"X-A": 1}},
+    "a pair without a value": {"headers": [{"name": "X-A"}]},
     "a number for a value": {"headers": [{"name": "X-A", "value": 7, "secret": False}]},
     "no type of authentication": {"auth": {"user": "erp"}},
     "an unknown authentication": {"auth": {"type": "oauth2"}},
@@ -341,7 +370,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "no secrets": {"old_secrets": [{"until": "later"}]},
     "a secret of another kind": {"secret_token": encrypt},
     "a lost secret beside it": {
-        "secret_token": "lost", "headers": [{"name": "X-A"}], "auth": {"type": "nothing"},
+        "secret_token": "lost",
+        "headers": [{"name": "X-A"}],
+        "auth": {"type": "nothing"},
     },
     "no JSON": {"headers": None},
 }
@@ -349,7 +380,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @on_both_databases
 def test_a_webhook_whose_settings_cannot_be_used_is_held_with_a_notice_until_they_can(
-    app: Flask, merchant: Merchant, receiver: Receiver,
+    app: Flask, merchant: Merchant, receiver: Receiver
 ):
     bob = make_merchant("bob")
     fine = make_webhook(bob, receiver.url("/bob"))
@@ -389,7 +420,8 @@ def test_a_webhook_whose_settings_cannot_be_used_is_held_with_a_notice_until_the
 
     for id_, values in odd.items():
         db.session.execute(
-            sa.update(hook).where(hook.c.id == id_)
+            sa.update(hook)
+            .where(hook.c.id == id_)
             .values(**values, next_probe_at=now(), updated_at=now())
         )
     db.session.commit()
@@ -404,8 +436,14 @@ def test_a_held_webhook_with_letters_in_its_path_is_looked_at_and_goes_on(
     merchant: Merchant, receiver: Receiver
 ):
     webhook = make_webhook(
-        merchant, receiver.url("/žofie"), failures=9, away=9, unreachable=True,
-        failing_since=now(), held_at=now(), next_probe_at=now(),
+        merchant,
+        receiver.url("/žofie"),
+        failures=9,
+        away=9,
+        unreachable=True,
+        failing_since=now(),
+        held_at=now(),
+        next_probe_at=now(),
     )
     make_delivery(make_event(merchant), webhook)
     drain.drain(0)
@@ -419,8 +457,14 @@ def test_where_a_look_fails_by_a_defect_a_probe_finds_out_and_the_drain_goes_on(
 ):
     bob = make_merchant("bob")
     webhook = make_webhook(
-        merchant, receiver.url("/alice"), failures=9, away=9, unreachable=True,
-        failing_since=now(), held_at=now(), next_probe_at=now(),
+        merchant,
+        receiver.url("/alice"),
+        failures=9,
+        away=9,
+        unreachable=True,
+        failing_since=now(),
+        held_at=now(),
+        next_probe_at=now(),
     )
     make_delivery(make_event(merchant), webhook)
     make_delivery(make_event(bob), make_webhook(bob, receiver.url("/bob")))
@@ -456,7 +500,12 @@ def test_a_probe_whose_result_is_left_out_is_followed_by_others(
     monkeypatch.setattr(drain, "LINGER_SECONDS", 3.0)
     hour_ago = now() - HOUR
     webhook = make_webhook(
-        merchant, receiver.url(), held_at=hour_ago, next_probe_at=hour_ago, failures=20, away=20,
+        merchant,
+        receiver.url(),
+        held_at=hour_ago,
+        next_probe_at=hour_ago,
+        failures=20,
+        away=20,
         failing_since=hour_ago,
     )
     event = make_event(merchant, type="customer.created")

@@ -57,7 +57,7 @@ def merchants() -> Iterator[Merchants]:
 
 
 def test_merchants_with_slow_templates_keep_quick_ones_waiting_for_none_of_them(
-    merchants: Merchants
+    merchants: Merchants,
 ) -> None:
     for _ in range(40):
         for slow in (1, 2, 3):

@@ -37,31 +37,42 @@ def _settings() -> dict[str, str]:
 
 _some = st.lists(
     st.builds(
-        Arrival, second=st.integers(0, 1_200), kind=st.sampled_from(TYPES),
+        Arrival,
+        second=st.integers(0, 1_200),
+        kind=st.sampled_from(TYPES),
         count=st.one_of(st.integers(1, 4), st.integers(1, 60)),
     ),
-    min_size=1, max_size=6,
+    min_size=1,
+    max_size=6,
 )
-_up = st.fixed_dictionaries({
-    kind: st.sampled_from((200, 200, 200, 422, 500, SILENCE, 429)) for kind in TYPES
-})
+_up = st.fixed_dictionaries(
+    {kind: st.sampled_from((200, 200, 200, 422, 500, SILENCE, 429)) for kind in TYPES}
+)
 _says: st.SearchStrategy[Said | dict[str, Said]] = st.one_of(
-    _up, st.sampled_from((NOBODY, NOBODY, SILENCE, 500, 503, 429, 404)),
+    _up, st.sampled_from((NOBODY, NOBODY, SILENCE, 500, 503, 429, 404))
 )
 _periods = st.lists(
     st.builds(
-        Period, seconds=st.sampled_from((1, 7, 40, 120, 300, 900)), says=_says,
+        Period,
+        seconds=st.sampled_from((1, 7, 40, 120, 300, 900)),
+        says=_says,
         retry_after=st.sampled_from((0, 0, 0, 20, 600)),
-        takes_each=st.sampled_from((0, 0, 0, 2, 20)), takes_from=st.integers(0, 19),
+        takes_each=st.sampled_from((0, 0, 0, 2, 20)),
+        takes_from=st.integers(0, 19),
     ),
-    min_size=1, max_size=5,
+    min_size=1,
+    max_size=5,
 )
-_schedules = st.lists(
-    st.sampled_from((0, 5, 60, 300, 1_800)), min_size=0, max_size=9,
-).map(lambda delays: [0, *delays])
+_schedules = st.lists(st.sampled_from((0, 5, 60, 300, 1_800)), min_size=0, max_size=9).map(
+    lambda delays: [0, *delays]
+)
 stories = st.builds(
-    Story, periods=_periods, arrivals=_some, schedule=_schedules,
-    max_in_flight=st.sampled_from((1, 3, 10)), recording_ms=st.sampled_from((5, 50, 1_500)),
+    Story,
+    periods=_periods,
+    arrivals=_some,
+    schedule=_schedules,
+    max_in_flight=st.sampled_from((1, 3, 10)),
+    recording_ms=st.sampled_from((5, 50, 1_500)),
 )
 
 
@@ -70,7 +81,8 @@ def needle(place: int) -> Story:
     says: dict[str, Said] = dict.fromkeys(TYPES, 500)
     return Story(
         [Period(60, 500), Period(900, says, takes_each=451, takes_from=place)],
-        [Arrival(0, TYPES[1], 10), Arrival(65, TYPES[0], 451)], [0, 1_800, 1_800],
+        [Arrival(0, TYPES[1], 10), Arrival(65, TYPES[0], 451)],
+        [0, 1_800, 1_800],
     )
 
 
@@ -80,7 +92,8 @@ def hanging(away_seconds: int, max_in_flight: int) -> Story:
     came = [Arrival(2 + place, kind, 30) for place, kind in enumerate(TYPES)]
     return Story(
         [Period(1 + away_seconds, SILENCE), Period(900, says)],
-        [*came, Arrival(away_seconds + 100, TYPES[4], 20)], [0, 5, 60, 300, 1_800, 1_800, 1_800],
+        [*came, Arrival(away_seconds + 100, TYPES[4], 20)],
+        [0, 5, 60, 300, 1_800, 1_800, 1_800],
         max_in_flight,
     )
 
@@ -95,9 +108,9 @@ def judge(world: World) -> None:
     numbers: dict[str, list[int]] = defaultdict(list)
     for attempt in db.session.scalars(sa.select(Attempt)):
         numbers[attempt.event_id].append(attempt.number)
-    assert all(
-        sorted(found) == list(range(1, len(found) + 1)) for found in numbers.values()
-    ), "each sending has a number of its own"
+    assert all(sorted(found) == list(range(1, len(found) + 1)) for found in numbers.values()), (
+        "each sending has a number of its own"
+    )
     for one in db.session.scalars(sa.select(Delivery)):
         outcomes = world.outcomes[one.event_id]
         assert one.attempts == len(outcomes)
@@ -110,7 +123,9 @@ def judge(world: World) -> None:
 
 
 @settings(
-    max_examples=STORIES, derandomize=True, deadline=None,
+    max_examples=STORIES,
+    derandomize=True,
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(story=stories)

@@ -129,16 +129,23 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         assert the_webhook().state != "disabled"
         assert max(Counter(receiver.ids()).values()) <= 2, "one wait was cut short at most"
 
-    @pytest.mark.parametrize("place", [
-        pytest.param(0, marks=pytest.mark.whole), 120, pytest.param(240, marks=pytest.mark.whole),
-    ])
+    @pytest.mark.parametrize(
+        "place",
+        [pytest.param(0, marks=pytest.mark.whole), 120, pytest.param(240, marks=pytest.mark.whole)],
+    )
     def test_gets_the_one_good_among_hundreds_wherever_it_stands(
         self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, place: int
     ):
         monkeypatch.setattr(probing, "ALL_ASKED", 5 * SECOND)
         make_webhook(
-            merchant, receiver.url(), retry_schedule=[0, 3600, 3600], failures=30, away=30,
-            failing_since=now(), held_at=now(), next_probe_at=now(),
+            merchant,
+            receiver.url(),
+            retry_schedule=[0, 3600, 3600],
+            failures=30,
+            away=30,
+            failing_since=now(),
+            held_at=now(),
+            next_probe_at=now(),
         )
         receiver.always = 500
         good = send(merchant, "order.created", 241)[place]
@@ -168,13 +175,23 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         """Or nothing would be left to find out with that it is back."""
         monkeypatch.setattr(probing, "ALL_ASKED", SECOND)
         webhook = make_webhook(
-            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
-            next_probe_at=now(), retry_schedule=[0, 3600, 3600, 3600],
+            merchant,
+            receiver.url(),
+            failures=30,
+            away=30,
+            failing_since=now(),
+            held_at=now(),
+            next_probe_at=now(),
+            retry_schedule=[0, 3600, 3600, 3600],
         )
         waiting = []
         for _ in range(30):
             row = make_delivery(
-                make_event(merchant), webhook, step=2, attempts=2, is_retry=True,
+                make_event(merchant),
+                webhook,
+                step=2,
+                attempts=2,
+                is_retry=True,
                 next_attempt_at=now() + HOUR,
             )
             make_attempt(row, 500, attempted_at=now() - MINUTE)
@@ -197,17 +214,23 @@ class TestAReceiverThatHangsOnATypeOfEvent:
     def arrive_in(self, receiver: Receiver, wanted: list[str]) -> float:
         """After how many seconds of a drain all that is wanted has come."""
         started = time.time()
-        drain.drain(0, should_stop=lambda: (
-            set(wanted) <= set(receiver.ids()) or time.time() - started > 20
-        ))
+        drain.drain(
+            0, should_stop=lambda: set(wanted) <= set(receiver.ids()) or time.time() - started > 20
+        )
         came = {request.headers["webhook-id"]: request.at for request in receiver.ledger}
         return max(came[event_id] for event_id in wanted) - started
 
     @on_both_databases
     def test_gets_others_while_it_is_held(self, merchant: Merchant, receiver: Receiver):
         make_webhook(
-            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
-            next_probe_at=now(), timeout_seconds=self.TIMEOUT_SECONDS,
+            merchant,
+            receiver.url(),
+            failures=30,
+            away=30,
+            failing_since=now(),
+            held_at=now(),
+            next_probe_at=now(),
+            timeout_seconds=self.TIMEOUT_SECONDS,
         )
         receiver.hanging = {"customer.created", "customer.updated", "order.updated"}
         for kind in sorted(receiver.hanging):
@@ -219,7 +242,7 @@ class TestAReceiverThatHangsOnATypeOfEvent:
     @on_both_databases
     def test_gets_others_behind_many_of_it(self, merchant: Merchant, receiver: Receiver):
         make_webhook(
-            merchant, receiver.url(), timeout_seconds=self.TIMEOUT_SECONDS, max_in_flight=4,
+            merchant, receiver.url(), timeout_seconds=self.TIMEOUT_SECONDS, max_in_flight=4
         )
         receiver.hanging = {"customer.created"}
         send(merchant, "customer.created", 40)
@@ -230,7 +253,10 @@ class TestAReceiverThatHangsOnATypeOfEvent:
         self, merchant: Merchant, receiver: Receiver
     ):
         make_webhook(
-            merchant, receiver.url(), timeout_seconds=2, max_in_flight=8,
+            merchant,
+            receiver.url(),
+            timeout_seconds=2,
+            max_in_flight=8,
             retry_schedule=[0, 3600, 3600],
         )
         receiver.hanging = {"customer.created"}
@@ -246,8 +272,14 @@ class TestAReceiverThatHangsOnATypeOfEvent:
         self, merchant: Merchant, receiver: Receiver
     ):
         make_webhook(
-            merchant, receiver.url(), failures=30, away=30, failing_since=now(), held_at=now(),
-            next_probe_at=now(), timeout_seconds=4,
+            merchant,
+            receiver.url(),
+            failures=30,
+            away=30,
+            failing_since=now(),
+            held_at=now(),
+            next_probe_at=now(),
+            timeout_seconds=4,
         )
         receiver.hanging = {"customer.created", "order.created"}
         for kind in sorted(receiver.hanging):
@@ -307,12 +339,21 @@ class TestAReceiverThatIsAway:
         self, merchant: Merchant, receiver: Receiver
     ):
         webhook = make_webhook(
-            merchant, receiver.url(), failures=99, away=99, failing_since=now() - 4 * DAY,
-            held_at=now() - 4 * DAY, next_probe_at=now(),
+            merchant,
+            receiver.url(),
+            failures=99,
+            away=99,
+            failing_since=now() - 4 * DAY,
+            held_at=now() - 4 * DAY,
+            next_probe_at=now(),
         )
         for due_at in (now(), now(), now() + HOUR):
             make_delivery(
-                make_event(merchant), webhook, step=9, attempts=9, is_retry=True,
+                make_event(merchant),
+                webhook,
+                step=9,
+                attempts=9,
+                is_retry=True,
                 next_attempt_at=due_at,
             )
         receiver.always = 503
@@ -334,11 +375,21 @@ class TestAReceiverThatIsAway:
 
     def test_is_disabled_after_days_though_no_attempt_is_made(self, merchant: Merchant):
         webhook = make_webhook(
-            merchant, f"http://127.0.0.1:{free_port()}/", failures=99, away=99, unreachable=True,
-            failing_since=now() - 6 * DAY, held_at=now() - 6 * DAY, next_probe_at=now(),
+            merchant,
+            f"http://127.0.0.1:{free_port()}/",
+            failures=99,
+            away=99,
+            unreachable=True,
+            failing_since=now() - 6 * DAY,
+            held_at=now() - 6 * DAY,
+            next_probe_at=now(),
         )
         make_delivery(
-            make_event(merchant), webhook, step=3, attempts=3, is_retry=True,
+            make_event(merchant),
+            webhook,
+            step=3,
+            attempts=3,
+            is_retry=True,
             next_attempt_at=now() + HOUR,
         )
         assert lanes.forgotten() == [0]
@@ -351,7 +402,12 @@ class TestAReceiverThatIsAway:
         self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ):
         webhook = make_webhook(
-            merchant, receiver.url(), failures=9, away=9, failing_since=now(), held_at=now(),
+            merchant,
+            receiver.url(),
+            failures=9,
+            away=9,
+            failing_since=now(),
+            held_at=now(),
             next_probe_at=now(),
         )
         for number in range(8):
@@ -386,7 +442,12 @@ class TestAReceiverThatIsAway:
         self, merchant: Merchant, receiver: Receiver
     ):
         webhook = make_webhook(
-            merchant, receiver.url(), failures=9, away=9, failing_since=now(), held_at=now(),
+            merchant,
+            receiver.url(),
+            failures=9,
+            away=9,
+            failing_since=now(),
+            held_at=now(),
             next_probe_at=now(),
         )
         run = drain.Drain(0)
@@ -436,11 +497,19 @@ def test_what_was_refused_waits_for_its_own_time_when_a_hold_ends(
     webhook = make_webhook(merchant, receiver.url(), catch_up_from=now())
     rows = {}
     for name, status, error, hurries in (
-        ("away", None, "connection_refused", 0), ("broken", 502, None, 1),
-        ("refused", 422, None, 0), ("own", None, "template_error", 0), ("again", 503, None, 2),
+        ("away", None, "connection_refused", 0),
+        ("broken", 502, None, 1),
+        ("refused", 422, None, 0),
+        ("own", None, "template_error", 0),
+        ("again", 503, None, 2),
     ):
         rows[name] = make_delivery(
-            make_event(merchant), webhook, step=4, attempts=4, is_retry=True, hurries=hurries,
+            make_event(merchant),
+            webhook,
+            step=4,
+            attempts=4,
+            is_retry=True,
+            hurries=hurries,
             next_attempt_at=now() + HOUR,
         )
         make_attempt(rows[name], 500, attempted_at=now() - HOUR)
@@ -459,7 +528,11 @@ def test_what_waited_goes_out_however_much_it_is_and_at_first_slowly(
     webhook = make_webhook(merchant, receiver.url())
     for _ in range(450):
         row = make_delivery(
-            make_event(merchant), webhook, step=2, attempts=2, is_retry=True,
+            make_event(merchant),
+            webhook,
+            step=2,
+            attempts=2,
+            is_retry=True,
             next_attempt_at=now() + HOUR,
         )
         make_attempt(row, 503, attempted_at=now() - MINUTE)
@@ -475,8 +548,14 @@ def test_in_order_means_that_a_record_waits_for_its_refused_event_and_no_other_d
     merchant: Merchant, receiver: Receiver
 ):
     webhook = make_webhook(
-        merchant, receiver.url(), ordered=True, failures=30, away=30, failing_since=now(),
-        held_at=now(), next_probe_at=now(),
+        merchant,
+        receiver.url(),
+        ordered=True,
+        failures=30,
+        away=30,
+        failing_since=now(),
+        held_at=now(),
+        next_probe_at=now(),
     )
     receiver.by_type = {"order.created": 500}
     for record, kind in ((1, "order.created"), (1, "order.updated"), (2, "order.updated")):
@@ -484,9 +563,10 @@ def test_in_order_means_that_a_record_waits_for_its_refused_event_and_no_other_d
     # The factory's heads name one type; the receiver decides by it.
     heads = {row.id: row.type for row in db.session.scalars(sa.select(Event))}
     for event_id, kind in heads.items():
-        db.session.execute(sa.text(
-            "UPDATE event_payload SET head = :head WHERE event_id = :id"
-        ), {"head": f'{{"id":"{event_id}","type":"{kind}"}}', "id": event_id})
+        db.session.execute(
+            sa.text("UPDATE event_payload SET head = :head WHERE event_id = :id"),
+            {"head": f'{{"id":"{event_id}","type":"{kind}"}}', "id": event_id},
+        )
     db.session.commit()
     drain.drain(0)
     assert the_webhook().held_at is None
@@ -518,9 +598,7 @@ class TestAReceiverThatRefusesEverything:
         assert the_webhook().state in ("enabled", "failing")
 
     def test_is_disabled_after_days(self, merchant: Merchant, receiver: Receiver):
-        make_webhook(
-            merchant, receiver.url(), failures=40, failing_since=now() - 6 * DAY,
-        )
+        make_webhook(merchant, receiver.url(), failures=40, failing_since=now() - 6 * DAY)
         receiver.always = 401
         send(merchant, "order.created", 1)
         drain.drain(0)
@@ -540,8 +618,13 @@ class TestAReceiverThatRefusesEverything:
         self, merchant: Merchant, receiver: Receiver
     ):
         webhook = make_webhook(
-            merchant, receiver.url(), failures=30, away=30, failing_since=now() - HOUR,
-            held_at=now() - HOUR, next_probe_at=now(),
+            merchant,
+            receiver.url(),
+            failures=30,
+            away=30,
+            failing_since=now() - HOUR,
+            held_at=now() - HOUR,
+            next_probe_at=now(),
         )
         make_delivery(make_event(merchant), webhook)
         receiver.always = 403
@@ -555,7 +638,8 @@ def test_what_cannot_be_composed_says_nothing_of_the_receiver(
     app: Flask, merchant: Merchant, receiver: Receiver
 ):
     make_webhook(
-        merchant, receiver.url(),
+        merchant,
+        receiver.url(),
         headers=[{"name": "X", "value": "{{ event.object_id | divided_by: 0 }}", "secret": False}],
     )
     send(merchant, "order.created", current_app.config["PORTAL"].hold_after_failures + 5)
@@ -567,7 +651,7 @@ def test_what_cannot_be_composed_says_nothing_of_the_receiver(
 
 @on_both_databases
 def test_a_quick_round_begins_with_what_a_person_sends_again_and_has_nothing_of_a_recovery(
-    merchant: Merchant
+    merchant: Merchant,
 ):
     webhook = make_webhook(merchant, retry_schedule=[0, 3600, 3600])
     for _ in range(3):

@@ -81,8 +81,9 @@ def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
             taken.append(1)
             with db.engine.begin() as connection:
                 connection.execute(
-                    sa.text("UPDATE lane SET token = token + 1, leased_until = :until "
-                            "WHERE id = 1"),
+                    sa.text(
+                        "UPDATE lane SET token = token + 1, leased_until = :until WHERE id = 1"
+                    ),
                     {"until": now() + lanes.LEASE},
                 )
         return False
@@ -173,13 +174,25 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
     db.session.commit()
     event = make_event(merchant)
     moment = now()
-    db.session.execute(sa.insert(Delivery), [
-        {"id": new_id("dlv"), "merchant_id": merchant.id, "event_id": event.id,
-         "webhook_id": busy.id, "state": "pending", "next_attempt_at": moment,
-         "created_at": moment, "trigger": "scheduled", "attempts": 0, "step": 0,
-         "is_retry": False}
-        for _ in range(2_000)
-    ])
+    db.session.execute(
+        sa.insert(Delivery),
+        [
+            {
+                "id": new_id("dlv"),
+                "merchant_id": merchant.id,
+                "event_id": event.id,
+                "webhook_id": busy.id,
+                "state": "pending",
+                "next_attempt_at": moment,
+                "created_at": moment,
+                "trigger": "scheduled",
+                "attempts": 0,
+                "step": 0,
+                "is_retry": False,
+            }
+            for _ in range(2_000)
+        ],
+    )
     make_delivery(event, others[0])
     if is_known:
         db.session.execute(sa.text("ANALYZE"))
@@ -201,9 +214,11 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
     sa.event.remove(db.engine, "before_cursor_execute", note)
     assert len(looks) >= 2
     for statement, parameters in looks:
-        (plan,) = db.session.connection().exec_driver_sql(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters
-        ).scalars()
+        (plan,) = (
+            db.session.connection()
+            .exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+            .scalars()
+        )
         assert _most_rows(plan[0]["Plan"]) <= 10, statement
 
 

@@ -24,6 +24,7 @@ from tests.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1", "RETRY_SCHEDULE": "0 1 1", "HOLD_AFTER_FAILURES": "500"}
@@ -106,9 +107,7 @@ def test_a_webhook_gets_no_more_requests_a_second_than_it_allows(
 def test_the_events_of_a_record_arrive_in_their_order_and_a_failure_holds_only_its_record(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    make_webhook(
-        merchant, receiver.url(), ordered=True, max_in_flight=8, retry_schedule=[0, 3_600]
-    )
+    make_webhook(merchant, receiver.url(), ordered=True, max_in_flight=8, retry_schedule=[0, 3_600])
     receiver.delay = 0.02
     receiver.will_answer([500])
     records = [send(merchant, *[{"object_id": str(record)}] * 4) for record in range(6)]
@@ -198,9 +197,13 @@ def test_one_merchants_receivers_that_hang_leave_requests_to_another(
     make_webhook(other, receiver.url("/other"))
     send(other, {})
     began = time.monotonic()
-    drain.drain(0, should_stop=lambda: any(
-        request.path == "/other" for request in receiver.ledger
-    ) or time.monotonic() - began > 30)
+    drain.drain(
+        0,
+        should_stop=lambda: (
+            any(request.path == "/other" for request in receiver.ledger)
+            or time.monotonic() - began > 30
+        ),
+    )
     paths = [request.path for request in receiver.ledger]
     assert paths.index("/other") <= 9
 
@@ -209,7 +212,11 @@ def test_a_receiver_that_comes_back_is_not_knocked_over_again(
     merchant: Merchant, receiver: Receiver
 ):
     webhook = make_webhook(
-        merchant, receiver.url(), failures=99, failing_since=now(), held_at=now(),
+        merchant,
+        receiver.url(),
+        failures=99,
+        failing_since=now(),
+        held_at=now(),
         next_probe_at=now(),
     )
     for _ in range(60):
@@ -262,7 +269,8 @@ def test_a_merchant_whose_receivers_hang_leaves_places_to_others(
         send(merchant, *[{}] * 30)
         other = make_merchant("other")
         late = make_delivery(
-            make_event(other), make_webhook(other, receiver.url()),
+            make_event(other),
+            make_webhook(other, receiver.url()),
             next_attempt_at=now() + 2_000_000,
         )
         drain.drain(0)

@@ -25,7 +25,10 @@ def test_after_a_choice_of_a_probe_its_merchants_other_choices_wait(
 ):
     hour_ago, other = now() - HOUR, make_merchant("other")
     held = {
-        "held_at": hour_ago, "next_probe_at": hour_ago, "failing_since": hour_ago, "failures": 20,
+        "held_at": hour_ago,
+        "next_probe_at": hour_ago,
+        "failing_since": hour_ago,
+        "failures": 20,
     }
     hooks = [make_webhook(merchant, **held) for _ in range(4)]
     # Those that are held already keep nobody else, nor what their merchant sends elsewhere.

@@ -27,8 +27,14 @@ def answered(whose: int, body: bytes, *secrets: str) -> Response:
     frame = Frame("POST", "http://a/", [], "http://a/", [], None, secrets)
     headers = [("X-Got", body[:600].decode()) for _ in range(100)]
     tried = FinishedAttempt(
-        "req_1", due, "POST", "http://a/", Outgoing(frame, [], b"{}", "record"),
-        Response(200, headers=headers, body=body), 1, 2,
+        "req_1",
+        due,
+        "POST",
+        "http://a/",
+        Outgoing(frame, [], b"{}", "record"),
+        Response(200, headers=headers, body=body),
+        1,
+        2,
     )
     return tried.answer
 

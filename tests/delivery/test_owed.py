@@ -51,14 +51,13 @@ def owed(webhook: Webhook, merchant: Merchant, count: int = 40, **fields: Any) -
         # The usual, those between, and the largest.
         size = (SMALL, MIDDLE, SMALL, MOST, MIDDLE, MIDDLE)[number % 6]
         data = None if number % 7 == 3 else record(size)
-        event = make_event(
-            merchant, data=data, type=("order.created", "order.paid")[number % 2]
-        )
+        event = make_event(merchant, data=data, type=("order.created", "order.paid")[number % 2])
         if number % 5 == 2:
             payload = db.session.get_one(EventPayload, (merchant.id, event.id))
             payload.previous = record(MIDDLE)
         values = {
-            "object_key": f"order:{event.id}", "next_attempt_at": now() - MINUTE + number // 4,
+            "object_key": f"order:{event.id}",
+            "next_attempt_at": now() - MINUTE + number // 4,
         }
         made.append(make_delivery(event, webhook, **(values | fields)))
     db.session.commit()
@@ -66,9 +65,7 @@ def owed(webhook: Webhook, merchant: Merchant, count: int = 40, **fields: Any) -
 
 
 def waiting(webhook: Webhook, merchant: Merchant) -> list[Delivery]:
-    made = owed(
-        webhook, merchant, is_retry=True, step=2, attempts=2, next_attempt_at=now() + HOUR
-    )
+    made = owed(webhook, merchant, is_retry=True, step=2, attempts=2, next_attempt_at=now() + HOUR)
     for one in made:
         make_attempt(one, 503, attempted_at=now() - MINUTE)
     return made
@@ -113,24 +110,38 @@ def test_reads_of_what_is_large_are_short_and_come_to_all_of_it_in_its_order(
     rows = owed(webhook, merchant, is_retry=is_retry)
     kinds = types()
     expected = [one.id for one in rows if kinds[one.event_id] not in without]
-    found = all_of(lambda after: due.read(
-        webhook.id, is_retry=is_retry, moment=now() + SECOND, after=after, count=30,
-        ordered=ordered, without=without, room=ROOM,
-    ))
+    found = all_of(
+        lambda after: due.read(
+            webhook.id,
+            is_retry=is_retry,
+            moment=now() + SECOND,
+            after=after,
+            count=30,
+            ordered=ordered,
+            without=without,
+            room=ROOM,
+        )
+    )
     assert found == expected
 
 
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("without", [(), ("order.paid",)])
-def test_so_are_reads_of_what_waits(
-    merchant: Merchant, ordered: bool, without: tuple[str, ...]
-):
+def test_so_are_reads_of_what_waits(merchant: Merchant, ordered: bool, without: tuple[str, ...]):
     webhook = make_webhook(merchant)
     rows = waiting(webhook, merchant)
-    found = all_of(lambda after: due.waiting(
-        webhook.id, moment=now(), tried_before=now(), after=after, count=30, ordered=ordered,
-        without=without, room=ROOM,
-    ))
+    found = all_of(
+        lambda after: due.waiting(
+            webhook.id,
+            moment=now(),
+            tried_before=now(),
+            after=after,
+            count=30,
+            ordered=ordered,
+            without=without,
+            room=ROOM,
+        )
+    )
     kinds = types()
     assert found == [one.id for one in rows if kinds[one.event_id] not in without]
 
@@ -162,8 +173,14 @@ def test_what_is_known_is_not_read_again_however_large_it_is(merchant: Merchant)
     known = set(rows[:30])
     with noted("SELECT") as statements:
         found, _ = due.read(
-            webhook.id, is_retry=False, moment=now() + SECOND, after=START, count=30,
-            ordered=False, known=known, room=10 * MOST,
+            webhook.id,
+            is_retry=False,
+            moment=now() + SECOND,
+            after=START,
+            count=30,
+            ordered=False,
+            known=known,
+            room=10 * MOST,
         )
     assert [one.id for one, _ in found] == rows[30:]
     assert len(statements) <= 1 + 10 // due.FEW + 1
@@ -175,8 +192,13 @@ def test_what_was_left_out_is_read_by_an_index(merchant: Merchant):
     rows = owed(webhook, merchant)
     with noted("SELECT") as statements:
         due.read(
-            webhook.id, is_retry=False, moment=now() + SECOND, after=START, count=len(rows),
-            ordered=False, room=len(rows) * MOST,
+            webhook.id,
+            is_retry=False,
+            moment=now() + SECOND,
+            after=START,
+            count=len(rows),
+            ordered=False,
+            room=len(rows) * MOST,
         )
     texts = [one for one in statements if "FROM delivery" not in " ".join(one[0].split())]
     assert len(texts) > 1
@@ -223,7 +245,7 @@ def fills(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("caught_up", [False, True])
 def test_a_drain_sends_all_of_what_is_large_once(
-    merchant: Merchant, receiver: Receiver, ordered: bool, caught_up: bool, fills: list[int],
+    merchant: Merchant, receiver: Receiver, ordered: bool, caught_up: bool, fills: list[int]
 ):
     webhook = make_webhook(
         merchant, receiver.url(), ordered=ordered, catch_up_from=now() if caught_up else None
@@ -238,7 +260,8 @@ def test_a_drain_sends_all_of_what_is_large_once(
     db.session.commit()
     events = [one.event_id for one in rows]
     same = [
-        one.event_id for one in sorted(rows, key=lambda one: (one.created_at, one.id))
+        one.event_id
+        for one in sorted(rows, key=lambda one: (one.created_at, one.id))
         if one.object_key == "order:same"
     ]
     drain.drain(0)

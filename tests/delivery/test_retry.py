@@ -59,9 +59,7 @@ def test_a_receiver_may_ask_for_more_time_but_not_for_less():
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata"])
-def test_retry_after_is_read_as_the_rfc_says_within_a_day(
-    monkeypatch, zone, values, seconds
-):
+def test_retry_after_is_read_as_the_rfc_says_within_a_day(monkeypatch, zone, values, seconds):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -72,8 +70,17 @@ def test_retry_after_is_read_as_the_rfc_says_within_a_day(
 
 
 @pytest.mark.parametrize(
-    ("status", "ok"), [(200, True), (204, True), (299, True), (301, False), (410, False),
-                       (999, False), (100, False), (None, False)],
+    ("status", "ok"),
+    [
+        (200, True),
+        (204, True),
+        (299, True),
+        (301, False),
+        (410, False),
+        (999, False),
+        (100, False),
+        (None, False),
+    ],
 )
 def test_success_is_2xx_and_nothing_else(status, ok):
     assert is_success(status) is ok

@@ -22,12 +22,23 @@ from tests.factories import make_delivery, make_event, make_merchant, make_webho
 from tests.receiver import Receiver
 
 HARMLESS = {
-    "one": 1, "items": ["a"], "text": "5", "encoded": "aGk=", "long": "x", "date": "2026-01-01",
-    "digits": 2, "name": "Jane",
+    "one": 1,
+    "items": ["a"],
+    "text": "5",
+    "encoded": "aGk=",
+    "long": "x",
+    "date": "2026-01-01",
+    "digits": 2,
+    "name": "Jane",
 }
 POISON = {
-    "one": 0, "items": ["a", 1, None, {"b": 2}], "text": "/w==", "encoded": "/w==",
-    "long": "x" * 600_000, "date": "67768036191676800", "digits": "9" * 399,
+    "one": 0,
+    "items": ["a", 1, None, {"b": 2}],
+    "text": "/w==",
+    "encoded": "/w==",
+    "long": "x" * 600_000,
+    "date": "67768036191676800",
+    "digits": "9" * 399,
     "name": "a\r\nX-Injected: 1\0\u2028\x7f",
 }
 HALF = POISON | {"name": "half of a pair: \ud83e"}
@@ -52,7 +63,8 @@ OF_RECORDS = {
 }
 """Templates that fail with a poisonous record, in whatever place, and not with a harmless one."""
 OF_THEMSELVES = {
-    "not closed": "{{ event.data.name", "no such tag": "{% nothing %}",
+    "not closed": "{{ event.data.name",
+    "no such tag": "{% nothing %}",
     "include": "{% include 'a' %}",
     "nested": "{% if true %}" * 40 + "x" + "{% endif %}" * 40,
     "a deep expression": "{% if " + "(" * 5_000 + "true" + ")" * 5_000 + " %}x{% endif %}",
@@ -94,7 +106,8 @@ NAME, LONG = "{{ event.data.name }}", "{{ event.data.long }}"
 CASES = [
     *(case for name, value in OF_RECORDS.items() for case in in_places(name, value, TEMPLATE)),
     *(
-        case for name, value in OF_THEMSELVES.items()
+        case
+        for name, value in OF_THEMSELVES.items()
         for case in in_places(name, value, TEMPLATE, TEMPLATE)
     ),
     # What has controls in it is cleaned in a header, and can stand anywhere else.
@@ -105,8 +118,11 @@ CASES = [
     Case("long, header", LARGE, stored={"headers": [pair("X-A", LONG)]}),
     Case("long, query", LARGE, stored={"query_params": [pair("a", LONG)]}),
     Case("long, body", None, stored={"body_template": LONG}),
-    Case("long, 50 times", LARGE,
-         stored={"query_params": [pair(f"a{number}", LONG) for number in range(50)]}),
+    Case(
+        "long, 50 times",
+        LARGE,
+        stored={"query_params": [pair(f"a{number}", LONG) for number in range(50)]},
+    ),
     # What forms refuse now.
     Case("a long name", LARGE, LARGE, stored={"headers": [pair("X" * 600_000, "a")]}),
     Case("a name of two lines", HEADER, HEADER, stored={"headers": [pair("X-A\r\nX-B", "a")]}),
@@ -118,8 +134,12 @@ CASES = [
     Case("a value of half a pair", None, stored={"headers": [pair("X-A", "a\ud83eb")]}),
     Case("a value of two lines", None, stored={"headers": [pair("X-A", "a\r\nb: c")]}),
     Case("a parameter of half a pair", URL, URL, stored={"query_params": [pair("a", "\ud83e")]}),
-    Case("a parameter of half a pair, filled", TEMPLATE, URL,
-         stored={"query_params": [pair("\ud83e" * 999, OF_RECORDS["division"])]}),
+    Case(
+        "a parameter of half a pair, filled",
+        TEMPLATE,
+        URL,
+        stored={"query_params": [pair("\ud83e" * 999, OF_RECORDS["division"])]},
+    ),
     Case("a parameter's odd name", None, stored={"query_params": [pair("\0\r\n", "\0\x7f")]}),
     Case("Liquid in the URL, which is none there", None, path="/{{ 1 | modulo: 0 }}?a={% if %}"),
     Case("spaces and other letters in the URL", None, path="/Ž ofie\ud7ff?ž=\u2028"),

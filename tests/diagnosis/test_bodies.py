@@ -21,32 +21,47 @@ def raw_deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-@pytest.mark.parametrize(("body", "kind", "text", "charset"), [
-    ("在庫なし".encode("shift_jis"), "text/plain; charset=Shift_JIS", "在庫なし", "cp932"),
-    ("Größe 5 €".encode("cp1252"), "text/plain;charset=ISO-8859-1", "Größe 5 €", "cp1252"),
-    ("Größe".encode("iso8859-15"), 'a/b; x=1; Charset="iso-8859-15"', "Größe", "iso8859-15"),
-    ("Größe".encode("utf-16"), "text/plain; charset=UTF-16", "Größe", "utf-16"),
-    ("Größe".encode("utf-16-be"), "text/plain; charset=utf-16be", "Größe", "utf-16-be"),
-    ("Größe".encode("utf-16"), "", "Größe", "utf-16"),
-    ("Größe".encode(), "text/plain; charset=utf8", "Größe", None),
-    ("Größe".encode("utf-8-sig"), "text/plain; charset=latin1", "Größe", None),
-    ("Größe".encode(), "text/plain; charset=klingon", "Größe", None),
-    ("Größe".encode(), "text/plain; charset=base64", "Größe", None),
-    ("Größe".encode(), "text/plain; charset=", "Größe", None),
-    (b"a\xffb", "text/plain; charset=utf-8", "a\ufffdb", None),
-    ("Größe".encode()[:3], "", "Gr", None),
-    ("在庫".encode("shift_jis")[:3], "a/b; charset=sjis", "在", "cp932"),
-    ("<html><meta charset='windows-1251'>При".encode("cp1251"), "text/html",
-     "<html><meta charset='windows-1251'>При", "cp1251"),
-    ("①～エラー㈱".encode("cp932"), "text/plain; charset=Shift_JIS", "①～エラー㈱", "cp932"),
-    ("①～㈱".encode("cp932"), "text/plain; charset=x-sjis", "①～㈱", "cp932"),
-    ("错误：镕".encode("gbk"), "text/plain; charset=gb2312", "错误：镕", "gb18030"),
-    ("똠방".encode("cp949"), "text/plain; charset=EUC-KR", "똠방", "cp949"),
-    ("<html><meta charset=utf-16>Größe".encode(), "text/html", "<html><meta charset=utf-16>Größe",
-     None),
-    ("“<meta charset=iso-8859-1>Größe".encode(), "text/plain", "“<meta charset=iso-8859-1>Größe",
-     None),
-])
+@pytest.mark.parametrize(
+    ("body", "kind", "text", "charset"),
+    [
+        ("在庫なし".encode("shift_jis"), "text/plain; charset=Shift_JIS", "在庫なし", "cp932"),
+        ("Größe 5 €".encode("cp1252"), "text/plain;charset=ISO-8859-1", "Größe 5 €", "cp1252"),
+        ("Größe".encode("iso8859-15"), 'a/b; x=1; Charset="iso-8859-15"', "Größe", "iso8859-15"),
+        ("Größe".encode("utf-16"), "text/plain; charset=UTF-16", "Größe", "utf-16"),
+        ("Größe".encode("utf-16-be"), "text/plain; charset=utf-16be", "Größe", "utf-16-be"),
+        ("Größe".encode("utf-16"), "", "Größe", "utf-16"),
+        ("Größe".encode(), "text/plain; charset=utf8", "Größe", None),
+        ("Größe".encode("utf-8-sig"), "text/plain; charset=latin1", "Größe", None),
+        ("Größe".encode(), "text/plain; charset=klingon", "Größe", None),
+        ("Größe".encode(), "text/plain; charset=base64", "Größe", None),
+        ("Größe".encode(), "text/plain; charset=", "Größe", None),
+        (b"a\xffb", "text/plain; charset=utf-8", "a\ufffdb", None),
+        ("Größe".encode()[:3], "", "Gr", None),
+        ("在庫".encode("shift_jis")[:3], "a/b; charset=sjis", "在", "cp932"),
+        (
+            "<html><meta charset='windows-1251'>При".encode("cp1251"),
+            "text/html",
+            "<html><meta charset='windows-1251'>При",
+            "cp1251",
+        ),
+        ("①～エラー㈱".encode("cp932"), "text/plain; charset=Shift_JIS", "①～エラー㈱", "cp932"),
+        ("①～㈱".encode("cp932"), "text/plain; charset=x-sjis", "①～㈱", "cp932"),
+        ("错误：镕".encode("gbk"), "text/plain; charset=gb2312", "错误：镕", "gb18030"),
+        ("똠방".encode("cp949"), "text/plain; charset=EUC-KR", "똠방", "cp949"),
+        (
+            "<html><meta charset=utf-16>Größe".encode(),
+            "text/html",
+            "<html><meta charset=utf-16>Größe",
+            None,
+        ),
+        (
+            "“<meta charset=iso-8859-1>Größe".encode(),
+            "text/plain",
+            "“<meta charset=iso-8859-1>Größe",
+            None,
+        ),
+    ],
+)
 def test_a_body_is_decoded_as_it_is_declared(body, kind, text, charset):
     assert readable(body, typed(kind)) == Readable(text, "text", False, charset=charset)
 
@@ -68,16 +83,20 @@ def test_what_is_no_utf8_and_not_declared_is_shown_as_bytes(kind: str):
     assert readable(b"a\x00b", typed("text/plain; charset=utf-8")).is_binary
 
 
-@pytest.mark.parametrize(("coding", "pack"), [
-    ("gzip", gzip.compress), ("x-gzip", gzip.compress), ("GZIP", gzip.compress),
-    ("deflate", zlib.compress), ("deflate", raw_deflate),
-    ("gzip", lambda data: gzip.compress(data)[:-6]),
-])
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("gzip", lambda data: gzip.compress(data)[:-6]),
+    ],
+)
 def test_a_packed_body_is_unpacked_also_where_its_end_is_missing(coding, pack):
     shown = readable(pack(b'{"error":"no"}'), typed("application/json", coding))
-    assert (shown.text, shown.language, shown.packing) == (
-        '{"error":"no"}', "json", coding.lower()
-    )
+    assert (shown.text, shown.language, shown.packing) == ('{"error":"no"}', "json", coding.lower())
     shown = readable(pack("Größe".encode("latin-1")), typed("a/b; charset=latin1", coding))
     assert (shown.text, shown.charset) == ("Größe", "cp1252")
 
@@ -137,9 +156,9 @@ def test_nothing_that_was_packed_is_nothing(body: bytes):
 
 
 @pytest.mark.parametrize("name", sorted(set(encodings.aliases.aliases.values()) | {"utf-7"}))
-@pytest.mark.parametrize("body", [
-    b"+2AA-\xff", b"\xd8\x00\x00a", b"\x00\xd8", b"\\ud800", bytes(range(256)),
-])
+@pytest.mark.parametrize(
+    "body", [b"+2AA-\xff", b"\xd8\x00\x00a", b"\x00\xd8", b"\\ud800", bytes(range(256))]
+)
 def test_whatever_a_receiver_says_it_sends_the_text_can_be_written(name: str, body: bytes):
     """Half a character made the attempt an error of the API for as long as its body was kept."""
     readable(body, typed(f"text/plain; charset={name}")).text.encode()

@@ -26,7 +26,8 @@ def story_of(merchant: Merchant, event: Event) -> stories.EventStory:
 def verdicts(merchant: Merchant, event: Event) -> dict[str, outcomes.Verdict]:
     return {
         place.webhook.description: outcomes.verdict(place)
-        for place in story_of(merchant, event).destinations if place.webhook
+        for place in story_of(merchant, event).destinations
+        if place.webhook
     }
 
 
@@ -99,7 +100,8 @@ def test_what_came_while_a_webhook_was_disabled_is_never_promised(app: Flask, me
     event_id = sent(merchant)
     assert left_out(merchant, event_id) == (
         "It was disabled.",
-        "Enable it, so that it gets the next ones; this one is not sent to it later.", False,
+        "Enable it, so that it gets the next ones; this one is not sent to it later.",
+        False,
     )
     setup.enable(webhook, "cli")
     assert db.session.scalars(sa.select(Delivery)).all() == []
@@ -164,8 +166,11 @@ def test_what_failed_is_sent_again_and_nothing_else(app: Flask, merchant: Mercha
     assert actions.resend_failed(merchant.id, event.id, "cli") == 1
     states = {one.id: one.state for one in db.session.scalars(sa.select(Delivery))}
     assert states == {
-        deliveries["failed"]: "pending", deliveries["succeeded"]: "succeeded",
-        deliveries["discarded"]: "discarded", asleep: "failed", other: "failed",
+        deliveries["failed"]: "pending",
+        deliveries["succeeded"]: "succeeded",
+        deliveries["discarded"]: "discarded",
+        asleep: "failed",
+        other: "failed",
     }
     noted = db.session.scalars(sa.select(AuditEntry.target)).all()
     assert noted == [deliveries["failed"]]

@@ -73,15 +73,25 @@ def test_a_redirect_to_a_page_to_sign_in_is_told_from_other_redirects():
 
 def test_the_part_in_which_an_attempt_ended_is_marked(merchant: Merchant):
     timed_out = attempt_of(
-        merchant, status=None, error="timeout", duration_us=3_000_000, wait_us=None,
+        merchant,
+        status=None,
+        error="timeout",
+        duration_us=3_000_000,
+        wait_us=None,
         download_us=None,
     )
     *before, last = waterfall.parts(timed_out)
     assert [part.label for part in before] == ["DNS", "Connect", "Send"]
     assert (last.label, last.failed, last.took) == ("Wait", True, 2_993_000)
     never_connected = attempt_of(
-        merchant, status=None, error="connect_timeout", duration_us=3_000_000,
-        connect_us=None, send_us=None, wait_us=0, download_us=0,
+        merchant,
+        status=None,
+        error="connect_timeout",
+        duration_us=3_000_000,
+        connect_us=None,
+        send_us=None,
+        wait_us=0,
+        download_us=0,
     )
     last = waterfall.parts(never_connected)[-1]
     assert (last.label, last.failed, last.took) == ("Connect", True, 2_999_000)
@@ -166,7 +176,9 @@ def test_the_text_for_the_developer_holds_what_they_need_and_no_header_of_the_me
     merchant: Merchant,
 ):
     attempt = attempt_of(
-        merchant, status=500, response_body=b"KeyError: total",
+        merchant,
+        status=500,
+        response_body=b"KeyError: total",
         request_headers='[["X-Api-Key","k-123"]]',
     )
     text = report_of(merchant, attempt).developer_text
@@ -177,7 +189,9 @@ def test_the_text_for_the_developer_holds_what_they_need_and_no_header_of_the_me
 
 def test_a_shared_report_masks_what_sounds_secret(merchant: Merchant):
     attempt = attempt_of(
-        merchant, status=302, uri="https://a.example/hook?token=t-1&store=7&sig=s-1",
+        merchant,
+        status=302,
+        uri="https://a.example/hook?token=t-1&store=7&sig=s-1",
         request_headers='[["X-Api-Key","k-1"],["Authorization","a-1"],["webhook-id","evt_1"]]',
         response_headers='[["Set-Cookie","c-1"],["Location","/next?access_token=l-1"],["A","b"]]',
     )

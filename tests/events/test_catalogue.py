@@ -28,13 +28,16 @@ def test_each_type_has_a_description_and_an_example_that_fits_its_schema(name: s
     assert catalogue.example_event(event_type)["type"] == name
 
 
-@pytest.mark.parametrize(("name", "object_id", "record"), [
-    ("order.created", "1043", {"id": "1043", "number": "SO-1043", "total": "99.50"}),
-    ("customer.created", "a\\1", {"id": "a\\1"}),
-    ("product.updated", "SKU-2", {"id": "SKU-2"}),
-    ("inventory.low", "LOCK-07", {"sku": "LOCK-07"}),
-    ("cart.created", "c-9", {"id": "c-9", "recovery_url": "https://shop.example.com/cart/c-9"}),
-])
+@pytest.mark.parametrize(
+    ("name", "object_id", "record"),
+    [
+        ("order.created", "1043", {"id": "1043", "number": "SO-1043", "total": "99.50"}),
+        ("customer.created", "a\\1", {"id": "a\\1"}),
+        ("product.updated", "SKU-2", {"id": "SKU-2"}),
+        ("inventory.low", "LOCK-07", {"sku": "LOCK-07"}),
+        ("cart.created", "c-9", {"id": "c-9", "recovery_url": "https://shop.example.com/cart/c-9"}),
+    ],
+)
 def test_an_example_can_be_about_another_object(
     name: str, object_id: str, record: dict[str, object]
 ):
@@ -49,19 +52,39 @@ def test_an_example_can_be_about_another_object(
     assert catalogue.example_event(event_type)["object_id"] == event_type.object_id
 
 
-
 def test_the_types_of_an_online_store_are_there():
     groups = {name.partition(".")[0] for name in TYPES}
     assert groups >= {
-        "customer", "user", "order", "product", "inventory", "cart", "payment", "refund",
-        "shipment", "quote",
+        "customer",
+        "user",
+        "order",
+        "product",
+        "inventory",
+        "cart",
+        "payment",
+        "refund",
+        "shipment",
+        "quote",
     }
     assert {"user.subscribed", "user.unsubscribed", "order.created"} <= set(TYPES)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "order", "Order.created", "a..b", ".a", "a.", "../x", "*", "order.*", "a.b\n",
-             "a.‮b", "a." + "x" * 255],
+    "name",
+    [
+        "",
+        "order",
+        "Order.created",
+        "a..b",
+        ".a",
+        "a.",
+        "../x",
+        "*",
+        "order.*",
+        "a.b\n",
+        "a.‮b",
+        "a." + "x" * 255,
+    ],
 )
 def test_what_cannot_name_a_type_is_refused(name: str):
     assert not catalogue.valid_name(name)
@@ -137,9 +160,11 @@ def test_a_schema_made_to_take_long_does_not(merchant: Merchant):
 
 
 def test_a_stored_schema_that_takes_too_long_is_not_checked(merchant: Merchant):
-    db.session.add(OwnEventType(
-        merchant_id=merchant.id, name="slow.schema", schema=_that_looks_again_and_again(40)
-    ))
+    db.session.add(
+        OwnEventType(
+            merchant_id=merchant.id, name="slow.schema", schema=_that_looks_again_and_again(40)
+        )
+    )
     db.session.commit()
     stored = catalogue.find(merchant.id, "slow.schema")
     assert stored is not None
@@ -178,7 +203,9 @@ def test_each_wrong_event_of_a_batch_is_named_by_its_place(merchant: Merchant):
     with pytest.raises(Invalid) as refused:
         rules.clean_events(merchant.id, wrong, batch=True)
     assert [error.pointer for error in refused.value.errors] == [
-        "/events/1/object_id", "/events/3", "/events/4/type",
+        "/events/1/object_id",
+        "/events/3",
+        "/events/4/type",
     ]
 
 
@@ -238,22 +265,31 @@ def test_a_webhook_that_would_hear_of_one_action_twice_is_found():
 
 
 def test_a_schema_is_a_table_of_paths_types_and_descriptions():
-    rows = schema_table.properties({
-        "required": ["id"],
-        "properties": {
-            "id": {"type": "string", "description": "Its number"},
-            "lines": {"type": "array", "items": {
-                "type": "object", "properties": {"sku": {"type": ["string", "null"]}},
-            }},
-            "at": {"type": "string", "format": "date-time"},
-            "state": {"enum": ["open", "paid"]},
-            "odd": True,
-        },
-    })
+    rows = schema_table.properties(
+        {
+            "required": ["id"],
+            "properties": {
+                "id": {"type": "string", "description": "Its number"},
+                "lines": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"sku": {"type": ["string", "null"]}},
+                    },
+                },
+                "at": {"type": "string", "format": "date-time"},
+                "state": {"enum": ["open", "paid"]},
+                "odd": True,
+            },
+        }
+    )
     assert [(row.path, row.type, row.required) for row in rows] == [
-        ("id", "string", True), ("lines", "array of object", False),
-        ("lines[].sku", "string or null", False), ("at", "string, date-time", False),
-        ("state", "any: open, paid", False), ("odd", "any", False),
+        ("id", "string", True),
+        ("lines", "array of object", False),
+        ("lines[].sku", "string or null", False),
+        ("at", "string, date-time", False),
+        ("state", "any: open, paid", False),
+        ("odd", "any", False),
     ]
     assert rows[0].description == "Its number"
 

@@ -44,6 +44,7 @@ class Gathered:
 
     def play(self, take: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
         """What each task gives, or the exception that it ends with."""
+
         def outcome(task: Any) -> Any:
             try:
                 return take(task)
@@ -146,16 +147,23 @@ def test_requests_of_several_merchants_share_a_transaction_and_one_conflict_is_i
     make_webhook(other)
     make_webhook(other)
     event = {"type": "order.created", "id": "mine", "object_id": "1"}
-    first, owed, theirs, again, conflict = events_at_once(app, [
-        (merchant.id, {"type": "order.created"}), (merchant.id, event), (other.id, event),
-        (merchant.id, event), (merchant.id, event | {"object_id": "2"}),
-    ])[0]
+    first, owed, theirs, again, conflict = events_at_once(
+        app,
+        [
+            (merchant.id, {"type": "order.created"}),
+            (merchant.id, event),
+            (other.id, event),
+            (merchant.id, event),
+            (merchant.id, event | {"object_id": "2"}),
+        ],
+    )[0]
     assert (first.deliveries, owed.deliveries, theirs.deliveries) == (1, 1, 2)
     assert again == owed
     assert isinstance(conflict, Conflict)
     stored = db.session.execute(sa.select(Event.merchant_id, Event.object_id)).all()
     assert sorted(tuple(row) for row in stored if row.object_id) == [
-        (merchant.id, "1"), (other.id, "1"),
+        (merchant.id, "1"),
+        (other.id, "1"),
     ]
 
 
@@ -184,10 +192,14 @@ def test_who_was_compared_shares_no_transaction_and_takes_nobodys(
             return ingest.ingest_events(*task, batch=True)
 
     db.session.rollback()
-    answers = gathered.play(take, [
-        (other.id, [{"type": "order.created"}]), (merchant.id, [again, new]),
-        (other.id, [{"type": "order.created"}]),
-    ])
+    answers = gathered.play(
+        take,
+        [
+            (other.id, [{"type": "order.created"}]),
+            (merchant.id, [again, new]),
+            (other.id, [{"type": "order.created"}]),
+        ],
+    )
     assert gathered.sizes == [1, 2]
     assert alone == [[["mine", "new"]]]
     assert [one.id for one in answers[1]] == ["mine", "new"]
@@ -253,10 +265,14 @@ def test_what_the_database_refuses_of_one_does_not_refuse_the_others(
         return find(merchant_id, ids)
 
     monkeypatch.setattr(ingest.repeats, "find", look)
-    answers, groups = events_at_once(app, [
-        (merchant.id, {"type": "order.created"}), (merchant.id, {"type": "order.paid"}),
-        (merchant.id, {"type": "order.created", "id": "there"}),
-    ])
+    answers, groups = events_at_once(
+        app,
+        [
+            (merchant.id, {"type": "order.created"}),
+            (merchant.id, {"type": "order.paid"}),
+            (merchant.id, {"type": "order.created", "id": "there"}),
+        ],
+    )
     assert [type(answer).__name__ for answer in answers] == ["Accepted"] * 3
     assert answers[2].id == "there"
     assert groups == 3
@@ -278,7 +294,10 @@ def test_a_defect_that_one_event_meets_fails_it_alone(
     types = ["order.created", "order.deleted", "order.paid", "order.updated"]
     answers, _ = events_at_once(app, [(merchant.id, {"type": name}) for name in types])
     assert [type(answer).__name__ for answer in answers] == [
-        "Accepted", "Accepted", "UnicodeEncodeError", "Accepted",
+        "Accepted",
+        "Accepted",
+        "UnicodeEncodeError",
+        "Accepted",
     ]
 
 
@@ -300,7 +319,10 @@ def test_what_was_stored_alone_is_told_so_though_the_database_takes_no_other(
     types = ["order.created", "order.deleted", "order.updated", "order.paid"]
     gathered, _ = events_at_once(app, [(merchant.id, {"type": name}) for name in types])
     assert [type(answer).__name__ for answer in gathered] == [
-        "Accepted", "Accepted", "Accepted", "Unavailable",
+        "Accepted",
+        "Accepted",
+        "Accepted",
+        "Unavailable",
     ]
     stored = db.session.scalars(sa.select(Event.type)).all()
     assert sorted(stored) == sorted(types[:3])

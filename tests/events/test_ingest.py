@@ -25,8 +25,12 @@ from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
 
 ORDER = {
-    "type": "order.created", "object_type": "order", "object_id": "1000",
-    "source_user_type": "storefront", "source_user_id": "1000", "occurred_at": 1763930000,
+    "type": "order.created",
+    "object_type": "order",
+    "object_id": "1000",
+    "source_user_type": "storefront",
+    "source_user_id": "1000",
+    "occurred_at": 1763930000,
     "correlation_id": "checkout-77",
     "data": {"id": "1000", "number": "SO-1000", "total": "99.50", "currency": "EUR"},
     "previous": {"total": "89.50"},
@@ -59,7 +63,9 @@ def test_an_event_is_stored_with_its_record_and_what_it_owes(merchant: Merchant)
     assert answer.deliveries == 1
     event = db.session.get_one(Event, (merchant.id, answer.id))
     assert (event.type, event.object_id, event.correlation_id) == (
-        "order.created", "1000", "checkout-77"
+        "order.created",
+        "1000",
+        "checkout-77",
     )
     assert event.occurred_at == 1763930000 * 1_000_000
     assert event.schema_error is None
@@ -111,9 +117,7 @@ def test_what_is_spelled_otherwise_is_compared_in_nobodys_turn_to_write(
         return read(*texts)
 
     monkeypatch.setattr(repeats, "_records", note)
-    once, again, new = (
-        spelled(f'{{"a":{number}}}') for number in ("12.50", "12.5", "1250e-2")
-    )
+    once, again, new = (spelled(f'{{"a":{number}}}') for number in ("12.50", "12.5", "1250e-2"))
     first = send(merchant, once)
     others = [again, new, ORDER | {"object_id": "2"}] if batch else [again]
     answers = send(merchant, *others, batch=batch)
@@ -139,7 +143,7 @@ def test_what_a_portal_of_today_stored_is_not_read_as_one_of_before_did(
 
 
 def test_long_records_are_compared_a_few_at_a_time_and_counted_to_their_merchant(
-    merchant: Merchant
+    merchant: Merchant,
 ):
     letters = "x" * 80_000
     send(merchant, spelled(f'{{"t":"{letters}","a":1}}'))
@@ -179,9 +183,7 @@ def test_fifty_at_once_with_one_id_make_one_event(app: Flask, merchant: Merchant
             except Exception as error:  # noqa: BLE001 - any is a failure, shown below
                 answers.append(error)
 
-    threads = [
-        threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(50)
-    ]
+    threads = [threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -202,9 +204,7 @@ def test_who_waits_for_a_group_holds_no_connection(app: Flask, merchant: Merchan
             # As a request does, which looks its key up.
             answers.extend(send(db.session.get_one(Merchant, merchant_id), ORDER))
 
-    threads = [
-        threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(12)
-    ]
+    threads = [threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(12)]
     group = ingest._group_commit()
     with writing() as session:
         if db.engine.dialect.name == "postgresql":
@@ -262,25 +262,42 @@ def test_data_that_breaks_the_schema_is_stored_and_flagged(merchant: Merchant):
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
-        ({"type": None}, "/type"), ({"type": ""}, "/type"), ({"type": "a..b"}, "/type"),
-        ({"type": "../x"}, "/type"), ({"type": "*"}, "/type"), ({"type": "order.*"}, "/type"),
-        ({"type": "order." + "x" * 256}, "/type"), ({"type": "order.\u202ecreated"}, "/type"),
-        ({"type": 7}, "/type"), ({"type": "no.such_type"}, "/type"),
-        ({"object_id": "a\nb"}, "/object_id"), ({"object_id": "x" * 256}, "/object_id"),
-        ({"object_id": ""}, "/object_id"), ({"object_id": True}, "/object_id"),
+        ({"type": None}, "/type"),
+        ({"type": ""}, "/type"),
+        ({"type": "a..b"}, "/type"),
+        ({"type": "../x"}, "/type"),
+        ({"type": "*"}, "/type"),
+        ({"type": "order.*"}, "/type"),
+        ({"type": "order." + "x" * 256}, "/type"),
+        ({"type": "order.\u202ecreated"}, "/type"),
+        ({"type": 7}, "/type"),
+        ({"type": "no.such_type"}, "/type"),
+        ({"object_id": "a\nb"}, "/object_id"),
+        ({"object_id": "x" * 256}, "/object_id"),
+        ({"object_id": ""}, "/object_id"),
+        ({"object_id": True}, "/object_id"),
         ({"object_type": "a b"}, "/object_type"),
         ({"source_user_type": "a:b"}, "/source_user_type"),
         ({"source_user_id": "\u202e1"}, "/source_user_id"),
         ({"correlation_id": 7}, "/correlation_id"),
-        ({"id": "a\nb"}, "/id"), ({"id": "a/b"}, "/id"), ({"id": "x" * 256}, "/id"),
-        ({"id": ""}, "/id"), ({"id": 7}, "/id"),
+        ({"id": "a\nb"}, "/id"),
+        ({"id": "a/b"}, "/id"),
+        ({"id": "x" * 256}, "/id"),
+        ({"id": ""}, "/id"),
+        ({"id": 7}, "/id"),
         ({"occurred_at": "9999-01-01T00:00:00Z"}, "/occurred_at"),
         ({"occurred_at": "2025-11-23T20:33:20"}, "/occurred_at"),
-        ({"occurred_at": "soon"}, "/occurred_at"), ({"occurred_at": -1}, "/occurred_at"),
-        ({"occurred_at": 1763930000000}, "/occurred_at"), ({"occurred_at": True}, "/occurred_at"),
-        ({"occurred_at": 10**300}, "/occurred_at"), ({"occurred_at": []}, "/occurred_at"),
-        ({"data": []}, "/data"), ({"data": "x"}, "/data"), ({"previous": 7}, "/previous"),
-        ({"colour": "red"}, "/colour"), ({"a/b~": 1}, "/a~1b~0"),
+        ({"occurred_at": "soon"}, "/occurred_at"),
+        ({"occurred_at": -1}, "/occurred_at"),
+        ({"occurred_at": 1763930000000}, "/occurred_at"),
+        ({"occurred_at": True}, "/occurred_at"),
+        ({"occurred_at": 10**300}, "/occurred_at"),
+        ({"occurred_at": []}, "/occurred_at"),
+        ({"data": []}, "/data"),
+        ({"data": "x"}, "/data"),
+        ({"previous": 7}, "/previous"),
+        ({"colour": "red"}, "/colour"),
+        ({"a/b~": 1}, "/a~1b~0"),
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_stored(merchant: Merchant, changes, pointer):
@@ -322,15 +339,31 @@ class TestWithoutRedis:
 @pytest.mark.parametrize("text", ['say "hi" \\ / ', "Zoë – 東京 🛒", "a\u2028b\x7f", "<script>&'"])
 def test_the_head_is_json_whatever_its_texts_hold(text: str):
     event = NewEvent(
-        "order.created", "order", text, text, None, 1_763_930_000_000_000, text, None, None, None,
+        "order.created",
+        "order",
+        text,
+        text,
+        None,
+        1_763_930_000_000_000,
+        text,
+        None,
+        None,
+        None,
         None,
     )
     head = event.head("evt_1", 5)
     assert head == dump(json.loads(head)), "compact, and non-ASCII as it is, like the record"
     assert json.loads(head) == {
-        "id": "evt_1", "type": "order.created", "timestamp": "2025-11-23T20:33:20Z",
-        "created": 1_763_930_000, "sequence": 5, "object_type": "order", "object_id": text,
-        "source_user_type": text, "source_user_id": None, "correlation_id": text,
+        "id": "evt_1",
+        "type": "order.created",
+        "timestamp": "2025-11-23T20:33:20Z",
+        "created": 1_763_930_000,
+        "sequence": 5,
+        "object_type": "order",
+        "object_id": text,
+        "source_user_type": text,
+        "source_user_id": None,
+        "correlation_id": text,
     }
 
 
@@ -401,9 +434,7 @@ class TestLargeBatches:
             courtesy.do(None)
         assert stored == [12, 24, 36]
 
-    def test_one_event_is_stored_whole_whatever_it_owes(
-        self, merchant: Merchant, parts: list[int]
-    ):
+    def test_one_event_is_stored_whole_whatever_it_owes(self, merchant: Merchant, parts: list[int]):
         for _ in range(15):
             make_webhook(merchant)
         answers = send(merchant, ORDER, ORDER, batch=True)

@@ -27,7 +27,9 @@ def app(environ: WSGIEnvironment, _start: StartResponse) -> list[bytes]:
 
 def asked(stream: IO[bytes], length: str, **more: Any) -> WSGIEnvironment:
     return {
-        "REQUEST_METHOD": "POST", "PATH_INFO": "/sign-in", "CONTENT_LENGTH": length,
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/sign-in",
+        "CONTENT_LENGTH": length,
         "wsgi.input": stream,
     } | more
 
@@ -82,9 +84,7 @@ def test_slow_bodies_take_no_place(
 
 @pytest.mark.parametrize("size", [0, 3, gate.BEGINNING, gate.BEGINNING + 1, 1_000_000])
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_a_body_is_whole(
-    ask: Callable[[WSGIEnvironment], bytes], size: int, is_declared: bool
-):
+def test_a_body_is_whole(ask: Callable[[WSGIEnvironment], bytes], size: int, is_declared: bool):
     body = os.urandom(size)
     # Of what is declared no more than that may be read: on a socket it would be waited for.
     sent = io.BytesIO(body + (b"of the next request" if is_declared else b""))
@@ -94,7 +94,7 @@ def test_a_body_is_whole(
 
 
 def test_what_waits_to_be_asked_for_its_body_is_not_asked_before_its_turn(
-    ask: Callable[[WSGIEnvironment], bytes]
+    ask: Callable[[WSGIEnvironment], bytes],
 ):
     sent = io.BytesIO(b"a" * 100_000)
     gated = gate.add_to(lambda *_: [b"%d" % sent.tell()], PLACES)

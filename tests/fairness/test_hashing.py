@@ -36,7 +36,6 @@ class Slow(PasswordHasher):
         self.at_once -= 1
         return super().verify(hash, password)
 
-
     def let_go_of(self, number: int) -> None:
         """Let so many hashes be made."""
         self._some.release(number)
@@ -66,7 +65,8 @@ def until(done: Callable[[], bool]) -> None:
 
 def sign_in(app: Flask, address: str = "127.0.0.1") -> tuple[int, str, str | None]:
     answer = app.test_client().post(
-        "/sign-in", data={"email": "nobody@example.com", "password": "a wrong password"},
+        "/sign-in",
+        data={"email": "nobody@example.com", "password": "a wrong password"},
         environ_base={"REMOTE_ADDR": address},
     )
     return answer.status_code, answer.text, answer.headers.get("Retry-After")
@@ -86,8 +86,9 @@ def test_of_many_who_try_passwords_at_once_few_wait_and_the_others_are_told_so(
     refused = [answer for answer in answers if answer[0] == 429]
     assert slow.most == 1
     assert len(refused) == 12 - 1 - hashing.WAITING
-    assert all(hashing.BUSY in text and after == str(hashing.RETRY_SECONDS)
-               for _, text, after in refused)
+    assert all(
+        hashing.BUSY in text and after == str(hashing.RETRY_SECONDS) for _, text, after in refused
+    )
     assert all(WRONG in text for status, text, _ in answers if status == 422)
     # Nothing of it stays.
     assert sign_in(app)[0] == 422
@@ -126,9 +127,11 @@ def test_where_all_places_are_taken_a_site_gives_one_up_to_who_has_none(
         others = []
         for number in range(hashing.WAITING_OF_ALL):
             others.append(threads.submit(sign_in, app, f"198.51.100.{number}"))
-            until(lambda: len(others) == sum(
-                one.site.startswith("198") for one in hashing._turns._there
-            ))
+            until(
+                lambda: (
+                    len(others) == sum(one.site.startswith("198") for one in hashing._turns._there)
+                )
+            )
         until(lambda: sum(one.done() for one in many) == hashing.WAITING)
         assert sign_in(app, "203.0.113.1")[0] == 429, "all have one"
         slow.let_go.set()

@@ -31,11 +31,23 @@ from tests.factories import make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
 
-@pytest.mark.parametrize(("threads", "kind", "in_all", "each"), [
-    (8, DOWNLOAD, 4, 2), (8, TAIL, 2, 1), (8, TEST, 2, 1), (1, DOWNLOAD, 1, 1), (1, TAIL, 0, 0),
-    (1, TEST, 1, 1), (40, TEST, 10, 5), (8, SEARCH, 2, 1), (1, SEARCH, 1, 1),
-    (8, PAGE, 8, 6), (1, PAGE, 1, 1), (2, PAGE_OF_USER, 2, 1),
-])
+@pytest.mark.parametrize(
+    ("threads", "kind", "in_all", "each"),
+    [
+        (8, DOWNLOAD, 4, 2),
+        (8, TAIL, 2, 1),
+        (8, TEST, 2, 1),
+        (1, DOWNLOAD, 1, 1),
+        (1, TAIL, 0, 0),
+        (1, TEST, 1, 1),
+        (40, TEST, 10, 5),
+        (8, SEARCH, 2, 1),
+        (1, SEARCH, 1, 1),
+        (8, PAGE, 8, 6),
+        (1, PAGE, 1, 1),
+        (2, PAGE_OF_USER, 2, 1),
+    ],
+)
 def test_one_merchant_has_half_of_them_and_of_pages_three_quarters(
     threads: int, kind: str, in_all: int, each: int
 ) -> None:
@@ -138,7 +150,9 @@ class TestTests:
 
 
 def test_a_download_ends_with_the_sign_in_and_is_not_whole(
-    app: Flask, merchant: Merchant, signed_in: Callable[[str], FlaskClient],
+    app: Flask,
+    merchant: Merchant,
+    signed_in: Callable[[str], FlaskClient],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("portal.db.keyset.BATCH", 3)

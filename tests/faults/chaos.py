@@ -146,7 +146,8 @@ def main() -> int:
         again = sum(count - 2 for count in received.values() if count > 2)
         print(
             f"{faults.total()} faults, {accepted} events accepted for two webhooks each, 0 lost, "
-            f"{again} requests more than one for each delivery", flush=True,
+            f"{again} requests more than one for each delivery",
+            flush=True,
         )
     return 0
 

@@ -72,8 +72,18 @@ class Machines:
         name = self.of(part)
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         return [
-            "ip", "netns", "exec", self._space(name), "unshare", "--uts", "sh", "-c",
-            'hostname "$0" && exec "$@"', name, *become, *command,
+            "ip",
+            "netns",
+            "exec",
+            self._space(name),
+            "unshare",
+            "--uts",
+            "sh",
+            "-c",
+            'hostname "$0" && exec "$@"',
+            name,
+            *become,
+            *command,
         ]
 
     def environment(self, part: str) -> dict[str, str]:
@@ -91,8 +101,10 @@ class Machines:
     def close(self) -> None:
         """Take all of them away; their processes have ended."""
         links = [self._plug(name) for name in self._names] + [self._tag]
-        for what in (*(["link", "del", link] for link in links),
-                     *(["netns", "del", self._space(name)] for name in self._names)):
+        for what in (
+            *(["link", "del", link] for link in links),
+            *(["netns", "del", self._space(name)] for name in self._names),
+        ):
             subprocess.run(["ip", *what], capture_output=True)
 
     def _space(self, name: str) -> str:

@@ -23,8 +23,13 @@ class Postgres:
             with (directory / "pg" / "pg_hba.conf").open("a") as file:
                 file.write(f"host all all {network} trust\n")
         self.command = [
-            str(made.bin_path / "postgres"), "-D", str(directory / "pg"), "-k", str(directory),
-            "-h", host,
+            str(made.bin_path / "postgres"),
+            "-D",
+            str(directory / "pg"),
+            "-k",
+            str(directory),
+            "-h",
+            host,
         ]
         where = f"{host}:5432/postgres" if host else f"/postgres?host={directory}"
         self.url = f"postgresql://postgres@{where}"

@@ -100,7 +100,9 @@ def test_the_disk_is_full(on_a_small_disk: World):
         disk.fill(portal.directory / "filler")
         portal.wait(lambda: sender.refused["503"] >= 20, 60)
         answer = browser.post(
-            f"{portal.url}/api/v1/events", json=ORDER, timeout=15,
+            f"{portal.url}/api/v1/events",
+            json=ORDER,
+            timeout=15,
             headers={"Authorization": f"Bearer {portal.key}"},
         )
         assert answer.status_code == 503

@@ -99,9 +99,15 @@ def test_a_power_cut_in_the_middle_of_a_transaction_holds_nobody(portal: World):
         ids |= portal.send(5)
         portal.wait(lambda: len(portal.receiver.ledger) >= 80, 20)
         # East has locked the rows of its lanes, and waits for the table.
-        portal.wait(lambda: bool(portal.rows(
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%'"
-        )), 20)
+        portal.wait(
+            lambda: bool(
+                portal.rows(
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
+                    "query LIKE 'COPY%'"
+                )
+            ),
+            20,
+        )
         cut_power(portal, "east")
     cut_at = time.monotonic()
     portal.start(*WEST)

@@ -60,7 +60,11 @@ def portal(request: pytest.FixtureRequest) -> Iterator[World]:
     )
     if os.geteuid() == 0:
         portal.prefix = [
-            "unshare", "--mount", "sh", "-c", f'mount --bind "$0" {certifi.where()} && exec "$@"',
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            f'mount --bind "$0" {certifi.where()} && exec "$@"',
             str(directory / "trusted.pem"),
         ]
     try:
@@ -139,6 +143,7 @@ def attempts(portal: World) -> Iterator[Attempts]:
 
 def floods(head: bytes, piece: bytes) -> Behaviour:
     """Says something and then the same for ever."""
+
     def behave(connection: socket.socket) -> None:
         connection.sendall(head)
         while True:
@@ -168,6 +173,7 @@ def test_it_hangs_or_drips(attempts: Attempts):
 
 def test_it_sends_ten_gigabytes_or_a_bomb(portal: World, attempts: Attempts):
     """R2: at most 64 KiB kept, under 5 MB of memory, judged by status, marked truncated."""
+
     def peak() -> int:
         status = Path(f"/proc/{portal.parts['worker-1'].pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0])
@@ -179,10 +185,12 @@ def test_it_sends_ten_gigabytes_or_a_bomb(portal: World, attempts: Attempts):
     before = peak()
     attempts.at(floods(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", bytes(100_000)))
     bomb = gzip.compress(bytes(100_000_000))
-    attempts.at(says(
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
-        + bomb
-    ))
+    attempts.at(
+        says(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+            + bomb
+        )
+    )
     attempts.at(floods(b"HTTP/1.1 500 No\r\nContent-Length: 10000000000\r\n\r\n", bytes(100_000)))
     for attempt, status in zip(attempts.made(), (200, 200, 500), strict=True):
         assert attempt["status"] == status
@@ -202,7 +210,11 @@ def test_it_answers_broken(attempts: Attempts):
     attempts.at(says(b""))
     made = attempts.made()
     assert [attempt["error"] for attempt in made] == [
-        "answer_cut_short", "not_http", "connection_reset", "not_http", "empty_answer",
+        "answer_cut_short",
+        "not_http",
+        "connection_reset",
+        "not_http",
+        "empty_answer",
     ]
     assert all(attempt["error_detail"] for attempt in made)
     assert {attempt["delivery"]["state"] for attempt in made} == {"pending"}
@@ -212,8 +224,11 @@ def test_it_asks_for_time(attempts: Attempts):
     """R4: 429 and 503 with Retry-After, honoured within its clamp."""
     date = email.utils.formatdate(time.time() + 3_000, usegmt=True).encode()
     asked: list[tuple[bytes, float]] = [
-        (b"Retry-After: 0", 600), (b"Retry-After: 2400", 2_400), (b"Retry-After: " + date, 3_000),
-        (b"Retry-After: -1", 600), (b"Retry-After: soon", 600),
+        (b"Retry-After: 0", 600),
+        (b"Retry-After: 2400", 2_400),
+        (b"Retry-After: " + date, 3_000),
+        (b"Retry-After: -1", 600),
+        (b"Retry-After: soon", 600),
         (b"Retry-After: 1000000000000", MAX_RETRY_AFTER_SECONDS),
         (b"Retry-After: 5\r\nRetry-After: 2400", 2_400),
     ]
@@ -271,15 +286,17 @@ def test_it_answers_with_bytes_that_are_no_text(
 ):
     """R7: kept as bytes, shown inert."""
     body = b"\x00\xff\xfe<script>alert(1)</script>"
-    attempts.at(says(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=klingon\r\nContent-Length: %d\r\n"
-        b"\r\n" % len(body) + body
-    ))
+    attempts.at(
+        says(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=klingon\r\n"
+            b"Content-Length: %d\r\n"
+            b"\r\n" % len(body) + body
+        )
+    )
     (attempt,) = attempts.made()
     assert attempt["response"]["body_encoding"] == "base64"
     (kept,) = portal.rows(
-        "SELECT response_body FROM attempt_payload WHERE attempt_id = "
-        f"'{attempt['request_id']}'"
+        f"SELECT response_body FROM attempt_payload WHERE attempt_id = '{attempt['request_id']}'"
     )
     assert bytes(kept[0]) == body
     page = browser.get(f"{portal.url}/m/alice/attempts/{attempt['request_id']}", timeout=15)
@@ -326,10 +343,12 @@ def test_it_answers_with_a_page_to_sign_in(
 ):
     """R11: a success, and flagged as suspicious."""
     page = b"<!doctype html><title>Sign in</title><form><input type=password></form>"
-    attempts.at(says(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
-        + page
-    ))
+    attempts.at(
+        says(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
+            + page
+        )
+    )
     (attempt,) = attempts.made()
     assert (attempt["status"], attempt["delivery"]["state"]) == (200, "succeeded")
     shown = browser.get(f"{portal.url}/m/alice/attempts/{attempt['request_id']}", timeout=15)
@@ -339,5 +358,3 @@ def test_it_answers_with_a_page_to_sign_in(
 def test_no_behaviour_ended_anything(portal: World):
     """After all of it every part still runs, as it began."""
     assert portal.running() == portal.parts.keys()
-
-

@@ -15,8 +15,14 @@ pytestmark = [pytest.mark.faults, on_both_databases]
 
 Make = Callable[..., World]
 POLICIES = (
-    "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu",
-    "volatile-random", "volatile-ttl",
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
 )
 away = pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP], ids=["stopped", "hung"])
 
@@ -88,7 +94,8 @@ def test_a_redis_that_hangs_keeps_deliveries_back_for_seconds_only(world: Make, 
         portal.signal("valkey", signal.SIGCONT)
     waits = sorted(
         request.at - accepted[request.headers["webhook-id"]]
-        for request in portal.receiver.ledger if request.headers["webhook-id"] in accepted
+        for request in portal.receiver.ledger
+        if request.headers["webhook-id"] in accepted
     )
     assert len(waits) == len(accepted), "all were delivered while Redis hung"
     assert max(waits) < 6

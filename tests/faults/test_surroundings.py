@@ -49,7 +49,8 @@ def test_the_clock_jumps_and_jumps_back(
     """F15: nothing lost, no burst."""
     portal = world("valkey")
     portal.environment |= {
-        "LD_PRELOAD": str(directory / "clock.so"), "MOVED_CLOCK": str(directory / "clock"),
+        "LD_PRELOAD": str(directory / "clock.so"),
+        "MOVED_CLOCK": str(directory / "clock"),
     }
     portal.start("web", "worker-1", "worker-2", "maintenance", "cron")
     portal.webhook()
@@ -154,7 +155,7 @@ def test_names_cannot_be_resolved(world: Make, directory: Path, name_server: Nam
     def fails_as(error: str) -> None:
         def came() -> bool:
             rows = portal.rows("SELECT error FROM attempt ORDER BY id")
-            return [row[0] for row in rows][len(errors):].count(error) > 0
+            return [row[0] for row in rows][len(errors) :].count(error) > 0
 
         portal.wait(came, 30, error)
         errors[:] = [row[0] for row in portal.rows("SELECT error FROM attempt ORDER BY id")]

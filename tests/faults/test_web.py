@@ -81,8 +81,7 @@ def test_a_crash_between_commit_and_enqueue(world: Make):
     # A row as a web process leaves it that dies after its commit: nobody is told.
     portal.wait(lambda: not portal.rows("SELECT 1 FROM lane WHERE leased_until > 0"), 30)
     portal.execute(
-        "UPDATE delivery SET state = 'pending', finished_at = NULL, "
-        "next_attempt_at = created_at"
+        "UPDATE delivery SET state = 'pending', finished_at = NULL, next_attempt_at = created_at"
     )
     started = time.monotonic()
     portal.wait(lambda: len(portal.receiver.ledger) == 2, 10)

@@ -91,8 +91,15 @@ def test_a_worker_killed_in_the_middle_of_a_body(world: Make):
 def test_two_sweepers_and_two_crons(world: Make):
     """F9: one owner a lane, one attempt at a time."""
     portal = world(
-        "valkey", "web", "worker-1", "worker-2", "worker-3", "maintenance-1", "maintenance-2",
-        "cron-1", "cron-2",
+        "valkey",
+        "web",
+        "worker-1",
+        "worker-2",
+        "worker-3",
+        "maintenance-1",
+        "maintenance-2",
+        "cron-1",
+        "cron-2",
     )
     portal.webhook(max_in_flight=1)
     portal.receiver.delay = 0.02

@@ -52,7 +52,10 @@ class World:
     that as processes of their own; parts by name. Everything they store is in `directory`."""
 
     def __init__(
-        self, directory: Path, database: str = "sqlite", machines: Machines | None = None,
+        self,
+        directory: Path,
+        database: str = "sqlite",
+        machines: Machines | None = None,
         **settings: str,
     ):
         self.directory = directory
@@ -74,14 +77,19 @@ class World:
             "PORTAL_DATABASE_URL": (
                 self.postgres.url if self.postgres else f"sqlite:///{directory / 'portal.db'}"
             ),
-            "PORTAL_REDIS_URL": self._redis_url, "PORTAL_SWEEP_SECONDS": "1",
-            "PORTAL_LANES": "2", "PORTAL_EGRESS_ALLOW": network,
+            "PORTAL_REDIS_URL": self._redis_url,
+            "PORTAL_SWEEP_SECONDS": "1",
+            "PORTAL_LANES": "2",
+            "PORTAL_EGRESS_ALLOW": network,
             "PORTAL_SECRET_KEY": "a secret key for faults that is long enough",
-            "PORTAL_RETRY_SCHEDULE": "0 1 1 2 2 3 3 5 5 8 8 8", "PORTAL_TIMEOUT_SECONDS": "3",
-            "PORTAL_HOLD_AFTER_FAILURES": "10000", "PORTAL_LOG_LEVEL": "ERROR",
+            "PORTAL_RETRY_SCHEDULE": "0 1 1 2 2 3 3 5 5 8 8 8",
+            "PORTAL_TIMEOUT_SECONDS": "3",
+            "PORTAL_HOLD_AFTER_FAILURES": "10000",
+            "PORTAL_LOG_LEVEL": "ERROR",
             "WEBHOOK_PORTAL_SUPERVISED": "1",
             # Tests send as much as they like, at once.
-            "PORTAL_API_EVENTS": "0", "PORTAL_API_DELIVERIES": "0",
+            "PORTAL_API_EVENTS": "0",
+            "PORTAL_API_DELIVERIES": "0",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
         self.app = create_app(load_config(self.environment, first_start=True))
         if self.postgres:
@@ -119,8 +127,14 @@ class World:
             user = None
         with (self.directory / f"{name}.log").open("ab") as log:
             self.parts[name] = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log,
-                start_new_session=True, user=user, preexec_fn=partial(die_with_parent, os.getpid()),
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=user,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
     def _command(self, name: str) -> list[str]:
@@ -133,16 +147,36 @@ class World:
         if self.machines:
             listen = ["--bind", self.machines.address(STORE), "--protected-mode", "no"]
         return [
-            str(get_binary_path()), *listen, "--save", "", "--appendonly", "yes",
-            "--dir", str(self.directory),
+            str(get_binary_path()),
+            *listen,
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--dir",
+            str(self.directory),
         ]
 
     def _python(self, name: str) -> list[str]:
         if name == "web":
             return [
-                sys.executable, "-m", "granian", "--interface", "rsgi", "--http", "1",
-                "--host", self.host, "--port", str(self.port), "--workers", "1", "--no-ws",
-                "--log-level", "error", "wsgi:front",
+                sys.executable,
+                "-m",
+                "granian",
+                "--interface",
+                "rsgi",
+                "--http",
+                "1",
+                "--host",
+                self.host,
+                "--port",
+                str(self.port),
+                "--workers",
+                "1",
+                "--no-ws",
+                "--log-level",
+                "error",
+                "wsgi:front",
             ]
         if name == "clean-up":
             return [sys.executable, "-m", "portal", "retention", "run"]
@@ -228,7 +262,9 @@ class World:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=15)
         try:
             connection.request(
-                method, path, None if content is None else json.dumps(content),
+                method,
+                path,
+                None if content is None else json.dumps(content),
                 {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
             )
             answer = connection.getresponse()
@@ -258,7 +294,9 @@ class World:
         form = browser.get(f"{self.url}/sign-in", timeout=15).text
         (token,) = set(re.findall(r'name="csrf_token" value="([^"]+)"', form))
         answer = browser.post(
-            f"{self.url}/sign-in", timeout=15, allow_redirects=False,
+            f"{self.url}/sign-in",
+            timeout=15,
+            allow_redirects=False,
             data={"csrf_token": token, "email": email, "password": "correct horse battery"},
         )
         assert answer.status_code == 303, answer.text
@@ -384,8 +422,10 @@ class Sender(Crowd):
             number += 1
             started = time.monotonic()
             event = {
-                "id": f"{self._name}-{place}-{number}", "type": "order.created",
-                "object_id": str(number), "data": {"total": "99.50"},
+                "id": f"{self._name}-{place}-{number}",
+                "type": "order.created",
+                "object_id": str(number),
+                "data": {"total": "99.50"},
             }
             # A sender that got no answer sends the same ID again.
             while not self._stop.is_set():

@@ -379,7 +379,8 @@ def test_a_credential_that_is_nobodys_any_more_is_counted_to_nobody_else():
 def test_a_sign_in_is_one_whatever_is_sent_beside_it():
     known = Credentials()
     pages = [
-        {"cookie": "portal_session=a.b.c"}, {"cookie": "portal_session=a.b.c!"},
+        {"cookie": "portal_session=a.b.c"},
+        {"cookie": "portal_session=a.b.c!"},
         {"cookie": "x=y; portal_session =a.b.c; portal_session=d.e.f"},
         {"cookie": "portal_session=a.b.c", "authorization": "Basic eDp5"},
     ]
@@ -406,9 +407,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 # By a key, and by what asks for health, which waits for nobody, or by its address.
-@pytest.mark.parametrize(("method", "path"), [
-    ("GET", "/work"), ("GET", "/healthz?work"), ("POST", "/readyz?work"),
-])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/work"), ("GET", "/healthz?work"), ("POST", "/readyz?work")]
+)
 def test_beside_others_one_has_a_share_of_the_processor_and_alone_all_of_it(
     method: str, path: str, bare: Server
 ):
@@ -484,12 +485,16 @@ def test_who_watches_a_log_live_has_all_other_pages_beside_others(tmp_path: Path
         with create_app(load_config(portal.environment)).app_context():
             email = make_user("viewer", make_merchant("alice")).email
         browser = requests.Session()
-        (token,) = set(re.findall(
-            r'name="csrf_token" value="([^"]+)"', browser.get(f"{url}/sign-in", timeout=60).text
-        ))
-        browser.post(f"{url}/sign-in", timeout=60, data={
-            "csrf_token": token, "email": email, "password": "correct horse battery",
-        })
+        (token,) = set(
+            re.findall(
+                r'name="csrf_token" value="([^"]+)"', browser.get(f"{url}/sign-in", timeout=60).text
+            )
+        )
+        browser.post(
+            f"{url}/sign-in",
+            timeout=60,
+            data={"csrf_token": token, "email": email, "password": "correct horse battery"},
+        )
 
         def others() -> None:
             while not ends.wait(0.2):
@@ -498,7 +503,9 @@ def test_who_watches_a_log_live_has_all_other_pages_beside_others(tmp_path: Path
         asking = threading.Thread(target=others, daemon=True)
         asking.start()
         with browser.get(
-            f"{url}/m/alice/live/events", headers={"Accept": "text/event-stream"}, stream=True,
+            f"{url}/m/alice/live/events",
+            headers={"Accept": "text/event-stream"},
+            stream=True,
             timeout=60,
         ) as live:
             lines = live.iter_lines(chunk_size=1)
@@ -506,6 +513,7 @@ def test_who_watches_a_log_live_has_all_other_pages_beside_others(tmp_path: Path
             assert browser.get(f"{url}/m/alice/", timeout=60).status_code == 200
         ends.set()
         asking.join()
+
 
 def test_what_one_asks_for_at_once_keeps_nobody_from_the_threads(bare: Server):
     # Nobody knows yet what these cost: a twentieth of a second each.

@@ -48,9 +48,13 @@ class Server:
     def __init__(self, directory: Path, target: str, **settings: str):
         self.port = free_port()
         self.environment = environment = {
-            "PORTAL_DATA_DIR": str(directory), "PORTAL_PORT": str(self.port),
-            "PORTAL_REDIS_URL": "redis://127.0.0.1:1", "PORTAL_SECRET_KEY": "k" * 40,
-            "PORTAL_WEB_PROCESSES": "1", "PORTAL_WEB_THREADS": "4", "PORTAL_HOST": "::",
+            "PORTAL_DATA_DIR": str(directory),
+            "PORTAL_PORT": str(self.port),
+            "PORTAL_REDIS_URL": "redis://127.0.0.1:1",
+            "PORTAL_SECRET_KEY": "k" * 40,
+            "PORTAL_WEB_PROCESSES": "1",
+            "PORTAL_WEB_THREADS": "4",
+            "PORTAL_HOST": "::",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
         if target == "wsgi:front":
             app = create_app(load_config(environment, first_start=True))
@@ -60,8 +64,10 @@ class Server:
         self.log = directory / "stderr"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.front_server", target], cwd=ROOT,
-                env=os.environ | environment, stderr=log,
+                [sys.executable, "-m", "tests.front_server", target],
+                cwd=ROOT,
+                env=os.environ | environment,
+                stderr=log,
             )
 
     def connect(self, address: str = "127.0.0.1", seconds: float = 10) -> socket.socket:
@@ -172,7 +178,8 @@ def test_a_program_hears_why_in_its_own_format(portal: Server):
         client.sendall(SLOW.replace(b"/sign-in", b"/api/v1/events"))
         answer = answer_on(client)
         assert (answer.status, answer.getheader("Content-Type")) == (
-            408, "application/problem+json"
+            408,
+            "application/problem+json",
         )
         assert answer.getheader("X-Request-Id")
 
@@ -265,10 +272,16 @@ def test_shares_are_held_where_there_is_no_file_left_at_all():
         assert sum(map(_is_open, taken)) == SHARE
 
 
-@pytest.mark.parametrize(("files", "shares"), [
-    (100_000, (256, 512)), (2_304, (256, 512)), (1_024, (192, 384)), (512, (64, 128)),
-    (256, (32, 64)),
-])
+@pytest.mark.parametrize(
+    ("files", "shares"),
+    [
+        (100_000, (256, 512)),
+        (2_304, (256, 512)),
+        (1_024, (192, 384)),
+        (512, (64, 128)),
+        (256, (32, 64)),
+    ],
+)
 def test_a_share_leaves_room_for_others_however_few_files_there_are(
     files: int, shares: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
@@ -278,7 +291,7 @@ def test_a_share_leaves_room_for_others_however_few_files_there_are(
 
 
 def test_connections_of_all_networks_of_one_site_are_bounded_together(
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ):
     networks = itertools.cycle(f"2001:db8:7:{number:x}::/64" for number in range(SHARE))
     monkeypatch.setattr(sockets, "network_of", lambda _: next(networks))
@@ -325,9 +338,7 @@ def test_a_download_waits_for_its_reader_and_not_in_memory(bare: Server):
 
 
 def test_who_takes_nothing_loses_the_connection_and_the_thread_is_free(bare: Server):
-    with clients(
-        bare.connect, 4, b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    ):
+    with clients(bare.connect, 4, b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         began = time.monotonic()
         # All threads are at a download.
         assert bare.get("/streams")[0] == 200
@@ -350,11 +361,15 @@ def test_who_takes_a_byte_now_and_then_is_one_of_them(bare: Server):
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("said", [
-    b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\nx",
-    b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000,
-])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\nx",
+        b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n"
+        + b"x" * 100_000,
+    ],
+)
 def test_who_leaves_is_no_failure(bare: Server, said: bytes):
     before = bare.log.read_bytes()
     for _ in range(5):
@@ -417,8 +432,7 @@ def test_strangers_keep_nobodys_large_bodies_waiting_however_many_they_are(bare:
 
 
 LARGE = (
-    "POST /length HTTP/1.1\r\nHost: localhost\r\n"
-    "Authorization: {}\r\nContent-Length: {}\r\n\r\n"
+    "POST /length HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n"
 )
 
 
@@ -433,9 +447,11 @@ def coming(server: Server, owners: list[str], size: int, rate: int) -> Iterator[
         with server.connect(seconds=60) as client, contextlib.suppress(OSError):
             client.sendall(LARGE.format(owner, size).encode() + b"x" * 100_000)
             began, said = time.monotonic(), 100_000
-            while said < size and not done.wait(
-                max(0.0, (said - 100_000) / rate - (time.monotonic() - began))
-            ) and not select.select([client], [], [], 0)[0]:
+            while (
+                said < size
+                and not done.wait(max(0.0, (said - 100_000) / rate - (time.monotonic() - began)))
+                and not select.select([client], [], [], 0)[0]
+            ):
                 client.sendall(b"x" * min(piece, size - said))
                 said += piece
             if not done.is_set():
@@ -472,8 +488,9 @@ def test_who_sends_slowly_keeps_nobody_elses_large_bodies_waiting(bare: Server):
 
 def test_a_large_body_that_comes_fast_is_read_to_its_end_while_others_wait(bare: Server):
     rate = BYTES_A_SECOND * 3 // 2
-    with coming(bare, ["fast one", "fast two"], 10_000_000, rate) as answers, clients(
-        bare.connect, 1, LARGE.format("quick", 200_000).encode() + b"x" * 200_000
+    with (
+        coming(bare, ["fast one", "fast two"], 10_000_000, rate) as answers,
+        clients(bare.connect, 1, LARGE.format("quick", 200_000).encode() + b"x" * 200_000),
     ):
         pass
     assert [answer.status for answer in answers] == [200, 200]
@@ -510,9 +527,12 @@ def test_pages_of_one_sign_in_wait_for_each_other_and_keep_nobody_else_waiting(b
 
 def test_pages_of_one_sign_in_wait_for_each_other_however_its_cookie_is_written(bare: Server):
     spellings = (
-        b"Cookie: portal_session=a.b.c", b"Cookie: x=y\r\nCookie: portal_session=a.b.c",
-        b"Cookie: portal_session =a.b.c", b'Cookie: portal_session="a.b.c"',
-        b'Cookie: portal_session="\\141.b.c"', b"Cookie: portal_session=a.b.c~~",
+        b"Cookie: portal_session=a.b.c",
+        b"Cookie: x=y\r\nCookie: portal_session=a.b.c",
+        b"Cookie: portal_session =a.b.c",
+        b'Cookie: portal_session="a.b.c"',
+        b'Cookie: portal_session="\\141.b.c"',
+        b"Cookie: portal_session=a.b.c~~",
         b"Cookie: portal_session=a.b.c; portal_session=other.b.c",
     )
     asked = [
@@ -538,9 +558,10 @@ def test_more_cookies_than_are_read_are_refused_with_the_remedy(bare: Server):
         assert (answer.status, b"Delete the cookies" in answer.read()) == (431, True)
 
 
-@pytest.mark.parametrize(("cookie", "status"), [
-    (b"a;" * 150, 200), (b"a;" * 8_000, 431), (b"a=" + b" " * 16_000 + b'"', 200),
-])
+@pytest.mark.parametrize(
+    ("cookie", "status"),
+    [(b"a;" * 150, 200), (b"a;" * 8_000, 431), (b"a=" + b" " * 16_000 + b'"', 200)],
+)
 def test_cookies_that_are_made_to_be_read_for_long_keep_nobody_waiting(
     bare: Server, cookie: bytes, status: int
 ):
@@ -593,7 +614,8 @@ def test_a_length_may_begin_with_any_number_of_zeros(bare: Server):
     with bare.connect() as client:
         client.sendall(
             b"POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-            + b"0" * 5_000 + b"3\r\n\r\nabc"
+            + b"0" * 5_000
+            + b"3\r\n\r\nabc"
         )
         assert answer_on(client).read() == b"3"
 
@@ -671,6 +693,7 @@ def test_behind_a_proxy_it_is_the_networks_before_it_that_have_shares(behind: Se
 
 def test_all_networks_of_one_site_have_two_shares_at_most(behind: Server):
     """One household has up to 65,536 of them."""
+
     def slow(number: int, site: str = "2001:db8:7") -> bytes:
         named = f"X-Forwarded-For: {site}:{number:x}::1\r\nHost:"
         return SLOW.replace(b"Host:", named.encode())

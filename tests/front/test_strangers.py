@@ -79,9 +79,7 @@ def test_beside_others_all_of_them_together_have_no_more_than_one(own: Accounts)
 def test_beside_others_all_of_them_have_no_more_threads_than_one(own: Accounts):
     async def play() -> None:
         await uses(own, "merchant 1", 0.001)
-        works = [
-            await own.enter((address, PEOPLE), is_stranger=True) for address in MANY[:3]
-        ]
+        works = [await own.enter((address, PEOPLE), is_stranger=True) for address in MANY[:3]]
         assert not await begins(own, MANY[3])
         assert await begins(own, "merchant 1")
         own.leave(works.pop())
@@ -93,9 +91,7 @@ def test_beside_others_all_of_them_have_no_more_threads_than_one(own: Accounts):
 def test_one_that_rests_keeps_no_other_stranger_waiting(own: Accounts):
     async def play() -> None:
         await uses(own, "merchant 1", 0.001)
-        works = [
-            await own.enter((address, PEOPLE), is_stranger=True) for address in MANY[:3]
-        ]
+        works = [await own.enter((address, PEOPLE), is_stranger=True) for address in MANY[:3]]
         works[0].begin()
         # As the inspector does that answers late.
         resting = asyncio.create_task(asyncio.to_thread(works[0].breathe, 4 * MOMENT))
@@ -233,16 +229,21 @@ def test_only_those_of_whom_it_is_known_are_others_to_all_strangers(tmp_path: Pa
 
 def test_the_session_that_an_answer_gives_is_known_from_then_on():
     known = Credentials()
-    given = session_given([("Content-Type", "text/html"), (
-        "Set-Cookie", "portal_session=abc.def.ghi; HttpOnly; Path=/; SameSite=Lax"
-    )])
+    given = session_given(
+        [
+            ("Content-Type", "text/html"),
+            ("Set-Cookie", "portal_session=abc.def.ghi; HttpOnly; Path=/; SameSite=Lax"),
+        ]
+    )
     assert given is not None
     known.learn(given, "user 1")
     page = {"cookie": "theme=dark; portal_session=abc.def.ghi"}
     assert known.owner(page, session_of(page), "192.0.2.1", is_page=True)[0] == "user 1"
-    for headers in ([], [("Set-Cookie", "portal_device=abc.d")], [
-        ("Set-Cookie", "portal_session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
-    ]):
+    for headers in (
+        [],
+        [("Set-Cookie", "portal_device=abc.d")],
+        [("Set-Cookie", "portal_session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT")],
+    ):
         assert session_given(headers) is None
 
 
@@ -285,7 +286,8 @@ def flooded(server: Server, path: str) -> Iterator[Callable[[], int]]:
 
     threads = [
         threading.Thread(target=flood, args=(address,), daemon=True)
-        for address in MANY for _ in range(2)
+        for address in MANY
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -344,10 +346,15 @@ class Browser(requests.Session):
         self.mount("http://", adapter)
 
     def sign_in(self, url: str, email: str) -> None:
-        (token,) = set(re.findall(
-            r'name="csrf_token" value="([^"]+)"', self.get(f"{url}/sign-in", timeout=60).text
-        ))
-        answer = self.post(f"{url}/sign-in", timeout=60, allow_redirects=False, data={
-            "csrf_token": token, "email": email, "password": "correct horse battery",
-        })
+        (token,) = set(
+            re.findall(
+                r'name="csrf_token" value="([^"]+)"', self.get(f"{url}/sign-in", timeout=60).text
+            )
+        )
+        answer = self.post(
+            f"{url}/sign-in",
+            timeout=60,
+            allow_redirects=False,
+            data={"csrf_token": token, "email": email, "password": "correct horse battery"},
+        )
         assert answer.status_code == 303

@@ -34,14 +34,29 @@ from tests.raw_receiver import RawReceiver
 
 PATIENCE_SECONDS = 40
 """Within which everything is answered, whatever is asked for."""
-REFUSED = frozenset({
-    400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 419, 422, 429, 431, 503,
-})
+REFUSED = frozenset(
+    {400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 419, 422, 429, 431, 503}
+)
 FILTERS = sorted(Environment().filters)
 INSIDE = (
-    "10.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "192.168.1.1", "2130706434",
-    "0x7f000002", "0177.0.0.2", "127.0.2", "[fd00::1]", "[::ffff:10.0.0.1]", "[fe80::1]",
-    "[64:ff9b::a00:1]", "user@10.0.0.1", "10.0.0.1.", "[::]", "224.0.0.1", "255.255.255.255",
+    "10.0.0.1",
+    "169.254.169.254",
+    "0.0.0.0",
+    "100.64.0.1",
+    "192.168.1.1",
+    "2130706434",
+    "0x7f000002",
+    "0177.0.0.2",
+    "127.0.2",
+    "[fd00::1]",
+    "[::ffff:10.0.0.1]",
+    "[fe80::1]",
+    "[64:ff9b::a00:1]",
+    "user@10.0.0.1",
+    "10.0.0.1.",
+    "[::]",
+    "224.0.0.1",
+    "255.255.255.255",
 )
 
 
@@ -62,14 +77,24 @@ class Attacker:
         self.marker = world.directory / "ran"
         self._receivers = [RawReceiver(behave) for behave in (_drip, _headers, _extensions, _flood)]
         self.attacks: dict[str, Callable[[], None]] = {
-            "template": self._template, "template in a preview": self._preview,
-            "schema": self._schema, "search": self._search, "deep event": self._deep_event,
-            "batch": self._batch, "hostile receiver": self._hostile_receiver,
-            "test of a receiver that hangs": self._test, "target inside": self._inside,
-            "slow sockets": self._slow_sockets, "garbage": self._garbage, "form bomb": self._form,
-            "sign-in by any method": self._sign_in, "another's things": self._others,
-            "stalled download": self._download, "forged job": self._job,
-            "words in mail": self._mail, "pages without pause": self._pages,
+            "template": self._template,
+            "template in a preview": self._preview,
+            "schema": self._schema,
+            "search": self._search,
+            "deep event": self._deep_event,
+            "batch": self._batch,
+            "hostile receiver": self._hostile_receiver,
+            "test of a receiver that hangs": self._test,
+            "target inside": self._inside,
+            "slow sockets": self._slow_sockets,
+            "garbage": self._garbage,
+            "form bomb": self._form,
+            "sign-in by any method": self._sign_in,
+            "another's things": self._others,
+            "stalled download": self._download,
+            "forged job": self._job,
+            "words in mail": self._mail,
+            "pages without pause": self._pages,
         }
 
     def throw(self, dice: random.Random) -> None:
@@ -87,7 +112,10 @@ class Attacker:
         self, method: str, path: str, content: Any = None, **params: Any
     ) -> requests.Response:
         answer = requests.request(
-            method, f"{self._world.url}/api/v1{path}", timeout=PATIENCE_SECONDS, params=params,
+            method,
+            f"{self._world.url}/api/v1{path}",
+            timeout=PATIENCE_SECONDS,
+            params=params,
             data=None if content is None else json.dumps(content),
             headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
         )
@@ -100,10 +128,16 @@ class Attacker:
         token = found[1] if found else ""
         if isinstance(data, dict):
             data = data | {"csrf_token": token}
-        return _expect(self._browser.post(
-            f"{self._world.url}{path}", data=data, timeout=PATIENCE_SECONDS, allow_redirects=False,
-            headers=headers | {"X-CSRFToken": token},
-        ), {200, 302, 303})
+        return _expect(
+            self._browser.post(
+                f"{self._world.url}{path}",
+                data=data,
+                timeout=PATIENCE_SECONDS,
+                allow_redirects=False,
+                headers=headers | {"X-CSRFToken": token},
+            ),
+            {200, 302, 303},
+        )
 
     def _webhook(self, **fields: Any) -> str | None:
         url = fields.pop("url", self._world.receiver.url("/mallory"))
@@ -123,28 +157,46 @@ class Attacker:
 
     def _liquid(self, depth: int = 0) -> str:
         dice = self._dice
-        value = dice.choice((
-            "event.data.text", "event.data", "event.data.items", "'" + "a,b;" * 50 + "'",
-            "1e300", "99999999999999999999", "nil", "event.data.paid", "(1..99999)", "'%999d'",
-        ))
+        value = dice.choice(
+            (
+                "event.data.text",
+                "event.data",
+                "event.data.items",
+                "'" + "a,b;" * 50 + "'",
+                "1e300",
+                "99999999999999999999",
+                "nil",
+                "event.data.paid",
+                "(1..99999)",
+                "'%999d'",
+            )
+        )
         chain = "".join(
-            f" | {dice.choice(FILTERS)}" + (
-                ": " + ", ".join(dice.choices(("5", "-1", "'a'", "nil", "event.data", "1.5e9"),
-                                              k=dice.randint(1, 3)))
-                if dice.random() < 0.6 else ""
+            f" | {dice.choice(FILTERS)}"
+            + (
+                ": "
+                + ", ".join(
+                    dice.choices(
+                        ("5", "-1", "'a'", "nil", "event.data", "1.5e9"), k=dice.randint(1, 3)
+                    )
+                )
+                if dice.random() < 0.6
+                else ""
             )
             for _ in range(dice.randint(1, 6))
         )
         inner = "{{ i" + chain + " }}"
         if depth < 4 and dice.random() < 0.6:
             inner = self._liquid(depth + 1)
-        return dice.choice((
-            f"{{{{ {value}{chain} }}}}",
-            f"{{% for i in (1..{dice.choice((9, 99, 9999))}) %}}{inner}{{% endfor %}}",
-            f"{{% assign x = {value}{chain} %}}{{{{ x{chain} }}}}{inner}",
-            f"{{% capture c %}}{inner}{{% endcapture %}}{{{{ c | append: c | append: c }}}}",
-            "{% if " * dice.randint(1, 90) + value,
-        ))
+        return dice.choice(
+            (
+                f"{{{{ {value}{chain} }}}}",
+                f"{{% for i in (1..{dice.choice((9, 99, 9999))}) %}}{inner}{{% endfor %}}",
+                f"{{% assign x = {value}{chain} %}}{{{{ x{chain} }}}}{inner}",
+                f"{{% capture c %}}{inner}{{% endcapture %}}{{{{ c | append: c | append: c }}}}",
+                "{% if " * dice.randint(1, 90) + value,
+            )
+        )
 
     def _data(self) -> dict[str, Any]:
         dice = self._dice
@@ -163,10 +215,16 @@ class Attacker:
                 self._call("POST", "/events", {"type": "order.created", "data": self._data()})
 
     def _preview(self) -> None:
-        self._post("/m/mallory/webhooks/preview", {
-            "url": self._world.receiver.url(), "events": "*", "body_template": self._liquid(),
-            "method": "POST", "sample": json.dumps(self._data()),
-        })
+        self._post(
+            "/m/mallory/webhooks/preview",
+            {
+                "url": self._world.receiver.url(),
+                "events": "*",
+                "body_template": self._liquid(),
+                "method": "POST",
+                "sample": json.dumps(self._data()),
+            },
+        )
 
     def _schema(self) -> None:
         dice = self._dice
@@ -174,14 +232,17 @@ class Attacker:
             "properties": {"a": dice.choice((True, {"pattern": "(a+)+$"}, {}))}
         }
         for _ in range(dice.randint(1, 30)):
-            schema = dice.choice((
-                {"allOf": [schema, schema], "unevaluatedProperties": False},
-                {"anyOf": [schema] * dice.randint(1, 9), "unevaluatedItems": False},
-                {"$defs": {"x": schema}, "$ref": "#/$defs/x"}, {"not": schema},
-                {"propertyNames": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}, "items": schema},
-                {"enum": list(range(dice.choice((2, 20_000))))},
-                {"uniqueItems": True, "not": schema},
-            ))
+            schema = dice.choice(
+                (
+                    {"allOf": [schema, schema], "unevaluatedProperties": False},
+                    {"anyOf": [schema] * dice.randint(1, 9), "unevaluatedItems": False},
+                    {"$defs": {"x": schema}, "$ref": "#/$defs/x"},
+                    {"not": schema},
+                    {"propertyNames": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}, "items": schema},
+                    {"enum": list(range(dice.choice((2, 20_000))))},
+                    {"uniqueItems": True, "not": schema},
+                )
+            )
         name = f"order.x{dice.randrange(20)}"
         self._call("POST", "/event-types", {"name": name, "schema": schema})
         data = {"a": "a" * 30 + "!", "b": [[]] * 900}
@@ -189,30 +250,49 @@ class Attacker:
 
     def _search(self) -> None:
         dice = self._dice
-        text = dice.choice((
-            "x" * 250 + "y", "%" * 200, "_" * 99, "\\%_'\"", "ß" * 120, "a\x00b", "🐟",
-        ))
+        text = dice.choice(
+            ("x" * 250 + "y", "%" * 200, "_" * 99, "\\%_'\"", "ß" * 120, "a\x00b", "🐟")
+        )
         path = dice.choice(("/events", "/events", "/attempts", "/deliveries"))
         if dice.random() < 0.3:
             big = {"type": "order.created", "data": {"text": "x" * dice.choice((1_000, 900_000))}}
             self._call("POST", "/events", big)
-        self._call("GET", path, **{
-            dice.choice(("text", "type", "object_id", "cursor", "since", "status", "limit")): text,
-        })
+        self._call(
+            "GET",
+            path,
+            **{
+                dice.choice(
+                    ("text", "type", "object_id", "cursor", "since", "status", "limit")
+                ): text
+            },
+        )
 
     def _deep_event(self) -> None:
         dice = self._dice
         depth = dice.choice((10, 70, 5_000, 200_000))
-        text = dice.choice((
-            '{"type":"order.created","data":' + '{"a":' * depth + "1" + "}" * depth + "}",
-            '{"type":"order.created","data":' + "[" * depth, '{"type":"' + "a." * depth + '"}',
-            '{"type":"order.created","data":{"n":' + "9" * depth + "}}",
-            '{"type":"order.created","data":{' + ",".join(f'"a{n}":1' for n in range(depth)) + "}}",
-        ))
-        _expect(requests.post(
-            f"{self._world.url}/api/v1/events", data=text.encode(), timeout=PATIENCE_SECONDS,
-            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
-        ), {202})
+        text = dice.choice(
+            (
+                '{"type":"order.created","data":' + '{"a":' * depth + "1" + "}" * depth + "}",
+                '{"type":"order.created","data":' + "[" * depth,
+                '{"type":"' + "a." * depth + '"}',
+                '{"type":"order.created","data":{"n":' + "9" * depth + "}}",
+                '{"type":"order.created","data":{'
+                + ",".join(f'"a{n}":1' for n in range(depth))
+                + "}}",
+            )
+        )
+        _expect(
+            requests.post(
+                f"{self._world.url}/api/v1/events",
+                data=text.encode(),
+                timeout=PATIENCE_SECONDS,
+                headers={
+                    "Authorization": f"Bearer {self._key}",
+                    "Content-Type": "application/json",
+                },
+            ),
+            {202},
+        )
 
     def _batch(self) -> None:
         order = {"type": "order.created", "object_id": "1", "data": self._data()}
@@ -250,13 +330,17 @@ class Attacker:
 
     def _slow_sockets(self) -> None:
         dice = self._dice
-        begin = dice.choice((
-            b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\na",
-            b"GET /sign-in HTTP/1.1\r\nHost: loc", b"",
-            b"POST /api/v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na",
-            b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15000000\r\n\r\n"
-            + b"x" * 70_000,
-        ))
+        begin = dice.choice(
+            (
+                b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\na",
+                b"GET /sign-in HTTP/1.1\r\nHost: loc",
+                b"",
+                b"POST /api/v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+                b"\r\n1\r\na",
+                b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Length: 15000000\r\n\r\n" + b"x" * 70_000,
+            )
+        )
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for _ in range(dice.choice((20, 60, 120))):
                 stack.enter_context(self._open(begin))
@@ -264,13 +348,24 @@ class Attacker:
 
     def _garbage(self) -> None:
         dice = self._dice
-        with contextlib.suppress(OSError), self._open(dice.choice((
-            dice.randbytes(4_000), b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n",
-            b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00" * 99,
-            b"POST / HTTP/1.1\r\nContent-Length: 5\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /",
-            b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\nCookie: " + b"a=b;" * 3_000 + b"\r\n\r\n",
-        ))) as connection:
+        with (
+            contextlib.suppress(OSError),
+            self._open(
+                dice.choice(
+                    (
+                        dice.randbytes(4_000),
+                        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n",
+                        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+                        b"\x16\x03\x01\x02\x00" * 99,
+                        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n"
+                        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /",
+                        b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\nCookie: "
+                        + b"a=b;" * 3_000
+                        + b"\r\n\r\n",
+                    )
+                )
+            ) as connection,
+        ):
             said = connection.recv(100)
             assert not said.startswith(b"HTTP/1.1 5"), said
 
@@ -281,18 +376,32 @@ class Attacker:
         )
         path = dice.choice(("/sign-in", "/forgot-password", "/m/mallory/webhooks", "/csp-reports"))
         with contextlib.suppress(requests.ConnectionError):
-            _expect(requests.post(
-                f"{self._world.url}{path}", data=body, timeout=PATIENCE_SECONDS,
-                headers={"Content-Type": dice.choice((
-                    "application/x-www-form-urlencoded", "multipart/form-data; boundary=a&",
-                    "application/json", "text/plain",
-                ))},
-            ), {200, 204})
+            _expect(
+                requests.post(
+                    f"{self._world.url}{path}",
+                    data=body,
+                    timeout=PATIENCE_SECONDS,
+                    headers={
+                        "Content-Type": dice.choice(
+                            (
+                                "application/x-www-form-urlencoded",
+                                "multipart/form-data; boundary=a&",
+                                "application/json",
+                                "text/plain",
+                            )
+                        )
+                    },
+                ),
+                {200, 204},
+            )
 
     def _sign_in(self) -> None:
         method = self._dice.choice(("HEAD", "PUT", "POST", "OPTIONS", "PROPFIND", "GET"))
         answer = requests.request(
-            method, f"{self._world.url}/sign-in", timeout=PATIENCE_SECONDS, allow_redirects=False,
+            method,
+            f"{self._world.url}/sign-in",
+            timeout=PATIENCE_SECONDS,
+            allow_redirects=False,
             data={"email": self._owner(), "password": "correct horse battery"},
         )
         _expect(answer, {200})
@@ -305,7 +414,8 @@ class Attacker:
         for path in (f"/webhooks/{self._theirs}", f"/webhooks/{self._theirs}/deliveries"):
             assert self._call("GET", path).status_code == 404
         for method, path in (
-            ("PATCH", f"/webhooks/{self._theirs}"), ("DELETE", f"/webhooks/{self._theirs}"),
+            ("PATCH", f"/webhooks/{self._theirs}"),
+            ("DELETE", f"/webhooks/{self._theirs}"),
             ("POST", f"/webhooks/{self._theirs}/test"),
             ("POST", f"/webhooks/{self._theirs}/rotate-secret"),
         ):
@@ -320,10 +430,12 @@ class Attacker:
         path = self._dice.choice(("export/events.csv", "live/events", "export/attempts.json"))
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for _ in range(self._dice.randint(1, 9)):
-                stack.enter_context(self._open(
-                    f"GET /m/mallory/{path} HTTP/1.1\r\nHost: {self._world.host}\r\n"
-                    f"Cookie: {cookies}\r\n\r\n".encode()
-                ))
+                stack.enter_context(
+                    self._open(
+                        f"GET /m/mallory/{path} HTTP/1.1\r\nHost: {self._world.host}\r\n"
+                        f"Cookie: {cookies}\r\n\r\n".encode()
+                    )
+                )
             time.sleep(self._dice.uniform(1, 4))
 
     def _pages(self) -> None:
@@ -332,10 +444,14 @@ class Attacker:
 
         def ask(_number: int) -> None:
             while time.monotonic() < end:
-                _expect(requests.get(
-                    f"{self._world.url}/m/mallory/{path}", cookies=self._browser.cookies,
-                    timeout=PATIENCE_SECONDS,
-                ), {200})
+                _expect(
+                    requests.get(
+                        f"{self._world.url}/m/mallory/{path}",
+                        cookies=self._browser.cookies,
+                        timeout=PATIENCE_SECONDS,
+                    ),
+                    {200},
+                )
 
         with ThreadPoolExecutor(20) as threads:
             list(threads.map(ask, range(20)))
@@ -351,10 +467,17 @@ class Attacker:
             if not names:
                 return
             queue = Queue(dice.choice(sorted(names)), connection=redis, serializer=JSONSerializer)
-            name = dice.choice((
-                "os.system", "subprocess.call", "builtins.exec", "portal.jobs.sweep",
-                "portal.vault.seal", "pathlib.Path.touch", "portal.jobs.__class__",
-            ))
+            name = dice.choice(
+                (
+                    "os.system",
+                    "subprocess.call",
+                    "builtins.exec",
+                    "portal.jobs.sweep",
+                    "portal.vault.seal",
+                    "pathlib.Path.touch",
+                    "portal.jobs.__class__",
+                )
+            )
             arguments = dice.choice(([f"touch {self.marker}"], [str(self.marker)], [10**400], [{}]))
             job = Job.create(name, args=arguments, connection=redis, serializer=JSONSerializer)
             job.save()
@@ -364,13 +487,21 @@ class Attacker:
             queue.push_job_id(job.id)
 
     def _mail(self) -> None:
-        words = self._dice.choice((
-            "=?utf-8?q?=0D=0AReply-To:mallory?=", "=?utf-7?q?+2AA-?=", "a\r\nBcc: all@example.com",
-            "\ud800", "x" * 499, "<b>&amp;", "\u202egnp.exe",
-        ))
+        words = self._dice.choice(
+            (
+                "=?utf-8?q?=0D=0AReply-To:mallory?=",
+                "=?utf-7?q?+2AA-?=",
+                "a\r\nBcc: all@example.com",
+                "\ud800",
+                "x" * 499,
+                "<b>&amp;",
+                "\u202egnp.exe",
+            )
+        )
         with self._for_a_while(description=words):
             requests.post(
-                f"{self._world.url}/forgot-password", timeout=PATIENCE_SECONDS,
+                f"{self._world.url}/forgot-password",
+                timeout=PATIENCE_SECONDS,
                 data={"email": f"{words}@example.com".encode(errors="surrogatepass")},
             )
 
@@ -387,7 +518,10 @@ class _Opened:
 
 def _expect(answer: requests.Response, taken: set[int]) -> requests.Response:
     assert answer.status_code in REFUSED | taken, (
-        answer.request.method, answer.url[:200], answer.status_code, answer.text[:300]
+        answer.request.method,
+        answer.url[:200],
+        answer.status_code,
+        answer.text[:300],
     )
     return answer
 

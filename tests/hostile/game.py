@@ -28,8 +28,12 @@ measured by bin/bench."""
 MOST_MEMORY = 1024 * 1024 * 1024
 """Bytes that a part may have (RSS)."""
 SETTINGS = {
-    "HOLD_AFTER_FAILURES": "5", "RETRY_SCHEDULE": "0 1 2", "TIMEOUT_SECONDS": "2",
-    "WEB_THREADS": "8", "API_EVENTS": "10000", "API_DELIVERIES": "5000",
+    "HOLD_AFTER_FAILURES": "5",
+    "RETRY_SCHEDULE": "0 1 2",
+    "TIMEOUT_SECONDS": "2",
+    "WEB_THREADS": "8",
+    "API_EVENTS": "10000",
+    "API_DELIVERIES": "5000",
 }
 
 
@@ -85,15 +89,18 @@ def play(world: World, seconds: float, seed: int, threads: int = 3) -> tuple[int
     received = world.receiver.ids
     world.wait(lambda: sender.accepted <= set(received()), MOST_SECONDS, "events are late")
     problems += [
-        f"{name} ended" for name, pid in parts.items()
+        f"{name} ended"
+        for name, pid in parts.items()
         if world.parts[name].pid != pid or world.parts[name].poll() is not None
     ]
     problems += [
-        f"{name} has {used >> 20:,} MiB" for name, pid in parts.items()
+        f"{name} has {used >> 20:,} MiB"
+        for name, pid in parts.items()
         if name != "postgres" and (used := _memory(pid)) > MOST_MEMORY
     ]
     problems += [
-        f"{path.name}: {line}" for path in world.directory.glob("*.log")
+        f"{path.name}: {line}"
+        for path in world.directory.glob("*.log")
         for line in _tracebacks(path)
     ]
     if attacker.marker.exists():
@@ -113,7 +120,8 @@ def _memory(pid: int) -> int:
 def _tracebacks(path: Path) -> list[str]:
     lines = path.read_text(errors="replace").splitlines()
     return [
-        " / ".join(lines[number : number + 40])[-900:] for number, line in enumerate(lines)
+        " / ".join(lines[number : number + 40])[-900:]
+        for number, line in enumerate(lines)
         if line.startswith("Traceback")
     ][:3]
 

@@ -44,12 +44,18 @@ def test_the_time_is_in_utc_whatever_the_machines_zone(zone: str, monkeypatch: p
     assert line == "2025-11-23T20:33:20.125Z WARNING portal.x: x"
 
 
-@pytest.mark.parametrize(("typed", "shown"), [
-    ("a\n2026-01-01T00:00:00.000Z WARNING portal.security: x", r"a\n2026-01-01"),
-    ("a\rb", r"a\rb"), ("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\u2028b", r"a\u2028b"),
-    ("a\x85b", r"a\x85b"),
-    ("a\x1b[33mb\x1b[0m", "ab"), ("zoë", "zoë"),
-])
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("a\n2026-01-01T00:00:00.000Z WARNING portal.security: x", r"a\n2026-01-01"),
+        ("a\rb", r"a\rb"),
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("a\u2028b", r"a\u2028b"),
+        ("a\x85b", r"a\x85b"),
+        ("a\x1b[33mb\x1b[0m", "ab"),
+        ("zoë", "zoë"),
+    ],
+)
 def test_what_a_stranger_wrote_begins_no_line(typed: str, shown: str):
     line = line_of("of %s", typed)
     assert f"of {shown}" in line
@@ -92,28 +98,35 @@ def test_what_a_stranger_wrote_into_an_error_begins_no_line_and_steers_no_termin
 
 def test_granian_has_no_format_of_its_own():
     done = subprocess.run(
-        [sys.executable, "-c",
-         "from granian.log import LogLevels, configure_logging, logger\n"
-         "from portal.journal import log_lines\n"
-         "import copy\n"
-         "log_lines.set_up('INFO')\n"
-         "configure_logging(LogLevels.warning, copy.deepcopy(log_lines.GRANIAN))\n"
-         "logger.warning('one')\n"
-         "configure_logging(LogLevels.info)\n"
-         "log_lines.set_up('INFO')\n"
-         "logger.warning('two')\n"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-c",
+            "from granian.log import LogLevels, configure_logging, logger\n"
+            "from portal.journal import log_lines\n"
+            "import copy\n"
+            "log_lines.set_up('INFO')\n"
+            "configure_logging(LogLevels.warning, copy.deepcopy(log_lines.GRANIAN))\n"
+            "logger.warning('one')\n"
+            "configure_logging(LogLevels.info)\n"
+            "log_lines.set_up('INFO')\n"
+            "logger.warning('two')\n",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 2, done
     assert all(map(LINE.fullmatch, lines))
 
 
-
-
 def test_what_strangers_bring_about_at_will_has_no_line_for_each_time(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-c", """
+        [
+            sys.executable,
+            "-c",
+            """
 import sys
 from portal import create_app
 from portal.config import load_config
@@ -130,7 +143,14 @@ client = app.test_client()
 for _ in range(150):
     client.post("/sign-in", data={"email": "a"})
     client.get("/inspect/a-secret-token")
-""", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+""",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("20")]
     assert any("portal.security" in line for line in lines)

@@ -16,15 +16,26 @@ ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{19}")
 PROBLEM = "application/problem+json"
 
 
-@pytest.mark.parametrize(("method", "address", "headers", "status"), [
-    ("GET", "/sign-in", {}, 200), ("GET", "/static/app.css", {}, 200),
-    ("GET", "/static/none.css", {}, 404), ("GET", "/nowhere", {}, 404),
-    ("POST", "/healthz", {}, 405), ("GET", "/healthz", {}, 200), ("GET", "/readyz", {}, 200),
-    ("GET", "/sign-in", {"Host": "evil.example"}, 421), ("GET", "/account", {}, 303),
-    ("GET", "/api/v1/webhooks", {}, 401), ("GET", "/api/v1/nowhere", {}, 404),
-    ("PUT", "/api/v1/events", {}, 405), ("GET", "/api/v1/webhooks", {"Host": "evil.example"}, 421),
-    ("GET", "/inspect/none", {}, 404), ("GET", "/shared/none", {}, 404),
-])
+@pytest.mark.parametrize(
+    ("method", "address", "headers", "status"),
+    [
+        ("GET", "/sign-in", {}, 200),
+        ("GET", "/static/app.css", {}, 200),
+        ("GET", "/static/none.css", {}, 404),
+        ("GET", "/nowhere", {}, 404),
+        ("POST", "/healthz", {}, 405),
+        ("GET", "/healthz", {}, 200),
+        ("GET", "/readyz", {}, 200),
+        ("GET", "/sign-in", {"Host": "evil.example"}, 421),
+        ("GET", "/account", {}, 303),
+        ("GET", "/api/v1/webhooks", {}, 401),
+        ("GET", "/api/v1/nowhere", {}, 404),
+        ("PUT", "/api/v1/events", {}, 405),
+        ("GET", "/api/v1/webhooks", {"Host": "evil.example"}, 421),
+        ("GET", "/inspect/none", {}, 404),
+        ("GET", "/shared/none", {}, 404),
+    ],
+)
 def test_every_answer_has_one(
     client: FlaskClient, method: str, address: str, headers: dict[str, str], status: int
 ):
@@ -42,7 +53,8 @@ def test_every_answer_has_one(
 
 def test_what_is_too_large_has_one(client: FlaskClient, api_key: str):
     answer = client.post(
-        "/api/v1/webhooks", data=b"x" * (2**24 + 1),
+        "/api/v1/webhooks",
+        data=b"x" * (2**24 + 1),
         headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
     )
     assert answer.status_code == 413
@@ -58,6 +70,7 @@ class TestDefects:
     @pytest.fixture
     def failing(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
         """A portal whose sign-in page and first API route fail."""
+
         def fail(**_: object) -> str:
             raise RuntimeError("a defect")
 

@@ -38,9 +38,11 @@ def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, ...]]]:
     """Kind, address and count of each line."""
+
     def found() -> list[tuple[str, ...]]:
         matches = [
-            LINE.fullmatch(record.getMessage()) for record in caplog.records
+            LINE.fullmatch(record.getMessage())
+            for record in caplog.records
             if record.name == "portal.security"
         ]
         assert all(matches)
@@ -71,9 +73,7 @@ def test_one_that_is_right_says_nothing(signed_in: SignIn, api_key: str, lines: 
 
 def test_a_key_that_is_unknown(client: FlaskClient, api_key: str, lines: Lines, caplog):
     for _ in range(2):
-        client.get(
-            "/api/v1/webhooks", headers={"Authorization": "Bearer whp_canary"}, **FROM
-        )
+        client.get("/api/v1/webhooks", headers={"Authorization": "Bearer whp_canary"}, **FROM)
     client.get("/api/v1/webhooks", **FROM)
     assert lines() == [("api_key_refused", "203.0.113.7", "1")]
     assert "canary" not in caplog.text
@@ -112,18 +112,23 @@ def test_another_password_than_ones_own(signed_in: SignIn, lines: Lines):
     assert lines() == [("password_refused", "203.0.113.7", "1")]
 
 
-@pytest.mark.parametrize(("given", "shown"), [
-    ("2001:db8::1", "2001:db8::1"), ("fe80::1%eth0", "fe80::1"), ("", "an unreadable address"),
-    ("203.0.113.7:50000", "203.0.113.7"), ("[2001:db8::1]:443", "2001:db8::1"),
-    ("::ffff:203.0.113.7", "203.0.113.7"), ("[::ffff:203.0.113.7]:1", "203.0.113.7"),
-    ("x\nportal.security: sign_in_refused from 192.0.2.1 (1)", "an unreadable address"),
-])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("", "an unreadable address"),
+        ("203.0.113.7:50000", "203.0.113.7"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("[::ffff:203.0.113.7]:1", "203.0.113.7"),
+        ("x\nportal.security: sign_in_refused from 192.0.2.1 (1)", "an unreadable address"),
+    ],
+)
 def test_an_address_is_one_or_is_not_shown(
     client: FlaskClient, given: str, shown: str, lines: Lines
 ):
-    client.get(
-        "/sign-in", headers={"Host": "evil.example"}, environ_base={"REMOTE_ADDR": given}
-    )
+    client.get("/sign-in", headers={"Host": "evil.example"}, environ_base={"REMOTE_ADDR": given})
     assert lines() == [("host_refused", shown, "1")]
 
 
@@ -152,9 +157,10 @@ def test_the_guides_pattern_finds_who_tries_and_nobody_whom_they_name(
         headers = {"User-Agent": FORGED}
         for email in ("ann@example.com", FORGED, f"\n{FORGED}", f"x\r\n{front}{FORGED}"):
             data = {"email": email, "password": FORGED}
-            assert app.test_client().post(
-                "/sign-in", data=data, headers=headers, **where
-            ).status_code == 422
+            assert (
+                app.test_client().post("/sign-in", data=data, headers=headers, **where).status_code
+                == 422
+            )
     logging.getLogger("portal.web.defects").error(
         "GET %s failed.", f"/\n{FORGED}", exc_info=RuntimeError(f"{FORGED}\n{FORGED}")
     )
@@ -195,9 +201,11 @@ def test_an_attack_from_everywhere_fills_neither_memory_nor_log(lines: Lines):
 
 def test_a_host_of_ipv6_is_one_whatever_it_sends_from(client: FlaskClient, lines: Lines, wait_for):
     for number in range(1, 9):
-        client.get("/sign-in", headers={"Host": "evil.example"}, environ_base={
-            "REMOTE_ADDR": f"2001:db8::{number:x}",
-        })
+        client.get(
+            "/sign-in",
+            headers={"Host": "evil.example"},
+            environ_base={"REMOTE_ADDR": f"2001:db8::{number:x}"},
+        )
     assert lines() == [("host_refused", "2001:db8::1", "1")]
     security_log._security_log._seconds = 0.1
     wait_for(lambda: len(lines()) > 1)
@@ -206,7 +214,9 @@ def test_a_host_of_ipv6_is_one_whatever_it_sends_from(client: FlaskClient, lines
 
 def test_what_is_no_address_is_one_whatever_it_is(client: FlaskClient, lines: Lines):
     for number in range(5):
-        client.get("/sign-in", headers={"Host": "evil.example"}, environ_base={
-            "REMOTE_ADDR": f"nobody {number}",
-        })
+        client.get(
+            "/sign-in",
+            headers={"Host": "evil.example"},
+            environ_base={"REMOTE_ADDR": f"nobody {number}"},
+        )
     assert lines() == [("host_refused", "an unreadable address", "1")]

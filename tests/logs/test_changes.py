@@ -24,11 +24,13 @@ def test_what_the_event_keeps_silent_about_is_found_in_the_record_before():
 
 def test_fields_deep_inside_are_named_by_their_path():
     found = between(
-        '{"items":[{"sku":"a","price":2}],"to":{"city":"Bern"}}', None,
+        '{"items":[{"sku":"a","price":2}],"to":{"city":"Bern"}}',
+        None,
         '{"items":[{"sku":"a","price":1},{"sku":"b"}],"to":{"city":"Basel"}}',
     )
     assert as_rows(found.unannounced) == [
-        ("items[0].price", "1", "2"), ("items[1]", '{"sku": "b"}', None),
+        ("items[0].price", "1", "2"),
+        ("items[1]", '{"sku": "b"}', None),
         ("to.city", '"Basel"', '"Bern"'),
     ]
 

@@ -36,9 +36,17 @@ def as_rows(text: str) -> list[dict[str, str]]:
 def many(merchant: Merchant, count: int) -> None:
     start = now()
     rows = [
-        {"merchant_id": merchant.id, "id": f"evt_{n:08}", "type": "order.created",
-         "object_type": "order", "object_id": str(n), "occurred_at": start + n,
-         "received_at": start + n, "deliveries": 0, "is_test": False}
+        {
+            "merchant_id": merchant.id,
+            "id": f"evt_{n:08}",
+            "type": "order.created",
+            "object_type": "order",
+            "object_id": str(n),
+            "occurred_at": start + n,
+            "received_at": start + n,
+            "deliveries": 0,
+            "is_test": False,
+        }
         for n in range(count)
     ]
     db.session.execute(sa.insert(table(Event)), rows)
@@ -72,9 +80,7 @@ def test_an_export_holds_what_the_filters_show(signed_in: SignIn, merchant: Merc
     assert "/m/alice/export/attempts.csv?status=5xx" in page
 
 
-@pytest.mark.parametrize(
-    "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r1", '=HYPERLINK("x")']
-)
+@pytest.mark.parametrize("evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r1", '=HYPERLINK("x")'])
 def test_a_cell_is_never_a_formula(evil: str):
     (row,) = as_rows("".join(exports.csv_text(["a", "b"], [[{"a": evil, "b": "fine-1"}]])))
     assert row == {"a": f"'{evil}", "b": "fine-1"}
@@ -86,10 +92,22 @@ def test_what_spreadsheets_take_for_a_formula_too_is_none(evil: str):
     assert row == {"a": f"'{evil}", "b": "fine =1"}
 
 
-@pytest.mark.parametrize("evil", [
-    "a; =1", "a;\uff1d1",
-    "a;=1+1", "a;@SUM(A1)", "a\n=1", "a\r\n-1", 'a;"=1', 'a";=1', "\r=1", ";;=1", "x;=;=1",
-])
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "a; =1",
+        "a;\uff1d1",
+        "a;=1+1",
+        "a;@SUM(A1)",
+        "a\n=1",
+        "a\r\n-1",
+        'a;"=1',
+        'a";=1',
+        "\r=1",
+        ";;=1",
+        "x;=;=1",
+    ],
+)
 def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
     # As Excel reads it where the comma is the decimal sign.
     text = "".join(exports.csv_text(["a", "b"], [[{"a": "fine", "b": evil}]]))
@@ -124,9 +142,7 @@ def test_wrong_filters_and_formats_are_refused_before_the_file_begins(signed_in:
     assert client.get(f"{EVENTS}.xlsx").status_code == 404
 
 
-def test_staff_export_all_merchants_and_members_their_own(
-    signed_in: SignIn, merchant: Merchant
-):
+def test_staff_export_all_merchants_and_members_their_own(signed_in: SignIn, merchant: Merchant):
     factories.make_event(merchant)
     factories.make_event(factories.make_merchant("bob"))
     member = signed_in("owner")
@@ -150,13 +166,16 @@ AUDIT_NAMES = "number,time,who,what,merchant,on,from,detail,hash"
 
 
 @on_both_databases
-@pytest.mark.parametrize(("address", "names"), [
-    (f"{EVENTS}", EVENT_NAMES),
-    ("/m/alice/export/attempts", ATTEMPT_NAMES),
-    ("/staff/export/events", EVENT_NAMES),
-    ("/staff/export/attempts", ATTEMPT_NAMES),
-    ("/staff/export/audit", AUDIT_NAMES),
-])
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        (f"{EVENTS}", EVENT_NAMES),
+        ("/m/alice/export/attempts", ATTEMPT_NAMES),
+        ("/staff/export/events", EVENT_NAMES),
+        ("/staff/export/attempts", ATTEMPT_NAMES),
+        ("/staff/export/audit", AUDIT_NAMES),
+    ],
+)
 def test_a_table_has_its_names_and_its_mark_with_rows_and_without(
     signed_in: SignIn, merchant: Merchant, address: str, names: str
 ):

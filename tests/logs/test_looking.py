@@ -23,7 +23,8 @@ def needles(merchant: Merchant, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(keyset, "LOOKED_THROUGH", 8)
     ids = [
         factories.make_event(
-            merchant, received_at=START + n * SECOND,
+            merchant,
+            received_at=START + n * SECOND,
             source_user_type="erp" if n in (0, 10) else "storefront",
         ).id
         for n in range(40)
@@ -96,8 +97,10 @@ def test_deliveries_found_by_their_events_are_looked_through_in_smaller_steps(
     webhook = factories.make_webhook(merchant)
     owed = [
         factories.make_delivery(
-            factories.make_event(merchant, received_at=now() - (12 - n) * SECOND), webhook,
-            "failed" if n == 0 else "succeeded", created_at=now() - (12 - n) * SECOND,
+            factories.make_event(merchant, received_at=now() - (12 - n) * SECOND),
+            webhook,
+            "failed" if n == 0 else "succeeded",
+            created_at=now() - (12 - n) * SECOND,
         )
         for n in range(12)
     ]

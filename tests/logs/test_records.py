@@ -42,9 +42,7 @@ def test_every_event_of_a_record_tells_what_it_changed(merchant: Merchant):
     assert [chapter.is_first for chapter in page.rows] == [False, False, True]
 
 
-def test_the_record_is_compared_across_pages(
-    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_record_is_compared_across_pages(merchant: Merchant, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "EVENTS_ON_A_PAGE", 2)
     happened(merchant, '{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}')
     page = records.story(merchant.id, "order", "1000")

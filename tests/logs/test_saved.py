@@ -30,9 +30,7 @@ def names(user: User, merchant: Merchant, log: str = "events") -> list[str]:
 
 
 @on_both_databases
-def test_a_filter_is_kept_as_it_was_typed_and_replaced_by_its_name(
-    merchant: Merchant, ann: User
-):
+def test_a_filter_is_kept_as_it_was_typed_and_replaced_by_its_name(merchant: Merchant, ann: User):
     saved.save_filter(ann.id, merchant.id, "events", " Orders ", QUERY)
     saved.save_filter(ann.id, merchant.id, "events", "Orders", f"{QUERY}&cursor=x&q=y")
     (row,) = saved.saved_filters(ann.id, merchant.id, "events")
@@ -49,7 +47,8 @@ def test_filters_are_of_one_user_one_merchant_and_one_log(merchant: Merchant, an
     assert not names(ann, other)
     assert not names(ann, merchant, "attempts")
     for user_id, merchant_id, log in (
-        (bob.id, merchant.id, "events"), (ann.id, other.id, "events"),
+        (bob.id, merchant.id, "events"),
+        (ann.id, other.id, "events"),
         (ann.id, merchant.id, "attempts"),
     ):
         with pytest.raises(NotFound):
@@ -60,8 +59,15 @@ def test_filters_are_of_one_user_one_merchant_and_one_log(merchant: Merchant, an
 
 @pytest.mark.parametrize(
     ("name", "query"),
-    [("", QUERY), ("x" * 61, QUERY), ("a", ""), ("a", "since=yesterday"), ("a", "cursor=1"),
-     ("\x00", QUERY), ("a", "status=200")],
+    [
+        ("", QUERY),
+        ("x" * 61, QUERY),
+        ("a", ""),
+        ("a", "since=yesterday"),
+        ("a", "cursor=1"),
+        ("\x00", QUERY),
+        ("a", "status=200"),
+    ],
 )
 def test_what_cannot_be_used_is_not_kept(merchant: Merchant, ann: User, name: str, query: str):
     with pytest.raises(Invalid):
@@ -85,9 +91,7 @@ def test_save_use_and_delete_on_the_page(signed_in: SignIn, merchant: Merchant):
     page = client.get(f"/m/alice/events?{QUERY}").text
     assert "Keep these filters by a name" in page
     answer = client.post("/m/alice/saved/events", data={"name": "<b>Orders", "query": QUERY})
-    assert (answer.status_code, answer.location) == (
-        303, "/m/alice/events?type=order.*&since=24h",
-    )
+    assert (answer.status_code, answer.location) == (303, "/m/alice/events?type=order.*&since=24h")
     page = client.get("/m/alice/events").text
     assert "&lt;b&gt;Orders" in page
     assert '/m/alice/events?type=order.*&since=24h"' in html.unescape(page)

@@ -27,11 +27,10 @@ def test_records_of_several_types_may_have_one_number(merchant: Merchant):
     for object_type in ("order", "invoice"):
         factories.make_event(merchant, object_id="7", object_type=object_type)
     assert [record.object_type for record in search.find("7", [merchant.id]).records] == [
-        "invoice", "order",
+        "invoice",
+        "order",
     ]
-    assert search.find("invoice 7", [merchant.id]).records == [
-        Record(merchant.id, "invoice", "7")
-    ]
+    assert search.find("invoice 7", [merchant.id]).records == [Record(merchant.id, "invoice", "7")]
 
 
 def test_everything_with_an_id_is_found_by_it(merchant: Merchant):

@@ -32,8 +32,11 @@ def found(merchant: Merchant | None, text: str, **filters: str) -> list[str]:
 
 def order(merchant: Merchant, number: int, value: str, **fields: object) -> None:
     make_event(
-        merchant, object_id=str(number), data=dump({"note": value}),
-        received_at=fields.pop("received_at", now() + number), **fields,  # type: ignore[arg-type]
+        merchant,
+        object_id=str(number),
+        data=dump({"note": value}),
+        received_at=fields.pop("received_at", now() + number),
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -41,11 +44,19 @@ def order(merchant: Merchant, number: int, value: str, **fields: object) -> None
 @pytest.mark.parametrize(
     ("value", "typed"),
     [
-        ("Blue Suede Shoes", "suede"), ("Blue Suede Shoes", "BLUE S"), ("Käthe Müller", "Käthe Mü"),
-        ('pipe 5" wide', '5" wide'), ("a\\b\\c", "a\\b\\c"), ("100 % wool", "100 %"),
-        ("snake_case", "ake_ca"), ("x", '"note":"x"'), ("日本語の注文", "日本語"),
-        ("ZÜRICH West", "zürich"), ("Zürich West", "ZÜRICH"),
-        ("STRASSE 7", "straße"), ("ΟΔΟΣ", "οδος"),
+        ("Blue Suede Shoes", "suede"),
+        ("Blue Suede Shoes", "BLUE S"),
+        ("Käthe Müller", "Käthe Mü"),
+        ('pipe 5" wide', '5" wide'),
+        ("a\\b\\c", "a\\b\\c"),
+        ("100 % wool", "100 %"),
+        ("snake_case", "ake_ca"),
+        ("x", '"note":"x"'),
+        ("日本語の注文", "日本語"),
+        ("ZÜRICH West", "zürich"),
+        ("Zürich West", "ZÜRICH"),
+        ("STRASSE 7", "straße"),
+        ("ΟΔΟΣ", "οδος"),
     ],
 )
 def test_a_part_of_a_value_is_found_in_whatever_case(merchant: Merchant, value: str, typed: str):
@@ -221,7 +232,8 @@ class TestPlaces:
             assert "searches through records are running" in page.text
             # What a page asks by itself disturbs nobody.
             asked = person.get(
-                "/m/alice/events", query_string={"text": "needle", "after": mark},
+                "/m/alice/events",
+                query_string={"text": "needle", "after": mark},
                 headers={"HX-Request": "true", "HX-Request-Type": "partial"},
             )
             assert asked.status_code == 204

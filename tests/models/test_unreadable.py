@@ -61,13 +61,21 @@ def lost_webhook(
     token = vault.encrypt("hidden")
     pair = {"name": "X-Key", "value": token, "secret": True}
     of: dict[str, Any] = {
-        "header": {"headers": [pair]}, "query_param": {"query_params": [pair]},
+        "header": {"headers": [pair]},
+        "query_param": {"query_params": [pair]},
         "basic": {"auth": {"type": "basic", "user": "erp", "password": token}},
         "bearer": {"auth": {"type": "bearer", "token": token}},
-        "oauth2": {"auth": {
-            "type": "oauth2", "token_url": url, "client_id": "erp", "client_secret": token,
-            "scope": "", "audience": "", "client_auth": "header",
-        }},
+        "oauth2": {
+            "auth": {
+                "type": "oauth2",
+                "token_url": url,
+                "client_id": "erp",
+                "client_secret": token,
+                "scope": "",
+                "audience": "",
+                "client_auth": "header",
+            }
+        },
         "certificate": {"auth": {"type": "certificate", "certificate": "", "key": token}},
     }
     if kind != "secret":
@@ -93,7 +101,10 @@ def states(webhook_id: str) -> list[str]:
 @on_both_databases
 @pytest.mark.parametrize("kind", SEALED)
 def test_its_webhook_is_held_with_a_notice_and_the_others_of_its_lane_get_everything(
-    merchant: Merchant, receiver: Receiver, use_key: Callable[[str | None], None], kind: str,
+    merchant: Merchant,
+    receiver: Receiver,
+    use_key: Callable[[str | None], None],
+    kind: str,
     caplog: pytest.LogCaptureFixture,
 ):
     lost = lost_webhook(merchant, use_key, kind, receiver.url("/lost")).id
@@ -124,7 +135,8 @@ def test_it_is_told_once_however_often_its_lane_is_drained(
         drain.drain(0)
         with writing() as session:
             session.execute(
-                sa.update(table(Webhook)).where(table(Webhook).c.id == lost)
+                sa.update(table(Webhook))
+                .where(table(Webhook).c.id == lost)
                 .values(next_probe_at=now() - MINUTE, updated_at=table(Webhook).c.updated_at)
             )
     assert len(db.session.scalars(sa.select(Notice)).all()) == 1
@@ -148,7 +160,8 @@ def test_what_waited_goes_out_when_the_key_is_back(
     use_key(LOST)
     with writing() as session:
         session.execute(
-            sa.update(table(Webhook)).where(table(Webhook).c.id == lost)
+            sa.update(table(Webhook))
+            .where(table(Webhook).c.id == lost)
             .values(next_probe_at=now(), updated_at=table(Webhook).c.updated_at)
         )
     drain.drain(0)
@@ -160,8 +173,11 @@ def test_what_waited_goes_out_when_the_key_is_back(
 
 
 def test_a_secret_that_is_given_anew_lets_it_send_again(
-    merchant: Merchant, receiver: Receiver, use_key: Callable[[str | None], None],
-    client: FlaskClient, api_key: str,
+    merchant: Merchant,
+    receiver: Receiver,
+    use_key: Callable[[str | None], None],
+    client: FlaskClient,
+    api_key: str,
 ):
     lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
     authorization = {"Authorization": f"Bearer {api_key}"}
@@ -179,8 +195,13 @@ def test_a_secret_that_is_given_anew_lets_it_send_again(
 
 @pytest.mark.parametrize("kind", SEALED)
 def test_pages_and_the_api_say_so_in_a_sentence_and_nothing_is_half_stored(
-    merchant: Merchant, receiver: Receiver, use_key: Callable[[str | None], None],
-    client: FlaskClient, api_key: str, signed_in: Callable[[str], FlaskClient], kind: str,
+    merchant: Merchant,
+    receiver: Receiver,
+    use_key: Callable[[str | None], None],
+    client: FlaskClient,
+    api_key: str,
+    signed_in: Callable[[str], FlaskClient],
+    kind: str,
 ):
     lost = lost_webhook(merchant, use_key, kind, "https://93.184.216.34/hook").id
     browser = signed_in("editor")
@@ -198,10 +219,10 @@ def test_pages_and_the_api_say_so_in_a_sentence_and_nothing_is_half_stored(
     authorization = {"Authorization": f"Bearer {api_key}"}
     answers = [
         client.get("/api/v1/webhooks", headers=authorization),
-        client.post(f"/api/v1/webhooks/{lost}/test", json={"type": "order.created"},
-                    headers=authorization),
-        client.patch(f"/api/v1/webhooks/{lost}", json={"description": "x"},
-                     headers=authorization),
+        client.post(
+            f"/api/v1/webhooks/{lost}/test", json={"type": "order.created"}, headers=authorization
+        ),
+        client.patch(f"/api/v1/webhooks/{lost}", json={"description": "x"}, headers=authorization),
     ]
     assert [answer.status_code < 500 for answer in answers] == [True] * 3
     assert answers[1].status_code == 409
@@ -215,8 +236,12 @@ def test_pages_and_the_api_say_so_in_a_sentence_and_nothing_is_half_stored(
 
 
 def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
-    merchant: Merchant, receiver: Receiver, use_key: Callable[[str | None], None],
-    client: FlaskClient, api_key: str, signed_in: Callable[[str], FlaskClient],
+    merchant: Merchant,
+    receiver: Receiver,
+    use_key: Callable[[str | None], None],
+    client: FlaskClient,
+    api_key: str,
+    signed_in: Callable[[str], FlaskClient],
 ):
     lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
     send(merchant)
@@ -229,8 +254,11 @@ def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
     asked = {"action": "send", "state": "held", "webhook_id": lost}
     answers = [
         browser.post("/m/alice/recover", data=asked),
-        client.post(f"/api/v1/webhooks/{lost}/recover", json={"since": 0},
-                    headers={"Authorization": f"Bearer {api_key}"}),
+        client.post(
+            f"/api/v1/webhooks/{lost}/recover",
+            json={"since": 0},
+            headers={"Authorization": f"Bearer {api_key}"},
+        ),
     ]
     for answer in answers:
         assert answer.status_code == 409

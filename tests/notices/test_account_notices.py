@@ -39,7 +39,8 @@ def mailbox() -> Iterator[Mailbox]:
 @pytest.fixture
 def settings(mailbox: Mailbox) -> dict[str, str]:
     return {
-        "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}", "MAIL_FROM": "hooks@example.com",
+        "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
+        "MAIL_FROM": "hooks@example.com",
         "PUBLIC_URL": "http://localhost:8000",
     }
 
@@ -88,15 +89,20 @@ def nothing(user: User) -> None:
 STEPS: dict[str, tuple[Callable[[User], object], Callable[[User], object], str]] = {
     "user.second_factor_on": (nothing, turn_on, "Codes of an app were made the second factor"),
     "user.second_factor_off": (
-        has_passkey, lambda user: second_factor.turn_off(user, PASSWORD), "was turned off",
+        has_passkey,
+        lambda user: second_factor.turn_off(user, PASSWORD),
+        "was turned off",
     ),
     "user.recovery_codes_renewed": (
-        has_passkey, lambda user: second_factor.renew_codes(user, PASSWORD), "were made anew",
+        has_passkey,
+        lambda user: second_factor.renew_codes(user, PASSWORD),
+        "were made anew",
     ),
     "user.passkey_added": (nothing, add_passkey, "“blue key” was added"),
     "user.passkey_removed": (has_passkey, remove_passkey, "“blue key” was removed"),
     "user.password_changed": (
-        nothing, lambda user: accounts.change_own_password(user, PASSWORD, NEW, NEW),
+        nothing,
+        lambda user: accounts.change_own_password(user, PASSWORD, NEW, NEW),
         "password of your account was changed",
     ),
     "user.password_reset": (nothing, use_link, "was changed by a link"),
@@ -130,9 +136,7 @@ def test_there_is_a_test_of_each_change() -> None:
 
 
 @on_both_databases
-def test_a_copy_of_a_passkey_is_refused_and_told(
-    app: Flask, ann: User, mailbox: Mailbox
-) -> None:
+def test_a_copy_of_a_passkey_is_refused_and_told(app: Flask, ann: User, mailbox: Mailbox) -> None:
     device = add_passkey(ann)
     copy = deepcopy(device)
     for _ in range(2):
@@ -149,7 +153,10 @@ def test_a_copy_of_a_passkey_is_refused_and_told(
     assert "remove every passkey that is not yours alone" in text
     entry = log.entries(action="user.passkey_cloned").rows[0][0]
     assert (entry.actor, entry.target, entry.detail, entry.address) == (
-        "portal", "ann@example.com", {"name": "blue key"}, "203.0.113.5",
+        "portal",
+        "ann@example.com",
+        {"name": "blue key"},
+        "203.0.113.5",
     )
     assert sign_in_with(ann, device), "the other one still works"
 

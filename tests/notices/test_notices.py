@@ -209,8 +209,15 @@ def test_names_cannot_write_headers(merchant: Merchant, mailbox: Mailbox):
     for message in mailbox.messages:
         assert message["Bcc"] is None
         assert set(message.keys()) == {
-            "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type",
-            "Content-Transfer-Encoding", "MIME-Version",
+            "From",
+            "To",
+            "Subject",
+            "Date",
+            "Message-ID",
+            "Auto-Submitted",
+            "Content-Type",
+            "Content-Transfer-Encoding",
+            "MIME-Version",
         }
     assert "eve@example.com" not in mailbox.recipients
 
@@ -348,13 +355,23 @@ class _Dripping(threading.Thread):
                 time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("scheme", "step"), [
-    ("smtp", "greeting"), ("smtp", "EHLO"), ("smtp", "AUTH"), ("smtp", "MAIL"),
-    ("smtps", "greeting"),
-])
+@pytest.mark.parametrize(
+    ("scheme", "step"),
+    [
+        ("smtp", "greeting"),
+        ("smtp", "EHLO"),
+        ("smtp", "AUTH"),
+        ("smtp", "MAIL"),
+        ("smtps", "greeting"),
+    ],
+)
 def test_a_server_that_answers_byte_by_byte_is_left_in_time(
-    merchant: Merchant, mailbox: Mailbox, app: Flask, monkeypatch: pytest.MonkeyPatch,
-    scheme: str, step: str,
+    merchant: Merchant,
+    mailbox: Mailbox,
+    app: Flask,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    step: str,
 ):
     make_user("owner", merchant, email="ann@example.com")
     change(make_webhook(merchant), Health(), HELD)
@@ -415,9 +432,7 @@ def test_a_server_whose_reply_has_no_end_is_left_before_it_fills_the_memory(
     assert "more than 65,536 bytes" in (row.last_error or "")
 
 
-def test_a_server_that_refuses_the_greeting_is_sent_nothing(
-    merchant: Merchant, mailbox: Mailbox
-):
+def test_a_server_that_refuses_the_greeting_is_sent_nothing(merchant: Merchant, mailbox: Mailbox):
     make_user("owner", merchant, email="ann@example.com")
     change(make_webhook(merchant), Health(), HELD)
     mailbox.answers["EHLO"] = "421 not now"
@@ -460,12 +475,19 @@ def test_a_notice_that_cannot_be_read_or_composed_takes_no_other_with_it(
     assert len(told) == 2 - ("Hook 2" in text), "one that a newer Python composes is sent"
 
 
-@pytest.mark.parametrize("description", [
-    "=?utf-8?q?=0D=0AReply-To:_mallory=40evil.example?= and on",
-    "=?utf-8?q?=0D=0ABcc:_mallory=40evil.example=0D=0A=0D=0APay_here?=",
-    "=?utf-8?b?DQpCY2M6IG1hbGxvcnlAZXZpbC5leGFtcGxl?=", "=?utf-7?q?+2AA-?=", "=?", "\ud800?",
-    "Größe " * 60, "plain " * 60,
-])
+@pytest.mark.parametrize(
+    "description",
+    [
+        "=?utf-8?q?=0D=0AReply-To:_mallory=40evil.example?= and on",
+        "=?utf-8?q?=0D=0ABcc:_mallory=40evil.example=0D=0A=0D=0APay_here?=",
+        "=?utf-8?b?DQpCY2M6IG1hbGxvcnlAZXZpbC5leGFtcGxl?=",
+        "=?utf-7?q?+2AA-?=",
+        "=?",
+        "\ud800?",
+        "Größe " * 60,
+        "plain " * 60,
+    ],
+)
 def test_what_others_wrote_is_a_subject_letter_for_letter_and_no_header(
     merchant: Merchant, mailbox: Mailbox, description: str
 ):
@@ -477,8 +499,15 @@ def test_what_others_wrote_is_a_subject_letter_for_letter_and_no_header(
     written = description.encode(errors="replace").decode().replace("??", "?")
     assert str(message["Subject"]).strip() == written[:300].strip()
     assert sorted(message.keys()) == [
-        "Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From",
-        "MIME-Version", "Message-ID", "Subject", "To",
+        "Auto-Submitted",
+        "Content-Transfer-Encoding",
+        "Content-Type",
+        "Date",
+        "From",
+        "MIME-Version",
+        "Message-ID",
+        "Subject",
+        "To",
     ]
     assert message.get_content().startswith("Hello")
 
@@ -521,8 +550,11 @@ def test_a_password_is_not_sent_without_tls_over_a_network(
 
 @pytest.mark.engine
 def test_the_running_workers_hold_a_failing_webhook_and_mail_its_owner(
-    merchant: Merchant, mailbox: Mailbox, receiver: Receiver,
-    processes: Callable[..., subprocess.Popen[bytes]], wait_for: Callable[..., None],
+    merchant: Merchant,
+    mailbox: Mailbox,
+    receiver: Receiver,
+    processes: Callable[..., subprocess.Popen[bytes]],
+    wait_for: Callable[..., None],
 ):
     make_user("owner", merchant, email="ann@example.com")
     make_webhook(merchant, receiver.url(), description="Warehouse")
@@ -567,18 +599,14 @@ def test_webhooks_that_come_and_go_all_day_make_few_mails(merchant: Merchant, ma
             clock.move_to((start + minute * MINUTE) / SECOND)
             with writing() as session:
                 kind = ("held", "recovered")[minute % 2]
-                notices.notify(
-                    session, merchant.id, webhook.id, kind, "It flaps.", now(), config
-                )
+                notices.notify(session, merchant.id, webhook.id, kind, "It flaps.", now(), config)
             mail.send_due()
         # Each of the first, then all of ten minutes together, then all of an hour.
         assert 6 <= len(mailbox.messages) <= 14
         # What waits of one merchant for one address is bounded.
         for _ in range(2 * gathering.MOST_WAITING):
             with writing() as session:
-                notices.notify(
-                    session, merchant.id, webhook.id, "held", "It flaps.", now(), config
-                )
+                notices.notify(session, merchant.id, webhook.id, "held", "It flaps.", now(), config)
         assert len(waiting()) == gathering.MOST_WAITING
 
 
@@ -675,8 +703,13 @@ def test_notices_of_a_webhook_that_comes_and_goes_do_not_pile_up(merchant: Merch
     for number in range(20):
         with writing() as session:
             notices.notify(
-                session, merchant.id, webhook.id, ("held", "recovered")[number % 2], "It flaps.",
-                start + number * HOUR * 12, config,
+                session,
+                merchant.id,
+                webhook.id,
+                ("held", "recovered")[number % 2],
+                "It flaps.",
+                start + number * HOUR * 12,
+                config,
             )
     kept = db.session.scalars(sa.select(Notice).order_by(Notice.at)).all()
     assert len(kept) <= 2 * notices.KEPT_AFTER // (12 * HOUR)

@@ -32,8 +32,10 @@ def mailbox() -> Iterator[Mailbox]:
 @pytest.fixture
 def settings(mailbox: Mailbox) -> dict[str, str]:
     return {
-        "MERCHANT_MB": "10", "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
-        "MAIL_FROM": "hooks@example.com", "PUBLIC_URL": "https://hooks.example.com",
+        "MERCHANT_MB": "10",
+        "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
+        "MAIL_FROM": "hooks@example.com",
+        "PUBLIC_URL": "https://hooks.example.com",
     }
 
 
@@ -41,9 +43,11 @@ def mailed(merchant: Merchant, mailbox: Mailbox, megabytes: float) -> list[str]:
     """The subjects of what is mailed when so much is stored."""
     day, before = now() // DAY * DAY, len(mailbox.messages)
     with writing() as session:
-        session.merge(StoredBytes(
-            merchant_id=merchant.id, starts_at=day, logs=int(megabytes * MB), payloads=0
-        ))
+        session.merge(
+            StoredBytes(
+                merchant_id=merchant.id, starts_at=day, logs=int(megabytes * MB), payloads=0
+            )
+        )
     jobs.notify()
     with writing() as session:
         session.execute(sa.update(Mail).values(next_attempt_at=now()))
@@ -79,12 +83,18 @@ def test_owners_are_told_once_that_it_is_nearly_full_and_once_that_it_is(
     assert mailed(merchant, mailbox, 11) == [full]
     assert set(mailbox.recipients) == {"owner@example.com"}
     assert db.session.scalars(
-        sa.select(AuditEntry.action).where(AuditEntry.action.startswith("merchant.storage"))
+        sa.select(AuditEntry.action)
+        .where(AuditEntry.action.startswith("merchant.storage"))
         .order_by(AuditEntry.number)
     ).all() == ["merchant.storage_nearly_full", *["merchant.storage_full"] * 2]
-    assert len(db.session.scalars(sa.select(OperationsEntry).where(
-        OperationsEntry.kind == storage_notices.KIND
-    )).all()) == 2
+    assert (
+        len(
+            db.session.scalars(
+                sa.select(OperationsEntry).where(OperationsEntry.kind == storage_notices.KIND)
+            ).all()
+        )
+        == 2
+    )
 
 
 def test_who_wants_no_such_mail_gets_none(app: Flask, merchant: Merchant, mailbox: Mailbox):

@@ -11,16 +11,36 @@ from portal.outbound.egress import literal, refusal
 from portal.webhooks.url_rules import UrlContext, clean_url
 
 V4_INSIDE = [
-    ipaddress.ip_network(text) for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
-        "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
     )
 ]
 V6_INSIDE = [
-    ipaddress.ip_network(text) for text in (
-        "::/128", "::1/128", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8", "2001:db8::/32",
-        "100::/64", "3fff::/20", "5f00::/16",
+    ipaddress.ip_network(text)
+    for text in (
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+        "2001:db8::/32",
+        "100::/64",
+        "3fff::/20",
+        "5f00::/16",
     )
 ]
 CARRIERS = ("::ffff:0:0/96", "::/96", "64:ff9b::/96", "::ffff:0:0:0/96")
@@ -74,9 +94,7 @@ def test_a_spelling_in_ascii_is_read_as_the_address_it_is(data: st.DataObject, a
 
 
 @settings(max_examples=400, deadline=None)
-@given(
-    st.sampled_from(V6_INSIDE), st.sampled_from(CARRIERS), inside(), st.data(),
-)
+@given(st.sampled_from(V6_INSIDE), st.sampled_from(CARRIERS), inside(), st.data())
 def test_no_ipv6_address_inside_or_with_an_ipv4_one_in_it_is_taken(
     network: ipaddress.IPv6Network, carrier: str, v4: int, data: st.DataObject
 ):

@@ -98,9 +98,10 @@ def beside(transport: Transport[str], url: str, count: int) -> tuple[list[Respon
     return floods, waited
 
 
-@pytest.mark.parametrize(("say", "error"), [
-    (windows, "bad_answer"), (interim, "headers_too_large"), (single_bytes, None),
-])
+@pytest.mark.parametrize(
+    ("say", "error"),
+    [(windows, "bad_answer"), (interim, "headers_too_large"), (single_bytes, None)],
+)
 def test_frames_of_http2_without_an_end_keep_nobody_waiting(
     flood, receive, say: Callable[[int], bytes], error: str | None
 ):
@@ -160,10 +161,19 @@ def test_one_interim_answer_more_is_too_many(receive, interim_lines: int):
     assert (answer.status, answer.error, answer.headers) == (None, "headers_too_large", [])
 
 
-@pytest.mark.parametrize(("lines", "length", "status"), [
-    (90, 700, 200), (100, 30, 200), (1, 60_000, 200), (2, 30_000, 200),
-    (97, 700, None), (101, 30, None), (1, 66_000, None), (3, 30_000, None),
-])
+@pytest.mark.parametrize(
+    ("lines", "length", "status"),
+    [
+        (90, 700, 200),
+        (100, 30, 200),
+        (1, 60_000, 200),
+        (2, 30_000, 200),
+        (97, 700, None),
+        (101, 30, None),
+        (1, 66_000, None),
+        (3, 30_000, None),
+    ],
+)
 def test_headers_are_taken_up_to_a_number_and_a_size(
     receive, lines: int, length: int, status: int | None
 ):
@@ -215,7 +225,8 @@ def test_an_http2_receiver_that_was_ended_gets_the_next_request_on_a_new_connect
     finally:
         transport.abort()
     assert [(answer.status, answer.error) for answer in answers] == [
-        (None, "bad_answer"), (200, None),
+        (None, "bad_answer"),
+        (200, None),
     ]
 
 

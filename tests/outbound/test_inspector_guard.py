@@ -85,11 +85,18 @@ def test_another_spelling_of_the_same_host_is_kept_plainly_and_then_taken():
 @pytest.mark.parametrize(
     ("address", "refused"),
     [
-        ("127.0.0.1", None), ("::1", None), ("10.1.2.3", None), ("192.168.1.5", None),
-        ("fd12::1", None), ("8.8.8.8", None),
-        ("169.254.169.254", "cloud metadata"), ("fd00:ec2::254", "cloud metadata"),
-        ("169.254.1.1", "link-local"), ("100.64.0.1", "carrier-grade NAT"),
-        ("::ffff:127.0.0.1", "IPv4-mapped"), ("64:ff9b::7f00:1", "NAT64"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("10.1.2.3", None),
+        ("192.168.1.5", None),
+        ("fd12::1", None),
+        ("8.8.8.8", None),
+        ("169.254.169.254", "cloud metadata"),
+        ("fd00:ec2::254", "cloud metadata"),
+        ("169.254.1.1", "link-local"),
+        ("100.64.0.1", "carrier-grade NAT"),
+        ("::ffff:127.0.0.1", "IPv4-mapped"),
+        ("64:ff9b::7f00:1", "NAT64"),
         ("224.0.0.1", "multicast"),
     ],
 )
@@ -121,9 +128,7 @@ def test_the_sender_reaches_an_inspector(portal: Receiver):
 def test_the_sender_reaches_nothing_beside_it(portal: Receiver, url: str):
     # A second one, which listens where `BESIDE` has another port.
     other = Receiver()
-    url = (
-        url.replace(":8000", f":{portal.port}").replace(":8001", f":{other.port}")
-    )
+    url = url.replace(":8000", f":{portal.port}").replace(":8001", f":{other.port}")
     answer = send_now(outgoing(url), 3, [], portal.url("/inspect/"))
     other.close()
     assert answer.status is None

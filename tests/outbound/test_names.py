@@ -78,16 +78,31 @@ def name_server() -> Iterator[NameServer]:
 
 
 def last_of(
-    name_server: NameServer, directory: Path, *requests: tuple[str, float, int | None],
-    options: str = LASTING, hosts: Path = Path("/etc/hosts"),
+    name_server: NameServer,
+    directory: Path,
+    *requests: tuple[str, float, int | None],
+    options: str = LASTING,
+    hosts: Path = Path("/etc/hosts"),
 ) -> tuple[int | None, str | None, str | None, int | None]:
     """What comes of the last of several requests, each a URL, its seconds, and whose it is. Fails
     where the process does not end then."""
     bind = 'mount --bind "$0" /etc/hosts && exec "$@"'
     run = subprocess.run(
-        [*name_server.in_its_world(directory, options), "sh", "-c", bind, str(hosts),
-         sys.executable, "-c", SEND, json.dumps(requests)],
-        capture_output=True, check=True, text=True, timeout=60,
+        [
+            *name_server.in_its_world(directory, options),
+            "sh",
+            "-c",
+            bind,
+            str(hosts),
+            sys.executable,
+            "-c",
+            SEND,
+            json.dumps(requests),
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
     )
     status, error, detail, dns_us = json.loads(run.stdout)
     return status, error, detail, dns_us
@@ -112,9 +127,7 @@ def test_a_hundred_names_that_hang_keep_no_other_merchant_waiting_and_no_process
     name_server: NameServer, tmp_path: Path, receiver: Receiver
 ):
     hanging = [(silent(number), 50.0, 1) for number in range(100)]
-    status, error, _, dns_us = last_of(
-        name_server, tmp_path, *hanging, (of(receiver), 20.0, 2)
-    )
+    status, error, _, dns_us = last_of(name_server, tmp_path, *hanging, (of(receiver), 20.0, 2))
     assert (status, error) == (200, None)
     assert dns_us
 
@@ -205,7 +218,9 @@ for url, names.NONE_SECONDS in (("http://kept.example.com/", 60), ("http://gone.
 """
     subprocess.run(
         [*name_server.in_its_world(tmp_path, LASTING), sys.executable, "-c", script],
-        check=True, timeout=60, cwd=ROOT,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
     )
     for name, times in ((b"kept", 1), (b"gone", 3)):
         question = b"\4" + name + b"\7example\3com\0" + b"\0\x1c\0\1"
@@ -215,8 +230,13 @@ for url, names.NONE_SECONDS in (("http://kept.example.com/", 60), ("http://gone.
 @pytest.mark.whole
 @on_both_databases
 def test_a_worker_delivers_for_others_at_once_and_ends_in_time_while_a_merchants_names_hang(
-    app: Flask, merchant: Merchant, receiver: Receiver, name_server: NameServer, tmp_path: Path,
-    processes: Callable[..., subprocess.Popen[bytes]], wait_for: Callable[..., None],
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    name_server: NameServer,
+    tmp_path: Path,
+    processes: Callable[..., subprocess.Popen[bytes]],
+    wait_for: Callable[..., None],
 ):
     for number in range(100):
         make_webhook(merchant, silent(number), timeout_seconds=5)
@@ -224,8 +244,12 @@ def test_a_worker_delivers_for_others_at_once_and_ends_in_time_while_a_merchants
     make_webhook(other, of(receiver))
     ingest.ingest_events(merchant.id, [{"type": "order.created"}], batch=True)
     worker = processes(
-        "-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])",
-        *name_server.in_its_world(tmp_path, LASTING), sys.executable, "worker.py", "--part",
+        "-c",
+        "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])",
+        *name_server.in_its_world(tmp_path, LASTING),
+        sys.executable,
+        "worker.py",
+        "--part",
         "deliver",
     )
 
@@ -563,9 +587,13 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
 
     def webhook(kind: str, **fields: Any) -> Webhook:
         auth = {
-            "type": "oauth2", "token_url": of(receiver, f"token-{kind}.example.com"),
-            "client_id": "shop", "client_secret": vault.encrypt("secret"), "scope": "",
-            "audience": "", "client_auth": "header",
+            "type": "oauth2",
+            "token_url": of(receiver, f"token-{kind}.example.com"),
+            "client_id": "shop",
+            "client_secret": vault.encrypt("secret"),
+            "scope": "",
+            "audience": "",
+            "client_auth": "header",
         }
         url = of(receiver, f"{kind}.example.com")
         return make_webhook(merchant, url, auth=auth, **fields)
@@ -577,8 +605,14 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
     make_webhook(merchant, "https://certificate.example.com:9/")
     certificates.check_all()
     away = make_webhook(
-        merchant, of(receiver, "look.example.com"), failures=30, away=30, unreachable=True,
-        failing_since=now(), held_at=now(), next_probe_at=now(),
+        merchant,
+        of(receiver, "look.example.com"),
+        failures=30,
+        away=30,
+        unreachable=True,
+        failing_since=now(),
+        held_at=now(),
+        next_probe_at=now(),
     )
     make_delivery(make_event(merchant), away)
     drain.drain(0)
@@ -599,19 +633,30 @@ def test_while_names_of_one_merchant_hang_those_of_another_are_looked_at_when_th
     assert "inside.example.com, which is 10.0.0.7 (private)" in (problem or "")
 
 
-@pytest.mark.parametrize(("url", "found"), [
-    ("https://shop.example.com/", ("shop.example.com", 443)),
-    ("http://Shop.example.com:8080/a?b", ("shop.example.com", 8080)),
-    ("http://xn--mnchen-3ya.example/", ("xn--mnchen-3ya.example", 80)),
-    ("http://a_b.example./", ("a_b.example.", 80)),
-    ("http://1.2.3.4/", None), ("http://[2001:db8::1]:81/", None), ("http://2130706433/", None),
-    ("http://0x7f.1/", None), ("http://127.1/", None), ("http://1.2.3.4./", None),
-    ("http://localhost:9/", None), ("http://a.localhost/", None), ("http://notlocalhost/",
-     ("notlocalhost", 80)),
-    # What libcurl would read as something else in what it is told of addresses.
-    ("http://*/", ("", 80)), ("http://a,b/", ("", 80)), ("http://münchen.example/", ("", 80)),
-    ("http://a:b/", ("", 0)), ("http:///", ("", 80)),
-])
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://shop.example.com/", ("shop.example.com", 443)),
+        ("http://Shop.example.com:8080/a?b", ("shop.example.com", 8080)),
+        ("http://xn--mnchen-3ya.example/", ("xn--mnchen-3ya.example", 80)),
+        ("http://a_b.example./", ("a_b.example.", 80)),
+        ("http://1.2.3.4/", None),
+        ("http://[2001:db8::1]:81/", None),
+        ("http://2130706433/", None),
+        ("http://0x7f.1/", None),
+        ("http://127.1/", None),
+        ("http://1.2.3.4./", None),
+        ("http://localhost:9/", None),
+        ("http://a.localhost/", None),
+        ("http://notlocalhost/", ("notlocalhost", 80)),
+        # What libcurl would read as something else in what it is told of addresses.
+        ("http://*/", ("", 80)),
+        ("http://a,b/", ("", 80)),
+        ("http://münchen.example/", ("", 80)),
+        ("http://a:b/", ("", 0)),
+        ("http:///", ("", 80)),
+    ],
+)
 def test_what_has_to_be_looked_up(url: str, found: tuple[str, int] | None):
     assert named_in(url) == found
 
@@ -627,7 +672,8 @@ def test_a_name_that_cannot_be_one_fails_by_itself(transport: Transport[str]):
 def test_of_a_name_with_thousands_of_addresses_a_few_are_tried(monkeypatch: pytest.MonkeyPatch):
     many = [
         (socket.AF_INET, kind, 6, "", (f"127.1.{number // 250}.{number % 250 + 1}", 0))
-        for number in range(4_000) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        for number in range(4_000)
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
     found = names._addresses("many.example.com", socket.AF_INET)

@@ -9,13 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from portal.composing.compose import Frame, Outgoing
-from portal.outbound.egress import (
-    Nat64,
-    admitted,
-    inspector_refusal,
-    refusal,
-    refusal_here,
-)
+from portal.outbound.egress import Nat64, admitted, inspector_refusal, refusal, refusal_here
 from portal.outbound.transport import send_now
 from portal.settings.setting_values import nat64_prefixes
 from portal.webhooks.url_rules import UrlContext, clean_url
@@ -27,16 +21,19 @@ def prefixes(*texts: str) -> Sequence[Nat64]:
     return [one for one in admitted((), nat64_prefixes(" ".join(texts))) if isinstance(one, Nat64)]
 
 
-@pytest.mark.parametrize(("prefix", "address"), [
-    # The table of section 2.4, and 2.1.
-    ("2001:db8::/32", "2001:db8:c000:221::"),
-    ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
-    ("2001:db8:122::/48", "2001:db8:122:c000:2:2100::"),
-    ("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::"),
-    ("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::"),
-    ("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33"),
-    ("64:ff9b::/96", "64:ff9b::192.0.2.33"),
-])
+@pytest.mark.parametrize(
+    ("prefix", "address"),
+    [
+        # The table of section 2.4, and 2.1.
+        ("2001:db8::/32", "2001:db8:c000:221::"),
+        ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
+        ("2001:db8:122::/48", "2001:db8:122:c000:2:2100::"),
+        ("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::"),
+        ("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::"),
+        ("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33"),
+        ("64:ff9b::/96", "64:ff9b::192.0.2.33"),
+    ],
+)
 def test_the_address_within_is_found_as_the_rfc_has_it(prefix: str, address: str):
     (one,) = prefixes(prefix)
     assert one.carried(ipaddress.IPv6Address(address)) == ipaddress.IPv4Address("192.0.2.33")
@@ -45,10 +42,17 @@ def test_the_address_within_is_found_as_the_rfc_has_it(prefix: str, address: str
 
 
 @pytest.mark.parametrize("prefix", [OWN, "64:ff9b::/96", "64:ff9b:1::/96", "2a00:1:64::/96"])
-@pytest.mark.parametrize(("within", "kind"), [
-    ("10.0.0.1", "private"), ("127.0.0.1", "loopback"), ("169.254.169.254", "cloud metadata"),
-    ("100.64.0.1", "carrier-grade NAT"), ("0.0.0.0", "this network"), ("8.8.8.8", None),
-])
+@pytest.mark.parametrize(
+    ("within", "kind"),
+    [
+        ("10.0.0.1", "private"),
+        ("127.0.0.1", "loopback"),
+        ("169.254.169.254", "cloud metadata"),
+        ("100.64.0.1", "carrier-grade NAT"),
+        ("0.0.0.0", "this network"),
+        ("8.8.8.8", None),
+    ],
+)
 def test_it_is_reached_where_that_may_be_and_nowhere_else(
     prefix: str, within: str, kind: str | None
 ):
@@ -74,9 +78,10 @@ def test_an_admitted_network_around_the_prefix_admits_nothing_behind_it():
 
 
 def test_an_address_that_is_not_made_as_the_rfc_has_it_is_refused():
-    assert refusal(
-        ipaddress.ip_address("2001:db8:808:808:100::"), prefixes("2001:db8::/32")
-    ) == "NAT64"
+    assert (
+        refusal(ipaddress.ip_address("2001:db8:808:808:100::"), prefixes("2001:db8::/32"))
+        == "NAT64"
+    )
 
 
 def test_without_the_setting_the_well_known_prefix_is_refused_whatever_it_carries():
@@ -84,10 +89,18 @@ def test_without_the_setting_the_well_known_prefix_is_refused_whatever_it_carrie
         assert refusal(ipaddress.ip_address(f"{prefix}8.8.8.8")) == "NAT64"
 
 
-@pytest.mark.parametrize("text", [
-    "10.0.0.0/8", "2001:db8::/33", "2001:db8::/128", "64:ff9b::1/96", "64:ff9b::", "nat64",
-    "2001:db8:1:2:ff00::/96",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10.0.0.0/8",
+        "2001:db8::/33",
+        "2001:db8::/128",
+        "64:ff9b::1/96",
+        "64:ff9b::",
+        "nat64",
+        "2001:db8:1:2:ff00::/96",
+    ],
+)
 def test_what_is_no_prefix_of_nat64_is_refused_at_the_start(text: str):
     with pytest.raises(ValueError, match=r"64:ff9b|RFC 6052"):
         nat64_prefixes(text)
@@ -101,7 +114,8 @@ class TestWithTheSetting:
     def test_a_webhook_to_one_inside_is_not_saved(self, client: FlaskClient, api_key: str):
         def save(host: str) -> tuple[int, str]:
             answer = client.post(
-                "/api/v1/webhooks", headers={"Authorization": f"Bearer {api_key}"},
+                "/api/v1/webhooks",
+                headers={"Authorization": f"Bearer {api_key}"},
                 json={"url": f"http://[{host}]/", "events": ["*"], "description": "x"},
             )
             return answer.status_code, answer.text

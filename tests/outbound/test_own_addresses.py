@@ -41,7 +41,8 @@ def test_none_of_its_machines_addresses_is_a_target(client: FlaskClient, api_key
     def save(host: str, port: int) -> tuple[int, str]:
         shown = f"[{host}]" if ":" in host else host
         answer = client.post(
-            "/api/v1/webhooks", headers={"Authorization": f"Bearer {api_key}"},
+            "/api/v1/webhooks",
+            headers={"Authorization": f"Bearer {api_key}"},
             json={"url": f"http://{shown}:{port}/", "events": ["*"], "description": "x"},
         )
         return answer.status_code, answer.text
@@ -59,6 +60,7 @@ def test_the_kernel_tells_which_they_are():
     assert all(map(is_of_this_machine, own))
     for other in ("203.0.113.7", "2001:db8::7", "8.8.8.8", "169.254.169.254"):
         assert not is_of_this_machine(ipaddress.ip_address(other))
+
 
 IN_A_NETWORK_OF_ITS_OWN = """
 import http.server, ipaddress, json, sys, threading
@@ -85,12 +87,31 @@ print(json.dumps(found))
 
 def test_what_listens_at_a_public_address_of_this_machine_is_not_reached():
     """Nor behind its firewall: what comes from the machine itself passes that."""
-    start = "ip link set lo up && ip address add 203.0.114.7/32 dev lo && exec \"$@\""
-    run = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", start, "sh",
-         sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN],
-        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
-    ) if shutil.which("unshare") and shutil.which("ip") else None
+    start = 'ip link set lo up && ip address add 203.0.114.7/32 dev lo && exec "$@"'
+    run = (
+        subprocess.run(
+            [
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--net",
+                "sh",
+                "-c",
+                start,
+                "sh",
+                sys.executable,
+                "-c",
+                IN_A_NETWORK_OF_ITS_OWN,
+            ],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=120,
+            check=False,
+        )
+        if shutil.which("unshare") and shutil.which("ip")
+        else None
+    )
     if run is None or run.returncode:
         pytest.skip(f"a network of one's own is not to be had: {run and run.stderr[-300:]}")
     refused, admitted = json.loads(run.stdout)
@@ -100,7 +121,7 @@ def test_what_listens_at_a_public_address_of_this_machine_is_not_reached():
 
 
 def test_a_public_address_of_this_machine_is_refused_when_it_is_saved(
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ):
     own = ipaddress.ip_address("203.0.114.7")
     monkeypatch.setattr(egress, "is_of_this_machine", lambda address: address == own)

@@ -59,15 +59,28 @@ def send(
 ) -> list[tuple[int | None, str | None, str | None]]:
     run = subprocess.run(
         [*name_server.in_its_world(directory), sys.executable, "-c", SEND, url, str(times), *allow],
-        capture_output=True, check=True, text=True, timeout=60,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
     )
     return [(status, error, detail) for status, error, detail in json.loads(run.stdout)]
 
 
-@pytest.mark.parametrize("addresses", [
-    ["127.0.0.1"], ["::1"], ["10.0.0.7", "127.0.0.1"], ["127.0.0.1", "::1"],
-    ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["2002:7f00:1::"], ["0.0.0.0"], ["169.254.169.254"],
-])
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["10.0.0.7", "127.0.0.1"],
+        ["127.0.0.1", "::1"],
+        ["::ffff:127.0.0.1"],
+        ["64:ff9b::7f00:1"],
+        ["2002:7f00:1::"],
+        ["0.0.0.0"],
+        ["169.254.169.254"],
+    ],
+)
 def test_a_name_that_leads_inside_is_refused(
     name_server: NameServer, tmp_path: Path, receiver: Receiver, addresses: list[str]
 ):

@@ -426,7 +426,8 @@ def test_connections_are_known_until_they_die():
 
     def usable() -> list[int]:
         return [
-            port for port in range(1, 6)
+            port
+            for port in range(1, 6)
             if any(known.may_use((("10.0.0.1", port), place)) for place in (here, there))
         ]
 

@@ -74,8 +74,12 @@ def gives(token: str, **more: Any) -> tuple[int, dict[str, str], bytes]:
 
 def oauth2(endpoint: Receiver, **fields: str) -> dict[str, str]:
     return {
-        "type": "oauth2", "token_url": endpoint.url("/token"), "client_id": "shop:1",
-        "client_secret": vault.encrypt(SECRET), "client_auth": "header", "scope": "",
+        "type": "oauth2",
+        "token_url": endpoint.url("/token"),
+        "client_id": "shop:1",
+        "client_secret": vault.encrypt(SECRET),
+        "client_auth": "header",
+        "scope": "",
         "audience": "",
     } | fields
 
@@ -107,7 +111,8 @@ def test_one_token_is_asked_for_and_carries_every_request(
     (asked,) = endpoint.ledger
     assert (asked.method, asked.path) == ("POST", "/token")
     assert parse_qs(asked.body.decode()) == {
-        "grant_type": ["client_credentials"], "scope": ["orders hooks"],
+        "grant_type": ["client_credentials"],
+        "scope": ["orders hooks"],
     }
     # RFC 6749, 2.3.1: both are form-encoded before they become HTTP Basic.
     expected = base64.b64encode(b"shop%3A1:s3cret%2Bof%2Fthe+client").decode()
@@ -131,8 +136,10 @@ def test_id_and_secret_go_into_the_body_where_the_endpoint_wants_them_there(
     (asked,) = endpoint.ledger
     assert "Authorization" not in asked.headers
     assert parse_qs(asked.body.decode()) == {
-        "grant_type": ["client_credentials"], "audience": ["https://erp.example.com/"],
-        "client_id": ["shop:1"], "client_secret": [SECRET],
+        "grant_type": ["client_credentials"],
+        "audience": ["https://erp.example.com/"],
+        "client_id": ["shop:1"],
+        "client_secret": [SECRET],
     }
 
 
@@ -207,25 +214,46 @@ def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
 
 
 @on_both_databases
-@pytest.mark.parametrize(("answer", "said"), [
-    # What no database takes must not keep the attempts of others from being recorded.
-    ((400, {}, b'{"error": "a\\u0000b\\ud800c", "error_description": "\\u001b[31m"}'),
-     "answered 400 (a\ufffdb\ufffdc: \ufffd[31m)"),
-    # Nor is a secret at the end of what is kept cut, so that its mask no longer fits.
-    ((400, {}, json.dumps({"error": "x" * 290 + SECRET}).encode()),
-     "answered 400 (" + "x" * 290 + MASK + ")"),
-    ((400, {}, json.dumps({"error": base64.b64encode(
-        b"shop%3A1:s3cret%2Bof%2Fthe+client"
-    ).decode()}).encode()), f"answered 400 ({MASK})"),
-    (gives("x", token_type=SECRET), f"gave a token of the type {MASK}, not Bearer"),
-    ((400, {}, json.dumps({
-        "error": "invalid_client", "error_description": f"no client with {SECRET}",
-    }).encode()), f"answered 400 (invalid_client: no client with {MASK})"),
-    ((200, {}, b"<html>Sign in</html>"), "answered 200 without an access_token"),
-    ((200, {}, b'{"access_token": "a\\r\\nX: y"}'), "answered 200 without an access_token"),
-    (gives("x", token_type="mac"), "gave a token of the type mac, not Bearer"),
-    ((302, {"Location": "/elsewhere"}, b""), "answered 302"),
-])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        # What no database takes must not keep the attempts of others from being recorded.
+        (
+            (400, {}, b'{"error": "a\\u0000b\\ud800c", "error_description": "\\u001b[31m"}'),
+            "answered 400 (a\ufffdb\ufffdc: \ufffd[31m)",
+        ),
+        # Nor is a secret at the end of what is kept cut, so that its mask no longer fits.
+        (
+            (400, {}, json.dumps({"error": "x" * 290 + SECRET}).encode()),
+            "answered 400 (" + "x" * 290 + MASK + ")",
+        ),
+        (
+            (
+                400,
+                {},
+                json.dumps(
+                    {"error": base64.b64encode(b"shop%3A1:s3cret%2Bof%2Fthe+client").decode()}
+                ).encode(),
+            ),
+            f"answered 400 ({MASK})",
+        ),
+        (gives("x", token_type=SECRET), f"gave a token of the type {MASK}, not Bearer"),
+        (
+            (
+                400,
+                {},
+                json.dumps(
+                    {"error": "invalid_client", "error_description": f"no client with {SECRET}"}
+                ).encode(),
+            ),
+            f"answered 400 (invalid_client: no client with {MASK})",
+        ),
+        ((200, {}, b"<html>Sign in</html>"), "answered 200 without an access_token"),
+        ((200, {}, b'{"access_token": "a\\r\\nX: y"}'), "answered 200 without an access_token"),
+        (gives("x", token_type="mac"), "gave a token of the type mac, not Bearer"),
+        ((302, {"Location": "/elsewhere"}, b""), "answered 302"),
+    ],
+)
 def test_without_a_token_nothing_is_sent_and_the_log_says_why(
     merchant: Merchant, receiver: Receiver, endpoint: Receiver, answer: Any, said: str
 ):
@@ -252,10 +280,15 @@ def test_a_token_endpoint_inside_is_never_connected_to(
     answer = _answer_of(transport)
     assert answer.error == "egress_refused"
     with pytest.raises(Invalid) as refused:
-        setup.create_webhook(merchant, {
-            "url": receiver.url(), "events": ["*"],
-            "auth": auth | {"token_url": "http://169.254.169.254/token", "client_secret": "x"},
-        }, "test")
+        setup.create_webhook(
+            merchant,
+            {
+                "url": receiver.url(),
+                "events": ["*"],
+                "auth": auth | {"token_url": "http://169.254.169.254/token", "client_secret": "x"},
+            },
+            "test",
+        )
     assert [error.pointer for error in refused.value.errors] == ["/auth/token_url"]
     assert endpoint.ledger == []
 
@@ -281,7 +314,7 @@ def test_another_server_for_tokens_gets_no_secret_unseen(
     auth = oauth2(endpoint)
     webhook = make_webhook(merchant, receiver.url(), auth=auth)
     moved = {name: auth[name] for name in ("type", "client_id")} | {
-        "token_url": receiver.url("/token"),
+        "token_url": receiver.url("/token")
     }
     with pytest.raises(Invalid) as refused:
         setup.update_webhook(webhook, {"auth": moved}, "test", webhook.version)
@@ -326,9 +359,11 @@ def test_the_receiver_sees_the_certificate_of_each_webhook_and_of_none_other(
     url = f"https://127.0.0.1:{gateway.port}/hook"
     for name in ("north", "south"):
         chain, key = authority.issue(name)
-        make_webhook(merchant, url, auth={
-            "type": "certificate", "certificate": chain, "key": vault.encrypt(key),
-        })
+        make_webhook(
+            merchant,
+            url,
+            auth={"type": "certificate", "certificate": chain, "key": vault.encrypt(key)},
+        )
     make_webhook(merchant, url, description="without", max_in_flight=1)
     send(merchant, 5)
     drain.drain(0)

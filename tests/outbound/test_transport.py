@@ -100,8 +100,10 @@ def test_a_compressed_bomb_is_kept_as_it_came(receive):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "answer_cut_short"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n", "not_http"),
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", "headers_too_large"),
-        (b"HTTP/1.1 200 OK\r\n" + (b"A: " + b"b" * 900 + b"\r\n") * 400 + b"\r\n",
-         "headers_too_large"),
+        (
+            b"HTTP/1.1 200 OK\r\n" + (b"A: " + b"b" * 900 + b"\r\n") * 400 + b"\r\n",
+            "headers_too_large",
+        ),
         (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 65_600 + b"\r\n\r\n", "headers_too_large"),
     ],
     ids=["nothing", "not HTTP", "short body", "bad chunk", "101 headers", "350 KiB", "64 KiB"],
@@ -113,8 +115,8 @@ def test_a_broken_answer_is_a_named_error(receive, data: bytes, error: str):
 
 
 @pytest.mark.parametrize(
-    "data", [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK,
-             b"HTTP/1.1 100 Continue\r\n\r\n" + OK],
+    "data",
+    [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, b"HTTP/1.1 100 Continue\r\n\r\n" + OK],
 )
 def test_the_answer_after_an_interim_one_counts(receive, data: bytes):
     answer = ask(receive(says(data)))
@@ -123,20 +125,29 @@ def test_the_answer_after_an_interim_one_counts(receive, data: bytes):
 
 
 def test_the_text_of_a_header_is_utf8_and_where_it_is_not_each_byte_is_a_character(receive):
-    answer = ask(receive(says(
-        b"HTTP/1.1 400 Bad\r\nX-Utf8: Gr\xc3\xb6\xc3\x9fe \xe5\xad\x97\r\nX-Latin: Gr\xf6\xdfe\r\n"
-        b"Content-Length: 0\r\n\r\n"
-    )))
+    answer = ask(
+        receive(
+            says(
+                b"HTTP/1.1 400 Bad\r\nX-Utf8: Gr\xc3\xb6\xc3\x9fe \xe5\xad\x97\r\n"
+                b"X-Latin: Gr\xf6\xdfe\r\n"
+                b"Content-Length: 0\r\n\r\n"
+            )
+        )
+    )
     headers = dict(answer.headers)
     assert (headers["X-Utf8"], headers["X-Latin"]) == ("Größe 字", "Größe")
 
 
 def test_a_redirect_is_not_followed(receive):
     elsewhere = receive(says(OK))
-    answer = ask(receive(says(
-        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:%d/\r\n"
-        b"Content-Length: 0\r\n\r\n" % elsewhere.port
-    )))
+    answer = ask(
+        receive(
+            says(
+                b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:%d/\r\n"
+                b"Content-Length: 0\r\n\r\n" % elsewhere.port
+            )
+        )
+    )
     assert answer.status == 307
     assert elsewhere.requests == []
 
@@ -157,8 +168,18 @@ def test_nobody_listening_and_no_such_name_are_named():
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "[::1]",
-             "[::ffff:127.0.0.1]", "0.0.0.0", "127.0.0.1."],
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "127.0.0.1.",
+    ],
 )
 def test_an_address_inside_is_never_connected_to(receive, host: str):
     canary = receive(says(OK))
@@ -279,10 +300,13 @@ def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
     assert max(answer.duration_us for answer in answers.values()) < 1_000_000
 
 
-@pytest.mark.parametrize("head", [
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0;",
-])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0;",
+    ],
+)
 def test_what_frames_an_answer_has_an_end_too(receive, head: bytes):
     sent = 0
 
@@ -324,10 +348,15 @@ def test_a_connection_may_bring_many_answers(receive):
         transport.abort()
 
 
-@pytest.mark.parametrize("head", [
-    b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le",
-    b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-Trace: 7\r\n",
-])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-Trace: 7\r\n",
+    ],
+)
 def test_an_answer_that_is_cut_off_amid_its_headers_is_none(receive, head: bytes):
     answer = ask(receive(says(head)))
     assert answer.error in ("answer_cut_short", "empty_answer"), answer
@@ -381,15 +410,20 @@ def test_libcurl_gets_an_address_as_the_guard_reads_it(receive, host: str):
     assert f"\r\nHost: 127.0.0.1:{receiver.port}\r\n".encode() in receiver.requests[0]
 
 
-@pytest.mark.parametrize(("url", "plain"), [
-    ("http://u@127.1:9/", "http://u@127.0.0.1:9/"),
-    ("https://[2001:DB8:0::1]:9/x", "https://[2001:db8::1]:9/x"),
-    ("http://[fe80::1%25eth0]/", "http://[fe80::1]/"),
-    ("https://a.example/127.1", "https://a.example/127.1"),
-    ("http://a:b:c/", "http://a:b:c/"), ("http://\u0663.1/", "http://%D9%A3.1/"),
-    ("http://1_0.1/", "http://1_0.1/"), ("http://+1.2/", "http://+1.2/"),
-    ("http://127.0.0.1%00.a.example/", "http://127.0.0.1%00.a.example/"),
-    ("http://127%2e0.1/", "http://127%2e0.1/"),
-])
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("http://u@127.1:9/", "http://u@127.0.0.1:9/"),
+        ("https://[2001:DB8:0::1]:9/x", "https://[2001:db8::1]:9/x"),
+        ("http://[fe80::1%25eth0]/", "http://[fe80::1]/"),
+        ("https://a.example/127.1", "https://a.example/127.1"),
+        ("http://a:b:c/", "http://a:b:c/"),
+        ("http://\u0663.1/", "http://%D9%A3.1/"),
+        ("http://1_0.1/", "http://1_0.1/"),
+        ("http://+1.2/", "http://+1.2/"),
+        ("http://127.0.0.1%00.a.example/", "http://127.0.0.1%00.a.example/"),
+        ("http://127%2e0.1/", "http://127%2e0.1/"),
+    ],
+)
 def test_what_is_an_address_the_guard_says(url: str, plain: str):
     assert names.plain(url) == plain

@@ -190,8 +190,20 @@ def test_only_ones_own_key_can_be_revoked_and_only_once(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize(
-    "email", ["", "ann", "ann@", "@b.c", "a b@c.d", "a@b..c", "a@-b.c", "ann@x.y\x00", "ä@b.c",
-              "a" * 251 + "@b.c", "a@b.c\nBcc: d@e.f"]
+    "email",
+    [
+        "",
+        "ann",
+        "ann@",
+        "@b.c",
+        "a b@c.d",
+        "a@b..c",
+        "a@-b.c",
+        "ann@x.y\x00",
+        "ä@b.c",
+        "a" * 251 + "@b.c",
+        "a@b.c\nBcc: d@e.f",
+    ],
 )
 def test_an_address_must_be_one(email: str) -> None:
     with pytest.raises(Invalid) as error:
@@ -221,9 +233,7 @@ def test_any_other_password_is_refused(password: str) -> None:
 
 def test_everything_wrong_with_a_user_is_said_at_once(shop: Merchant) -> None:
     with pytest.raises(Invalid) as error:
-        accounts.create_user(
-            "x", "y", "cli", "king", "z" * 201, merchant=shop, role="emperor"
-        )
+        accounts.create_user("x", "y", "cli", "king", "z" * 201, merchant=shop, role="emperor")
     assert refused_fields(error) == {"email", "password", "name", "staff_role", "role"}
 
 
@@ -309,7 +319,7 @@ def test_a_session_of_nobody_has_no_user(token: str) -> None:
 
 
 def test_a_password_that_is_changed_while_someone_signs_in_with_the_old_one_keeps_them_out(
-    app: Flask
+    app: Flask,
 ) -> None:
     created = user("ann@example.com")
     assert accounts.user_with_password("ann@example.com", PASSWORD) is created
@@ -554,16 +564,21 @@ def test_keys_of_a_merchant_are_bounded(shop: Merchant, monkeypatch: pytest.Monk
 
 
 @on_both_databases
-@pytest.mark.parametrize("act", [
-    lambda user: accounts.change_own_password(user, PASSWORD, "another one 1", "another one 1"),
-    lambda user: second_factor.renew_codes(user, PASSWORD),
-    lambda user: second_factor.turn_off(user, PASSWORD),
-    lambda user: second_factor.turn_on(
-        user, SECRET, second_factor.code_at(base64.b32decode(SECRET), now() // (30 * SECOND)),
-        PASSWORD,
-    ),
-    lambda user: passkeys.remove(user, "pk_1", PASSWORD),
-])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda user: accounts.change_own_password(user, PASSWORD, "another one 1", "another one 1"),
+        lambda user: second_factor.renew_codes(user, PASSWORD),
+        lambda user: second_factor.turn_off(user, PASSWORD),
+        lambda user: second_factor.turn_on(
+            user,
+            SECRET,
+            second_factor.code_at(base64.b32decode(SECRET), now() // (30 * SECOND)),
+            PASSWORD,
+        ),
+        lambda user: passkeys.remove(user, "pk_1", PASSWORD),
+    ],
+)
 def test_a_password_that_is_changed_meanwhile_does_nothing_more(
     app: Flask, act: Callable[[User], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

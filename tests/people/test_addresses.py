@@ -20,7 +20,10 @@ from tests.mailbox import Mailbox
 
 WIRE = "ann@xn--mller-kva.example"
 SPELLINGS = (
-    "ann@müller.example", " Ann@MÜLLER.Example ", "ann@mu\u0308ller.example", WIRE,
+    "ann@müller.example",
+    " Ann@MÜLLER.Example ",
+    "ann@mu\u0308ller.example",
+    WIRE,
     "ann@XN--MLLER-KVA.example",
 )
 
@@ -31,22 +34,25 @@ def test_every_spelling_of_a_domain_is_one_address(typed: str):
     assert addresses.email_fault(WIRE) is None
 
 
-@pytest.mark.parametrize(("typed", "said"), [
-    ("ann@пример.example", "write it as xn--e1afmkfd.example."),
-    ("ann@аpple.com", "write it as xn--pple-43d.com."),
-    ("ann@例え.jp", "write it as xn--r8jz45g.jp."),
-    ("ann@müller..example", "'müller..example' is not a name that can exist"),
-    ("ann@☃.example", "is not a name that can exist"),
-    ("ann@" + "ü" * 64 + ".example", "is not a name that can exist"),
-    ("jürgen@example.com", "The part before the @ holds letters beyond a–z"),
-    ("jürgen@müller.example", "The part before the @ holds letters beyond a–z"),
-    ("ann", "Give an e-mail address such as ann@example.com."),
-    ("ann@exa mple.com", "Give an e-mail address such as ann@example.com."),
-    ("@müller.example", "Give an e-mail address such as ann@example.com."),
-    ("", "Give an e-mail address such as ann@example.com."),
-    ("=?utf-8?q?a=2cbob?=@example.com", "Give an e-mail address such as ann@example.com."),
-    ("a" * 300 + "@müller.example", "Give an e-mail address such as ann@example.com."),
-])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("ann@пример.example", "write it as xn--e1afmkfd.example."),
+        ("ann@аpple.com", "write it as xn--pple-43d.com."),
+        ("ann@例え.jp", "write it as xn--r8jz45g.jp."),
+        ("ann@müller..example", "'müller..example' is not a name that can exist"),
+        ("ann@☃.example", "is not a name that can exist"),
+        ("ann@" + "ü" * 64 + ".example", "is not a name that can exist"),
+        ("jürgen@example.com", "The part before the @ holds letters beyond a–z"),
+        ("jürgen@müller.example", "The part before the @ holds letters beyond a–z"),
+        ("ann", "Give an e-mail address such as ann@example.com."),
+        ("ann@exa mple.com", "Give an e-mail address such as ann@example.com."),
+        ("@müller.example", "Give an e-mail address such as ann@example.com."),
+        ("", "Give an e-mail address such as ann@example.com."),
+        ("=?utf-8?q?a=2cbob?=@example.com", "Give an e-mail address such as ann@example.com."),
+        ("a" * 300 + "@müller.example", "Give an e-mail address such as ann@example.com."),
+    ],
+)
 def test_what_is_refused_says_what_to_write(typed: str, said: str):
     assert said in (addresses.email_fault(addresses.clean_email(typed)) or "taken")
 
@@ -59,7 +65,7 @@ def test_what_the_refusal_names_is_taken():
 def test_people_sign_in_as_they_spell_it(client: FlaskClient, merchant: Merchant, typed: str):
     accounts.create_user("ann@müller.example", PASSWORD, "cli", merchant=merchant, role="editor")
     assert accounts.get_user(typed).email == WIRE
-    (page, *_), = [accounts.users(search="ann@müller.example").rows]
+    ((page, *_),) = [accounts.users(search="ann@müller.example").rows]
     assert page[0].email == WIRE
     answer = client.post("/sign-in", data={"email": typed, "password": PASSWORD})
     assert answer.status_code == 303
@@ -89,7 +95,8 @@ class TestByMail:
         invitations.invite(merchant, "bob@müller.example", "viewer", "cli")
         assert mail.send_due() == 2
         assert {message["To"] for message in mailbox.messages} == {
-            WIRE, "bob@xn--mller-kva.example",
+            WIRE,
+            "bob@xn--mller-kva.example",
         }
         assert {message["From"] for message in mailbox.messages} == {
             "Läden <hooks@xn--lden-loa.example>"
@@ -110,27 +117,42 @@ def test_each_place_that_takes_an_address_says_it(merchant: Merchant, email: str
         assert said == addresses.email_fault(email)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("hooks@пример.example", "write it as xn--e1afmkfd.example"),
-    ("jürgen@example.com", "letters beyond a–z"),
-    ("hooks@", "give an address such as hooks@example.com"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hooks@пример.example", "write it as xn--e1afmkfd.example"),
+        ("jürgen@example.com", "letters beyond a–z"),
+        ("hooks@", "give an address such as hooks@example.com"),
+    ],
+)
 def test_a_sender_that_no_mail_can_have_stops_the_start(tmp_path: Path, text: str, said: str):
     with pytest.raises(SettingError, match=r"PORTAL_MAIL_FROM=.* cannot be used: ") as caught:
-        load_config({
-            "PORTAL_DATA_DIR": str(tmp_path), "PORTAL_SMTP_URL": "smtp://127.0.0.1",
-            "PORTAL_MAIL_FROM": text,
-        })
+        load_config(
+            {
+                "PORTAL_DATA_DIR": str(tmp_path),
+                "PORTAL_SMTP_URL": "smtp://127.0.0.1",
+                "PORTAL_MAIL_FROM": text,
+            }
+        )
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("address", "network"), [
-    ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"),
-    ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-    ("fe80::1%eth0", "fe80::/64"), ("::1", "::/64"), ("", ""), ("unix:", "unix:"),
-    ("192.0.2.7:50000", "192.0.2.7"), ("[2001:db8:1:2::9]:50000", "2001:db8:1:2::/64"),
-    ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
-])
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("unix:", "unix:"),
+        ("192.0.2.7:50000", "192.0.2.7"),
+        ("[2001:db8:1:2::9]:50000", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
+    ],
+)
 def test_limits_count_for_what_one_host_may_have_of_addresses(address: str, network: str) -> None:
     assert addresses.network_of(address) == network
     if ":" not in network:

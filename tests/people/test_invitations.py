@@ -47,9 +47,9 @@ def test_who_has_the_link_gets_an_account_and_is_in(merchant: Merchant, ann: Use
     assert (bob.email, bob.name, bob.role_at(merchant.id)) == ("bob@example.com", "Bob", "editor")
     assert accounts.user_with_password("bob@example.com", PASSWORD)
     assert invitations.invitations(merchant) == []
-    noted = list(db.session.execute(
-        sa.select(AuditEntry.actor, AuditEntry.action).order_by(AuditEntry.id)
-    ))
+    noted = list(
+        db.session.execute(sa.select(AuditEntry.actor, AuditEntry.action).order_by(AuditEntry.id))
+    )
     assert noted[:3] == [
         ("user:ann@example.com", "member.invited"),
         ("user:bob@example.com", "user.created"),
@@ -168,9 +168,7 @@ def test_an_owner_who_is_removed_leaves_no_way_back_in(merchant: Merchant, ann: 
         accept(token)
 
 
-def test_nobody_invites_themselves_or_who_is_in_or_disabled(
-    merchant: Merchant, ann: User
-) -> None:
+def test_nobody_invites_themselves_or_who_is_in_or_disabled(merchant: Merchant, ann: User) -> None:
     make_user("operator", email="olga@example.com")
     with pytest.raises(Forbidden, match="Nobody"):
         invitations.invite(merchant, "Olga@example.com", "owner", "user:olga@example.com")
@@ -205,7 +203,8 @@ class TestMail:
     @pytest.fixture
     def settings(self, mailbox: Mailbox) -> dict[str, str]:
         return {
-            "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}", "MAIL_FROM": "hooks@example.com",
+            "SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
+            "MAIL_FROM": "hooks@example.com",
             "PUBLIC_URL": "https://hooks.example.com",
         }
 
@@ -246,9 +245,13 @@ def test_two_owners_who_demote_each_other_at_once_leave_one(
             accounts.get_merchant("alice"), numbers[whom], f"user:{by}"
         )
 
-    outcomes = at_once(app, [
-        demote("ann@example.com", "bob@example.com"), remove("bob@example.com", "ann@example.com"),
-    ])
+    outcomes = at_once(
+        app,
+        [
+            demote("ann@example.com", "bob@example.com"),
+            remove("bob@example.com", "ann@example.com"),
+        ],
+    )
     assert sorted(outcomes) == ["Conflict", "done"]
     db.session.rollback()
     owners = sa.select(sa.func.count()).select_from(Membership).where(Membership.role == "owner")
@@ -282,5 +285,6 @@ def test_members_and_invitations_of_a_merchant_are_bounded(
         )
     invitations.invite(merchant, "three@example.com", "viewer", "cli")
     assert {one.email for one in invitations.invitations(merchant)} == {
-        "two@example.com", "three@example.com"
+        "two@example.com",
+        "three@example.com",
     }

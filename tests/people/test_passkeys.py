@@ -66,9 +66,7 @@ def options_on(client: FlaskClient, path: str) -> Any:
 def add(client: FlaskClient, device: Authenticator, **more: str) -> TestResponse:
     answer = device.create(options_on(client, ACCOUNT))
     form = {"name": "phone", "password": PASSWORD, "passkey": answer}
-    return client.post(
-        f"{ACCOUNT}/passkeys", data=form | more, base_url="http://localhost:8000"
-    )
+    return client.post(f"{ACCOUNT}/passkeys", data=form | more, base_url="http://localhost:8000")
 
 
 def send(client: FlaskClient, answer: str) -> TestResponse:
@@ -120,9 +118,7 @@ def test_a_passkey_is_added_signs_in_and_is_removed(
     assert sign_in(app.test_client()).location == "/"
 
 
-def test_an_answer_works_once(
-    app: Flask, waiting: FlaskClient, device: Authenticator
-) -> None:
+def test_an_answer_works_once(app: Flask, waiting: FlaskClient, device: Authenticator) -> None:
     answer = device.get(options_on(waiting, "/sign-in/code"))
     name = app.config["SESSION_COOKIE_NAME"]
     cookie = waiting.get_cookie(name)
@@ -160,11 +156,21 @@ def test_what_does_not_fit_lets_nobody_in(
     assert not is_signed_in(client)
 
 
-@pytest.mark.parametrize("answer", [
-    "x", "null", "[]", "{}", '{"id": 1}', "[" * 9_000, "\x00", "9" * 100_000,
-    '{"id":"AA","rawId":"AA","type":"public-key","response":{"clientDataJSON":"e30",'
-    '"authenticatorData":"AA","signature":"AA","attestationObject":"oA"}}',
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "x",
+        "null",
+        "[]",
+        "{}",
+        '{"id": 1}',
+        "[" * 9_000,
+        "\x00",
+        "9" * 100_000,
+        '{"id":"AA","rawId":"AA","type":"public-key","response":{"clientDataJSON":"e30",'
+        '"authenticatorData":"AA","signature":"AA","attestationObject":"oA"}}',
+    ],
+)
 def test_what_is_no_answer_is_refused(waiting: FlaskClient, answer: str) -> None:
     options_on(waiting, "/sign-in/code")
     assert send(waiting, answer).status_code == 422
@@ -180,12 +186,19 @@ def doubled(levels: int, place: int = 0) -> bytes:
 
 def attested(fmt: Any, statement: bytes, key: bytes | None = None) -> Callable[..., bytes]:
     """An attestation object, of the authenticator data that a device has made."""
+
     def make(data: bytes) -> bytes:
         data = data if key is None else data[: 37 + 16 + 2 + 32] + key
         return (
-            b"\xa3" + cbor2.dumps("fmt") + cbor2.dumps(fmt) + cbor2.dumps("attStmt") + statement
-            + cbor2.dumps("authData") + cbor2.dumps(data)
+            b"\xa3"
+            + cbor2.dumps("fmt")
+            + cbor2.dumps(fmt)
+            + cbor2.dumps("attStmt")
+            + statement
+            + cbor2.dumps("authData")
+            + cbor2.dumps(data)
         )
+
     return make
 
 
@@ -310,9 +323,12 @@ def test_what_does_not_fit_is_not_added(
 ) -> None:
     sign_in(client)
     for more in (
-        {"name": ""}, {"name": "x" * 101}, {"password": "wrong"}, {"passkey": ""},
-        {"passkey": "{}"}, {"passkey": device.create({"rp": {"id": "localhost"},
-                                                      "challenge": "AAAA"})},
+        {"name": ""},
+        {"name": "x" * 101},
+        {"password": "wrong"},
+        {"passkey": ""},
+        {"passkey": "{}"},
+        {"passkey": device.create({"rp": {"id": "localhost"}, "challenge": "AAAA"})},
     ):
         assert add(client, device, **more).status_code == 422, more
     device.origin = "https://evil.example"
@@ -333,12 +349,15 @@ def test_an_operator_can_take_it_away(
     assert sign_in(app.test_client()).location == "/"
 
 
-@pytest.mark.parametrize(("url", "site"), [
-    ("https://hooks.example.com", ("hooks.example.com", "https://hooks.example.com")),
-    ("https://Hooks.example.com:443/x", ("hooks.example.com", "https://hooks.example.com")),
-    ("http://127.0.0.1:8000", ("localhost", "http://localhost:8000")),
-    ("http://10.0.0.5:8000", None),
-])
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        ("https://hooks.example.com", ("hooks.example.com", "https://hooks.example.com")),
+        ("https://Hooks.example.com:443/x", ("hooks.example.com", "https://hooks.example.com")),
+        ("http://127.0.0.1:8000", ("localhost", "http://localhost:8000")),
+        ("http://10.0.0.5:8000", None),
+    ],
+)
 def test_a_passkey_is_bound_to_the_public_address(
     app: Flask, url: str, site: tuple[str, str] | None
 ) -> None:

@@ -41,11 +41,19 @@ def test_who_takes_the_portals_own_periods_follows_them(merchant: Merchant) -> N
     assert (merchant.event_days, merchant.payload_days) == (None, None)
 
 
-@pytest.mark.parametrize(("events", "payloads", "fields"), [
-    ("61", "15", {"event_days"}), ("60", "16", {"payload_days"}), ("0", "-1", {"event_days",
-     "payload_days"}), ("", "x", {"event_days", "payload_days"}), ("5", "6", {"payload_days"}),
-    ("1.5", "1", {"event_days"}), ("٣", "1", {"event_days"}), ("9" * 10_000, "1", {"event_days"}),
-])
+@pytest.mark.parametrize(
+    ("events", "payloads", "fields"),
+    [
+        ("61", "15", {"event_days"}),
+        ("60", "16", {"payload_days"}),
+        ("0", "-1", {"event_days", "payload_days"}),
+        ("", "x", {"event_days", "payload_days"}),
+        ("5", "6", {"payload_days"}),
+        ("1.5", "1", {"event_days"}),
+        ("٣", "1", {"event_days"}),
+        ("9" * 10_000, "1", {"event_days"}),
+    ],
+)
 def test_other_periods_are_refused_with_the_rule(
     merchant: Merchant, events: str, payloads: str, fields: set[str]
 ) -> None:

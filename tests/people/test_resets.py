@@ -136,7 +136,7 @@ class TestMail:
 
     @on_both_databases
     def test_a_wish_for_nobodys_account_is_written_as_one_for_somebodys_and_leaves_nothing(
-        self
+        self,
     ) -> None:
         written: list[str] = []
 

@@ -24,10 +24,17 @@ KEY = b"12345678901234567890"
 SECRET = base64.b32encode(KEY).decode()
 
 
-@pytest.mark.parametrize(("seconds", "code"), [
-    (59, "94287082"), (1111111109, "07081804"), (1111111111, "14050471"),
-    (1234567890, "89005924"), (2000000000, "69279037"), (20000000000, "65353130"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "code"),
+    [
+        (59, "94287082"),
+        (1111111109, "07081804"),
+        (1111111111, "14050471"),
+        (1234567890, "89005924"),
+        (2000000000, "69279037"),
+        (20000000000, "65353130"),
+    ],
+)
 def test_codes_are_those_of_rfc_6238_appendix_b(seconds: int, code: str) -> None:
     assert second_factor.code_at(KEY, seconds // 30, digits=8) == code
     assert second_factor.code_at(KEY, seconds // 30) == code[-6:]
@@ -80,9 +87,10 @@ def test_a_clock_that_is_off_by_half_a_minute_does_no_harm(ann: User) -> None:
             assert second_factor.check(ann, code(later))
 
 
-@pytest.mark.parametrize("text", [
-    "", "x", "000000 ", "\x00", "\ud800", "١٢٣٤٥٦", "9" * 100_000, "-----", "aaaa-aaaa-aaaa-aaaa",
-])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "000000 ", "\x00", "\ud800", "١٢٣٤٥٦", "9" * 100_000, "-----", "aaaa-aaaa-aaaa-aaaa"],
+)
 def test_what_is_no_code_is_refused(ann: User, text: str) -> None:
     with time_machine.travel(1_800_000_000, tick=False):
         turn_on(ann)
@@ -159,7 +167,6 @@ def test_an_operator_can_take_it_away(ann: User) -> None:
 def test_the_app_gets_what_it_needs(ann: User) -> None:
     address = second_factor.app_address(ann, SECRET)
     assert address == (
-        f"otpauth://totp/Webhook%20Portal%3Aann%40example.com?secret={SECRET}"
-        "&issuer=Webhook+Portal"
+        f"otpauth://totp/Webhook%20Portal%3Aann%40example.com?secret={SECRET}&issuer=Webhook+Portal"
     )
     assert len(base64.b32decode(second_factor.new_secret())) == 20

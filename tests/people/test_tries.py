@@ -37,8 +37,14 @@ def test_who_tries_passwords_has_one_entry_and_tells_nothing_of_who_is_unknown(
     client: FlaskClient, merchant: Merchant
 ):
     user = make_user("owner", merchant, password=PASSWORD)
-    for email in (user.email, user.email.upper(), "nobody@example.com", user.email, "no address",
-                  "a\0b@example.com"):
+    for email in (
+        user.email,
+        user.email.upper(),
+        "nobody@example.com",
+        user.email,
+        "no address",
+        "a\0b@example.com",
+    ):
         client.post("/sign-in", data={"email": email, "password": "hunter2"}, **FROM)
     assert entries() == [("user.sign_in_refused", user.email, "203.0.113.7")]
 
@@ -51,6 +57,7 @@ def test_what_anybody_may_read_of_the_portal_does_not_tell_who_has_an_account(
 
     def told_by(bring_about: Callable[[str], object], email: str) -> dict[str, float]:
         """What changes in /metrics by what somebody does with an address."""
+
         def read() -> dict[str, float]:
             return {
                 family.name + str(sample.labels): sample.value
@@ -69,9 +76,12 @@ def test_what_anybody_may_read_of_the_portal_does_not_tell_who_has_an_account(
     for bring_about in (try_password, resets.ask):
         assert told_by(bring_about, user.email) == told_by(bring_about, "nobody@example.com")
     assert len(entries()) == 1
-    assert told_by(
-        lambda slug: accounts.create_merchant(slug, "", "cli"), "carol"
-    )["portal_audit_entries{}"] == 1
+    assert (
+        told_by(lambda slug: accounts.create_merchant(slug, "", "cli"), "carol")[
+            "portal_audit_entries{}"
+        ]
+        == 1
+    )
 
 
 def test_there_is_another_entry_after_a_while(

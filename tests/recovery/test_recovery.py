@@ -97,9 +97,7 @@ def test_what_failed_at_last_counts_by_then_and_not_by_when_it_came(merchant: Me
     assert start(merchant, send(since=now() - 2 * HOUR)).done == 1
 
 
-def test_a_merchants_webhooks_recover_together_but_not_the_disabled(
-    merchant: Merchant, app: Flask
-):
+def test_a_merchants_webhooks_recover_together_but_not_the_disabled(merchant: Merchant, app: Flask):
     first, second, off = (make_webhook(merchant) for _ in range(3))
     other = make_merchant("bob")
     theirs = failed(other, make_webhook(other))
@@ -113,14 +111,21 @@ def test_a_merchants_webhooks_recover_together_but_not_the_disabled(
     assert states() == {"failed": 2, "pending": 3}
 
 
-@pytest.mark.parametrize(("filters", "count"), [
-    ({}, 4), ({"type": "order.*"}, 3), ({"type": "order.paid"}, 1), ({"type": "*"}, 4),
-    ({"status": "502"}, 1), ({"status": "5xx"}, 2), ({"status": "none"}, 1),
-    ({"error": "connect_timeout"}, 1), ({"status": "5xx", "type": "order.paid"}, 0),
-])
-def test_filters_narrow_what_is_taken(
-    merchant: Merchant, filters: dict[str, str], count: int
-):
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({}, 4),
+        ({"type": "order.*"}, 3),
+        ({"type": "order.paid"}, 1),
+        ({"type": "*"}, 4),
+        ({"status": "502"}, 1),
+        ({"status": "5xx"}, 2),
+        ({"status": "none"}, 1),
+        ({"error": "connect_timeout"}, 1),
+        ({"status": "5xx", "type": "order.paid"}, 0),
+    ],
+)
+def test_filters_narrow_what_is_taken(merchant: Merchant, filters: dict[str, str], count: int):
     webhook = make_webhook(merchant)
     again = failed(merchant, webhook)
     make_attempt(again, 404)
@@ -137,9 +142,7 @@ def test_filters_narrow_what_is_taken(
 def test_what_cannot_be_sent_is_neither_counted_nor_touched(merchant: Merchant):
     webhook = make_webhook(merchant)
     expired = failed(merchant, webhook)
-    db.session.execute(
-        sa.delete(EventPayload).where(EventPayload.event_id == expired.event_id)
-    )
+    db.session.execute(sa.delete(EventPayload).where(EventPayload.event_id == expired.event_id))
     db.session.commit()
     failed(merchant, webhook, trigger="test")
     assert selection.count(merchant.id, send()).number == 0
@@ -154,7 +157,10 @@ def test_what_is_held_goes_out_at_once_and_waits_for_no_retry(
     webhook = make_webhook(merchant, receiver.url(), held_at=now(), failures=30)
     for later in (0, 0, 5):
         make_delivery(
-            make_event(merchant), webhook, is_retry=later > 0, step=min(later, 1),
+            make_event(merchant),
+            webhook,
+            is_retry=later > 0,
+            step=min(later, 1),
             next_attempt_at=now() + later * HOUR,
         )
     assert recovery.count_held(webhook) == selection.Count(3, is_exact=True)
@@ -221,7 +227,8 @@ def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
     db.session.execute(
-        sa.update(Delivery).where(Delivery.state == "pending")
+        sa.update(Delivery)
+        .where(Delivery.state == "pending")
         .values(state="failed", finished_at=now())
     )
     db.session.commit()
@@ -229,9 +236,7 @@ def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
     assert states() == {"failed": recovery.BATCH, "pending": 1_200 - recovery.BATCH}
 
 
-def test_it_is_paused_resumed_and_cancelled(
-    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
-):
+def test_it_is_paused_resumed_and_cancelled(merchant: Merchant, monkeypatch: pytest.MonkeyPatch):
     webhook = make_webhook(merchant)
     make_deliveries(merchant, webhook, 2_200)
     monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
@@ -255,7 +260,10 @@ def test_it_is_paused_resumed_and_cancelled(
             change(merchant.id + 1, begun.id, "cli")
     noted = db.session.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.id)).all()
     assert noted == [
-        "recovery.started", "recovery.paused", "recovery.resumed", "recovery.cancelled"
+        "recovery.started",
+        "recovery.paused",
+        "recovery.resumed",
+        "recovery.cancelled",
     ]
 
 
@@ -281,9 +289,7 @@ def test_the_same_asked_twice_is_one(merchant: Merchant):
     assert start(merchant, send(since=now() - 5 * HOUR)).id != first.id
 
 
-def test_a_merchant_has_so_many_at_once(
-    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_merchant_has_so_many_at_once(merchant: Merchant, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recovery, "MAX_OPEN", 1)
     make_deliveries(merchant, make_webhook(merchant), 1_200)
     start(merchant, send())
@@ -328,7 +334,11 @@ def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, val
 
 @pytest.mark.whole
 def test_a_worker_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     monkeypatch: pytest.MonkeyPatch,
 ):
     count = 6_000

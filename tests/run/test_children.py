@@ -171,9 +171,11 @@ def test_a_stopped_fork_of_a_part_is_ended_as_granians_are(begin: Begin, tmp_pat
 def test_a_part_has_no_open_file_of_its_supervisor(begin: Begin, tmp_path: Path):
     said = tmp_path / "files"
     with (tmp_path / "lock").open("w"):
+
         def tells() -> None:
             found = [
-                str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir()
+                str(entry.readlink())
+                for entry in Path("/proc/self/fd").iterdir()
                 if entry.is_symlink()
             ]
             said.write_text("\n".join(found))

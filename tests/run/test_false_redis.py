@@ -32,13 +32,25 @@ from tests.factories import make_webhook
 from tests.false_redis import FalseRedis
 
 WRONG = {
-    "no number": b":x\r\n", "deep": b"*1\r\n" * 3_000, "unhashable": b"%1\r\n*0\r\n_\r\n",
-    "empty push": b">0\r\n", "pushes": b">1\r\n+x\r\n" * 3_000 + b"+OK\r\n",
-    "bad length": b"$x\r\n", "map": b"%0\r\n", "list": b"*0\r\n", "nil": b"_\r\n",
-    "nothing": b"$-1\r\n", "negative": b":-1\r\n", "moved": b"-MOVED x\r\n",
+    "no number": b":x\r\n",
+    "deep": b"*1\r\n" * 3_000,
+    "unhashable": b"%1\r\n*0\r\n_\r\n",
+    "empty push": b">0\r\n",
+    "pushes": b">1\r\n+x\r\n" * 3_000 + b"+OK\r\n",
+    "bad length": b"$x\r\n",
+    "map": b"%0\r\n",
+    "list": b"*0\r\n",
+    "nil": b"_\r\n",
+    "nothing": b"$-1\r\n",
+    "negative": b":-1\r\n",
+    "moved": b"-MOVED x\r\n",
     "asking": b"-ASK x\r\n",
-    "no float": b",nan\r\n", "float": b"(1e5\r\n", "long": b":" + b"9" * 5_000 + b"\r\n",
-    "text": b"+x\r\n", "number": b":0\r\n", "lists": b"*2\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+    "no float": b",nan\r\n",
+    "float": b"(1e5\r\n",
+    "long": b":" + b"9" * 5_000 + b"\r\n",
+    "text": b"+x\r\n",
+    "number": b":0\r\n",
+    "lists": b"*2\r\n*1\r\n:1\r\n$1\r\nx\r\n",
 }
 Wait = Callable[..., None]
 every_wrong_answer = pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
@@ -71,7 +83,11 @@ class Transport:
 @every_wrong_answer
 @in_either_protocol
 def test_events_are_taken_and_nothing_that_is_asked_for_them_raises(
-    app: Flask, client: FlaskClient, merchant: Merchant, api_key: str, false_redis: FalseRedis,
+    app: Flask,
+    client: FlaskClient,
+    merchant: Merchant,
+    api_key: str,
+    false_redis: FalseRedis,
     answer: bytes,
 ):
     make_webhook(merchant, "https://receiver.example.com/")
@@ -84,10 +100,17 @@ def test_events_are_taken_and_nothing_that_is_asked_for_them_raises(
         )
         assert accepted.status_code == 202
     for ask in (
-        lambda: queues.ask_for_lane("x"), queues.is_lane_asked_for, signs.show,
-        lambda: queues.enqueue_recovery("rec_1", 1), lambda: queues.enqueue_purge(1),
-        lambda: queues.enqueue_next(queues.MEASURE), vitals.redis_state, vitals.workers_state,
-        lambda: policy_reports._is_new("x"), queues.answers, lambda: queues.wake([1]),
+        lambda: queues.ask_for_lane("x"),
+        queues.is_lane_asked_for,
+        signs.show,
+        lambda: queues.enqueue_recovery("rec_1", 1),
+        lambda: queues.enqueue_purge(1),
+        lambda: queues.enqueue_next(queues.MEASURE),
+        vitals.redis_state,
+        vitals.workers_state,
+        lambda: policy_reports._is_new("x"),
+        queues.answers,
+        lambda: queues.wake([1]),
     ):
         queues.forget_trouble()
         ask()
@@ -251,7 +274,9 @@ def test_readyz_waits_for_redis_once(client: FlaskClient, false_redis: FalseRedi
 
 @pytest.mark.parametrize("protocol", [2])
 def test_what_is_the_matter_with_redis_is_said_and_without_what_the_server_says(
-    client: FlaskClient, false_redis: FalseRedis, monkeypatch: pytest.MonkeyPatch,
+    client: FlaskClient,
+    false_redis: FalseRedis,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     log = logging.getLogger("portal.redis_trouble")
@@ -263,7 +288,8 @@ def test_what_is_the_matter_with_redis_is_said_and_without_what_the_server_says(
     answer = client.get("/readyz")
     assert answer.json is not None
     assert (answer.json["redis"], answer.json["redis_trouble"]) == (
-        "unavailable", "it forbids a command"
+        "unavailable",
+        "it forbids a command",
     )
     assert "secret" not in answer.text
     assert caplog.text.count("the sweep will find the work") == 1

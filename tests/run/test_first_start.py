@@ -42,8 +42,13 @@ def start(directory: Path, *arguments: str, cwd: Path = ROOT, **settings: str):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PORTAL_")}
     settings = {"DATA_DIR": str(directory), "REDIS_URL": "unix:///nowhere/r.sock"} | settings
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60,
-        env=environment | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment
+        | {"PYTHONPATH": str(ROOT)}
         | {f"PORTAL_{name}": value for name, value in settings.items() if value},
     )
 
@@ -124,9 +129,15 @@ def test_the_old_key_beside_a_new_one_is_taken(made: Path):
 
 def test_the_default_directory_does_not_depend_on_where_one_stands(tmp_path: Path):
     configs = [
-        start(tmp_path, "-c", "from portal.config import *; print(load_config(first_start=True))",
-              cwd=cwd, DATA_DIR="", SECRET_KEY="k" * 40,
-              DATABASE_URL="postgresql://u@127.0.0.1:1/x").stdout
+        start(
+            tmp_path,
+            "-c",
+            "from portal.config import *; print(load_config(first_start=True))",
+            cwd=cwd,
+            DATA_DIR="",
+            SECRET_KEY="k" * 40,
+            DATABASE_URL="postgresql://u@127.0.0.1:1/x",
+        ).stdout
         for cwd in (ROOT, tmp_path)
     ]
     assert configs[0] == configs[1]
@@ -225,10 +236,15 @@ def _mail() -> None:
 
 
 def _answer() -> None:
-    db.session.add(IdempotencyKey(
-        merchant_id=make_merchant("bob").id, key="once", digest="d", status=201,
-        answer_token=vault.encrypt("answer"),
-    ))
+    db.session.add(
+        IdempotencyKey(
+            merchant_id=make_merchant("bob").id,
+            key="once",
+            digest="d",
+            status=201,
+            answer_token=vault.encrypt("answer"),
+        )
+    )
 
 
 @on_both_databases
@@ -305,7 +321,8 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "database is a directory": ("portal.db", as_directory, "cannot be used"),
     "database is text": ("portal.db", lambda path: path.write_text("text " * 99), "is not an SQLi"),
     "database is damaged": (
-        "portal.db", lambda path: path.write_bytes(SQLITE + b"\xff" * 9000),
+        "portal.db",
+        lambda path: path.write_bytes(SQLITE + b"\xff" * 9000),
         "restore it from a backup",
     ),
 }
@@ -313,9 +330,13 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(
     ("wrong", "part"),
-    [*((wrong, "cli") for wrong in WRONG), *(("database is damaged", part) for part in PARTS),
-     ("database is damaged", "run"), ("key is a directory", "run"),
-     ("key is a link to nothing", "run")],
+    [
+        *((wrong, "cli") for wrong in WRONG),
+        *(("database is damaged", part) for part in PARTS),
+        ("database is damaged", "run"),
+        ("key is a directory", "run"),
+        ("key is a link to nothing", "run"),
+    ],
 )
 def test_files_that_are_not_what_they_should_be_are_named_in_a_sentence(
     made: Path, wrong: str, part: str
@@ -354,9 +375,13 @@ def _start_at_once(starts: list[tuple[Path, dict[str, str]]]) -> list[tuple[int,
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PORTAL_")}
     begun = [
         subprocess.Popen(
-            [sys.executable, "-m", "portal", "migrate"], cwd=ROOT, text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=environment | {"PORTAL_DATA_DIR": str(directory), "PORTAL_LOG_LEVEL": "ERROR"}
+            [sys.executable, "-m", "portal", "migrate"],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment
+            | {"PORTAL_DATA_DIR": str(directory), "PORTAL_LOG_LEVEL": "ERROR"}
             | {f"PORTAL_{name}": value for name, value in settings.items()},
         )
         for directory, settings in starts
@@ -416,9 +441,7 @@ def test_a_start_that_waited_for_anothers_migration_makes_no_copy_of_what_came_o
 
         flask_migrate.upgrade(revision=_versions(app)[1])
         db.engine.dispose()
-    settings = {
-        name: environment[f"PORTAL_{name}"] for name in ("DATABASE_URL", "SECRET_KEY")
-    }
+    settings = {name: environment[f"PORTAL_{name}"] for name in ("DATABASE_URL", "SECRET_KEY")}
     done = _start_at_once([(tmp_path / "data", settings)] * 3)
     assert [code for code, _ in done] == [0, 0, 0], done
     assert len(list(tmp_path.glob("portal.db.before-*"))) == 1
@@ -467,10 +490,13 @@ def test_every_part_says_so(made: Path, part: str):
     assert "This database is newer than this version of the portal" in said
 
 
-@pytest.mark.parametrize(("version", "said"), [
-    ("UPDATE alembic_version SET version_num = '0031'", "is not migrated to this version yet"),
-    ("DELETE FROM alembic_version", "has no tables yet"),
-])
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("UPDATE alembic_version SET version_num = '0031'", "is not migrated to this version yet"),
+        ("DELETE FROM alembic_version", "has no tables yet"),
+    ],
+)
 @pytest.mark.parametrize("part", ["deliver", "maintenance", "cron", "cli"])
 def test_who_cannot_do_without_says_what_to_do_about_the_schema(
     made: Path, part: str, version: str, said: str
@@ -498,9 +524,11 @@ def test_an_upgrade_keeps_a_copy_for_its_owner_alone(environment: dict[str, str]
 
         flask_migrate.upgrade(revision=_versions(app)[1])
         with db.engine.begin() as connection:
-            connection.execute(sa.text(
-                "INSERT INTO merchant (slug, name, active, created_at) VALUES ('a', 'A', 1, 0)"
-            ))
+            connection.execute(
+                sa.text(
+                    "INSERT INTO merchant (slug, name, active, created_at) VALUES ('a', 'A', 1, 0)"
+                )
+            )
         schema.upgrade(told.append)
         db.engine.dispose()
     (copy,) = tmp_path.glob("portal.db.before-*")

@@ -44,7 +44,10 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(params=["same", "another"])
 def other(
-    request: pytest.FixtureRequest, environment: dict[str, str], app: Flask, tmp_path: Path,
+    request: pytest.FixtureRequest,
+    environment: dict[str, str],
+    app: Flask,
+    tmp_path: Path,
     empty_sqlite: Path,
 ) -> Iterator[dict[str, str]]:
     """The settings of another portal on the same server, in the same or in another database of
@@ -60,7 +63,8 @@ def other(
     }
     worker = subprocess.Popen(
         [sys.executable, "worker.py", "--part", "deliver", "--processes", "1"],
-        cwd=processes.ROOT, env=os.environ | others,
+        cwd=processes.ROOT,
+        env=os.environ | others,
     )
     there = create_app(load_config(others))
     with there.app_context():
@@ -76,8 +80,7 @@ def other(
 
 @on_both_databases
 def test_each_event_is_delivered_at_once_by_its_own_workers(
-    merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
-    other: dict[str, str],
+    merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait, other: dict[str, str]
 ):
     make_webhook(merchant, receiver.url())
     # The other's worker alone takes nothing of it.
@@ -111,7 +114,11 @@ def test_a_listener_of_another_installation_counts_as_none(app: Flask, valkey: s
 
 
 def test_jobs_of_an_older_version_stay_where_they_are_and_their_work_is_found(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     valkey: str,
 ):
     make_webhook(merchant, receiver.url())
@@ -119,7 +126,11 @@ def test_jobs_of_an_older_version_stay_where_they_are_and_their_work_is_found(
     redis = Redis.from_url(valkey)
     redis.flushall()
     Job.create(
-        queues.DRAIN, [0], id="drain-0", origin="deliveries", connection=redis,
+        queues.DRAIN,
+        [0],
+        id="drain-0",
+        origin="deliveries",
+        connection=redis,
         serializer=JSONSerializer,
     ).save()
     redis.lpush("rq:queue:deliveries", "drain-0")
@@ -185,7 +196,7 @@ def test_of_two_that_make_the_lanes_at_once_both_go_on(app: Flask):
 
 @on_both_databases
 def test_what_is_committed_is_answered_also_when_no_queue_can_be_named(
-    app: Flask, client: FlaskClient, api_key: str, merchant: Merchant, receiver: Receiver,
+    app: Flask, client: FlaskClient, api_key: str, merchant: Merchant, receiver: Receiver
 ):
     make_webhook(merchant, receiver.url())
     with writing() as session:

@@ -87,13 +87,22 @@ def test_who_writes_among_the_dependents_of_a_job_does_not_hold_its_worker(
     assert time.monotonic() - started < LASTS_SECONDS / 2
 
 
-@pytest.mark.parametrize(("fails", "result_ttl", "status", "seconds"), [
-    (False, 0, None, 0), (False, None, "finished", DONE_SECONDS),
-    (True, 0, "failed", FAILED_SECONDS),
-])
+@pytest.mark.parametrize(
+    ("fails", "result_ttl", "status", "seconds"),
+    [
+        (False, 0, None, 0),
+        (False, None, "finished", DONE_SECONDS),
+        (True, 0, "failed", FAILED_SECONDS),
+    ],
+)
 def test_what_has_ended_is_forgotten_and_what_failed_after_an_hour(
-    queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch,
-    fails: bool, result_ttl: int | None, status: str | None, seconds: int,
+    queue: Queue,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: bool,
+    result_ttl: int | None,
+    status: str | None,
+    seconds: int,
 ):
     monkeypatch.setattr(jobs, "measure", lambda: 1 // (0 if fails else 1))
     job = queue.enqueue(queues.MEASURE, job_id=ID, result_ttl=result_ttl)

@@ -42,7 +42,8 @@ class Opened:
 def maintenance(app: Flask, valkey: str) -> Queue:
     """The queue of maintenance, for whoever can write into Redis."""
     return Queue(
-        queues.name_of(queues.MAINTENANCE), connection=Redis.from_url(valkey),
+        queues.name_of(queues.MAINTENANCE),
+        connection=Redis.from_url(valkey),
         serializer=JSONSerializer,
     )
 
@@ -71,17 +72,26 @@ def hostile(queue: Queue, trace: Path) -> Iterator[Job]:
     yield queue.enqueue("portal.jobs.sweep", result_ttl=10**20)
     yield queue.enqueue("portal.jobs.sweep", failure_ttl=-(10**20))
     redis = queue.connection
-    for number, fields in enumerate((
-        {"data": pickle.dumps(Opened(trace))},
-        {"data": zlib.compress(json.dumps(["os.system", None, [touch], {}]).encode())},
-        {"data": zlib.compress(json.dumps(["sweep", "portal.jobs", [], {}]).encode())},
-        {"data": b"[]"}, {"data": b"{"}, {"data": b"\xff\xfe"}, {}, {"created_at": "never"},
-        {"data": b'["portal.jobs.sweep",null,[],{}]', "created_at": "never"},
-        {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": "x", "status": "no status"},
-        {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": 10**20, "status": "queued"},
-        {"data": b'["portal.jobs.sweep",null,[],{}]', "meta": pickle.dumps(Opened(trace)),
-         "webhooks": b'[{"url":"http://127.0.0.1:9/"}]'},
-    )):
+    for number, fields in enumerate(
+        (
+            {"data": pickle.dumps(Opened(trace))},
+            {"data": zlib.compress(json.dumps(["os.system", None, [touch], {}]).encode())},
+            {"data": zlib.compress(json.dumps(["sweep", "portal.jobs", [], {}]).encode())},
+            {"data": b"[]"},
+            {"data": b"{"},
+            {"data": b"\xff\xfe"},
+            {},
+            {"created_at": "never"},
+            {"data": b'["portal.jobs.sweep",null,[],{}]', "created_at": "never"},
+            {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": "x", "status": "no status"},
+            {"data": b'["portal.jobs.sweep",null,[],{}]', "ttl": 10**20, "status": "queued"},
+            {
+                "data": b'["portal.jobs.sweep",null,[],{}]',
+                "meta": pickle.dumps(Opened(trace)),
+                "webhooks": b'[{"url":"http://127.0.0.1:9/"}]',
+            },
+        )
+    ):
         if fields:
             redis.hset(f"rq:job:odd-{number}", mapping=fields)
         redis.rpush(queue.key, f"odd-{number}")
@@ -104,9 +114,7 @@ def test_all_else_is_dropped_and_said_and_the_portals_own_are_done(
     assert not any(Job.exists(job.id, maintenance.connection) for job in planted)
 
 
-def test_the_log_names_what_was_dropped(
-    maintenance: Queue, caplog: pytest.LogCaptureFixture
-):
+def test_the_log_names_what_was_dropped(maintenance: Queue, caplog: pytest.LogCaptureFixture):
     job = maintenance.enqueue("os.system", "true")
     with pytest.raises(Exception, match=r"it would call os\.system"):
         KnownJob.fetch(job.id, maintenance.connection)
@@ -143,7 +151,8 @@ def test_a_drain_is_not_cut_off_by_a_time_that_somebody_gave_it(
     monkeypatch.setattr(jobs, "drain", drain)
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
     deliveries = Queue(
-        queues.name_of(queues.DELIVERIES), connection=Redis.from_url(valkey),
+        queues.name_of(queues.DELIVERIES),
+        connection=Redis.from_url(valkey),
         serializer=JSONSerializer,
     )
     deliveries.enqueue(queues.DRAIN, 1, job_timeout=1)

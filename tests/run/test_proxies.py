@@ -62,20 +62,23 @@ class Proxy:
         make = {"nginx": self._nginx, "caddy": self._caddy}[kind]
         command = make(directory, portal, certificate, key)
         self.process = subprocess.Popen(
-            [program, *command], env={"HOME": str(directory), "XDG_DATA_HOME": str(directory)},
+            [program, *command], env={"HOME": str(directory), "XDG_DATA_HOME": str(directory)}
         )
 
     def _nginx(self, directory: Path, portal: int, certificate: Path, key: Path) -> list[str]:
-        server = replaced(block("nginx"), **{
-            "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
-            "listen [::]:443 ssl": f"listen [::1]:{self.port} ssl",
-            "client_body_timeout 10s": f"client_body_timeout {BODY_SECONDS:.0f}s",
-            "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS:.0f}s",
-            "limit_conn portal 256": f"limit_conn portal {SHARE}",
-            "127.0.0.1:8000": f"127.0.0.1:{portal}",
-            f"/etc/letsencrypt/live/{HOST}/fullchain.pem": str(certificate),
-            f"/etc/letsencrypt/live/{HOST}/privkey.pem": str(key),
-        })
+        server = replaced(
+            block("nginx"),
+            **{
+                "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+                "listen [::]:443 ssl": f"listen [::1]:{self.port} ssl",
+                "client_body_timeout 10s": f"client_body_timeout {BODY_SECONDS:.0f}s",
+                "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS:.0f}s",
+                "limit_conn portal 256": f"limit_conn portal {SHARE}",
+                "127.0.0.1:8000": f"127.0.0.1:{portal}",
+                f"/etc/letsencrypt/live/{HOST}/fullchain.pem": str(certificate),
+                f"/etc/letsencrypt/live/{HOST}/privkey.pem": str(key),
+            },
+        )
         places = "".join(
             f"{name}_temp_path {directory}/{name};\n"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -89,12 +92,15 @@ class Proxy:
         return ["-p", str(directory), "-e", "stderr", "-c", str(path)]
 
     def _caddy(self, directory: Path, portal: int, certificate: Path, key: Path) -> list[str]:
-        site = replaced(block("caddy"), **{
-            HOST + " {": (
-                f"https://{HOST}:{self.port} {{\nbind 127.0.0.1 ::1\ntls {certificate} {key}"
-            ),
-            "127.0.0.1:8000": f"127.0.0.1:{portal}",
-        })
+        site = replaced(
+            block("caddy"),
+            **{
+                HOST + " {": (
+                    f"https://{HOST}:{self.port} {{\nbind 127.0.0.1 ::1\ntls {certificate} {key}"
+                ),
+                "127.0.0.1:8000": f"127.0.0.1:{portal}",
+            },
+        )
         path = directory / "Caddyfile"
         path.write_text(
             "{\nadmin off\nauto_https off\nlog {\nlevel WARN\n}\n"
@@ -104,12 +110,19 @@ class Proxy:
 
     def client(self, address: str = "127.0.0.1") -> Client:
         """Someone at an address of loopback."""
-        return Client(urllib3.HTTPSConnectionPool(
-            "::1" if ":" in address else "127.0.0.1", self.port,
-            server_hostname=HOST, assert_hostname=HOST,
-            ca_certs=str(self._authority.path), source_address=(address, 0), retries=False,
-            timeout=urllib3.Timeout(20),
-        ), f"{HOST}:{self.port}")
+        return Client(
+            urllib3.HTTPSConnectionPool(
+                "::1" if ":" in address else "127.0.0.1",
+                self.port,
+                server_hostname=HOST,
+                assert_hostname=HOST,
+                ca_certs=str(self._authority.path),
+                source_address=(address, 0),
+                retries=False,
+                timeout=urllib3.Timeout(20),
+            ),
+            f"{HOST}:{self.port}",
+        )
 
     def connect(self, address: str) -> ssl.SSLSocket:
         """A connection on which anything can be sent."""
@@ -146,16 +159,19 @@ class Client:
         found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
         assert found is not None
         return self.ask(
-            "POST", "/sign-in", encode_multipart=False,
+            "POST",
+            "/sign-in",
+            encode_multipart=False,
             fields={"email": email, "password": password, "csrf_token": found[1]},
-            headers={"Referer": f"https://{self._host}/sign-in",
-                     "Origin": f"https://{self._host}"},
+            headers={"Referer": f"https://{self._host}/sign-in", "Origin": f"https://{self._host}"},
         ).status
 
     def api(self, method: str, path: str, key: str, content: Any) -> urllib3.BaseHTTPResponse:
         """A store's call."""
         return self.ask(
-            method, f"/api/v1{path}", body=json.dumps(content).encode(),
+            method,
+            f"/api/v1{path}",
+            body=json.dumps(content).encode(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         )
 
@@ -167,8 +183,12 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture
 def proxy(
-    kind: str, app: Flask, tmp_path: Path, environment: dict[str, str],
-    processes: Callable[..., Any], wait_for: Callable[..., None],
+    kind: str,
+    app: Flask,
+    tmp_path: Path,
+    environment: dict[str, str],
+    processes: Callable[..., Any],
+    wait_for: Callable[..., None],
 ) -> Iterator[Proxy]:
     """The proxy, with a portal behind it."""
     program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
@@ -216,7 +236,9 @@ def test_people_and_stores_are_served_through_it(proxy: Proxy, merchant: Merchan
         event = {"type": "order.created", "object_id": f"before-{number}"}
         assert store.api("POST", "/events", api_key, event).status == 202
     tail = person.ask(
-        "GET", "/m/alice/live/events", headers={"Accept": "text/event-stream"},
+        "GET",
+        "/m/alice/live/events",
+        headers={"Accept": "text/event-stream"},
         preload_content=False,
     )
     assert tail.status == 200
@@ -232,10 +254,12 @@ def test_people_and_stores_are_served_through_it(proxy: Proxy, merchant: Merchan
 
     # The largest batch.
     record = {"text": "x" * 1_000_000}
-    batch = {"events": [
-        {"type": "order.created", "object_id": str(number), "data": record}
-        for number in range(16)
-    ]}
+    batch = {
+        "events": [
+            {"type": "order.created", "object_id": str(number), "data": record}
+            for number in range(16)
+        ]
+    }
     assert proxy.client().api("POST", "/events", api_key, batch).status == 202
 
 
@@ -246,9 +270,12 @@ def pieces_of(tail: urllib3.BaseHTTPResponse) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("address", "name"), [
-        ("127.0.0.2", "X-Forwarded-For"), ("127.0.0.2", "X_Forwarded_For"),
-        ("127.0.0.2", "Forwarded"), ("::1", "X-Forwarded-For"),
+    ("address", "name"),
+    [
+        ("127.0.0.2", "X-Forwarded-For"),
+        ("127.0.0.2", "X_Forwarded_For"),
+        ("127.0.0.2", "Forwarded"),
+        ("::1", "X-Forwarded-For"),
     ],
 )
 def test_limits_count_the_people_before_it(proxy: Proxy, address: str, name: str):

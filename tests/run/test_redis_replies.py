@@ -46,13 +46,16 @@ def of_client(ask: Callable[[Redis], object]) -> None:
         ask(queues.client())
 
 
-@pytest.mark.parametrize("ask", [
-    lambda client: client.get("large"),
-    lambda client: client.lrange("larges", 0, -1),
-    lambda client: client.hgetall("many"),
-    lambda client: client.lrange("list", 0, -1),
-    lambda client: client.pipeline().ping().get("large").execute(),
-])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.get("large"),
+        lambda client: client.lrange("larges", 0, -1),
+        lambda client: client.hgetall("many"),
+        lambda client: client.lrange("list", 0, -1),
+        lambda client: client.pipeline().ping().get("large").execute(),
+    ],
+)
 def test_an_answer_that_is_too_large_is_not_read(
     app: Flask, redis: Redis, ask: Callable[[Redis], object]
 ):
@@ -85,15 +88,18 @@ def dripping() -> Iterator[FalseRedis]:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("answer", [b"$10\r\n0123456789\r\n", b"+0123456789\r\n",
-                                    b"*3\r\n:1\r\n:2\r\n:3\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"$10\r\n0123456789\r\n", b"+0123456789\r\n", b"*3\r\n:1\r\n:2\r\n:3\r\n"]
+)
 def test_an_answer_that_comes_byte_by_byte_has_one_time_for_all(
     dripping: FalseRedis, protocol: int, answer: bytes
 ):
     dripping.drip = 0.0
-    with bounded(Redis.from_url(
-        f"{dripping.url}?protocol={protocol}", socket_timeout=0.6, retry=Retry(NoBackoff(), 0)
-    )) as client:
+    with bounded(
+        Redis.from_url(
+            f"{dripping.url}?protocol={protocol}", socket_timeout=0.6, retry=Retry(NoBackoff(), 0)
+        )
+    ) as client:
         client.ping()
         dripping.answer, dripping.drip = answer, 0.4
         for ask in (
@@ -107,9 +113,11 @@ def test_an_answer_that_comes_byte_by_byte_has_one_time_for_all(
 
 
 def test_all_by_which_a_connection_is_made_has_one_time(dripping: FalseRedis):
-    with bounded(Redis.from_url(
-        dripping.url, protocol=2, db=1, socket_timeout=2.5, retry=Retry(NoBackoff(), 0)
-    )) as client:
+    with bounded(
+        Redis.from_url(
+            dripping.url, protocol=2, db=1, socket_timeout=2.5, retry=Retry(NoBackoff(), 0)
+        )
+    ) as client:
         started = time.monotonic()
         with pytest.raises(RedisTimeout):
             client.ping()
@@ -119,9 +127,7 @@ def test_all_by_which_a_connection_is_made_has_one_time(dripping: FalseRedis):
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_who_waits_for_a_message_has_its_own_time(valkey: str, redis: Redis, protocol: int):
-    with bounded(Redis.from_url(
-        f"{valkey}?protocol={protocol}", socket_timeout=0.3
-    )) as client:
+    with bounded(Redis.from_url(f"{valkey}?protocol={protocol}", socket_timeout=0.3)) as client:
         listening = client.pubsub()
         listening.subscribe("channel")
         assert listening.get_message(timeout=5)
@@ -150,9 +156,7 @@ def test_a_worker_goes_on_behind_names_jobs_and_messages_of_any_size(
     done: list[int] = []
     monkeypatch.setattr(known_jobs, "_begun_at", {})
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
-    queue = Queue(
-        queues.name_of(queues.MAINTENANCE), connection=redis, serializer=JSONSerializer
-    )
+    queue = Queue(queues.name_of(queues.MAINTENANCE), connection=redis, serializer=JSONSerializer)
     redis.rpush(queue.key, LARGE, "large")
     redis.hset("rq:job:large", mapping={"data": LARGE, "status": "queued"})
     queue.enqueue(queues.MEASURE)

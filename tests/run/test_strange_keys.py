@@ -71,7 +71,11 @@ def work(queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_key_and_no_command_keeps_a_worker_from_its_work(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     redis: Redis,
 ):
     make_webhook(merchant, receiver.url())
@@ -89,8 +93,13 @@ def test_no_key_and_no_command_keeps_a_worker_from_its_work(
 
 
 def test_a_worker_delivers_what_is_due_though_no_sweep_is_done(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
-    redis: Redis, asleep: None,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
+    redis: Redis,
+    asleep: None,
 ):
     make_webhook(merchant, receiver.url())
     worker = processes("worker.py", "--part", "deliver")
@@ -133,9 +142,11 @@ def test_what_is_longer_than_the_portals_can_be_is_taken_away_unread(
 
     def is_gone() -> bool:
         return all(
-            redis.llen(queue.key) + redis.llen(queue.intermediate_queue_key)
+            redis.llen(queue.key)
+            + redis.llen(queue.intermediate_queue_key)
             + redis.zcard(queue.started_job_registry.key)
-            + redis.scard(f"rq:workers:{queue.name}") < 10
+            + redis.scard(f"rq:workers:{queue.name}")
+            < 10
             for queue in both
         )
 
@@ -155,9 +166,9 @@ def test_an_id_that_stands_in_a_queue_many_times_is_done_once(
     assert done == ["measure"]
 
 
-@pytest.mark.parametrize(("where", "path"), [
-    (queues.MAINTENANCE, queues.DRAIN), (queues.DELIVERIES, queues.MEASURE),
-])
+@pytest.mark.parametrize(
+    ("where", "path"), [(queues.MAINTENANCE, queues.DRAIN), (queues.DELIVERIES, queues.MEASURE)]
+)
 def test_a_job_is_done_in_its_own_queue_alone(
     where: str, path: str, app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
@@ -276,7 +287,10 @@ def test_any_number_of_jobs_that_are_done_again_and_again_keep_no_other_waiting(
 
 @pytest.mark.parametrize("redis_is_there", [True, False])
 def test_maintenance_goes_on_without_cron_and_whatever_lies_before_its_jobs(
-    app: Flask, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, redis: Redis,
+    app: Flask,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Redis,
     redis_is_there: bool,
 ):
     """Sweeps, measuring, counting, mail and certificates, in the worker's own loop."""
@@ -290,6 +304,7 @@ def test_maintenance_goes_on_without_cron_and_whatever_lies_before_its_jobs(
                 worker.request_stop(15, None)
             if name == "notify":
                 raise ValueError("a defect keeps no other from being done")
+
         call.__module__, call.__qualname__ = "portal.jobs", name
         return call
 

@@ -66,8 +66,10 @@ class Run:
     def __init__(self, directory: Path, **settings: str):
         directory.mkdir(exist_ok=True)
         self.settings = {
-            "PORTAL_DATA_DIR": str(directory / "data"), "PORTAL_PORT": str(free_port()),
-            "PORTAL_WORKERS": "1", "PORTAL_WEB_PROCESSES": "2",
+            "PORTAL_DATA_DIR": str(directory / "data"),
+            "PORTAL_PORT": str(free_port()),
+            "PORTAL_WORKERS": "1",
+            "PORTAL_WEB_PROCESSES": "2",
         } | {f"PORTAL_{name}": value for name, value in settings.items()}
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PORTAL_")
@@ -75,8 +77,12 @@ class Run:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*self.command], cwd=ROOT, env=self.environment,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*self.command],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self.seen: set[int] = set()
 
@@ -143,7 +149,7 @@ def stop(run: Run, number: signal.Signals = signal.SIGTERM) -> int:
 
 def curl_of(printed: str) -> list[str]:
     """The printed curl as a shell reads it."""
-    text = printed[printed.index("  curl "):printed.index(READY)]
+    text = printed[printed.index("  curl ") : printed.index(READY)]
     return shlex.split(text.replace("\\\n", " "))
 
 
@@ -151,12 +157,16 @@ def signed_in_to(run: Run) -> requests.Session:
     """A browser, signed in with what the first start printed."""
     shown = dict(re.findall(r"^  (sign-in|password) +(\S+)", run.printed, re.M))
     browser = requests.Session()
-    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(
-        f"{run.url}/sign-in", timeout=5).text)
+    token = re.search(
+        r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(f"{run.url}/sign-in", timeout=5).text
+    )
     assert token is not None
-    browser.post(f"{run.url}/sign-in", timeout=5, headers={"Referer": run.url}, data={
-        "email": shown["sign-in"], "password": shown["password"], "csrf_token": token[1],
-    })
+    browser.post(
+        f"{run.url}/sign-in",
+        timeout=5,
+        headers={"Referer": run.url},
+        data={"email": shown["sign-in"], "password": shown["password"], "csrf_token": token[1]},
+    )
     return browser
 
 
@@ -187,7 +197,8 @@ def test_the_first_start_prints_a_sign_in_a_key_and_a_curl_that_works(start: Sta
     )
     assert '"deliveries":0' in done.stdout.replace(" ", "")
     answer = requests.get(
-        f"{run.url}/api/v1/events", timeout=5,
+        f"{run.url}/api/v1/events",
+        timeout=5,
         headers={"Authorization": f"Bearer {shown['API key']}"},
     )
     assert [event["object_id"] for event in answer.json()["data"]] == ["1042"]
@@ -237,7 +248,9 @@ def test_live_tails_keep_nobody_waiting_at_its_end(start: Start):
     browser = signed_in_to(run)
     tails = [
         browser.get(
-            f"{run.url}/staff/live/events", headers={"Accept": "text/event-stream"}, stream=True,
+            f"{run.url}/staff/live/events",
+            headers={"Accept": "text/event-stream"},
+            stream=True,
             timeout=30,
         )
         for _ in range(2)
@@ -292,12 +305,17 @@ def test_a_dead_part_is_started_again(start: Start, wait_for: Wait):
 def test_a_part_that_stands_still_is_noticed_and_started_again(
     start: Start, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Run, "command", (
-        sys.executable,
-        "-c", "import sys; from portal import processes; "
-        "from portal.run import children, supervisor; "
-        "children.STUCK_SECONDS = 6; processes.BEAT_SECONDS = 0.5; sys.exit(supervisor.main())",
-    ))
+    monkeypatch.setattr(
+        Run,
+        "command",
+        (
+            sys.executable,
+            "-c",
+            "import sys; from portal import processes; "
+            "from portal.run import children, supervisor; "
+            "children.STUCK_SECONDS = 6; processes.BEAT_SECONDS = 0.5; sys.exit(supervisor.main())",
+        ),
+    )
     run = start(WEB_PROCESSES="1")
     time.sleep(1)
     delivers = run.parts()["deliver-1"]
@@ -351,7 +369,9 @@ def send(run: Run, key: dict[str, str]) -> None:
 
 def subscribe(run: Run, key: dict[str, str], receiver: Receiver) -> None:
     made = requests.post(
-        f"{run.url}/api/v1/webhooks", headers=key, timeout=5,
+        f"{run.url}/api/v1/webhooks",
+        headers=key,
+        timeout=5,
         json={"description": "R", "url": receiver.url(), "events": ["*"]},
     )
     assert made.status_code == 201, made.text
@@ -406,8 +426,18 @@ def test_a_redis_that_is_away_is_waited_for_while_events_are_delivered(
 
     assert state() == "degraded"
     server = subprocess.Popen(
-        [get_binary_path(), "--port", str(port), "--requirepass", "canary", "--save", "",
-         "--dir", str(tmp_path)], stdout=subprocess.DEVNULL,
+        [
+            get_binary_path(),
+            "--port",
+            str(port),
+            "--requirepass",
+            "canary",
+            "--save",
+            "",
+            "--dir",
+            str(tmp_path),
+        ],
+        stdout=subprocess.DEVNULL,
     )
     try:
         wait_for(lambda: state() == "ok", seconds=30)
@@ -518,14 +548,18 @@ def test_a_data_directory_that_cannot_be_written_is_said_in_one_sentence(tmp_pat
     assert "give a directory that this user may write" in said
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"WORKERS": "many"}, "PORTAL_WORKERS='many' cannot be used: give a whole number"),
-    ({"WOKERS": "2"}, "PORTAL_WOKERS is not a setting; docs/settings.md lists them."),
-    ({"HOST": "no.such.host.invalid"}, "change PORTAL_HOST or PORTAL_PORT"),
-    ({"REDIS_SERVER": "no-such-server"}, "PORTAL_REDIS_SERVER='no-such-server' cannot be used"),
-    ({"DATABASE_URL": "sqlite:////proc/none/portal.db"}, "PORTAL_DATABASE_URL"),
-    ({"DATABASE_URL": "postgresql://u:canary@127.0.0.1:1/x"}, "PORTAL_DATABASE_URL"),
-], ids=["value", "name", "host", "redis-server", "sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"WORKERS": "many"}, "PORTAL_WORKERS='many' cannot be used: give a whole number"),
+        ({"WOKERS": "2"}, "PORTAL_WOKERS is not a setting; docs/settings.md lists them."),
+        ({"HOST": "no.such.host.invalid"}, "change PORTAL_HOST or PORTAL_PORT"),
+        ({"REDIS_SERVER": "no-such-server"}, "PORTAL_REDIS_SERVER='no-such-server' cannot be used"),
+        ({"DATABASE_URL": "sqlite:////proc/none/portal.db"}, "PORTAL_DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:canary@127.0.0.1:1/x"}, "PORTAL_DATABASE_URL"),
+    ],
+    ids=["value", "name", "host", "redis-server", "sqlite", "postgresql"],
+)
 def test_a_wrong_setting_is_said_in_one_sentence(
     tmp_path: Path, settings: dict[str, str], words: str
 ):

@@ -30,9 +30,23 @@ MOMENTS = (0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
 @pytest.mark.usefixtures("app")
 def test_it_ends_whenever_it_is_told_to(environment: dict[str, str], seconds: float):
     server = subprocess.Popen(
-        [sys.executable, "-m", "granian", "--interface", "rsgi", "--http", "1", "--workers", "2",
-         "--port", str(free_port()), "wsgi:front"],
-        cwd=ROOT, env=os.environ | environment, start_new_session=True,
+        [
+            sys.executable,
+            "-m",
+            "granian",
+            "--interface",
+            "rsgi",
+            "--http",
+            "1",
+            "--workers",
+            "2",
+            "--port",
+            str(free_port()),
+            "wsgi:front",
+        ],
+        cwd=ROOT,
+        env=os.environ | environment,
+        start_new_session=True,
     )
     try:
         # Before its signals are handled SIGTERM simply ends it; after, it ends its workers first.
@@ -49,12 +63,21 @@ def test_it_ends_whenever_it_is_told_to(environment: dict[str, str], seconds: fl
 
 STARTS = {
     "by hand": [
-        "-m", "granian", "--interface", "rsgi", "--http", "1", "--workers", "2", "wsgi:front"
+        "-m",
+        "granian",
+        "--interface",
+        "rsgi",
+        "--http",
+        "1",
+        "--workers",
+        "2",
+        "wsgi:front",
     ],
     "of WSGI": ["-m", "granian", "--interface", "wsgi", "--workers", "2", "wsgi:app"],
     "bin/run": [
-        "-c", "from portal import config; from portal.run import supervisor; "
-        "supervisor._serve(config.load_config())"
+        "-c",
+        "from portal import config; from portal.run import supervisor; "
+        "supervisor._serve(config.load_config())",
     ],
 }
 
@@ -67,7 +90,9 @@ def address(
     queues.installation()
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, *STARTS[request.param]], cwd=ROOT, start_new_session=True,
+        [sys.executable, *STARTS[request.param]],
+        cwd=ROOT,
+        start_new_session=True,
         env=os.environ | environment | {"PORTAL_PORT": str(port), "GRANIAN_PORT": str(port)},
     )
     address = f"http://127.0.0.1:{port}"
@@ -94,8 +119,10 @@ def test_health_waits_behind_no_request_that_waits_for_the_database(
 ):
     def post() -> int:
         return requests.post(
-            f"{address}/api/v1/events", json={"type": "order.created", "data": {}},
-            headers={"Authorization": f"Bearer {api_key}"}, timeout=60,
+            f"{address}/api/v1/events",
+            json={"type": "order.created", "data": {}},
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=60,
         ).status_code
 
     def seconds(path: str, *statuses: int) -> float:

@@ -75,7 +75,11 @@ def test_an_event_is_delivered_within_a_second(
 
 @on_both_databases
 def test_killed_workers_and_a_wiped_redis_lose_nothing(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     valkey: str,
 ):
     make_webhook(merchant, receiver.url())
@@ -135,8 +139,13 @@ def test_sigterm_finishes_what_is_in_flight_and_gives_the_lane_back(
 
 
 def test_a_pickle_planted_in_redis_never_runs(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
-    valkey: str, tmp_path,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
+    valkey: str,
+    tmp_path,
 ):
     from rq import Queue
 
@@ -152,21 +161,36 @@ def test_a_pickle_planted_in_redis_never_runs(
 
 JUNK: dict[str, Callable[[Redis, str], object]] = {
     "text": lambda redis, name: redis.set(name, "x"),
-    "bytes": lambda redis, name: redis.hset(name, mapping={
-        "created_at": "2026-01-01T00:00:00.000000Z", "origin": b"\xff", "status": b"\xff\xfe",
-    }),
+    "bytes": lambda redis, name: redis.hset(
+        name,
+        mapping={
+            "created_at": "2026-01-01T00:00:00.000000Z",
+            "origin": b"\xff",
+            "status": b"\xff\xfe",
+        },
+    ),
     "no time": lambda redis, name: redis.hset(name, mapping={"created_at": "never", "data": "x"}),
-    "no number": lambda redis, name: redis.hset(name, mapping={
-        "created_at": "2026-01-01T00:00:00.000000Z", "data": "{}", "status": "started",
-        "timeout": "soon",
-    }),
+    "no number": lambda redis, name: redis.hset(
+        name,
+        mapping={
+            "created_at": "2026-01-01T00:00:00.000000Z",
+            "data": "{}",
+            "status": "started",
+            "timeout": "soon",
+        },
+    ),
     "a list": lambda redis, name: redis.rpush(name, "x"),
 }
 
 
 @pytest.mark.parametrize("kind", JUNK)
 def test_what_somebody_wrote_in_place_of_a_lanes_job_delays_it_by_one_sweep(
-    kind: str, app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    kind: str,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     valkey: str,
 ):
     make_webhook(merchant, receiver.url())
@@ -190,15 +214,23 @@ def test_what_somebody_wrote_in_place_of_a_lanes_job_delays_it_by_one_sweep(
 
 
 def test_keys_of_other_types_in_place_of_queues_and_lists_are_taken_away(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     valkey: str,
 ):
     make_webhook(merchant, receiver.url())
     redis = Redis.from_url(valkey)
     queue = queues.queue_of(queues.MAINTENANCE)
     names = [
-        queue.key, "rq:workers", "rq:queues", f"rq:workers:{queue.name}",
-        queue.started_job_registry.key, queue.failed_job_registry.key,
+        queue.key,
+        "rq:workers",
+        "rq:queues",
+        f"rq:workers:{queue.name}",
+        queue.started_job_registry.key,
+        queue.failed_job_registry.key,
     ]
     for name in names:
         redis.set(name, "x")
@@ -221,7 +253,11 @@ def test_keys_of_other_types_in_place_of_queues_and_lists_are_taken_away(
 
 
 def test_the_sweep_finds_work_whose_wake_up_call_was_lost(
-    app: Flask, merchant: Merchant, receiver: Receiver, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    processes: Start,
+    wait_for: Wait,
     valkey: str,
 ):
     make_webhook(merchant, receiver.url())
@@ -270,20 +306,32 @@ def test_a_job_that_was_wiped_while_it_ran_is_no_failure(
     assert not [line for line in caplog.messages if "failed" in line]
 
 
-@pytest.mark.parametrize("started", [
-    "import wsgi; say()",
-    "from portal.run import worker; worker.PortalWorker.serve = lambda self: say(); "
-    "worker.run_worker('deliveries')",
-], ids=["web", "worker"])
+@pytest.mark.parametrize(
+    "started",
+    [
+        "import wsgi; say()",
+        "from portal.run import worker; worker.PortalWorker.serve = lambda self: say(); "
+        "worker.run_worker('deliveries')",
+    ],
+    ids=["web", "worker"],
+)
 def test_what_is_loaded_at_the_start_is_not_walked_through_again(
     environment: dict[str, str], app: Flask, started: str
 ):
     # Each time that the collector does so, everything waits for some 70 ms.
     ended = subprocess.run(
-        [sys.executable, "-c", f"import gc\ndef say():\n"
-         f"  print(gc.get_freeze_count(), gc.get_threshold()[0])\n{started}"],
-        cwd=portal_processes.ROOT, env=os.environ | environment, capture_output=True,
-        text=True, timeout=60, check=True,
+        [
+            sys.executable,
+            "-c",
+            f"import gc\ndef say():\n"
+            f"  print(gc.get_freeze_count(), gc.get_threshold()[0])\n{started}",
+        ],
+        cwd=portal_processes.ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     frozen, new = map(int, ended.stdout.split())
     assert frozen > 50_000

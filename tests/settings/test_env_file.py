@@ -23,32 +23,43 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
 
 
 def test_what_a_shell_would_expand_or_cut_stands_for_itself(tmp_path: Path):
-    text = f"""# the portal
+    text = (
+        f"""# the portal
 ; another comment
 
 PORTAL_DATABASE_URL={URL}
-  PORTAL_CONTACT = """.replace(" = ", "=") + """help@example.com  \r
+  PORTAL_CONTACT = """.replace(" = ", "=")
+        + """help@example.com  \r
 PORTAL_MAIL_FROM="Ann's Hooks <hooks@example.com>"
 PORTAL_SECRET_KEY='a key with spaces and a # that is quoted'
 TZ=Europe/Berlin
 """
+    )
     assert env_file.read(written(tmp_path, text)) == {
-        "PORTAL_DATABASE_URL": URL, "PORTAL_CONTACT": "help@example.com",
+        "PORTAL_DATABASE_URL": URL,
+        "PORTAL_CONTACT": "help@example.com",
         "PORTAL_MAIL_FROM": "Ann's Hooks <hooks@example.com>",
-        "PORTAL_SECRET_KEY": "a key with spaces and a # that is quoted", "TZ": "Europe/Berlin",
+        "PORTAL_SECRET_KEY": "a key with spaces and a # that is quoted",
+        "TZ": "Europe/Berlin",
     }
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("export PORTAL_PORT=1", "leave out the word export"), ("PORTAL_PORT", "write NAME=value"),
-    ("PORTAL_PORT = 1", "without a space"), ("PORTAL_PORT=8000 # the port", "a line of its own"),
-    ("PORTAL_CONTACT=a\\", "backslash"), ("PORTAL_CONTACT='a' b", "begins and ends it"),
-    ('PORTAL_CONTACT="a', "begins and ends it"), ("PORTAL_ENV_FILE=/x", "names this file"),
-    ("PORTAL_DATA_DIR=var", "give the whole path"), ("PORTAL_PORT=1\nPORTAL_PORT=2", "second time"),
-])
-def test_what_others_read_differently_is_refused_by_its_line(
-    tmp_path: Path, line: str, words: str
-):
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("export PORTAL_PORT=1", "leave out the word export"),
+        ("PORTAL_PORT", "write NAME=value"),
+        ("PORTAL_PORT = 1", "without a space"),
+        ("PORTAL_PORT=8000 # the port", "a line of its own"),
+        ("PORTAL_CONTACT=a\\", "backslash"),
+        ("PORTAL_CONTACT='a' b", "begins and ends it"),
+        ('PORTAL_CONTACT="a', "begins and ends it"),
+        ("PORTAL_ENV_FILE=/x", "names this file"),
+        ("PORTAL_DATA_DIR=var", "give the whole path"),
+        ("PORTAL_PORT=1\nPORTAL_PORT=2", "second time"),
+    ],
+)
+def test_what_others_read_differently_is_refused_by_its_line(tmp_path: Path, line: str, words: str):
     path = written(tmp_path, f"# first\n{line}\n")
     with pytest.raises(env_file.WrongFile) as caught:
         env_file.read(path)
@@ -61,7 +72,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     path = tmp_path / "none" if content is None else written(tmp_path, content)
     with pytest.raises(SettingError, match="PORTAL_ENV_FILE"):
         load_config({"PORTAL_ENV_FILE": str(path)})
-
 
 
 def test_a_byte_order_mark_is_named(tmp_path: Path):
@@ -87,8 +97,12 @@ def test_every_command_reads_the_same_file_from_wherever_it_is_started(tmp_path:
         (["-c", show], {"PORTAL_ENV_FILE": "portal.env"}),
     ):
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment | extra,
-            capture_output=True, text=True, timeout=60,
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         assert "application_name=$HOME#1" in done.stdout

@@ -161,9 +161,7 @@ def test_no_directory_is_no_matter(tmp_path: Path):
     private_files.close(tmp_path / "none", None)
 
 
-def test_a_directory_that_everybody_may_write_is_said(
-    old: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_directory_that_everybody_may_write_is_said(old: Path, caplog: pytest.LogCaptureFixture):
     # What somebody else keeps there leaves it open.
     (old / "others.txt").touch()
     old.chmod(0o777)
@@ -175,10 +173,13 @@ def test_a_directory_that_everybody_may_write_is_said(
     assert "may put files" not in caplog.text
 
 
-@pytest.mark.parametrize("made", [
-    lambda directory: secret_key.keep("k" * 40, directory / "secret_key"),
-    lambda directory: snapshots.take(directory / "portal.db", "0001"),
-])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda directory: secret_key.keep("k" * 40, directory / "secret_key"),
+        lambda directory: snapshots.take(directory / "portal.db", "0001"),
+    ],
+)
 def test_a_link_that_somebody_has_put_in_place_of_a_draft_leads_nowhere(
     tmp_path: Path, made: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ):

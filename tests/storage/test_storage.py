@@ -133,9 +133,7 @@ def test_what_it_has_stored_itself_counts_and_what_is_deleted_makes_room(
     app: Flask, merchant: Merchant
 ) -> None:
     for number in range(12):
-        make_event(
-            merchant, data='"' + "x" * 900_000 + '"', received_at=now() - 20 * DAY + number
-        )
+        make_event(merchant, data='"' + "x" * 900_000 + '"', received_at=now() - 20 * DAY + number)
     assert send(app, merchant).status_code == 202
     measuring.measure()
     assert send(app, merchant).status_code == 429
@@ -145,8 +143,12 @@ def test_what_it_has_stored_itself_counts_and_what_is_deleted_makes_room(
 
 @on_both_databases
 def test_what_is_owed_by_then_is_sent_and_logged_without_what_would_fill_it_more(
-    app: Flask, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch,
-    api_key: str, signed_in: SignIn,
+    app: Flask,
+    merchant: Merchant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    api_key: str,
+    signed_in: SignIn,
 ) -> None:
     monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
     bob = make_merchant("bob")
@@ -159,9 +161,7 @@ def test_what_is_owed_by_then_is_sent_and_logged_without_what_would_fill_it_more
     assert count(Attempt) == 2
     assert {one.state for one in db.session.scalars(sa.select(Delivery))} == {"succeeded"}
     assert db.session.scalars(sa.select(AttemptPayload.merchant_id)).all() == [bob.id]
-    attempt = db.session.scalars(sa.select(Attempt).where(
-        Attempt.merchant_id == merchant.id
-    )).one()
+    attempt = db.session.scalars(sa.select(Attempt).where(Attempt.merchant_id == merchant.id)).one()
     page = signed_in("viewer").get(f"/m/alice/attempts/{attempt.id}")
     assert page.status_code == 200
     assert "Request and response are not kept: the store’s storage was full" in page.text
@@ -170,7 +170,9 @@ def test_what_is_owed_by_then_is_sent_and_logged_without_what_would_fill_it_more
     )
     assert shown.json is not None
     assert (shown.json["status"], shown.json["request"], shown.json["response"]) == (
-        200, None, None
+        200,
+        None,
+        None,
     )
 
 
@@ -217,9 +219,11 @@ def test_one_merchant_may_have_another_bound_and_who_gave_it_is_noted(
     for text, status in (("12", 202), ("11", 429), ("0", 202), ("", 429)):
         storage_bounds.change(merchant, text, "user:ann@example.com")
         assert send(app, merchant).status_code == status, text
-    entry = db.session.scalars(sa.select(AuditEntry).where(
-        AuditEntry.action == "merchant.storage_changed"
-    ).order_by(AuditEntry.number)).first()
+    entry = db.session.scalars(
+        sa.select(AuditEntry)
+        .where(AuditEntry.action == "merchant.storage_changed")
+        .order_by(AuditEntry.number)
+    ).first()
     assert entry is not None
     assert entry.detail == {"storage_mb": 12, "before": {"storage_mb": None}}
 
@@ -240,7 +244,9 @@ def test_large_changes_are_refused_and_a_webhook_can_still_be_mended(merchant: M
     setup.update_webhook(webhook, {"url": "https://erp.example.com/mended"}, "cli")
     setup.create_webhook(merchant, fields, "cli")
     assert db.session.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.number)).all() == [
-        "webhook.created", "webhook.updated", "webhook.created"
+        "webhook.created",
+        "webhook.updated",
+        "webhook.created",
     ]
 
 
@@ -377,9 +383,7 @@ class TestPages:
         refused = signed_in("owner").post("/m/alice/settings/storage", data={"storage_mb": "0"})
         assert refused.status_code == 403
 
-    def test_staff_see_it_among_the_merchants(
-        self, signed_in: SignIn, merchant: Merchant
-    ) -> None:
+    def test_staff_see_it_among_the_merchants(self, signed_in: SignIn, merchant: Merchant) -> None:
         make_merchant("bob")
         has_stored(merchant, 9 * MB)
         text = signed_in("auditor").get("/staff/merchants").text
@@ -387,9 +391,7 @@ class TestPages:
         assert ">0 MB<" in text
         assert "90 %" in text
 
-    def test_a_test_that_is_refused_says_so(
-        self, signed_in: SignIn, merchant: Merchant
-    ) -> None:
+    def test_a_test_that_is_refused_says_so(self, signed_in: SignIn, merchant: Merchant) -> None:
         webhook = make_webhook(merchant)
         has_stored(merchant, 10 * MB)
         answer = signed_in("owner").post(
@@ -410,10 +412,18 @@ class TestPages:
         assert values["portal_merchants_full"] == 1
 
 
-@pytest.mark.parametrize(("size", "text"), [
-    (0, "0 MB"), (123_456, "0.1 MB"), (120 * MB, "120 MB"), (9_876 * MB, "9.8 GB"),
-    (10_000 * MB, "10 GB"), (1_234_567 * MB, "1,234.5 GB"), (999_990_000, "999.9 MB"),
-])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 MB"),
+        (123_456, "0.1 MB"),
+        (120 * MB, "120 MB"),
+        (9_876 * MB, "9.8 GB"),
+        (10_000 * MB, "10 GB"),
+        (1_234_567 * MB, "1,234.5 GB"),
+        (999_990_000, "999.9 MB"),
+    ],
+)
 def test_amounts_are_said_as_disks_are_sold(size: int, text: str) -> None:
     assert allowance.amount(size) == text
 

@@ -74,9 +74,7 @@ def waiting() -> list[Job]:
 
 def messages() -> list[str]:
     db.session.rollback()
-    return list(db.session.scalars(
-        sa.select(OperationsEntry.message).order_by(OperationsEntry.id)
-    ))
+    return list(db.session.scalars(sa.select(OperationsEntry.message).order_by(OperationsEntry.id)))
 
 
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,9 +255,7 @@ def test_one_that_lost_its_worker_or_its_job_goes_on(
 
 def test_one_that_takes_too_long_is_noted_once(merchant: Merchant) -> None:
     retention.sweep()
-    change(
-        moment=now(), began_at=now() - 2 * DAY, finished_at=now() - 2 * DAY, worked_at=now()
-    )
+    change(moment=now(), began_at=now() - 2 * DAY, finished_at=now() - 2 * DAY, worked_at=now())
     for _ in range(2):
         retention.sweep()
     assert [message for message in messages() if "has not ended" in message] == messages()
@@ -379,9 +375,7 @@ def test_what_becomes_pending_between_the_look_and_the_delete_stays(
     remove = retention._remove
 
     def sent_again_meanwhile(*arguments: Any) -> bool:
-        db.session.execute(
-            sa.update(Delivery).where(Delivery.id == chosen).values(state="pending")
-        )
+        db.session.execute(sa.update(Delivery).where(Delivery.id == chosen).values(state="pending"))
         db.session.commit()
         return remove(*arguments)
 
@@ -416,7 +410,10 @@ def test_what_is_sent_again_at_this_very_moment_keeps_its_record_data(merchant: 
 
 @pytest.mark.engine
 def test_a_killed_worker_is_made_up_for_and_sweeps_are_on_time_meanwhile(
-    app: Flask, merchant: Merchant, processes: Start, wait_for: Wait,
+    app: Flask,
+    merchant: Merchant,
+    processes: Start,
+    wait_for: Wait,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old_events(merchant, 8_000)

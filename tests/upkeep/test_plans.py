@@ -101,14 +101,18 @@ def scans(steps: list[str]) -> list[str]:
 def forget_statistics() -> None:
     """Let PostgreSQL know as little of its tables as of new ones."""
     with db.engine.begin() as connection:
-        connection.execute(sa.text(
-            "UPDATE pg_class SET reltuples = -1, relpages = 0"
-            " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
-        ))
-        connection.execute(sa.text(
-            "DELETE FROM pg_statistic WHERE starelid IN"
-            " (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
-        ))
+        connection.execute(
+            sa.text(
+                "UPDATE pg_class SET reltuples = -1, relpages = 0"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "DELETE FROM pg_statistic WHERE starelid IN"
+                " (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+            )
+        )
 
 
 @pytest.fixture
@@ -158,7 +162,9 @@ def test_the_clean_up_finds_and_deletes_by_ranges_of_an_index(app: Flask) -> Non
         for walk in expiry.walks(expiry.Periods(now()), [log]):
             key = tuple(1 if column.type.python_type is int else "x" for column in walk.key)
             for statement in (
-                walk.look(None, 5), walk.look(key, 5), *walk.removal(dialect.name, key, key)
+                walk.look(None, 5),
+                walk.look(key, 5),
+                *walk.removal(dialect.name, key, key),
             ):
                 compiled = statement.compile(  # type: ignore[attr-defined]
                     dialect=dialect, compile_kwargs={"literal_binds": True}
@@ -172,7 +178,7 @@ def test_the_clean_up_finds_and_deletes_by_ranges_of_an_index(app: Flask) -> Non
 
 
 def test_deliveries_are_read_in_the_order_of_their_events_and_are_not_sorted(
-    merchant: Merchant
+    merchant: Merchant,
 ) -> None:
     """A store whose events go to a hundred webhooks is owed hundreds of thousands."""
     for number in range(3):
@@ -240,9 +246,11 @@ def handed_out(merchant: Merchant) -> None:
         gathering.hand_out()
     with writing() as session:
         for number in range(31):
-            session.add(Notice(
-                merchant_id=merchant.id, at=now() + number * MINUTE, kind="held", message="m"
-            ))
+            session.add(
+                Notice(
+                    merchant_id=merchant.id, at=now() + number * MINUTE, kind="held", message="m"
+                )
+            )
         gathering.owe(session, merchant.id, "held", "s", "b")
     with time_machine.travel((now() + 2 * MINUTE) / SECOND):
         gathering.hand_out()
@@ -352,24 +360,55 @@ def fill_beside(webhook: Webhook) -> None:
     ages = [number * HOUR // 100 for number in range(2_500)]
     with writing() as session:
         bulk.insert(
-            session.connection(), table(Merchant), ("id", "slug", "name", "active", "created_at"),
+            session.connection(),
+            table(Merchant),
+            ("id", "slug", "name", "active", "created_at"),
             [(1_000 + number, f"m-{number}", "M", True, moment) for number in range(200)],
         )
-        session.execute(sa.insert(table(Webhook)), [
-            like | {"id": new_id("wh"), "merchant_id": 1_000 + number}
-            for number in range(200) for _ in range(10)
-        ])
+        session.execute(
+            sa.insert(table(Webhook)),
+            [
+                like | {"id": new_id("wh"), "merchant_id": 1_000 + number}
+                for number in range(200)
+                for _ in range(10)
+            ],
+        )
         bulk.insert(
-            session.connection(), table(IdempotencyKey),
+            session.connection(),
+            table(IdempotencyKey),
             ("merchant_id", "key", "digest", "created_at"),
             [(webhook.merchant_id, str(age), "d", moment - age) for age in ages],
         )
         bulk.insert(
-            session.connection(), table(InspectedRequest),
-            ("id", "merchant_id", "received_at", "method", "uri", "headers", "body", "size",
-             "status", "took_us"),
-            [(f"{inspector.id_at(moment - age)}{number:020x}", webhook.merchant_id, moment - age,
-              "POST", "/", "[]", b"", 0, 200, 1) for number, age in enumerate(ages)],
+            session.connection(),
+            table(InspectedRequest),
+            (
+                "id",
+                "merchant_id",
+                "received_at",
+                "method",
+                "uri",
+                "headers",
+                "body",
+                "size",
+                "status",
+                "took_us",
+            ),
+            [
+                (
+                    f"{inspector.id_at(moment - age)}{number:020x}",
+                    webhook.merchant_id,
+                    moment - age,
+                    "POST",
+                    "/",
+                    "[]",
+                    b"",
+                    0,
+                    200,
+                    1,
+                )
+                for number, age in enumerate(ages)
+            ],
         )
 
 
@@ -409,8 +448,10 @@ def test_a_batch_costs_the_same_however_long_the_log_is(
     for owner in (merchant, short):
         history.fill(make_webhook(owner), MANY // 2, days=60.5, payload_days=15.25)
     fill_beside(make_webhook(short))
-    rows = {log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
-            for log in expiry.LOGS}
+    rows = {
+        log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
+        for log in expiry.LOGS
+    }
     db.session.rollback()
     if db.engine.dialect.name == "sqlite":
         # As many rows as a machine removes in a hundredth of a second differ; so many all do. A
@@ -426,18 +467,22 @@ def test_a_batch_costs_the_same_however_long_the_log_is(
             retention.purge_expired()
         # Each once, and of those that differ in their values alone some more.
         for statement, parameters in (
-            *dict(statements).items(), *statements[:: len(statements) // 40 + 1]
+            *dict(statements).items(),
+            *statements[:: len(statements) // 40 + 1],
         ):
             steps = plan(statement, parameters)
             # The merchants are read whole, for their periods; the clean-up is one row, and so is
             # each moment up to which is measured.
             assert not [
-                step for step in scans(steps)
+                step
+                for step in scans(steps)
                 if not re.search(r" on (merchant|clean_up|measured_until)\b", step)
             ], (statement, steps)
     db.session.rollback()
-    left = {log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
-            for log in expiry.LOGS}
+    left = {
+        log.name: db.session.scalar(sa.select(sa.func.count()).select_from(log.table)) or 0
+        for log in expiry.LOGS
+    }
     per_day = MANY / 2 / 60.5
     assert rows["event"] - left["event"] == pytest.approx(per_day * (0.5 + 3.5), rel=0.01)
     assert rows["attempt_payload"] - left["attempt_payload"] == pytest.approx(
@@ -457,10 +502,15 @@ def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask)
     def insert(state: str) -> list[str]:
         ids = [new_id("dlv") for _ in range(3_000)]
         with writing() as session:
-            bulk.insert(session.connection(), table(Delivery), columns, [
-                tuple((values | {"id": one, "state": state, "next_attempt_at": 1}).values())
-                for one in ids
-            ])
+            bulk.insert(
+                session.connection(),
+                table(Delivery),
+                columns,
+                [
+                    tuple((values | {"id": one, "state": state, "next_attempt_at": 1}).values())
+                    for one in ids
+                ],
+            )
         return ids
 
     insert("succeeded")
@@ -483,7 +533,7 @@ def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask)
         assert not [step for step in scans(steps) if "VIRTUAL TABLE" not in step], steps
         assert not any("ix_delivery" in step for step in steps), steps
     assert db.session.scalars(
-        sa.select(Delivery.next_attempt_at).where(Delivery.id.in_(ids[:5])).order_by(
-            Delivery.next_attempt_at
-        )
+        sa.select(Delivery.next_attempt_at)
+        .where(Delivery.id.in_(ids[:5]))
+        .order_by(Delivery.next_attempt_at)
     ).all() == [10, 11, 12, 13, 14]

@@ -44,10 +44,15 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     plain = make_webhook(merchant)
     db.session.add(Mail.make("ann@example.com", "Subject", "Body"))
     make_user("ann@example.com").totp_token = vault.encrypt("code")
-    db.session.add(IdempotencyKey(
-        merchant_id=merchant.id, key="once", digest="d", status=201,
-        answer_token=vault.encrypt("answer"),
-    ))
+    db.session.add(
+        IdempotencyKey(
+            merchant_id=merchant.id,
+            key="once",
+            digest="d",
+            status=201,
+            answer_token=vault.encrypt("answer"),
+        )
+    )
     db.session.commit()
     sealed_word.check()
     secrets = {one.id: one.signing_secrets(0) for one in (*webhooks, plain)}
@@ -57,10 +62,15 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     result = resealing.reseal()
     assert result.unreadable == []
     assert result.renewed == {
-        "mail.body_token": 1, "user_account.totp_token": 1, "idempotency_key.answer_token": 1,
-        "webhook.secret_token": 4, "webhook.old_secrets": 1,
-        "webhook.query_params": 3, "webhook.headers": 3,
-        "webhook.auth": 3, "sealed_word.word_token": 1,
+        "mail.body_token": 1,
+        "user_account.totp_token": 1,
+        "idempotency_key.answer_token": 1,
+        "webhook.secret_token": 4,
+        "webhook.old_secrets": 1,
+        "webhook.query_params": 3,
+        "webhook.headers": 3,
+        "webhook.auth": 3,
+        "sealed_word.word_token": 1,
     }
     assert set(resealing.reseal().renewed.values()) == {0}, "a second run finds nothing to do"
 
@@ -78,7 +88,8 @@ def test_everything_that_is_stored_opens_with_the_new_key_alone(app: Flask, merc
     assert len(first.old_secrets) == 2
     assert all(vault.decrypt(old["token"]) for old in first.old_secrets)
     for column, text in (
-        (Mail.body_token, "Body"), (User.totp_token, "code"),
+        (Mail.body_token, "Body"),
+        (User.totp_token, "code"),
         (IdempotencyKey.answer_token, "answer"),
     ):
         assert vault.decrypt(db.session.scalars(sa.select(column)).one() or "") == text

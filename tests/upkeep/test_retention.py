@@ -24,7 +24,10 @@ from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 
 MODELS = {
-    "event": Event, "event_payload": EventPayload, "delivery": Delivery, "attempt": Attempt,
+    "event": Event,
+    "event_payload": EventPayload,
+    "delivery": Delivery,
+    "attempt": Attempt,
     "attempt_payload": AttemptPayload,
 }
 
@@ -61,7 +64,11 @@ def test_payloads_go_after_15_days_and_logs_after_60(merchant: Merchant):
         story(merchant, days)
     removed = retention.purge_expired()
     assert removed == {
-        "attempt_payload": 4, "event_payload": 4, "attempt": 2, "delivery": 2, "event": 2
+        "attempt_payload": 4,
+        "event_payload": 4,
+        "attempt": 2,
+        "delivery": 2,
+        "event": 2,
     }
     assert counts() == all_of(4, event_payload=2, attempt_payload=2)
     entry = db.session.scalar(sa.select(OperationsEntry))

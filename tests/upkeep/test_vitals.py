@@ -80,9 +80,15 @@ def test_a_redis_that_can_only_be_read_is_said_to_be(app: Flask, valkey: str) ->
     assert vitals.redis_state() == "ok"
 
 
-@pytest.mark.parametrize(("forbidden", "state"), [
-    ("-info", "ok"), ("-publish", "unavailable"), ("-set", "unavailable"), ("-eval", "unavailable"),
-])
+@pytest.mark.parametrize(
+    ("forbidden", "state"),
+    [
+        ("-info", "ok"),
+        ("-publish", "unavailable"),
+        ("-set", "unavailable"),
+        ("-eval", "unavailable"),
+    ],
+)
 def test_a_redis_that_forbids_what_the_portal_needs_is_unavailable(
     app: Flask, valkey: str, forbidden: str, state: str
 ) -> None:
@@ -94,16 +100,12 @@ def test_a_redis_that_forbids_what_the_portal_needs_is_unavailable(
         server.execute_command("ACL", "SETUSER", "default", "+@all")
 
 
-def test_a_redis_that_is_away_is_said_to_be(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redis_that_is_away_is_said_to_be(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "client", lambda: Redis("127.0.0.1", 1, socket_timeout=1))
     assert vitals.redis_state() == "unavailable"
 
 
-def test_a_database_that_is_away_is_said_to_be(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_is_away_is_said_to_be(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     db.session.remove()
     db.engine.dispose()
     monkeypatch.setattr(db.engine.dialect, "connect", _cannot_connect(db.engine.dialect.connect))
@@ -123,9 +125,15 @@ def test_what_somebody_wrote_in_place_of_a_worker_is_no_worker(
     redis = Redis.from_url(valkey)
     for queue in (queues.DELIVERIES, queues.MAINTENANCE):
         names = f"rq:workers:{queues.name_of(queue)}"
-        redis.hset("rq:worker:odd", mapping={
-            "last_heartbeat": "never", "hostname": b"\xff", "pid": "<b>", "state": b"\xff",
-        })
+        redis.hset(
+            "rq:worker:odd",
+            mapping={
+                "last_heartbeat": "never",
+                "hostname": b"\xff",
+                "pid": "<b>",
+                "state": b"\xff",
+            },
+        )
         redis.hset(b"\xff\xfe", mapping={"last_heartbeat": b"\xff"})
         redis.set("rq:worker:text", "x")
         redis.sadd(names, "rq:worker:odd", b"\xff\xfe", "rq:worker:text")

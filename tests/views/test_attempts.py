@@ -32,8 +32,11 @@ def make_attempt(merchant: Merchant, **fields: object) -> Attempt:
     headers = Signer([webhook.secret]).headers("evt_1", now() // 1_000_000, BODY)
     delivery = factories.make_delivery(factories.make_event(merchant), webhook, "failed")
     values = {
-        "status": 500, "request_headers": dump([*headers, ["X-Api-Key", "k-123"]]),
-        "body_kind": "own", "request_body": BODY, "response_body": b"<script>alert(1)</script>",
+        "status": 500,
+        "request_headers": dump([*headers, ["X-Api-Key", "k-123"]]),
+        "body_kind": "own",
+        "request_body": BODY,
+        "response_body": b"<script>alert(1)</script>",
     }
     return factories.make_attempt(delivery, **(values | fields))
 
@@ -63,8 +66,8 @@ def test_the_page_checks_both_signatures_and_shows_the_signed_bytes(
     signed_in: SignIn, attempt: Attempt
 ):
     page = signed_in("viewer").get(f"/m/alice/attempts/{attempt.id}").text
-    assert "Standard Webhooks <span class=\"badge good\">" in page
-    assert "Evox <span class=\"badge good\">" in page
+    assert 'Standard Webhooks <span class="badge good">' in page
+    assert 'Evox <span class="badge good">' in page
     assert re.search(r"evt_1\.\d+\.\{&#34;id&#34;:&#34;evt_1&#34;", page)
 
 
@@ -93,12 +96,21 @@ def test_a_link_has_the_public_address_whatever_name_the_request_had(
     assert "localhost/shared/" not in made.text
 
 
-@pytest.mark.parametrize(("body", "headers", "said"), [
-    ("在庫なし".encode("shift_jis"), [["Content-Type", "text/plain; charset=Shift_JIS"]],
-     "Shown decoded from cp932."),
-    (gzip.compress("在庫なし".encode(), mtime=0), [["Content-Encoding", "gzip"]],
-     "Shown unpacked from gzip."),
-])
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (
+            "在庫なし".encode("shift_jis"),
+            [["Content-Type", "text/plain; charset=Shift_JIS"]],
+            "Shown decoded from cp932.",
+        ),
+        (
+            gzip.compress("在庫なし".encode(), mtime=0),
+            [["Content-Encoding", "gzip"]],
+            "Shown unpacked from gzip.",
+        ),
+    ],
+)
 def test_an_answer_is_shown_as_it_is_to_be_read_to_both_sides(
     app: Flask, signed_in: SignIn, merchant: Merchant, body: bytes, headers: object, said: str
 ):
@@ -234,7 +246,8 @@ def test_anothers_attempt_and_link_are_as_none_at_all(signed_in: SignIn, attempt
     client = signed_in("editor")
     base = "/m/alice/attempts"
     for url in (
-        f"{base}/{foreign.id}/shares", f"{base}/{foreign.id}/shares/{share.id}/revoke",
+        f"{base}/{foreign.id}/shares",
+        f"{base}/{foreign.id}/shares/{share.id}/revoke",
         f"{base}/{attempt.id}/shares/{share.id}/revoke",
     ):
         assert client.post(url, data={"hours": "1"}).status_code == 404
@@ -250,9 +263,7 @@ def test_one_address_cannot_try_tokens_without_end(app: Flask):
 
 
 @on_both_databases
-def test_links_that_ended_long_ago_are_cleared_with_the_next_one(
-    app: Flask, merchant: Merchant
-):
+def test_links_that_ended_long_ago_are_cleared_with_the_next_one(app: Flask, merchant: Merchant):
     attempt = make_attempt(merchant)
     old = shares.create_share(merchant.id, attempt.id, "1", "cli")
     (share,) = shares.list_shares(merchant.id, attempt.id)
@@ -265,9 +276,7 @@ def test_links_that_ended_long_ago_are_cleared_with_the_next_one(
         shares.shared_attempt(old)
 
 
-def test_the_page_gives_the_programs_of_examples_as_they_are(
-    signed_in: SignIn, attempt: Attempt
-):
+def test_the_page_gives_the_programs_of_examples_as_they_are(signed_in: SignIn, attempt: Attempt):
     page = signed_in("viewer").get(f"/m/alice/attempts/{attempt.id}").text
     for one in snippets.verify():
         assert f'aria-label="{one.title}"' in page

@@ -73,9 +73,19 @@ def test_the_right_password_opens_the_page_one_came_for(client: FlaskClient) -> 
 @pytest.mark.parametrize(
     "target",
     [
-        "https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example",
-        "/\t/evil.example", "/\n/evil.example", "javascript:alert(1)", "evil.example", "",
-        "/a\\b", "/ /evil.example", "///evil.example", "/" + "a" * 3_000,
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "/\n/evil.example",
+        "javascript:alert(1)",
+        "evil.example",
+        "",
+        "/a\\b",
+        "/ /evil.example",
+        "///evil.example",
+        "/" + "a" * 3_000,
     ],
 )
 def test_no_other_site_is_the_page_one_came_for(
@@ -141,7 +151,8 @@ def test_a_huge_password_is_refused_clearly(app: Flask, client: FlaskClient) -> 
         ("application/x-www-form-urlencoded", "128 KiB"),
     ):
         answer = client.post(
-            "/sign-in", data={"email": "ann@example.com", "password": "p" * 1_000_000},
+            "/sign-in",
+            data={"email": "ann@example.com", "password": "p" * 1_000_000},
             content_type=kind,
         )
         assert answer.status_code == 413
@@ -279,8 +290,9 @@ def test_no_number_of_wrong_passwords_counts_as_a_sign_in(app: Flask) -> None:
 
 
 def test_one_place_cannot_try_many_accounts(client: FlaskClient) -> None:
-    answers = [sign_in(client, f"u{number}@example.com", "wrong").status_code
-               for number in range(31)]
+    answers = [
+        sign_in(client, f"u{number}@example.com", "wrong").status_code for number in range(31)
+    ]
     assert answers == [422] * 30 + [429]
 
 
@@ -312,9 +324,7 @@ def test_without_redis_people_sign_in_and_tries_are_still_limited(
         assert time.monotonic() - started < 3
         client.post("/sign-out")
         client.environ_base["REMOTE_ADDR"] = f"192.0.2.{10 if kind == 'hung' else 20}"
-        answers = {
-            sign_in(client, f"{kind}@example.com", "wrong").status_code for _ in range(11)
-        }
+        answers = {sign_in(client, f"{kind}@example.com", "wrong").status_code for _ in range(11)}
         assert answers == {422, 429}
     finally:
         # The limiter is one for all applications of a process: back to the one with Redis.
@@ -400,8 +410,10 @@ def test_a_sign_in_that_was_stolen_tries_no_more_passwords_than_the_sign_in_page
     wrong = {"current": "wrong", "password": "another password", "repeated": "another password"}
     pages = [
         ("/account/password", wrong),
-        *((f"/account/second-factor{end}", {"password": "wrong", "code": "1", "name": "a"})
-          for end in ("", "/off", "/codes", "/passkeys", "/passkeys/x/remove")),
+        *(
+            (f"/account/second-factor{end}", {"password": "wrong", "code": "1", "name": "a"})
+            for end in ("", "/off", "/codes", "/passkeys", "/passkeys/x/remove")
+        ),
     ]
     answers = [client.post(*page[:1], data=page[1]).status_code for page in pages * 3]
     assert answers == [422] * 10 + [429] * 8
@@ -419,7 +431,8 @@ def test_the_address_behind_a_proxy_counts_only_where_a_proxy_is_set(
 ) -> None:
     def answer(number: int, address: str) -> int:
         return client.post(
-            "/sign-in", data={"email": f"nobody-{number}@example.com", "password": "wrong"},
+            "/sign-in",
+            data={"email": f"nobody-{number}@example.com", "password": "wrong"},
             headers={"X-Forwarded-For": address},
         ).status_code
 

@@ -27,8 +27,14 @@ def test_a_type_shows_its_record_its_bodies_and_who_hears_of_it(
     factories.make_webhook(merchant, description="Mailing", events=["user.*"])
     page = signed_in("editor").get("/m/alice/event-types/order.created").text
     for wanted in (
-        "It fires together with", "payment.authorized", "Property of data", "Send a test",
-        "What a webhook receives", "What a store sends", "As JSON Schema", "ERP",
+        "It fires together with",
+        "payment.authorized",
+        "Property of data",
+        "Send a test",
+        "What a webhook receives",
+        "What a store sends",
+        "As JSON Schema",
+        "ERP",
     ):
         assert wanted in page
     assert "Mailing" not in page

@@ -35,8 +35,10 @@ def posts(app: Flask) -> list[str]:
     which have no page, call the API and inspectors, and browsers send reports."""
     return [
         re.sub(r"<int[^>]*>", "1", rule.rule)
-        .replace("<any(events, attempts):log>", "events").replace("<slug>", "alice")
-        .replace("<", "").replace(">", "")
+        .replace("<any(events, attempts):log>", "events")
+        .replace("<slug>", "alice")
+        .replace("<", "")
+        .replace(">", "")
         for rule in app.url_map.iter_rules()
         if "POST" in (rule.methods or ())
         and not rule.endpoint.startswith(("api.", "inspected.", "policy_reports."))
@@ -83,9 +85,7 @@ def test_a_form_with_its_token_works_and_so_does_htmx_by_header(
     assert answer.status_code < 400
 
 
-def test_a_token_of_somebody_else_is_refused(
-    app: Flask, merchant: Merchant, owner: FlaskClient
-):
+def test_a_token_of_somebody_else_is_refused(app: Flask, merchant: Merchant, owner: FlaskClient):
     other, user = app.test_client(), make_user("editor", merchant, password=PASSWORD)
     token = r'name="csrf_token"[^>]*value="([^"]+)"'
     found = re.search(token, other.get("/sign-in").text)
@@ -115,7 +115,8 @@ def stale(app: Flask, owner: FlaskClient) -> str:
 
 def save(client: FlaskClient, token: str, headers: dict[str, str], **form: str):
     return client.post(
-        "/m/alice/settings/retention", headers=headers,
+        "/m/alice/settings/retention",
+        headers=headers,
         data={"event_days": "30", "payload_days": "7", "csrf_token": token} | form,
     )
 
@@ -127,7 +128,7 @@ def test_an_expired_form_keeps_what_was_typed_and_is_sent_again_by_one_click(
     assert page.status_code == 419
     assert "This form has expired" in page.text
     assert stale not in page.text
-    form = page.text[page.text.index('id="again"'):]
+    form = page.text[page.text.index('id="again"') :]
     fresh = re.search(TOKEN, form)
     assert fresh is not None
     typed = dict(re.findall(r'<textarea name="(\w+)" hidden>\n([^<]*)</textarea>', form))
@@ -139,9 +140,10 @@ def test_an_expired_form_keeps_what_was_typed_and_is_sent_again_by_one_click(
     assert (merchant.event_days, merchant.payload_days) == (30, 7)
 
 
-@pytest.mark.parametrize("origin", [
-    {}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:81"},
-])
+@pytest.mark.parametrize(
+    "origin",
+    [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:81"}],
+)
 def test_what_another_site_typed_is_not_one_click_away(
     owner: FlaskClient, stale: str, origin: dict[str, str]
 ):
@@ -152,9 +154,16 @@ def test_what_another_site_typed_is_not_one_click_away(
 
 
 def test_a_password_is_not_put_into_the_page_again(owner: FlaskClient, stale: str):
-    page = owner.post("/account/password", headers=HERE, data={
-        "csrf_token": stale, "current": "hunter2", "password": "hunter3", "repeated": "hunter3",
-    })
+    page = owner.post(
+        "/account/password",
+        headers=HERE,
+        data={
+            "csrf_token": stale,
+            "current": "hunter2",
+            "password": "hunter3",
+            "repeated": "hunter3",
+        },
+    )
     assert page.status_code == 419
     assert "hunter" not in page.text
 
@@ -187,7 +196,7 @@ def test_a_form_without_a_token_of_the_portal_gets_none(owner: FlaskClient, stal
 
 def again(page: str) -> tuple[dict[str, str], str]:
     """The form that is offered to be sent again: its fields and its token."""
-    form = page[page.index('id="again"'):]
+    form = page[page.index('id="again"') :]
     found = re.search(TOKEN, form)
     assert found is not None
     fields = re.findall(r'<textarea name="([\w-]+)" hidden>\n([^<]*)</textarea>', form)
@@ -209,9 +218,7 @@ def test_what_was_typed_is_there_after_signing_in_again(
     user = make_user("owner", merchant, password=PASSWORD)
     found = re.search(TOKEN, owner.get("/sign-in").text)
     assert found is not None
-    owner.post("/sign-in", data={
-        "email": user.email, "password": PASSWORD, "csrf_token": found[1],
-    })
+    owner.post("/sign-in", data={"email": user.email, "password": PASSWORD, "csrf_token": found[1]})
     assert owner.get("/m/alice/settings").status_code == 200
     page = save(owner, token, HERE, **typed)
     assert page.status_code == 419, "its token was of nobody; one more click"
@@ -232,16 +239,22 @@ def test_a_page_of_htmx_stays_where_it_is(owner: FlaskClient, stale: str):
     assert 'target="_blank" rel="noopener">Sign in</a>' in answer.text
 
 
-@pytest.mark.parametrize(("typed", "is_offered"), [
-    ({"headers-0-name": "X-Shop", "headers-0-value": "north", "auth_password": ""}, True),
-    ({"auth_token_url": "https://login.example.com/token", "auth_scope": "orders"}, True),
-    ({"headers-0-value": "hunter2", "headers-0-secret": "1"}, False),
-    ({"headers-0-value": MASK, "headers-0-secret": "1", "headers-0-sealed": "gAAA"}, True),
-    ({"query_params-3-value": "hunter2", "query_params-3-secret": "1"}, False),
-    ({"auth_password": "hunter2"}, False), ({"auth_client_secret": "hunter2"}, False),
-    ({"auth_token": "hunter2"}, False), ({"auth_key": "hunter2"}, False),
-    ({"auth_key": MASK, "auth_key_sealed": "gAAA"}, True), ({"totp_code": "hunter2"}, False),
-])
+@pytest.mark.parametrize(
+    ("typed", "is_offered"),
+    [
+        ({"headers-0-name": "X-Shop", "headers-0-value": "north", "auth_password": ""}, True),
+        ({"auth_token_url": "https://login.example.com/token", "auth_scope": "orders"}, True),
+        ({"headers-0-value": "hunter2", "headers-0-secret": "1"}, False),
+        ({"headers-0-value": MASK, "headers-0-secret": "1", "headers-0-sealed": "gAAA"}, True),
+        ({"query_params-3-value": "hunter2", "query_params-3-secret": "1"}, False),
+        ({"auth_password": "hunter2"}, False),
+        ({"auth_client_secret": "hunter2"}, False),
+        ({"auth_token": "hunter2"}, False),
+        ({"auth_key": "hunter2"}, False),
+        ({"auth_key": MASK, "auth_key_sealed": "gAAA"}, True),
+        ({"totp_code": "hunter2"}, False),
+    ],
+)
 def test_a_form_is_offered_again_unless_it_holds_a_secret(
     owner: FlaskClient, stale: str, typed: dict[str, str], is_offered: bool
 ):

@@ -22,8 +22,12 @@ def test_the_page_begins_with_what_became_of_the_event(signed_in: SignIn, mercha
     order = [
         page.index(text)
         for text in (
-            "Delivered to 0 of 1 webhook", "Send again to all that failed", "ERP &lt;b&gt;",
-            "The receiver wants credentials", "Not sent to 1 other webhook", "Mailing",
+            "Delivered to 0 of 1 webhook",
+            "Send again to all that failed",
+            "ERP &lt;b&gt;",
+            "The receiver wants credentials",
+            "Not sent to 1 other webhook",
+            "Mailing",
             'id="record-title"',
         )
     ]
@@ -41,9 +45,7 @@ def test_the_record_shows_what_changed_field_by_field(signed_in: SignIn, merchan
     assert "<h3>previous</h3>" not in page
 
 
-def test_no_related_events_take_one_line_and_no_empty_boxes(
-    signed_in: SignIn, merchant: Merchant
-):
+def test_no_related_events_take_one_line_and_no_empty_boxes(signed_in: SignIn, merchant: Merchant):
     event = factories.make_event(merchant)
     client = signed_in("viewer")
     page = client.get(f"/m/alice/events/{event.id}").text

@@ -21,9 +21,10 @@ def guarded(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-@pytest.mark.parametrize("path", [
-    "/sign-in", "/forgot-password", "/m/alice/webhooks/new", "/m/alice/settings/keys", "/nowhere",
-])
+@pytest.mark.parametrize(
+    "path",
+    ["/sign-in", "/forgot-password", "/m/alice/webhooks/new", "/m/alice/settings/keys", "/nowhere"],
+)
 @pytest.mark.parametrize("body", ["a&" * 8_000_000, "a=b&" * 1_000_000, "a" * 3_000_000])
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_form_bomb_is_refused_unread(
@@ -60,7 +61,9 @@ def test_the_largest_webhook_that_the_rules_allow_fits_its_form(
     signed_in: Callable[[str], FlaskClient],
 ) -> None:
     form: dict[str, str | list[str]] = {
-        "url": "https://example.com/hook", "method": "POST", "events": ["order.*"],
+        "url": "https://example.com/hook",
+        "method": "POST",
+        "events": ["order.*"],
         "body_template": "ü" * 32_000,
     }
     for number in range(50):

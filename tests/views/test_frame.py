@@ -106,12 +106,20 @@ def test_a_file_is_kept_also_when_it_has_not_changed(client: FlaskClient) -> Non
     assert "immutable" not in part.headers["Cache-Control"]
 
 
-@pytest.mark.parametrize(("method", "file", "status"), [
-    ("GET", "none.css", 404), ("GET", "none.css?v=1", 404), ("GET", "vendor/none-1.0/x.js", 404),
-    ("GET", "vendor/", 404), ("GET", "", 404), ("GET", "../wsgi.py", 404),
-    ("GET", "\0.css?v=1", 404),
-    ("POST", "app.css?v=1", 405), ("DELETE", "none.css", 405),
-])
+@pytest.mark.parametrize(
+    ("method", "file", "status"),
+    [
+        ("GET", "none.css", 404),
+        ("GET", "none.css?v=1", 404),
+        ("GET", "vendor/none-1.0/x.js", 404),
+        ("GET", "vendor/", 404),
+        ("GET", "", 404),
+        ("GET", "../wsgi.py", 404),
+        ("GET", "\0.css?v=1", 404),
+        ("POST", "app.css?v=1", 405),
+        ("DELETE", "none.css", 405),
+    ],
+)
 @pytest.mark.parametrize("headers", [{}, PART])
 def test_an_error_where_files_are_shows_nobody_and_is_not_kept(
     app: Flask, signed_in: SignIn, method: str, file: str, status: int, headers: dict[str, str]
@@ -130,13 +138,21 @@ def test_an_error_where_files_are_shows_nobody_and_is_not_kept(
 @pytest.mark.parametrize(
     ("how", "status", "says"),
     [
-        ("400", 400, "reload the page"), ("401", 401, "Sign in"), ("403", 403, "Ask an owner"),
-        ("404", 404, "nothing at this address"), ("405", 405, "that kind of request"),
-        ("409", 409, "Reload"), ("413", 413, "larger"), ("415", 415, "kind"),
-        ("429", 429, "Wait a minute"), ("500", 500, "in its log"), ("503", 503, "few seconds"),
+        ("400", 400, "reload the page"),
+        ("401", 401, "Sign in"),
+        ("403", 403, "Ask an owner"),
+        ("404", 404, "nothing at this address"),
+        ("405", 405, "that kind of request"),
+        ("409", 409, "Reload"),
+        ("413", 413, "larger"),
+        ("415", 415, "kind"),
+        ("429", 429, "Wait a minute"),
+        ("500", 500, "in its log"),
+        ("503", 503, "few seconds"),
         ("418", 418, "teapot"),
         ("refused", 409, "Someone saved this &lt;webhook&gt; first"),
-        ("defect", 500, "in its log"), ("database", 500, "in its log"),
+        ("defect", 500, "in its log"),
+        ("database", 500, "in its log"),
     ],
 )
 def test_each_failure_has_a_page_that_says_what_to_do(
@@ -219,7 +235,8 @@ class TestTokens:
         found = re.search(r"""hx-headers:inherited='\{"X-CSRFToken": "([^"]+)"\}'""", page)
         assert found
         answer = strict.post(
-            "/sign-in", data={"email": "a@example.com", "password": "x"},
+            "/sign-in",
+            data={"email": "a@example.com", "password": "x"},
             headers={"X-CSRFToken": found[1]},
         )
         assert answer.status_code != 400
@@ -232,9 +249,10 @@ def test_files_come_compressed_and_pages_do_not(client: FlaskClient) -> None:
     assert gzip.decompress(small.data) == plain.data
     assert len(small.data) == int(small.headers["Content-Length"]) < len(plain.data) / 3
     assert "Accept-Encoding" in plain.headers["Vary"]
-    again = client.get("/static/app.css", headers={
-        "Accept-Encoding": "gzip", "If-None-Match": small.headers["ETag"],
-    })
+    again = client.get(
+        "/static/app.css",
+        headers={"Accept-Encoding": "gzip", "If-None-Match": small.headers["ETag"]},
+    )
     assert again.status_code == 304
     page = client.get("/sign-in", headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in page.headers
@@ -242,7 +260,7 @@ def test_files_come_compressed_and_pages_do_not(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     ("cookie", "attribute"),
-    [("dark", ' data-theme="dark"'), ("light", ' data-theme="light"'), ("x\" onload=\"", "")],
+    [("dark", ' data-theme="dark"'), ("light", ' data-theme="light"'), ('x" onload="', "")],
 )
 def test_a_chosen_theme_is_painted_by_the_server(
     client: FlaskClient, cookie: str, attribute: str
@@ -251,9 +269,7 @@ def test_a_chosen_theme_is_painted_by_the_server(
     assert f'<html lang="en"{attribute}>' in client.get("/sign-in").text
 
 
-def test_staff_and_members_see_their_own_navigation(
-    signed_in: SignIn, merchant: Merchant
-) -> None:
+def test_staff_and_members_see_their_own_navigation(signed_in: SignIn, merchant: Merchant) -> None:
     member = signed_in("viewer").get("/m/alice/").text
     db.session.rollback()
     staff = signed_in("auditor")
@@ -277,7 +293,8 @@ def test_no_template_has_inline_script_or_style() -> None:
 def test_the_sprite_holds_just_the_icons_in_use() -> None:
     drawn = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "static" / "icons.svg").read_text()))
     sources = [
-        *TEMPLATES.rglob("*.html"), ROOT / "static" / "app.js",
+        *TEMPLATES.rglob("*.html"),
+        ROOT / "static" / "app.js",
         ROOT / "portal" / "webhooks" / "recipes.toml",
     ]
     words = set(re.findall(r"['#]([a-z0-9-]+)[\"'/]", " ".join(p.read_text() for p in sources)))

@@ -107,9 +107,7 @@ def test_ready_with_everything_in_reach(client: FlaskClient, worker: PortalWorke
 def test_degraded_and_still_ready_without_a_worker(client: FlaskClient) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json == {
-        "status": "degraded", "database": "ok", "redis": "ok", "workers": "none"
-    }
+    assert answer.json == {"status": "degraded", "database": "ok", "redis": "ok", "workers": "none"}
 
 
 def test_whether_workers_live_is_unknown_while_redis_is_too_full_to_be_told(
@@ -119,7 +117,10 @@ def test_whether_workers_live_is_unknown_while_redis_is_too_full_to_be_told(
     answer = client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json == {
-        "status": "degraded", "database": "ok", "redis": "full", "workers": "unknown"
+        "status": "degraded",
+        "database": "ok",
+        "redis": "full",
+        "workers": "unknown",
     }
 
 
@@ -147,9 +148,7 @@ def test_degraded_and_still_ready_without_redis(
     monkeypatch.setattr(vitals, "redis_state", lambda: state)
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json == {
-        "status": "degraded", "database": "ok", "redis": state, "workers": "ok"
-    }
+    assert answer.json == {"status": "degraded", "database": "ok", "redis": state, "workers": "ok"}
 
 
 def test_not_ready_without_the_database(
@@ -159,7 +158,10 @@ def test_not_ready_without_the_database(
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json == {
-        "status": "unavailable", "database": "unavailable", "redis": "ok", "cause": "full",
+        "status": "unavailable",
+        "database": "unavailable",
+        "redis": "ok",
+        "cause": "full",
         "detail": "There is no room on the disk of the database: make some.",
     }
 
@@ -172,7 +174,8 @@ def test_metrics_are_what_prometheus_reads(client: FlaskClient, merchant: Mercha
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples if not family.name.startswith("portal_write_")
+        for sample in family.samples
+        if not family.name.startswith("portal_write_")
     }
     assert values == {
         ("portal_events_accepted_last_minute",): 1,

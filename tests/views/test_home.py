@@ -72,9 +72,7 @@ def test_a_viewer_sees_no_button_that_is_not_theirs(signed_in: SignIn, notice: N
     assert "/dismiss" not in page
 
 
-def test_steps_that_are_done_disappear(
-    signed_in: SignIn, merchant: Merchant, api_key: str
-) -> None:
+def test_steps_that_are_done_disappear(signed_in: SignIn, merchant: Merchant, api_key: str) -> None:
     factories.make_webhook(merchant)
     factories.make_event(merchant)
     assert "First steps" not in signed_in("editor").get("/m/alice/").text

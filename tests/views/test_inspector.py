@@ -68,7 +68,9 @@ def signed(secret: str, body: bytes) -> dict[str, str]:
 @pytest.mark.parametrize("method", inspected.METHODS)
 def test_any_request_is_recorded_and_answered(client: FlaskClient, own: Inspector, method: str):
     answer = client.open(
-        f"{path_of(own)}?source=erp&a=%00", method=method, data=b"\x00\xff",
+        f"{path_of(own)}?source=erp&a=%00",
+        method=method,
+        data=b"\x00\xff",
         headers={"X-Trace": "7"},
     )
     assert answer.status_code == 200
@@ -116,8 +118,11 @@ def test_nobody_gets_a_signature_for_what_they_send_there(
 ):
     """Whoever may look could have an order paid that nobody paid, once the webhook has moved on."""
     webhook = webhook_to(merchant, own)
-    headers = [("webhook-id", "evt_forged"), ("webhook-timestamp", "1763930000"),
-               ("webhook-signature", "v1,bm90IG1pbmU=")]
+    headers = [
+        ("webhook-id", "evt_forged"),
+        ("webhook-timestamp", "1763930000"),
+        ("webhook-signature", "v1,bm90IG1pbmU="),
+    ]
     client.post(path_of(own), data=b"{}", headers=headers)
     page = signed_in("viewer").get("/m/alice/inspector").text
     forged = signing.sign(webhook.secret, "evt_forged", 1_763_930_000, b"{}")
@@ -197,7 +202,9 @@ def test_values_that_are_secret_are_not_kept(
     client: FlaskClient, merchant: Merchant, own: Inspector
 ):
     webhook_to(
-        merchant, own, headers={"X-Store": {"value": "canary-1", "secret": True}},
+        merchant,
+        own,
+        headers={"X-Store": {"value": "canary-1", "secret": True}},
         query_params={"my store": {"value": "canary-2", "secret": True}},
     )
     client.post(
@@ -218,7 +225,11 @@ def test_values_that_are_secret_are_not_kept(
     [("500", 500, None), ("429", 429, "10"), ("410", 410, None), ("200", 200, None)],
 )
 def test_it_answers_as_the_merchant_chose(
-    signed_in: SignIn, client: FlaskClient, own: Inspector, answer: str, status: int,
+    signed_in: SignIn,
+    client: FlaskClient,
+    own: Inspector,
+    answer: str,
+    status: int,
     retry_after: str | None,
 ):
     assert signed_in("editor").post(f"{PAGE}/answer", data={"answer": answer}).status_code == 303
@@ -301,10 +312,19 @@ def test_the_chooser_makes_it_and_fills_the_form(signed_in: SignIn, merchant: Me
 
 
 def test_the_form_takes_it_and_keeps_what_was_typed(signed_in: SignIn, merchant: Merchant):
-    form = signed_in("editor").post("/m/alice/webhooks", data={
-        "description": "Orders to nobody yet", "url": "", "events": "order.*",
-        "action": "inspector",
-    }).text
+    form = (
+        signed_in("editor")
+        .post(
+            "/m/alice/webhooks",
+            data={
+                "description": "Orders to nobody yet",
+                "url": "",
+                "events": "order.*",
+                "action": "inspector",
+            },
+        )
+        .text
+    )
     db.session.rollback()
     own = inspector.find(merchant.id)
     assert own is not None

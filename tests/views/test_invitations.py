@@ -27,9 +27,7 @@ def owner(signed_in: SignIn) -> FlaskClient:
 
 
 def invite(client: FlaskClient, email: str = "bob@example.com") -> TestResponse:
-    answer = client.post(
-        "/m/alice/settings/invitations", data={"email": email, "role": "editor"}
-    )
+    answer = client.post("/m/alice/settings/invitations", data={"email": email, "role": "editor"})
     # The test's own session has looked at the database before.
     db.session.rollback()
     return answer
@@ -62,9 +60,9 @@ def test_a_form_that_is_wrong_keeps_the_name_and_no_password(
     owner: FlaskClient, client: FlaskClient
 ) -> None:
     path = path_of(invite(owner))
-    answer = client.post(path, data={
-        "name": "Bob <b>", "password": "hunter2", "repeated": "hunter3",
-    })
+    answer = client.post(
+        path, data={"name": "Bob <b>", "password": "hunter2", "repeated": "hunter3"}
+    )
     assert answer.status_code == 422
     assert 'value="Bob &lt;b&gt;"' in answer.text
     assert "10 or more characters" in answer.text
@@ -121,7 +119,8 @@ def test_links_that_ended_and_links_that_never_were_answer_alike(
 
 def test_what_is_wrong_with_an_invitation_is_said_in_its_place(owner: FlaskClient) -> None:
     answer = owner.post(
-        "/m/alice/settings/invitations", data={"email": "not an address", "role": "king"},
+        "/m/alice/settings/invitations",
+        data={"email": "not an address", "role": "king"},
         headers=PART,
     )
     assert answer.status_code == 422

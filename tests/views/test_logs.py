@@ -28,7 +28,9 @@ def test_each_filter_is_a_chip_that_drops_just_it(signed_in: SignIn):
     assert "Type: <b>order.*</b>" in page
     assert "Object ID: <b>1042</b>" in page
     assert links(page, "chips") == [
-        "/m/alice/events?object_id=1042", "/m/alice/events?type=order.*", "/m/alice/events",
+        "/m/alice/events?object_id=1042",
+        "/m/alice/events?type=order.*",
+        "/m/alice/events",
     ]
 
 
@@ -61,7 +63,8 @@ def test_a_period_shows_what_is_that_young(
 def test_a_period_keeps_the_other_filters(signed_in: SignIn):
     page = signed_in("viewer").get("/m/alice/events?type=order.*&since=2025-11-24").text
     assert links(page, "presets")[:2] == [
-        "/m/alice/events?type=order.*", "/m/alice/events?type=order.*&since=15m",
+        "/m/alice/events?type=order.*",
+        "/m/alice/events?type=order.*&since=15m",
     ]
 
 
@@ -72,9 +75,7 @@ def test_staff_logs_have_chips_of_merchants(signed_in: SignIn):
 
 def test_what_happened_to_an_order_is_one_page(signed_in: SignIn, merchant: Merchant):
     webhook = factories.make_webhook(merchant, description="Warehouse")
-    factories.make_event(
-        merchant, object_id="1042", data='{"total":1}', received_at=now() - HOUR
-    )
+    factories.make_event(merchant, object_id="1042", data='{"total":1}', received_at=now() - HOUR)
     event = factories.make_event(
         merchant, object_id="1042", data='{"total":2}', type="order.paid", deliveries=1
     )
@@ -89,9 +90,7 @@ def test_what_happened_to_an_order_is_one_page(signed_in: SignIn, merchant: Merc
 
 
 @pytest.mark.parametrize("object_id", ["a/b", "ä ö", "100%", "a?b#c", "<script>x</script>"])
-def test_a_record_may_be_called_anything(
-    signed_in: SignIn, merchant: Merchant, object_id: str
-):
+def test_a_record_may_be_called_anything(signed_in: SignIn, merchant: Merchant, object_id: str):
     factories.make_event(merchant, object_id=object_id)
     client = signed_in("viewer")
     log = client.get("/m/alice/events").text
@@ -113,9 +112,7 @@ def test_hostile_record_data_is_text(signed_in: SignIn, merchant: Merchant):
 
 
 @pytest.mark.parametrize("path", ["order/none", "x" * 300 + "/1", "order/" + "1" * 300, "a%00/b"])
-def test_a_record_that_cannot_be_is_not_there(
-    signed_in: SignIn, merchant: Merchant, path: str
-):
+def test_a_record_that_cannot_be_is_not_there(signed_in: SignIn, merchant: Merchant, path: str):
     assert signed_in("viewer").get(f"/m/alice/records/{path}").status_code in (404, 422)
 
 

@@ -35,7 +35,14 @@ from tests.conftest import PASSWORD
 
 CANARY = "canary-9f3c7d"
 PEOPLE = (
-    "anonymous", "disabled", "viewer", "editor", "owner", "owner of another", "auditor", "operator",
+    "anonymous",
+    "disabled",
+    "viewer",
+    "editor",
+    "owner",
+    "owner of another",
+    "auditor",
+    "operator",
 )
 CHANGED_BY_LOOKING = {"audit_entry", "audit_head", "api_key"}
 """What may change when somebody only looks, or is refused: the audit log with the end of its chain,
@@ -55,12 +62,19 @@ class World:
     def rules(self) -> list[Rule]:
         """Every rule of a page that is not for all; what ends or deletes something comes last."""
         found = [
-            rule for rule in self.app.url_map.iter_rules()
+            rule
+            for rule in self.app.url_map.iter_rules()
             if not rule.endpoint.startswith("api.") and ACCESS.get(rule.endpoint) is not PUBLIC
         ]
         last = ("sign_out", "delete", "remove", "revoke", "end_other_sessions")
-        return sorted(found, key=lambda rule: (any(word in rule.endpoint for word in last),
-                                               "sign_out" in rule.endpoint, rule.endpoint))
+        return sorted(
+            found,
+            key=lambda rule: (
+                any(word in rule.endpoint for word in last),
+                "sign_out" in rule.endpoint,
+                rule.endpoint,
+            ),
+        )
 
     def path(self, rule: Rule, owner: str, **others: Any) -> str:
         """The address of a rule for what a merchant has."""
@@ -69,19 +83,24 @@ class World:
         assert not unknown, f"{rule.endpoint}: give furnish() a value for {unknown}"
         with self.app.test_request_context():
             return self.app.url_map.bind("localhost").build(
-                rule.endpoint, {name: values[name] for name in rule.arguments},
-                force_external=False,
+                rule.endpoint, {name: values[name] for name in rule.arguments}, force_external=False
             )
 
 
 def furnish(slug: str, world: World) -> Merchant:
     """A merchant with one of everything that an address can name."""
     merchant = factories.make_merchant(slug)
-    webhook = setup.create_webhook(merchant, {
-        "url": "http://127.0.0.1:9/hook", "events": ["order.*"], "description": "ERP",
-        "headers": {"X-Auth": {"value": CANARY, "secret": True}},
-        "query_params": {"token": {"value": CANARY, "secret": True}},
-    }, "test")
+    webhook = setup.create_webhook(
+        merchant,
+        {
+            "url": "http://127.0.0.1:9/hook",
+            "events": ["order.*"],
+            "description": "ERP",
+            "headers": {"X-Auth": {"value": CANARY, "secret": True}},
+            "query_params": {"token": {"value": CANARY, "secret": True}},
+        },
+        "test",
+    )
     world.secrets += [webhook.secret, CANARY]
     event = factories.make_event(merchant)
     delivery = factories.make_delivery(event, webhook, "failed")
@@ -98,23 +117,42 @@ def furnish(slug: str, world: World) -> Merchant:
     viewer = factories.make_user("viewer", merchant)
     # One that waits, so that everyone who may can pause, resume and cancel it.
     begun = Recovery(
-        id=new_id("rcv"), merchant_id=merchant.id, action="send", states=["failed"],
-        filters={"type": "order.*"}, before=now(), state="paused", created_by="cli",
+        id=new_id("rcv"),
+        merchant_id=merchant.id,
+        action="send",
+        states=["failed"],
+        filters={"type": "order.*"},
+        before=now(),
+        state="paused",
+        created_by="cli",
     )
     db.session.add(begun)
     db.session.commit()
-    world.secrets.append(invitations.invite(
-        merchant, f"new@{slug}.example", "owner", "cli"
-    ).rpartition("/")[2])
+    world.secrets.append(
+        invitations.invite(merchant, f"new@{slug}.example", "owner", "cli").rpartition("/")[2]
+    )
     invitation = invitations.invitations(merchant)[0]
     inspector.prepare(merchant.id, "test")
     kept = saved.save_filter(viewer.id, merchant.id, "events", "Orders", "type=order.*")
     world.arguments[slug] = {
-        "slug": slug, "webhook_id": webhook.id, "event_id": event.id, "delivery_id": delivery.id,
-        "attempt_id": attempt.id, "key_id": key.id, "share_id": share.id, "name": name,
-        "notice_id": notice.id, "object_type": "order", "object_id": "1000", "kind": "csv",
-        "user_id": viewer.id, "log": "events", "filter_id": kept.id,
-        "recovery_id": begun.id, "invitation_id": invitation.id, "session_id": "ses_0",
+        "slug": slug,
+        "webhook_id": webhook.id,
+        "event_id": event.id,
+        "delivery_id": delivery.id,
+        "attempt_id": attempt.id,
+        "key_id": key.id,
+        "share_id": share.id,
+        "name": name,
+        "notice_id": notice.id,
+        "object_type": "order",
+        "object_id": "1000",
+        "kind": "csv",
+        "user_id": viewer.id,
+        "log": "events",
+        "filter_id": kept.id,
+        "recovery_id": begun.id,
+        "invitation_id": invitation.id,
+        "session_id": "ses_0",
         "passkey_id": "pk_0",
     }
     return merchant
@@ -171,7 +209,8 @@ def tables() -> dict[str, list[tuple[Any, ...]]]:
     db.session.rollback()
     return {
         table.name: sorted(map(tuple, db.session.execute(sa.select(table)).all()), key=repr)
-        for table in db.metadata.sorted_tables if table.name not in CHANGED_BY_LOOKING
+        for table in db.metadata.sorted_tables
+        if table.name not in CHANGED_BY_LOOKING
     }
 
 
@@ -197,9 +236,7 @@ def test_each_page_answers_each_person_as_the_table_says(world: World, person: s
         user = db.session.get_one(User, world.users[person])
         if user.is_active:
             sessions.begin(user)
-            world.arguments["alice"]["session_id"] = next(
-                one.id for one in sessions.sessions(user)
-            )
+            world.arguments["alice"]["session_id"] = next(one.id for one in sessions.sessions(user))
         db.session.rollback()
     for rule in world.rules():
         for method in methods_of(rule):
@@ -219,9 +256,7 @@ def test_each_page_answers_each_person_as_the_table_says(world: World, person: s
 
 
 @pytest.mark.parametrize("person", ["anonymous", "disabled"])
-def test_an_htmx_request_without_a_sign_in_makes_the_whole_page_go_there(
-    world: World, person: str
-):
+def test_an_htmx_request_without_a_sign_in_makes_the_whole_page_go_there(world: World, person: str):
     for rule in world.rules():
         for method in methods_of(rule):
             answer = world.clients[person].open(
@@ -252,12 +287,20 @@ class TestHead:
     def test_it_changes_nothing_whatever_it_brings(self, world: World, person: str):
         owner = db.session.get_one(User, world.users["owner"])
         form = {
-            "email": owner.email, "password": PASSWORD, "repeated": PASSWORD, "code": "000000",
-            "name": "x", "role": "owner", "confirm": "alice", "url": "https://shop.example/x",
+            "email": owner.email,
+            "password": PASSWORD,
+            "repeated": PASSWORD,
+            "code": "000000",
+            "name": "x",
+            "role": "owner",
+            "confirm": "alice",
+            "url": "https://shop.example/x",
         }
         link = resets.make_link(owner, "test")
         world.arguments["alice"] |= {
-            "token": link.rpartition("/")[2], "filename": "app.css", "object": "x",
+            "token": link.rpartition("/")[2],
+            "filename": "app.css",
+            "object": "x",
         }
         client, tried, before = world.clients[person], set(), tables()
         for rule in world.app.url_map.iter_rules():
@@ -293,8 +336,19 @@ def test_another_merchants_page_answers_as_one_that_does_not_exist(
     assert tried > 25
 
 
-OBJECTS = ("webhook_id", "event_id", "delivery_id", "attempt_id", "key_id", "share_id", "name",
-           "invitation_id", "notice_id", "user_id", "recovery_id")
+OBJECTS = (
+    "webhook_id",
+    "event_id",
+    "delivery_id",
+    "attempt_id",
+    "key_id",
+    "share_id",
+    "name",
+    "invitation_id",
+    "notice_id",
+    "user_id",
+    "recovery_id",
+)
 NOBODYS = {"notice_id": 999_999, "user_id": 999_999, "name": "nobody.happened"}
 
 
@@ -370,23 +424,30 @@ def test_nobody_promotes_themselves(world: World, person: str):
     number = world.users[person]
     email = db.session.get_one(User, number).email
     client = world.clients[person]
-    tries: list[tuple[str, dict[str, str]]] = [
-        (f"/m/alice/settings/members/{number}", {"role": role})
-        for role in ("owner", "operator", "auditor", "admin", "")
-    ] + [
-        ("/m/alice/settings/invitations", {"email": email, "role": role})
-        for role in ("owner", "operator", "auditor")
-    ] + [
-        ("/staff/users", {"email": f"new-{person[:3]}@example.com", "staff_role": "operator"}),
-        ("/account/password", {"staff_role": "operator", "role": "owner"}),
-    ]
+    tries: list[tuple[str, dict[str, str]]] = (
+        [
+            (f"/m/alice/settings/members/{number}", {"role": role})
+            for role in ("owner", "operator", "auditor", "admin", "")
+        ]
+        + [
+            ("/m/alice/settings/invitations", {"email": email, "role": role})
+            for role in ("owner", "operator", "auditor")
+        ]
+        + [
+            ("/staff/users", {"email": f"new-{person[:3]}@example.com", "staff_role": "operator"}),
+            ("/account/password", {"staff_role": "operator", "role": "owner"}),
+        ]
+    )
     for path, form in tries:
         assert client.post(path, data=form).status_code < 500, path
     # An owner is one already; nobody became more than they were.
     assert standing(world, person) == before
-    assert db.session.scalar(
-        sa.select(sa.func.count()).select_from(User).where(User.staff_role == "operator")
-    ) == 1
+    assert (
+        db.session.scalar(
+            sa.select(sa.func.count()).select_from(User).where(User.staff_role == "operator")
+        )
+        == 1
+    )
 
 
 def test_a_role_that_is_taken_away_is_gone_at_the_next_request(world: World):

@@ -127,7 +127,8 @@ def states_of_deliveries(merchant: Merchant, webhook: Webhook) -> None:
     for number, state in enumerate(("succeeded", "failed", "discarded")):
         for has_record in (True, False) if state == "failed" else (True,):
             event = factories.make_event(
-                merchant, object_id=f"{webhook.description}-{state}-{has_record}",
+                merchant,
+                object_id=f"{webhook.description}-{state}-{has_record}",
                 received_at=now() - HOUR - number,
             )
             delivery = factories.make_delivery(event, webhook, state)
@@ -141,10 +142,16 @@ def furnish(merchant: Merchant) -> None:
     """A store in which everything is in every state that it can be in."""
     moment = now()
     every = {
-        "enabled": {}, "failing": {"failures": 2, "failing_since": moment - HOUR},
-        "held": {"failures": 9, "failing_since": moment - DAY, "held_at": moment - HOUR,
-                 "next_probe_at": moment + HOUR},
-        "disabled": {}, "deleted": {},
+        "enabled": {},
+        "failing": {"failures": 2, "failing_since": moment - HOUR},
+        "held": {
+            "failures": 9,
+            "failing_since": moment - DAY,
+            "held_at": moment - HOUR,
+            "next_probe_at": moment + HOUR,
+        },
+        "disabled": {},
+        "deleted": {},
     }
     for name, values in every.items():
         webhook = factories.make_webhook(merchant, description=name, **values)
@@ -159,14 +166,14 @@ def furnish(merchant: Merchant) -> None:
     # One event that failed at webhooks which cannot be sent to any more, and nowhere else.
     lost = factories.make_event(merchant, object_id="lost")
     for name in ("disabled", "deleted"):
-        webhook = db.session.scalars(sa.select(Webhook).filter_by(
-            merchant_id=merchant.id, description=name
-        )).one()
+        webhook = db.session.scalars(
+            sa.select(Webhook).filter_by(merchant_id=merchant.id, description=name)
+        ).one()
         factories.make_attempt(factories.make_delivery(lost, webhook, "failed"), 500)
     tested = factories.make_event(merchant, object_id="test", is_test=True)
-    webhook = db.session.scalars(sa.select(Webhook).filter_by(
-        merchant_id=merchant.id, description="enabled"
-    )).one()
+    webhook = db.session.scalars(
+        sa.select(Webhook).filter_by(merchant_id=merchant.id, description="enabled")
+    ).one()
     delivery = factories.make_delivery(tested, webhook, "failed", trigger="test")
     shared = factories.make_attempt(delivery, 500, trigger="test")
     hours = next(iter(shares.LIFETIMES))
@@ -178,34 +185,44 @@ def furnish(merchant: Merchant) -> None:
         shares.create_share(merchant.id, few.id, hours, "cli")
     one, two, _ = shares.list_shares(merchant.id, few.id)
     shares.revoke_share(merchant.id, few.id, one.id, "cli")
-    db.session.execute(sa.update(AttemptShare).where(AttemptShare.id == two.id).values(
-        expires_at=moment - HOUR
-    ))
+    db.session.execute(
+        sa.update(AttemptShare).where(AttemptShare.id == two.id).values(expires_at=moment - HOUR)
+    )
     db.session.commit()
     for state in ("running", "paused", "cancelled", "finished"):
-        db.session.add(Recovery(
-            id=new_id("rcv"), merchant_id=merchant.id, action="send", states=["failed"],
-            filters={"type": "order.created"}, before=moment, state=state, created_by="cli",
-            finished_at=moment if state in ("cancelled", "finished") else None,
-        ))
+        db.session.add(
+            Recovery(
+                id=new_id("rcv"),
+                merchant_id=merchant.id,
+                action="send",
+                states=["failed"],
+                filters={"type": "order.created"},
+                before=moment,
+                state=state,
+                created_by="cli",
+                finished_at=moment if state in ("cancelled", "finished") else None,
+            )
+        )
     for name in (f"{merchant.slug}.used", f"{merchant.slug}.free"):
         catalogue.add_type(merchant, {"name": name, "description": "", "example": {}}, "cli")
     factories.make_webhook(merchant, description="own", events=[f"{merchant.slug}.used"])
     db.session.add(Notice(merchant_id=merchant.id, kind="held", message="It is held."))
     accounts.create_key(merchant, "read", "kept", "cli")
     accounts.create_key(merchant, "write", "gone", "cli")
-    gone = db.session.scalars(sa.select(ApiKey).filter_by(
-        merchant_id=merchant.id, name="gone"
-    )).one()
+    gone = db.session.scalars(
+        sa.select(ApiKey).filter_by(merchant_id=merchant.id, name="gone")
+    ).one()
     accounts.revoke_key(merchant, gone.id, "cli")
     for role in ("viewer", "editor", "owner"):
         factories.make_user(role, merchant)
     accounts.disable_user(factories.make_user("editor", merchant), "cli")
     for email in ("open@example.com", "late@example.com"):
         invitations.invite(merchant, email, "viewer", "cli")
-    db.session.execute(sa.update(Invitation).where(Invitation.email == "late@example.com").values(
-        expires_at=moment - HOUR
-    ))
+    db.session.execute(
+        sa.update(Invitation)
+        .where(Invitation.email == "late@example.com")
+        .values(expires_at=moment - HOUR)
+    )
     db.session.commit()
     inspector.prepare(merchant.id, "cli")
 

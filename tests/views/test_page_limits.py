@@ -71,9 +71,7 @@ def test_a_program_that_asks_for_pages_is_refused_and_people_of_other_stores_are
     assert script.get("/m/alice/events").status_code == 200
 
 
-def test_members_of_one_store_are_counted_together(
-    signed_in: SignIn, clock: list[float]
-) -> None:
+def test_members_of_one_store_are_counted_together(signed_in: SignIn, clock: list[float]) -> None:
     answers = [signed_in("viewer").get("/m/alice/events") for _ in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 6 + [429] * 2
     assert "This store has asked for more than 5 pages a second" in answers[-1].text

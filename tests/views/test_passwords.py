@@ -30,7 +30,8 @@ def ann(merchant: Merchant) -> User:
 
 def sign_in(client: FlaskClient, password: str = PASSWORD, agent: str = "") -> TestResponse:
     answer = client.post(
-        "/sign-in", data={"email": "ann@example.com", "password": password},
+        "/sign-in",
+        data={"email": "ann@example.com", "password": password},
         headers={"User-Agent": agent or FIREFOX},
     )
     db.session.rollback()
@@ -61,8 +62,10 @@ def test_a_link_leads_to_another_password_and_to_the_sign_in(
 
 
 def test_without_mail_the_page_says_whom_to_ask(client: FlaskClient, ann: User) -> None:
-    for page in (client.get("/forgot-password"),
-                 client.post("/forgot-password", data={"email": ann.email})):
+    for page in (
+        client.get("/forgot-password"),
+        client.post("/forgot-password", data={"email": ann.email}),
+    ):
         assert page.status_code == 200
         assert "the staff of the platform" in page.text
         assert 'name="email"' not in page.text
@@ -81,17 +84,14 @@ class TestWithMail:
             for email in (ann.email, "bob@example.com")
         ]
         assert {answer.status_code for answer in answers} == {200}
-        texts = {
-            re.sub(r'X-CSRFToken": "[^"]*"|ann|bob', "", answer.text) for answer in answers
-        }
+        texts = {re.sub(r'X-CSRFToken": "[^"]*"|ann|bob', "", answer.text) for answer in answers}
         assert len(texts) == 1
         db.session.rollback()
         assert [waiting.to_email for waiting in db.session.scalars(sa.select(Mail))] == [ann.email]
 
     def test_nobody_is_flooded_with_mail(self, client: FlaskClient, ann: User) -> None:
         statuses = [
-            client.post("/forgot-password", data={"email": ann.email}).status_code
-            for _ in range(4)
+            client.post("/forgot-password", data={"email": ann.email}).status_code for _ in range(4)
         ]
         assert statuses == [200, 200, 200, 429]
         # Counted for addresses without an account too, which would tell them apart.
@@ -204,15 +204,25 @@ def test_a_device_is_known_for_its_own_address_alone(app: Flask, client: FlaskCl
         assert sign_in(stranger).status_code == 303
 
 
-@pytest.mark.parametrize(("agent", "name"), [
-    (FIREFOX, "Firefox on Linux"),
-    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-     "Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0", "Edge on Windows"),
-    ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like "
-     "Gecko) Version/18.1 Mobile/15E148 Safari/604.1", "Safari on iPhone"),
-    ("curl/8.10.1", "curl/8.10.1"),
-    ("", "unknown"),
-    ("<script>" * 100, ("<script>" * 10)),
-])
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
+            "Edge on Windows",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 "
+            "(KHTML, like "
+            "Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
+            "Safari on iPhone",
+        ),
+        ("curl/8.10.1", "curl/8.10.1"),
+        ("", "unknown"),
+        ("<script>" * 100, ("<script>" * 10)),
+    ],
+)
 def test_a_browser_is_named_in_words(agent: str, name: str) -> None:
     assert device_name(agent) == name

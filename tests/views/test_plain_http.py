@@ -30,9 +30,12 @@ def sign_in(app: Flask, address: str, **headers: str):
         # Browsers do not keep such a cookie, which Werkzeug's client does.
         client.delete_cookie("portal_session", domain=urlsplit(address).hostname or "")
     headers |= {"Referer": f"{address}/sign-in"}
-    return client.post("/sign-in", base_url=address, headers=headers, data={
-        "csrf_token": found[1], "email": "ann@example.com", "password": "hunter2",
-    })
+    return client.post(
+        "/sign-in",
+        base_url=address,
+        headers=headers,
+        data={"csrf_token": found[1], "email": "ann@example.com", "password": "hunter2"},
+    )
 
 
 def test_the_page_says_what_to_open_instead(app: Flask):
@@ -57,9 +60,10 @@ def test_over_https_the_password_is_looked_at(app: Flask):
 
 def test_over_https_a_cookie_that_is_gone_is_an_expired_form(app: Flask):
     answer = app.test_client().post(
-        "/sign-in", base_url="https://hooks.example.com", headers={
-            "X-Forwarded-Proto": "https", "Referer": "https://hooks.example.com/sign-in",
-        }, data={"csrf_token": "x", "email": "ann@example.com"},
+        "/sign-in",
+        base_url="https://hooks.example.com",
+        headers={"X-Forwarded-Proto": "https", "Referer": "https://hooks.example.com/sign-in"},
+        data={"csrf_token": "x", "email": "ann@example.com"},
     )
     assert answer.status_code == 400
     assert "This form has expired" in answer.text

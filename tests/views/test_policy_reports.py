@@ -17,8 +17,10 @@ from portal.models.audit import OperationsEntry
 from portal.web import policy_reports
 
 REPORT = {
-    "document-uri": "http://localhost/m/alice/events?text=secret-order", "line-number": 7,
-    "effective-directive": "script-src-elem", "blocked-uri": "https://evil.example/x.js?y",
+    "document-uri": "http://localhost/m/alice/events?text=secret-order",
+    "line-number": 7,
+    "effective-directive": "script-src-elem",
+    "blocked-uri": "https://evil.example/x.js?y",
     "source-file": "http://localhost/m/alice/events?z",
 }
 
@@ -32,9 +34,11 @@ def send(client: FlaskClient, report: Any, **changes: Any) -> int:
 
 def written() -> list[str]:
     db.session.rollback()
-    return list(db.session.scalars(
-        sa.select(OperationsEntry.message).where(OperationsEntry.kind == policy_reports.KIND)
-    ))
+    return list(
+        db.session.scalars(
+            sa.select(OperationsEntry.message).where(OperationsEntry.kind == policy_reports.KIND)
+        )
+    )
 
 
 def test_a_report_is_shown_to_staff_once_and_without_what_was_looked_for(
@@ -49,9 +53,7 @@ def test_a_report_is_shown_to_staff_once_and_without_what_was_looked_for(
     assert "A browser refused https://evil.example by script-src-elem" in page
 
 
-def test_what_a_stranger_writes_is_text(
-    client: FlaskClient, signed_in: Callable[..., FlaskClient]
-):
+def test_what_a_stranger_writes_is_text(client: FlaskClient, signed_in: Callable[..., FlaskClient]):
     assert send(client, REPORT, **{"blocked-uri": "<script>alert(1)</script>\u202e"}) == 204
     assert send(client, REPORT, **{"effective-directive": "<b>" + "x" * 5_000}) == 204
     assert send(client, REPORT, **{"document-uri": ["[::1", {"a": 1}], "source-file": None}) == 204

@@ -56,9 +56,11 @@ def hold(webhook: Webhook) -> None:
 
 def states() -> dict[str, int]:
     db.session.rollback()
-    return dict(db.session.execute(
-        sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)
-    ).all())  # type: ignore[arg-type]
+    return dict(
+        db.session.execute(
+            sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)
+        ).all()
+    )  # type: ignore[arg-type]
 
 
 def forms(page: TestResponse) -> dict[str, dict[str, str]]:
@@ -122,9 +124,9 @@ def test_where_nothing_failed_nothing_can_be_sent(editor: FlaskClient, webhook: 
     assert forms(page) == {}
 
 
-@pytest.mark.parametrize("asked", [
-    "since=nonsense", "webhook_id=wh_none", "status=abc", "state=odd", "zone=Atlantis",
-])
+@pytest.mark.parametrize(
+    "asked", ["since=nonsense", "webhook_id=wh_none", "status=abc", "state=odd", "zone=Atlantis"]
+)
 def test_a_wrong_filter_is_said_and_counts_nothing(
     editor: FlaskClient, merchant: Merchant, webhook: Webhook, asked: str
 ) -> None:
@@ -199,9 +201,7 @@ def test_many_go_on_in_the_background_and_can_be_paused_resumed_and_cancelled(
     assert "1,000 of 2,200" in editor.get(HERE).text, "it is listed with how far it came"
 
 
-def test_sent_twice_it_is_one(
-    editor: FlaskClient, merchant: Merchant, webhook: Webhook
-) -> None:
+def test_sent_twice_it_is_one(editor: FlaskClient, merchant: Merchant, webhook: Webhook) -> None:
     make_deliveries(merchant, webhook, 1_200)
     fields = {"webhook_id": webhook.id, "since": "24h"}
     assert begin(editor, **fields) == begin(editor, **fields)
@@ -218,9 +218,7 @@ def test_one_of_a_disabled_webhook_is_told_what_to_do(
     page = editor.get(f"{HERE}?webhook_id={webhook.id}&state=failed")
     assert "Enable first what should get it." in page.text
     assert forms(page) == {}
-    answer = editor.post(HERE, data={
-        "action": "send", "state": "failed", "webhook_id": webhook.id,
-    })
+    answer = editor.post(HERE, data={"action": "send", "state": "failed", "webhook_id": webhook.id})
     assert answer.status_code == 409
     assert "enable it first" in answer.text
 
@@ -246,9 +244,9 @@ def test_another_merchants_recovery_is_as_one_that_does_not_exist(
         assert answers[0][0] == 404
         assert "Bob" not in answers[0][1]
     for webhook_id in (theirs.id, "wh_none"):
-        refused = editor.post(HERE, data={
-            "action": "send", "state": "failed", "webhook_id": webhook_id,
-        })
+        refused = editor.post(
+            HERE, data={"action": "send", "state": "failed", "webhook_id": webhook_id}
+        )
         assert refused.status_code == 404
     assert "Nothing failed like that" in editor.get(HERE).text
     assert editor.get("/m/bob/recover").status_code == 404
@@ -270,6 +268,6 @@ def test_a_viewer_sees_and_starts_nothing(
         assert viewer.post(f"{address}/{change}").status_code == 403
     db.session.rollback()
     assert db.session.scalars(sa.select(Recovery.state)).one() == "running"
-    assert db.session.scalars(sa.select(AuditEntry.action).where(
-        AuditEntry.action.like("recovery.%")
-    )).all() == ["recovery.started"]
+    assert db.session.scalars(
+        sa.select(AuditEntry.action).where(AuditEntry.action.like("recovery.%"))
+    ).all() == ["recovery.started"]

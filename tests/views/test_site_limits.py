@@ -20,7 +20,9 @@ def settings() -> dict[str, str]:
 
 def is_taken(client: FlaskClient, method: str, path: str, number: int, address: str) -> bool:
     answer = client.open(
-        path, method=method, environ_base={"REMOTE_ADDR": address},
+        path,
+        method=method,
+        environ_base={"REMOTE_ADDR": address},
         data={"email": f"{number}@example.com", "password": "x"} if method == "POST" else None,
     )
     return answer.status_code != 429
@@ -29,12 +31,18 @@ def is_taken(client: FlaskClient, method: str, path: str, number: int, address: 
 TOKEN = "x" * 43
 
 
-@pytest.mark.parametrize(("method", "path", "each"), [
-    ("POST", "/sign-in", 30), ("POST", "/forgot-password", 10),
-    ("GET", f"/reset-password/{TOKEN}", 60), ("GET", f"/invitation/{TOKEN}", 60),
-    ("GET", f"/shared/{TOKEN}", 60), ("PUT", f"/inspect/{TOKEN}", 120),
-    ("POST", "/csp-reports", 30),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "each"),
+    [
+        ("POST", "/sign-in", 30),
+        ("POST", "/forgot-password", 10),
+        ("GET", f"/reset-password/{TOKEN}", 60),
+        ("GET", f"/invitation/{TOKEN}", 60),
+        ("GET", f"/shared/{TOKEN}", 60),
+        ("PUT", f"/inspect/{TOKEN}", 120),
+        ("POST", "/csp-reports", 30),
+    ],
+)
 def test_a_site_may_do_four_times_what_each_of_its_networks_may(
     app: Flask, method: str, path: str, each: int
 ) -> None:
@@ -55,10 +63,15 @@ def test_a_try_for_which_there_was_no_time_counts_as_one_of_who_tries(
         raise TooManyRequests(hashing.BUSY, hashing.RETRY_SECONDS)
 
     def answer(number: int, address: str) -> str:
-        return app.test_client().post(
-            "/sign-in", data={"email": f"u{number}@example.com", "password": "x"},
-            environ_base={"REMOTE_ADDR": address},
-        ).text
+        return (
+            app.test_client()
+            .post(
+                "/sign-in",
+                data={"email": f"u{number}@example.com", "password": "x"},
+                environ_base={"REMOTE_ADDR": address},
+            )
+            .text
+        )
 
     monkeypatch.setattr(users.hashing, "own_turn", refuse)
     assert all(hashing.BUSY in answer(number, "192.0.2.1") for number in range(30))

@@ -37,15 +37,14 @@ def test_queues_and_workers_are_shown_as_they_are(
     app: Flask, valkey: str, signed_in: SignIn
 ) -> None:
     redis = Redis.from_url(valkey)
-    queues.queue_of(queues.DELIVERIES).enqueue(
-        queues.DRAIN, 3, job_id="drain-3"
-    )
+    queues.queue_of(queues.DELIVERIES).enqueue(queues.DRAIN, 3, job_id="drain-3")
     name = queues.name_of(queues.DELIVERIES)
     worker = SimpleWorker([name], connection=redis, serializer=JSONSerializer)
     worker.register_birth()
     try:
         assert [(queue.name, queue.waiting) for queue in queues.queues_now()] == [
-            ("deliveries", 1), ("maintenance", 0),
+            ("deliveries", 1),
+            ("maintenance", 0),
         ]
         (seen,) = queues.workers_now()
         assert (seen.queue, seen.name) == ("deliveries", worker.name[:8])
@@ -111,10 +110,16 @@ def test_merchants_are_listed_with_their_last_24_hours(merchant: Merchant) -> No
         for starts_at, events in ((hour, 5), (hour - HOUR, 7), (hour - 2 * DAY, 1_000)):
             session.add(EventCount(merchant_id=merchant.id, starts_at=starts_at, events=events))
         for webhook_id, attempts in ((ALL, 10), ("wh_1", 10)):
-            session.add(AttemptCount(
-                merchant_id=merchant.id, starts_at=hour, webhook_id=webhook_id, took=3,
-                attempts=attempts, successes=9,
-            ))
+            session.add(
+                AttemptCount(
+                    merchant_id=merchant.id,
+                    starts_at=hour,
+                    webhook_id=webhook_id,
+                    took=3,
+                    attempts=attempts,
+                    successes=9,
+                )
+            )
     counts = statistics.by_merchant([merchant.id, other.id])
     assert (counts[merchant.id].events, counts[merchant.id].attempts) == (12, 10)
     assert counts[merchant.id].rate == 0.9
@@ -154,9 +159,7 @@ class TestAuditLog:
         answer = auditor.get("/staff/export/audit.csv?actor=o&since=1h&action=merchant.created")
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="all-audit')
         rows = list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"))))
-        assert [row["on"] for row in rows] == [
-            "shop-2", "shop-1", "shop-0", "'=cmd|' /C calc'!A0",
-        ]
+        assert [row["on"] for row in rows] == ["shop-2", "shop-1", "shop-0", "'=cmd|' /C calc'!A0"]
         assert rows[0]["who"] == "user:otto@example.com"
         only = auditor.get("/staff/export/audit.csv?actor=olga").text
         assert "shop-" not in only

@@ -68,10 +68,18 @@ def test_of_a_recipe_only_what_is_still_to_be_given_is_open(editor: FlaskClient)
 
 
 def test_what_is_wrong_is_open(editor: FlaskClient) -> None:
-    answer = editor.post("/m/alice/webhooks", data={
-        "url": "https://8.8.8.8/", "events": "*", "timeout_seconds": "900", "method": "POST",
-        "include_object_record": "1", "enabled": "1", "recipe": "slack",
-    })
+    answer = editor.post(
+        "/m/alice/webhooks",
+        data={
+            "url": "https://8.8.8.8/",
+            "events": "*",
+            "timeout_seconds": "900",
+            "method": "POST",
+            "include_object_record": "1",
+            "enabled": "1",
+            "recipe": "slack",
+        },
+    )
     assert answer.status_code == 422
     assert open_parts(answer.text) == ["Advanced"]
     assert "api.slack.com/apps" in answer.text, "the steps stay"
@@ -88,15 +96,20 @@ def test_an_unknown_recipe_is_a_blank_form(editor: FlaskClient) -> None:
     assert 'name="url"' in answer.text
 
 
-def test_a_copy_has_everything_but_the_secrets(
-    editor: FlaskClient, merchant: Merchant
-) -> None:
-    original = setup.create_webhook(merchant, {
-        "url": "https://8.8.8.8/hook", "events": ["order.*"], "description": "Orders",
-        "headers": {"X-Auth": {"value": CANARY, "secret": True}, "X-Shop": "north"},
-        "except_sources": ["erp"], "rate_per_second": 7,
-        "auth": {"type": "basic", "user": "shop", "password": CANARY},
-    }, "test")
+def test_a_copy_has_everything_but_the_secrets(editor: FlaskClient, merchant: Merchant) -> None:
+    original = setup.create_webhook(
+        merchant,
+        {
+            "url": "https://8.8.8.8/hook",
+            "events": ["order.*"],
+            "description": "Orders",
+            "headers": {"X-Auth": {"value": CANARY, "secret": True}, "X-Shop": "north"},
+            "except_sources": ["erp"],
+            "rate_per_second": 7,
+            "auth": {"type": "basic", "user": "shop", "password": CANARY},
+        },
+        "test",
+    )
     page = editor.get(f"{NEW}?from={original.id}").text
     assert "A copy, not saved yet" in page
     for kept in ("https://8.8.8.8/hook", "Copy of Orders", "X-Auth", "north", 'value="7"'):
@@ -113,8 +126,13 @@ def test_a_password_is_typed_once_and_never_on_a_page(
     editor: FlaskClient, merchant: Merchant
 ) -> None:
     typed = {
-        "url": "https://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
-        "include_object_record": "1", "auth_type": "basic", "auth_password": CANARY,
+        "url": "https://8.8.8.8/",
+        "events": "*",
+        "method": "POST",
+        "enabled": "1",
+        "include_object_record": "1",
+        "auth_type": "basic",
+        "auth_password": CANARY,
     }
     refused = editor.post("/m/alice/webhooks", data=typed)
     assert refused.status_code == 422
@@ -170,10 +188,17 @@ def test_a_value_that_is_still_missing_is_pointed_at(editor: FlaskClient) -> Non
 
 
 def test_saving_says_how_many_events_would_have_matched(editor: FlaskClient) -> None:
-    answer = editor.post("/m/alice/webhooks", data={
-        "url": "https://8.8.8.8/hook", "events": "order.created", "method": "POST",
-        "include_object_record": "1", "enabled": "1",
-    }, follow_redirects=True)
+    answer = editor.post(
+        "/m/alice/webhooks",
+        data={
+            "url": "https://8.8.8.8/hook",
+            "events": "order.created",
+            "method": "POST",
+            "include_object_record": "1",
+            "enabled": "1",
+        },
+        follow_redirects=True,
+    )
     assert "0 events of the last 7 days would have matched." in answer.text
 
 
@@ -183,8 +208,12 @@ def test_a_client_certificate_is_pasted_and_its_key_never_on_a_page_again(
     chain, key = Authority(tmp_path).issue("north")
     # Browsers send line breaks as CR LF.
     typed = {
-        "url": "http://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
-        "auth_type": "certificate", "auth_certificate": chain.replace("\n", "\r\n"),
+        "url": "http://8.8.8.8/",
+        "events": "*",
+        "method": "POST",
+        "enabled": "1",
+        "auth_type": "certificate",
+        "auth_certificate": chain.replace("\n", "\r\n"),
         "auth_key": key.replace("\n", "\r\n"),
     }
     refused = editor.post("/m/alice/webhooks", data=typed)
@@ -206,17 +235,24 @@ def test_oauth2_is_typed_and_shown_without_its_secret(
     editor: FlaskClient, merchant: Merchant
 ) -> None:
     typed = {
-        "url": "https://8.8.8.8/", "events": "*", "method": "POST", "enabled": "1",
-        "auth_type": "oauth2", "auth_token_url": " https://8.8.4.4/token ",
-        "auth_client_id": "shop", "auth_client_secret": CANARY, "auth_client_auth": "body",
+        "url": "https://8.8.8.8/",
+        "events": "*",
+        "method": "POST",
+        "enabled": "1",
+        "auth_type": "oauth2",
+        "auth_token_url": " https://8.8.4.4/token ",
+        "auth_client_id": "shop",
+        "auth_client_secret": CANARY,
+        "auth_client_auth": "body",
         "auth_scope": "orders  hooks",
     }
     refused = editor.post("/m/alice/webhooks", data=typed)
     assert refused.status_code == 422
     assert "single spaces" in refused.text
-    assert editor.post(
-        "/m/alice/webhooks", data=typed | {"auth_scope": "orders hooks"}
-    ).status_code == 303
+    assert (
+        editor.post("/m/alice/webhooks", data=typed | {"auth_scope": "orders hooks"}).status_code
+        == 303
+    )
     db.session.rollback()
     (webhook,) = setup.list_webhooks(merchant.id)
     client = Client.of(webhook.auth)

@@ -19,7 +19,8 @@ PART = {"HX-Request": "true", "HX-Request-Type": "partial"}
 @pytest.fixture
 def webhook(merchant: Merchant) -> Webhook:
     return setup.create_webhook(
-        merchant, {"url": "http://127.0.0.1:9/hook", "events": ["*"], "description": "ERP"},
+        merchant,
+        {"url": "http://127.0.0.1:9/hook", "events": ["*"], "description": "ERP"},
         "user:ann@example.com",
     )
 

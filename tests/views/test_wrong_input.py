@@ -22,11 +22,20 @@ from tests.views.test_matrix import World, methods_of, tables
 world = test_matrix.world
 
 WRONG = {
-    "NUL": b"a%00b", "a surrogate": b"%ED%A0%80", "no UTF-8": b"%FF%FE%80",
+    "NUL": b"a%00b",
+    "a surrogate": b"%ED%A0%80",
+    "no UTF-8": b"%FF%FE%80",
     "a control": b"%1B%5B1m",
-    "1 MiB": b"x" * 1_048_576, "negative": b"-1", "too large": b"9" * 40, "no number": b"1e400",
-    "JSON": b"%7B%22a%22%3A%5B1%5D%7D", "a path": b"..%2F..%2Fetc%2Fpasswd", "empty": b"",
-    "lines": b"a%0D%0Ab", "half an escape": b"%", "right to left": b"%E2%80%AEabc",
+    "1 MiB": b"x" * 1_048_576,
+    "negative": b"-1",
+    "too large": b"9" * 40,
+    "no number": b"1e400",
+    "JSON": b"%7B%22a%22%3A%5B1%5D%7D",
+    "a path": b"..%2F..%2Fetc%2Fpasswd",
+    "empty": b"",
+    "lines": b"a%0D%0Ab",
+    "half an escape": b"%",
+    "right to left": b"%E2%80%AEabc",
 }
 LEAVES = ("sign-out", "/second-factor", "/sign-ins", "/password")
 """Forms that would end the sign-in of who tries them come last."""
@@ -79,9 +88,7 @@ def forms_of(world: World, client: FlaskClient) -> list[Form]:
                 known = found.setdefault((form.method, form.action.partition("?")[0]), form)
                 known.fields |= form.fields
         answer.close()
-    return sorted(
-        found.values(), key=lambda form: any(word in form.action for word in LEAVES)
-    )
+    return sorted(found.values(), key=lambda form: any(word in form.action for word in LEAVES))
 
 
 def encoded(fields: dict[str, str], name: str, wrong: bytes) -> bytes:
@@ -145,13 +152,17 @@ def test_nothing_that_an_address_names_breaks_a_page(
     broken, tried = [], 0
     addresses = [
         (world.clients["owner"], method, world.path(rule, "alice", **{name: odd}))
-        for rule in world.rules() for method in methods_of(rule) for name in rule.arguments
-        for odd in ODD if name not in ("log", "kind") and not _is_refused(rule, name, odd)
+        for rule in world.rules()
+        for method in methods_of(rule)
+        for name in rule.arguments
+        for odd in ODD
+        if name not in ("log", "kind") and not _is_refused(rule, name, odd)
     ]
     addresses += [
         (client, method, f"/{page}/{quote(odd)}")
         for page in ("inspect", "shared", "invitation", "reset-password")
-        for method in ("GET", "POST") for odd in ODD
+        for method in ("GET", "POST")
+        for odd in ODD
     ]
     for person, method, address in addresses:
         tried += 1
@@ -180,7 +191,8 @@ def test_no_field_of_the_sign_in_breaks_it(
     for page in ("/sign-in", "/forgot-password"):
         for wrong in (b"a%00b@c.de", b"%00", b"%ED%A0%80@c.de", b"a@%00", b"a@" + b"%C3%A4" * 999):
             answer = client.post(
-                page, data=b"password=x%00&email=" + wrong,
+                page,
+                data=b"password=x%00&email=" + wrong,
                 content_type="application/x-www-form-urlencoded",
             )
             assert answer.status_code < 500, (page, wrong)

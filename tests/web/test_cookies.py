@@ -11,20 +11,26 @@ from flask.testing import FlaskClient
 from portal.web import cookies
 
 
-@pytest.mark.parametrize(("header", "own"), [
-    ("", {}), ("portal_session", {"portal_session": ""}), ("portal_session=a.b-c_d=", {
-        "portal_session": "a.b-c_d=",
-    }),
-    ("_ga=GA1.2; portal_theme=dark;portal_session=a; x", {
-        "portal_theme": "dark", "portal_session": "a",
-    }),
-    ("portal_session=a; portal_session=b", {"portal_session": "a"}),
-    ("portal_session=\\; portal_session=b", {}),
-    ("\t portal_session \t=  a  ", {"portal_session": "a"}),
-    ('portal_session="a\\142\\c"', {"portal_session": "abc"}),
-    ('portal_session="a', {}), ("portal_session=a b", {}), ("portal_session=\xe9", {}),
-    ("Portal_Session=a; portal_session2=a; xportal_session=a", {}),
-])
+@pytest.mark.parametrize(
+    ("header", "own"),
+    [
+        ("", {}),
+        ("portal_session", {"portal_session": ""}),
+        ("portal_session=a.b-c_d=", {"portal_session": "a.b-c_d="}),
+        (
+            "_ga=GA1.2; portal_theme=dark;portal_session=a; x",
+            {"portal_theme": "dark", "portal_session": "a"},
+        ),
+        ("portal_session=a; portal_session=b", {"portal_session": "a"}),
+        ("portal_session=\\; portal_session=b", {}),
+        ("\t portal_session \t=  a  ", {"portal_session": "a"}),
+        ('portal_session="a\\142\\c"', {"portal_session": "abc"}),
+        ('portal_session="a', {}),
+        ("portal_session=a b", {}),
+        ("portal_session=\xe9", {}),
+        ("Portal_Session=a; portal_session2=a; xportal_session=a", {}),
+    ],
+)
 def test_they_are_found_among_others_as_browsers_send_them(header: str, own: dict[str, str]):
     assert cookies.own(header) == own
 
@@ -38,11 +44,18 @@ def test_the_application_sees_its_own_alone(app: Flask):
     assert seen == [{"portal_theme": "dark"}, {}]
 
 
-@pytest.mark.parametrize("cookie", [
-    "a=" + " " * 16_000 + '"', "portal_session=" + " " * 16_000 + '"', "a;" * 8_000,
-    "portal_session=a\\b;" * 1_000, 'portal_session="' + "\\" * 16_000,
-    'portal_session="' + "\\a" * 8_000 + '"', "portal_session" + " " * 16_000 + '"',
-])
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "a=" + " " * 16_000 + '"',
+        "portal_session=" + " " * 16_000 + '"',
+        "a;" * 8_000,
+        "portal_session=a\\b;" * 1_000,
+        'portal_session="' + "\\" * 16_000,
+        'portal_session="' + "\\a" * 8_000 + '"',
+        "portal_session" + " " * 16_000 + '"',
+    ],
+)
 def test_none_takes_long_to_read(client: FlaskClient, cookie: str):
     client.get("/static/app.css")
     began = time.process_time()

@@ -16,13 +16,21 @@ def settings() -> dict[str, str]:
     return {"PROXIES": "1", "API_WRONG_KEYS": "2"}
 
 
-@pytest.mark.parametrize(("named", "count", "client"), [
-    ("192.0.2.1", 1, "192.0.2.1"), ("198.51.100.7, 192.0.2.1", 1, "192.0.2.1"),
-    ("198.51.100.7,192.0.2.1, 10.0.0.1", 2, "192.0.2.1"), ("192.0.2.1", 2, None), ("", 1, None),
-    (", ,192.0.2.1,", 1, "192.0.2.1"), (" 2001:db8::1 ", 1, "2001:db8::1"),
-    ('", 192.0.2.1', 1, "192.0.2.1"), ('"a, "\\, 192.0.2.1', 1, "192.0.2.1"),
-    ('"a, 192.0.2.1, 10.0.0.1', 2, "192.0.2.1"),
-])
+@pytest.mark.parametrize(
+    ("named", "count", "client"),
+    [
+        ("192.0.2.1", 1, "192.0.2.1"),
+        ("198.51.100.7, 192.0.2.1", 1, "192.0.2.1"),
+        ("198.51.100.7,192.0.2.1, 10.0.0.1", 2, "192.0.2.1"),
+        ("192.0.2.1", 2, None),
+        ("", 1, None),
+        (", ,192.0.2.1,", 1, "192.0.2.1"),
+        (" 2001:db8::1 ", 1, "2001:db8::1"),
+        ('", 192.0.2.1', 1, "192.0.2.1"),
+        ('"a, "\\, 192.0.2.1', 1, "192.0.2.1"),
+        ('"a, 192.0.2.1, 10.0.0.1', 2, "192.0.2.1"),
+    ],
+)
 def test_what_the_proxies_have_added_counts_whatever_was_there_before(
     named: str, count: int, client: str | None
 ):
@@ -42,18 +50,30 @@ def test_whatever_was_there_before_is_not_read(said: str, count: int):
 @pytest.mark.parametrize("said", ["", "198.51.100.7, ", '", ', '"a, ', "\\, ", '""", x, '])
 def test_who_tries_keys_is_found_behind_whatever_they_say(app: Flask, said: str):
     def status(address: str) -> int:
-        return app.test_client().get("/api/v1/webhooks", headers={
-            "Authorization": "Bearer whp_1", "X-Forwarded-For": f"{said}{address}",
-        }).status_code
+        return (
+            app.test_client()
+            .get(
+                "/api/v1/webhooks",
+                headers={"Authorization": "Bearer whp_1", "X-Forwarded-For": f"{said}{address}"},
+            )
+            .status_code
+        )
 
     assert [status("192.0.2.1") for _ in range(3)] == [401, 401, 429]
     assert status("192.0.2.2") == 401
 
 
-@pytest.mark.parametrize(("named", "scheme"), [
-    ("https", "https"), ("http, https", "https"), ('", https', "https"), ("https, http", "http"),
-    ("", "http"), ("javascript", "http"),
-])
+@pytest.mark.parametrize(
+    ("named", "scheme"),
+    [
+        ("https", "https"),
+        ("http, https", "https"),
+        ('", https', "https"),
+        ("https, http", "http"),
+        ("", "http"),
+        ("javascript", "http"),
+    ],
+)
 def test_the_scheme_is_the_one_that_came_to_the_proxy(named: str, scheme: str):
     seen = []
     behind = proxies.add_to(lambda environ, _: seen.append(environ["wsgi.url_scheme"]) or [], 1)

@@ -79,10 +79,18 @@ def test_json_is_coloured_with_classes_only() -> None:
     assert "style=" not in shown
 
 
-@pytest.mark.parametrize(("found", "marks"), [
-    ("BELL", "Brass <mark>bell</mark>"), ('say "', '<mark>say \\&#34;</mark>'),
-    ("<b>", "<mark>&lt;b&gt;</mark>"), ("amp", ""), ("quot", ""), ("span", ""), ("", ""),
-])
+@pytest.mark.parametrize(
+    ("found", "marks"),
+    [
+        ("BELL", "Brass <mark>bell</mark>"),
+        ('say "', "<mark>say \\&#34;</mark>"),
+        ("<b>", "<mark>&lt;b&gt;</mark>"),
+        ("amp", ""),
+        ("quot", ""),
+        ("span", ""),
+        ("", ""),
+    ],
+)
 def test_what_was_looked_for_is_marked_as_text(found: str, marks: str) -> None:
     record = {"name": "Brass bell", "note": 'say "hi" & <b>'}
     shown = marked(highlight(record), found)
@@ -111,7 +119,10 @@ def test_endless_text_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("microseconds", "shown"),
     [
-        (None, "–"), (400, "0.4 ms"), (41_000, "41 ms"), (1_250_000, "1.25 s"),
+        (None, "–"),
+        (400, "0.4 ms"),
+        (41_000, "41 ms"),
+        (1_250_000, "1.25 s"),
         (125_000_000, "2 min 5 s"),
     ],
 )
@@ -122,8 +133,14 @@ def test_durations_are_for_people(microseconds: int | None, shown: str) -> None:
 @pytest.mark.parametrize(
     ("count", "shown"),
     [
-        (None, "–"), (0, "0 B"), (1_023, "1023 B"), (1_024, "1 KiB"), (1_536, "1.5 KiB"),
-        (16 * 1024**2, "16 MiB"), (10 * 1024**3, "10 GiB"), (5 * 1024**4, "5120 GiB"),
+        (None, "–"),
+        (0, "0 B"),
+        (1_023, "1023 B"),
+        (1_024, "1 KiB"),
+        (1_536, "1.5 KiB"),
+        (16 * 1024**2, "16 MiB"),
+        (10 * 1024**3, "10 GiB"),
+        (5 * 1024**4, "5120 GiB"),
     ],
 )
 def test_sizes_are_for_people(count: int | None, shown: str) -> None:
@@ -132,13 +149,22 @@ def test_sizes_are_for_people(count: int | None, shown: str) -> None:
 
 def test_a_status_has_a_class() -> None:
     assert [status_class(code) for code in (None, 204, 301, 404, 503, 999, 42)] == [
-        "none", "2xx", "3xx", "4xx", "5xx", "odd", "odd",
+        "none",
+        "2xx",
+        "3xx",
+        "4xx",
+        "5xx",
+        "odd",
+        "odd",
     ]
 
 
 def test_a_count_that_was_cut_off_says_so() -> None:
     assert [amount(37), amount(999), amount(1_000), amount(50, cap=50)] == [
-        "37", "999", "1,000+", "50+",
+        "37",
+        "999",
+        "1,000+",
+        "50+",
     ]
 
 
@@ -149,9 +175,7 @@ def test_a_moment_is_shown_in_utc() -> None:
 
 def test_attributes_are_escaped_and_left_out_when_false() -> None:
     values = {"hx_get": '/x"><script>', "required": True, "disabled": False, "min": None, "max": 0}
-    assert attributes(values) == (
-        ' hx-get="/x&#34;&gt;&lt;script&gt;" required max="0"'
-    )
+    assert attributes(values) == (' hx-get="/x&#34;&gt;&lt;script&gt;" required max="0"')
 
 
 def test_a_fragment_is_given_only_to_those_who_ask_for_a_part(app: Flask) -> None:
@@ -180,8 +204,15 @@ def test_a_part_is_never_rounded_up_to_the_whole(part: float | None, text: str):
 
 @pytest.mark.parametrize(
     ("current", "before", "text"),
-    [(112, 100, "+12 %"), (97, 100, "−3 %"), (100, 100, "as much"), (5, 0, ""), (None, 9, ""),
-     (5, None, ""), (64, 2, "over 10 times as much")],
+    [
+        (112, 100, "+12 %"),
+        (97, 100, "−3 %"),
+        (100, 100, "as much"),
+        (5, 0, ""),
+        (None, 9, ""),
+        (5, None, ""),
+        (64, 2, "over 10 times as much"),
+    ],
 )
 def test_a_change_is_said_where_there_is_something_to_compare_with(
     current: int | None, before: int | None, text: str

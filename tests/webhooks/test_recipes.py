@@ -20,7 +20,7 @@ from tests.receiver import Received, Receiver
 
 RECIPES = list(recipes.all_recipes().values())
 SENTENCE = "New order SO-1042 for 99.50 EUR"
-HOSTILE = "<!channel> & <users/all> @everyone \"}\n"
+HOSTILE = '<!channel> & <users/all> @everyone "}\n'
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def sent(
     name = event_type or fields["events"][0]
     record = catalogue.known_types(merchant.id)[name].example
     event = {
-        "type": name, "object_id": "1042", "data": {**record, **changes},
+        "type": name,
+        "object_id": "1042",
+        "data": {**record, **changes},
         "source_user_type": "storefront",
     }
     ingest.ingest_events(merchant.id, [event], batch=False)
@@ -72,9 +74,7 @@ def test_every_recipe_says_what_to_do(merchant: Merchant) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.key)
-def test_the_form_takes_every_recipe_as_it_is(
-    merchant: Merchant, recipe: recipes.Recipe
-) -> None:
+def test_the_form_takes_every_recipe_as_it_is(merchant: Merchant, recipe: recipes.Recipe) -> None:
     fields = {"events": ["order.created"], **recipe.fields, "url": "https://receiver.example/"}
     cleaned = setup.validate(merchant, fields, resolve=False)
     assert cleaned["events"] == fields["events"]
@@ -107,14 +107,15 @@ def test_a_mailing_list_hears_who_comes_and_who_goes(
 ) -> None:
     request = sent(merchant, receiver, "mailing-list", event_type)
     assert text_of(request.body) == {
-        "email": "tomas.vale@example.com", "first_name": "Tomas", "last_name": "Vale",
-        "list": "newsletter", "subscribed": subscribed,
+        "email": "tomas.vale@example.com",
+        "first_name": "Tomas",
+        "last_name": "Vale",
+        "list": "newsletter",
+        "subscribed": subscribed,
     }
 
 
-def test_slack_gets_text_in_which_nobody_is_called(
-    merchant: Merchant, receiver: Receiver
-) -> None:
+def test_slack_gets_text_in_which_nobody_is_called(merchant: Merchant, receiver: Receiver) -> None:
     assert text_of(sent(merchant, receiver, "slack").body) == {"text": SENTENCE}
 
 
@@ -143,11 +144,10 @@ def test_teams_gets_an_adaptive_card(merchant: Merchant, receiver: Receiver) -> 
     assert card["body"] == [{"type": "TextBlock", "wrap": True, "text": SENTENCE}]
 
 
-def test_discord_gets_content_that_mentions_nobody(
-    merchant: Merchant, receiver: Receiver
-) -> None:
+def test_discord_gets_content_that_mentions_nobody(merchant: Merchant, receiver: Receiver) -> None:
     assert text_of(sent(merchant, receiver, "discord").body) == {
-        "content": SENTENCE, "allowed_mentions": {"parse": []},
+        "content": SENTENCE,
+        "allowed_mentions": {"parse": []},
     }
 
 
@@ -161,7 +161,9 @@ def test_a_speaker_gets_its_text_in_the_address(merchant: Merchant, receiver: Re
     request = sent(merchant, receiver, "smart-speaker")
     assert (request.method, request.body) == ("GET", b"")
     assert dict(parse_qsl(urlsplit(request.path).query, True)) == {
-        "token": "", "device": "", "text": SENTENCE,
+        "token": "",
+        "device": "",
+        "text": SENTENCE,
     }
 
 

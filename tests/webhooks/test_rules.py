@@ -72,29 +72,68 @@ def test_a_webhook_that_is_no_object_is_refused(fields: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("description", "x" * 501), ("description", "x" * 1_000_000), ("description", "a\nb"),
-        ("description", "a\u202eb"), ("description", None),
-        ("url", None), ("url", 7), ("url", ["https://x.example"]),
-        ("method", "post"), ("method", "DELETE"), ("method", None), ("method", ["POST"]),
-        ("events", "order.created"), ("events", [7]), ("events", [None]), ("events", {}),
-        ("events", ["order.created"] * 1_000), ("events", [""]), ("events", ["order"]),
-        ("events", ["order."]), ("events", ["*.created"]), ("events", ["nothing.*"]),
-        ("events", ["x" * 100_000]), ("events", ["order.created\n"]),
-        ("include_object_record", 1), ("include_object_record", None), ("enabled", 0),
-        ("only_sources", "erp"), ("only_sources", [7]), ("only_sources", [""]),
-        ("only_sources", ["a b"]), ("only_sources", ["erp:"]), ("except_sources", ["erp"] * 51),
+        ("description", "x" * 501),
+        ("description", "x" * 1_000_000),
+        ("description", "a\nb"),
+        ("description", "a\u202eb"),
+        ("description", None),
+        ("url", None),
+        ("url", 7),
+        ("url", ["https://x.example"]),
+        ("method", "post"),
+        ("method", "DELETE"),
+        ("method", None),
+        ("method", ["POST"]),
+        ("events", "order.created"),
+        ("events", [7]),
+        ("events", [None]),
+        ("events", {}),
+        ("events", ["order.created"] * 1_000),
+        ("events", [""]),
+        ("events", ["order"]),
+        ("events", ["order."]),
+        ("events", ["*.created"]),
+        ("events", ["nothing.*"]),
+        ("events", ["x" * 100_000]),
+        ("events", ["order.created\n"]),
+        ("include_object_record", 1),
+        ("include_object_record", None),
+        ("enabled", 0),
+        ("only_sources", "erp"),
+        ("only_sources", [7]),
+        ("only_sources", [""]),
+        ("only_sources", ["a b"]),
+        ("only_sources", ["erp:"]),
+        ("except_sources", ["erp"] * 51),
         ("except_sources", ["erp:\n"]),
-        ("body_template", 7), ("body_template", "x" * (64 * 1024 + 1)), ("body_template", "\0"),
-        ("body_template", "{{ event.id"), ("body_template", "{% for %}"),
-        ("body_template", "{% nonsense %}"), ("body_template", "{% include 'x' %}"),
-        ("retry_schedule", []), ("retry_schedule", [0] * 21), ("retry_schedule", [604_801]),
-        ("retry_schedule", [True]), ("retry_schedule", [1.5]), ("retry_schedule", "5"),
-        ("timeout_seconds", -1), ("timeout_seconds", 61), ("timeout_seconds", 10**12),
-        ("timeout_seconds", True), ("timeout_seconds", "15"), ("timeout_seconds", 1.5),
-        ("secret", "short"), ("secret", "whsec_" + base64.b64encode(b"x" * 23).decode()),
-        ("secret", "whsec_" + base64.b64encode(b"x" * 65).decode()), ("secret", 7),
-        ("secret", "whsec_not base64 at all, really not"), ("secret", ""),
-        ("headers", []), ("headers", "X-A: b"), ("query_params", [["a", "b"]]),
+        ("body_template", 7),
+        ("body_template", "x" * (64 * 1024 + 1)),
+        ("body_template", "\0"),
+        ("body_template", "{{ event.id"),
+        ("body_template", "{% for %}"),
+        ("body_template", "{% nonsense %}"),
+        ("body_template", "{% include 'x' %}"),
+        ("retry_schedule", []),
+        ("retry_schedule", [0] * 21),
+        ("retry_schedule", [604_801]),
+        ("retry_schedule", [True]),
+        ("retry_schedule", [1.5]),
+        ("retry_schedule", "5"),
+        ("timeout_seconds", -1),
+        ("timeout_seconds", 61),
+        ("timeout_seconds", 10**12),
+        ("timeout_seconds", True),
+        ("timeout_seconds", "15"),
+        ("timeout_seconds", 1.5),
+        ("secret", "short"),
+        ("secret", "whsec_" + base64.b64encode(b"x" * 23).decode()),
+        ("secret", "whsec_" + base64.b64encode(b"x" * 65).decode()),
+        ("secret", 7),
+        ("secret", "whsec_not base64 at all, really not"),
+        ("secret", ""),
+        ("headers", []),
+        ("headers", "X-A: b"),
+        ("query_params", [["a", "b"]]),
     ],
 )
 def test_a_wrong_value_is_named(field: str, value: Any) -> None:
@@ -104,9 +143,25 @@ def test_a_wrong_value_is_named(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "", "X Auth", "X-Auth:", "X-Äuth", "X\r\nEvil", "X\0", "x" * 256, "Host", "content-length",
-        "Transfer-Encoding", "Connection", "Expect", "Proxy-Authorization", "X-Forwarded-For",
-        "webhook-id", "Webhook-Signature", "Evox-Time", "TE", "Upgrade",
+        "",
+        "X Auth",
+        "X-Auth:",
+        "X-Äuth",
+        "X\r\nEvil",
+        "X\0",
+        "x" * 256,
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "Expect",
+        "Proxy-Authorization",
+        "X-Forwarded-For",
+        "webhook-id",
+        "Webhook-Signature",
+        "Evox-Time",
+        "TE",
+        "Upgrade",
     ],
 )
 def test_a_header_that_cannot_be_sent_is_refused(name: str) -> None:
@@ -115,8 +170,23 @@ def test_a_header_that_cannot_be_sent_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x1b", " a", "a ", "x" * 100_000, 7, None, ["a"],
-              {"value": 7}, {"value": "a", "secret": 1}, {"value": "a", "more": 1}, {}],
+    "value",
+    [
+        "a\r\nX-Evil: 1",
+        "a\nb",
+        "a\0b",
+        "\x1b",
+        " a",
+        "a ",
+        "x" * 100_000,
+        7,
+        None,
+        ["a"],
+        {"value": 7},
+        {"value": "a", "secret": 1},
+        {"value": "a", "more": 1},
+        {},
+    ],
 )
 def test_a_header_value_that_cannot_be_sent_is_refused(value: Any) -> None:
     assert set(wrong(headers={"X-A": value})) == {"/headers/X-A"}
@@ -159,9 +229,9 @@ def test_a_source_in_both_lists_is_refused() -> None:
 
 
 def test_a_template_for_a_get_is_refused() -> None:
-    assert "A GET has no body" in wrong(
-        method="GET", body_template="{{ event.id }}"
-    )["/body_template"]
+    assert (
+        "A GET has no body" in wrong(method="GET", body_template="{{ event.id }}")["/body_template"]
+    )
 
 
 def test_the_mask_keeps_a_secret_value_of_the_same_name() -> None:
@@ -193,26 +263,33 @@ def test_the_mask_never_stands_for_anything_else(headers: dict[str, Any]) -> Non
 BEARER = {"type": "bearer", "token": "sealed:abc"}
 
 
-@pytest.mark.parametrize(("auth", "pointer"), [
-    ("basic", "/auth"), ([], "/auth"), ({}, "/auth/type"), ({"type": "digest"}, "/auth/type"),
-    ({"type": ["basic"]}, "/auth/type"),
-    ({"type": "basic", "password": "x"}, "/auth/user"),
-    ({"type": "basic", "user": "a:b", "password": "x"}, "/auth/user"),
-    ({"type": "basic", "user": "a\n", "password": "x"}, "/auth/user"),
-    ({"type": "basic", "user": "a" * 256, "password": "x"}, "/auth/user"),
-    ({"type": "basic", "user": 7, "password": "x"}, "/auth/user"),
-    ({"type": "basic", "user": "a"}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": ""}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": None}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": MASK}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": MASK + "1"}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": "a\r\nX: y"}, "/auth/password"),
-    ({"type": "basic", "user": "a", "password": "x" * 1_025}, "/auth/password"),
-    ({"type": "bearer"}, "/auth/token"), ({"type": "bearer", "token": "Bearer x"}, "/auth/token"),
-    ({"type": "bearer", "token": "ä"}, "/auth/token"),
-    ({"type": "bearer", "token": "x" * 8_193}, "/auth/token"),
-    ({"type": "bearer", "token": "x", "user": "a"}, "/auth/user"),
-])
+@pytest.mark.parametrize(
+    ("auth", "pointer"),
+    [
+        ("basic", "/auth"),
+        ([], "/auth"),
+        ({}, "/auth/type"),
+        ({"type": "digest"}, "/auth/type"),
+        ({"type": ["basic"]}, "/auth/type"),
+        ({"type": "basic", "password": "x"}, "/auth/user"),
+        ({"type": "basic", "user": "a:b", "password": "x"}, "/auth/user"),
+        ({"type": "basic", "user": "a\n", "password": "x"}, "/auth/user"),
+        ({"type": "basic", "user": "a" * 256, "password": "x"}, "/auth/user"),
+        ({"type": "basic", "user": 7, "password": "x"}, "/auth/user"),
+        ({"type": "basic", "user": "a"}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": ""}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": None}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": MASK}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": MASK + "1"}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": "a\r\nX: y"}, "/auth/password"),
+        ({"type": "basic", "user": "a", "password": "x" * 1_025}, "/auth/password"),
+        ({"type": "bearer"}, "/auth/token"),
+        ({"type": "bearer", "token": "Bearer x"}, "/auth/token"),
+        ({"type": "bearer", "token": "ä"}, "/auth/token"),
+        ({"type": "bearer", "token": "x" * 8_193}, "/auth/token"),
+        ({"type": "bearer", "token": "x", "user": "a"}, "/auth/user"),
+    ],
+)
 def test_authentication_that_cannot_be_sent_is_refused(auth: Any, pointer: str) -> None:
     assert list(wrong(auth=auth)) == [pointer]
 

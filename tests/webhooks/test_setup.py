@@ -33,7 +33,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What names resolve to; all others do not."""
     known: dict[str, str] = {}
     monkeypatch.setattr(
-        setup, "addresses_of",
+        setup,
+        "addresses_of",
         lambda host, _whose: [ipaddress.ip_address(known[host])] if host in known else [],
     )
     return known
@@ -82,13 +83,29 @@ def test_a_webhook_needs_a_url_and_events_only(merchant: Merchant) -> None:
 
 def test_every_wrong_field_is_reported_at_once(merchant: Merchant) -> None:
     errors = wrong(
-        merchant, url="ftp://x", events=[], method="DELETE", description=7, enabled="yes",
-        timeout_seconds=0, retry_schedule=[-1], headers={"Host": "x", "X-Ok": "y"},
-        query_params=[], colour="red",
+        merchant,
+        url="ftp://x",
+        events=[],
+        method="DELETE",
+        description=7,
+        enabled="yes",
+        timeout_seconds=0,
+        retry_schedule=[-1],
+        headers={"Host": "x", "X-Ok": "y"},
+        query_params=[],
+        colour="red",
     )
     assert set(errors) == {
-        "/url", "/events", "/method", "/description", "/enabled", "/timeout_seconds",
-        "/retry_schedule", "/headers/Host", "/query_params", "/colour",
+        "/url",
+        "/events",
+        "/method",
+        "/description",
+        "/enabled",
+        "/timeout_seconds",
+        "/retry_schedule",
+        "/headers/Host",
+        "/query_params",
+        "/colour",
     }
     assert setup.list_webhooks(merchant.id) == []
 
@@ -120,8 +137,9 @@ def test_events_may_be_exact_a_group_or_all(merchant: Merchant) -> None:
 def test_a_template_that_does_too_much_is_refused(merchant: Merchant, template: str) -> None:
     assert "The Liquid cannot be used" in wrong(merchant, body_template=template)["/body_template"]
     assert "/headers/X-A" in wrong(merchant, headers={"X-A": template})
-    assert "/query_params/a" in wrong(merchant, query_params={"a": {"value": template,
-                                                                   "secret": True}})
+    assert "/query_params/a" in wrong(
+        merchant, query_params={"a": {"value": template, "secret": True}}
+    )
 
 
 def test_liquid_that_makes_a_line_break_in_a_header_is_taken_and_a_space_is_sent(
@@ -138,11 +156,18 @@ def test_a_header_with_a_control_in_it_is_refused(merchant: Merchant, break_: st
     assert "line break or control character" in message
 
 
-@pytest.mark.parametrize("template", [
-    "{{ 'abc' | split: ',' | uniq: 5 }}", "{{ 'a,b' | split: ',' | sum }}",
-    "{{ 5 | divided_by: 0 }}", "{{ 5 | modulo: 0 }}", "{{ '/w==' | base64_decode }}",
-    "{{ 'nan' | plus: 1 }}", "{{ '%ED%A0%80' | url_decode | concat: 5 }}",
-])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'abc' | split: ',' | uniq: 5 }}",
+        "{{ 'a,b' | split: ',' | sum }}",
+        "{{ 5 | divided_by: 0 }}",
+        "{{ 5 | modulo: 0 }}",
+        "{{ '/w==' | base64_decode }}",
+        "{{ 'nan' | plus: 1 }}",
+        "{{ '%ED%A0%80' | url_decode | concat: 5 }}",
+    ],
+)
 def test_a_template_that_no_record_fills_is_refused_with_a_sentence(
     merchant: Merchant, template: str
 ) -> None:
@@ -152,14 +177,13 @@ def test_a_template_that_no_record_fills_is_refused_with_a_sentence(
     assert "The Liquid cannot be used" in wrong(merchant, body_template=template)["/body_template"]
 
 
-def test_a_url_to_a_private_address_is_refused(
-    merchant: Merchant, names: dict[str, str]
-) -> None:
+def test_a_url_to_a_private_address_is_refused(merchant: Merchant, names: dict[str, str]) -> None:
     assert "only public addresses" in wrong(merchant, url="http://10.0.0.1/")["/url"]
     names["intranet.example.com"] = "10.0.0.1"
-    assert "intranet.example.com, which is 10.0.0.1" in wrong(
-        merchant, url="http://intranet.example.com/"
-    )["/url"]
+    assert (
+        "intranet.example.com, which is 10.0.0.1"
+        in wrong(merchant, url="http://intranet.example.com/")["/url"]
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1"])
@@ -228,7 +252,8 @@ class TestSecretValues:
         assert "canary" not in str(stored)
         assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
         assert Webhook.shown(webhook.headers) == {
-            "X-Auth": {"value": MASK, "secret": True}, "X-Open": "open"
+            "X-Auth": {"value": MASK, "secret": True},
+            "X-Open": "open",
         }
 
     def test_they_are_masked_in_the_audit_log(self, merchant: Merchant) -> None:
@@ -249,8 +274,11 @@ class TestSecretValues:
 
     @pytest.mark.parametrize(
         "url",
-        ["https://evil.example.net/hooks", "http://erp.example.com/hooks",
-         "https://erp.example.com:444/hooks"],
+        [
+            "https://evil.example.net/hooks",
+            "http://erp.example.com/hooks",
+            "https://erp.example.com:444/hooks",
+        ],
     )
     def test_another_server_does_not_get_them(self, merchant: Merchant, url: str) -> None:
         webhook = create(
@@ -272,7 +300,8 @@ class TestSecretValues:
 
     def test_a_preview_shows_none(self, merchant: Merchant) -> None:
         webhook = create(
-            merchant, headers=self.HEADERS,
+            merchant,
+            headers=self.HEADERS,
             query_params={"key": {"value": "canary", "secret": True}},
         )
         shown = setup.preview(merchant, {"description": "x"}, webhook)
@@ -315,9 +344,7 @@ class TestEditing:
         secret = "whsec_" + base64.b64encode(b"x" * 32).decode()
         assert "rotating" in wrong(merchant, webhook, secret=secret)["/secret"]
 
-    def test_enabling_by_an_edit_wakes_the_lane(
-        self, merchant: Merchant, woken: list[int]
-    ) -> None:
+    def test_enabling_by_an_edit_wakes_the_lane(self, merchant: Merchant, woken: list[int]) -> None:
         webhook = create(merchant, enabled=False)
         assert webhook.state == "disabled"
         assert webhook.disabled_reason
@@ -467,9 +494,7 @@ class TestPreview:
     def test_it_shows_the_newest_event_that_matches(self, merchant: Merchant) -> None:
         moment = now()
         factories.make_event(merchant, id="evt_old", received_at=moment - 2)
-        factories.make_event(
-            merchant, id="evt_erp", received_at=moment - 1, source_user_type="erp"
-        )
+        factories.make_event(merchant, id="evt_erp", received_at=moment - 1, source_user_type="erp")
         factories.make_event(merchant, id="evt_paid", type="order.paid", received_at=moment)
         factories.make_event(factories.make_merchant("bob"), id="evt_bob")
         assert setup.preview(merchant, BASIC).event_id == "evt_erp"
@@ -517,9 +542,7 @@ def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) 
     factories.make_event(factories.make_merchant("bob"))
 
     def matched(**fields: Any) -> int:
-        return setup.matched_last_week(
-            merchant.id, setup.validate(merchant, BASIC | fields)
-        )
+        return setup.matched_last_week(merchant.id, setup.validate(merchant, BASIC | fields))
 
     assert matched() == 3
     assert matched(events=["order.*"]) == matched(events=["*"]) == 4
@@ -530,9 +553,7 @@ def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) 
     assert matched(except_sources=["erp"]) == 1
 
 
-def test_the_count_ends_at_a_thousand(
-    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_count_ends_at_a_thousand(merchant: Merchant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portal.webhooks.previews.CAP", 2)
     for _ in range(3):
         factories.make_event(merchant)

@@ -96,11 +96,33 @@ def test_the_longest_url_is_taken_and_one_character_more_is_not() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "127.1", "0x7f.0.0.1", "0177.0.0.1", "2130706433", "0x7f000001", "127.0.0.1.",
-        "１２７.0.0.1", "127。0。0。1", "10.0.0.7", "192.168.1.1", "169.254.169.254", "100.64.0.1",
-        "0.0.0.0", "224.0.0.1", "203.0.113.9", "255.255.255.255", "[::1]", "[::]",
-        "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
-        "[2001:0:1::1]", "[fc00::1]", "[fec0::1]", "[fe80::1]",
+        "127.0.0.1",
+        "127.1",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "127.0.0.1.",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "10.0.0.7",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "203.0.113.9",
+        "255.255.255.255",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:1::1]",
+        "[fc00::1]",
+        "[fec0::1]",
+        "[fe80::1]",
     ],
 )
 def test_an_address_that_is_not_public_is_refused_in_every_spelling(host: str) -> None:
@@ -125,9 +147,10 @@ def test_an_admitted_network_may_be_reached() -> None:
     assert "private" in refusal("http://10.2.0.1/", reach)
 
 
-@pytest.mark.parametrize("url", [
-    "http://hooks.example.com:8000/x", "http://HOOKS.example.com.:8000/", "http://127.1:8000/",
-])
+@pytest.mark.parametrize(
+    "url",
+    ["http://hooks.example.com:8000/x", "http://HOOKS.example.com.:8000/", "http://127.1:8000/"],
+)
 def test_the_portals_own_url_is_refused_even_where_it_may_be_reached(url: str) -> None:
     own = frozenset({("hooks.example.com", 8000), ("127.0.0.1", 8000)})
     reach = UrlContext(allow=[ipaddress.ip_network("127.0.0.1/32")], own=own)
@@ -136,7 +159,8 @@ def test_the_portals_own_url_is_refused_even_where_it_may_be_reached(url: str) -
 
 def test_a_name_for_the_portals_own_address_is_refused() -> None:
     reach = UrlContext(
-        allow=[ipaddress.ip_network("127.0.0.1/32")], own=frozenset({("127.0.0.1", 8000)}),
+        allow=[ipaddress.ip_network("127.0.0.1/32")],
+        own=frozenset({("127.0.0.1", 8000)}),
         resolve=lambda _: [ipaddress.ip_address("127.0.0.1")],
     )
     assert "the portal's own" in refusal("http://me.example.com:8000/", reach)

@@ -294,6 +294,8 @@ def neighbours(stand: Stand, seconds: float, windows: int, only: tuple[str, ...]
                     "email": email,
                     "webhook_id": hooks[0] if hooks else "",
                 }
+                # A snapshot that stays open here would keep SQLite's log from beginning again.
+                db.session.rollback()
                 time.sleep(SETTLE_SECONDS)
                 found[False].append(other.measure(seconds))
                 with _attacking(name, values, counts):

@@ -12,9 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from flask import Flask, current_app
 from redis import Redis
@@ -23,7 +21,6 @@ from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from sqlalchemy.exc import SQLAlchemyError
 
 from portal import redis_trouble
@@ -32,7 +29,7 @@ from portal.installation import installation as installation
 from portal.installation import key as key
 from portal.redis_replies import bounded
 from portal.redis_trouble import TROUBLE
-from portal.strange_keys import forget_job, is_queued, moment_of, readable
+from portal.strange_keys import forget_job, is_queued
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
 DRAIN = "portal.jobs.drain"
@@ -65,10 +62,6 @@ two seconds."""
 PROTOCOL = 2
 """Of Redis (RESP). In the third whoever reaches it can have it send any connection messages that it
 did not ask for (CLIENT TRACKING REDIRECT), in any number, between an answer and its question."""
-
-WORKERS_SHOWN = 200
-WORKERS_ASKED = 1_000
-"""Whoever writes into Redis may have put any number of names among those of workers."""
 
 NO_NAME = (Unavailable, SQLAlchemyError)
 """What the database may raise when the name of this installation is asked for. Whoever wakes others
@@ -340,76 +333,3 @@ def waits_for_recovery(recovery_id: str, token: int) -> bool:
 def recovery_job_id(recovery_id: str, token: int) -> str:
     """The ID of the job of one run."""
     return f"{recovery_id}-{installation()}-{token}"
-
-
-@dataclass(frozen=True)
-class QueueNow:
-    """A queue: how many jobs wait, are being done, and failed within the last hour."""
-
-    name: str
-    waiting: int
-    running: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class WorkerNow:
-    """A worker as Redis knows it; `seen_at` is its last sign of life (Unix µs)."""
-
-    name: str
-    place: str
-    queue: str
-    state: str
-    job: str
-    seen_at: int | None
-
-
-def queues_now() -> list[QueueNow]:
-    """Both queues as they are. Raises RedisError when Redis does not answer."""
-    found = []
-    for name in (DELIVERIES, MAINTENANCE):
-        queue = queue_of(name)
-        pipeline = client().pipeline(transaction=False)
-        pipeline.llen(queue.key)
-        # Not RQ's own counts, which first look through the registry and clean it.
-        for registry in (queue.started_job_registry, queue.failed_job_registry):
-            pipeline.zcard(registry.key)
-        found.append(QueueNow(name, *pipeline.execute()))
-    return found
-
-
-def workers_now() -> list[WorkerNow]:
-    """The workers that Redis knows, WORKERS_SHOWN at most, by queue and machine. Raises RedisError
-    when Redis does not answer."""
-    # Not RQ's own objects: making one raises the time-out of the connection to minutes.
-    redis = client()
-    found: set[Any] = set()
-    for queue in (DELIVERIES, MAINTENANCE):
-        found |= _workers_of(queue)
-    keys = sorted(found)[:WORKERS_SHOWN]
-    pipeline = redis.pipeline(transaction=False)
-    for worker in keys:
-        pipeline.hgetall(worker)
-    workers = [
-        readable(fields) if isinstance(fields, dict) else {}
-        for fields in pipeline.execute(raise_on_error=False)
-    ]
-    # One that ended without a word stays in the list for a while, and says nothing.
-    living = [
-        WorkerNow(
-            worker.decode(errors="replace").rpartition(":")[2][:8],
-            f"{fields.get('hostname', '?')}, process {fields.get('pid', '?')}",
-            fields.get("queues", "").removesuffix(f"-{installation()}"),
-            fields.get("state", "?"),
-            fields.get("current_job", ""),
-            moment_of(fields.get("last_heartbeat")),
-        )
-        for worker, fields in zip(keys, workers, strict=True)
-        if fields
-    ]
-    return sorted(living, key=lambda worker: (worker.queue, worker.place))
-
-
-def _workers_of(queue: str) -> set[Any]:
-    found: Any = client().srandmember(WORKERS_BY_QUEUE_KEY % name_of(queue), WORKERS_ASKED)
-    return set(found)

@@ -37,7 +37,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.application": ""},
     {"portal.front": "application", "portal.views": "page_limits"},
     {"portal.api": "blueprint door limits shapes", "portal.jobs": ""},
-    {"portal.upkeep": "certificates readiness refusals resealing retention vitals"},
+    {"portal.upkeep": "certificates readiness redis_now refusals resealing retention vitals"},
     {
         "portal.counts": "counting overview statistics",
         "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
@@ -82,7 +82,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "portal.errors": "",
         "portal.ids": "",
         "portal.journal": "log_lines request_ids security_log seldom",
-        "portal.settings": "env_file private_files secret_key setting_values surroundings",
+        "portal.settings": "env_file private_files secret_key setting_values surroundings table",
         "portal.zones": "",
     },
     {
@@ -221,6 +221,7 @@ MAY = {
     "portal.notices.mail_servers": "the same, for mail",
     "portal.composing.cells": "starts processes that fill templates",
     "portal.run.children": "starts the portal's own processes",
+    "portal.run.part": "the same",
     "portal.run.supervisor": "its own web process, and whether a port is free",
     "portal.queues": "the name of this machine",
     "portal.web.hosts": "the name of this machine",

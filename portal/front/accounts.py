@@ -23,7 +23,8 @@ from collections import OrderedDict
 from portal.fairness.company import BEGUN_SECONDS, STRANGERS, Company
 from portal.front import refusals
 from portal.front.owing import FREE_SECONDS, RATE, REQUEST_SECONDS, Account
-from portal.front.strangers import Had, Strangers
+from portal.front.strangers import Strangers
+from portal.front.work import Work
 
 EVENTS, BATCHES, BODIES = "events", "batches", "bodies"
 RATES = {EVENTS: 0.4, BATCHES: 0.2}
@@ -54,70 +55,6 @@ MOST_ACCOUNTS = 10_000
 Name = tuple[str, str]
 """Whose the account is, such as a merchant's, and which of theirs: what their programs use does not
 keep their people waiting, nor their events."""
-
-
-class Work:
-    """A request under way."""
-
-    __slots__ = (
-        "_accounts",
-        "_cpu",
-        "account",
-        "beyond",
-        "charged",
-        "had",
-        "is_counted",
-        "is_with_thread",
-        "needed",
-        "placed",
-        "session_given",
-        "since",
-        "strangers",
-        "whose",
-    )
-
-    def __init__(self, accounts: Accounts, account: Account, strangers: Strangers | None = None):
-        self._accounts, self.account = accounts, account
-        self.strangers = strangers
-        """Whose account is charged too, where it is a stranger's."""
-        self.had: Had | None = None if strangers is None else strangers.had_by(account.owner)
-        self.charged = [account] if strangers is None else [account, strangers.account]
-        self.beyond: list[Account] = []
-        """Those beyond whose share it has begun."""
-        self.placed: list[Account] = []
-        """Those of which it has a place."""
-        self.since = self._cpu = 0.0
-        self.needed = 0.0
-        """How much of the processor it has used since its last breath, once it has ended."""
-        self.whose: str | None = None
-        """Whose it was found to be."""
-        self.session_given: int | None = None
-        """By what the session is remembered that its answer gives (portal.front.credentials)."""
-        self.is_counted = False
-        """Whether it is one of those under way."""
-        self.is_with_thread = False
-
-    def begin(self) -> None:
-        """By the thread that does it: count from here."""
-        self.since, self._cpu = time.monotonic(), time.thread_time()
-
-    def breathe(self, at_least: float = 0.0) -> float:
-        """portal.fairness.courtesy.breathe: by the thread that does it, between two parts."""
-        rested = self._accounts.breathe(self, at_least)
-        self.begin()
-        return rested
-
-    def count(self, seconds: float) -> None:
-        """portal.fairness.courtesy.count: by the thread that does it."""
-        self._accounts.count(self, seconds)
-
-    def set_aside(self) -> None:
-        """Let nobody wait for it any more: it takes its time."""
-        self._accounts.set_aside(self)
-
-    def end(self) -> None:
-        """By the thread that does it: count no more."""
-        self.needed = time.thread_time() - self._cpu
 
 
 class Accounts:

@@ -24,11 +24,12 @@ from portal.config import Config
 from portal.fairness import courtesy
 from portal.fairness.company import Company
 from portal.front import bodies, large, refusals, sockets
-from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts, Work
+from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts
 from portal.front.credentials import Credentials, session_of
 from portal.front.pages import Pages
 from portal.front.rsgi import LEFT, Exchange, Headers, Scope
 from portal.front.threads import Threads, is_for_health
+from portal.front.work import Work
 from portal.front.wsgi import Application, Body
 from portal.journal import security_log
 from portal.journal.seldom import Seldom

@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from portal.front import sockets
-from portal.front.accounts import Work
 from portal.front.credentials import session_given
 from portal.front.rsgi import LEFT, Exchange, Scope
+from portal.front.work import Work
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

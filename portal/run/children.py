@@ -17,10 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
@@ -36,6 +33,7 @@ from portal.processes import (
     say,
     show_life_on,
 )
+from portal.run.part import Part, how_ended
 
 TELL_SECONDS = 3.0
 """How long stopping may take before the person who waits is told what for."""
@@ -52,7 +50,6 @@ work in a statement or in a call to a receiver, for hours if need be."""
 STOOD_STILL_SECONDS = 5.0
 """When this process itself did not get to look for so long, neither did the others get to show that
 they live: the machine is overloaded, slept, or everything was stopped."""
-KEPT_LINES = 30
 NOISE = (
     # Granian compares PORTAL_WEB_THREADS with the cores; they wait for the database, not for those.
     b"Configuration allows spawning up to",
@@ -64,42 +61,12 @@ _log = logging.getLogger(__name__)
 _fork = multiprocessing.get_context("fork")
 
 
-@dataclass
-class _Part:
-    name: str
-    work: Sequence[str] | Callable[[], object]
-    """A command, or what a fork of this process does."""
-    processes: int = 1
-    """How many of it say that they are ready."""
-    is_quiet: bool = False
-    """Its lines are kept, and shown when it ends by itself."""
-    process: subprocess.Popen[bytes] | BaseProcess | None = None
-    started_at: float = 0.0
-    deaths: int = 0
-    came_up: bool = False
-    restart_at: float | None = None
-    partial: bytes = b""
-    kept: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
-    ready: set[int] = field(default_factory=set)
-
-    @property
-    def code(self) -> int | None:
-        """How it ended; None before."""
-        if isinstance(self.process, subprocess.Popen):
-            return self.process.poll()
-        return None if self.process is None else self.process.exitcode
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.code is None
-
-
 class Supervisor:
     """Starts parts, passes their output on with their name in front, restarts those that die or,
     having shown signs of life, show none for STUCK_SECONDS."""
 
     def __init__(self) -> None:
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._selector = selectors.DefaultSelector()
         self._pulse, write = os.pipe()
         os.set_blocking(self._pulse, False)
@@ -140,7 +107,7 @@ class Supervisor:
         """Start a part and keep it running: a command, or a function in a fork of this process,
         which says `processes` times that it is ready. What a quiet one prints is shown only when
         it ends by itself."""
-        part = _Part(name, work, processes, is_quiet)
+        part = Part(name, work, processes, is_quiet)
         self._parts.append(part)
         self._spawn(part)
 
@@ -173,14 +140,14 @@ class Supervisor:
         except EOFError:
             process.join()
             raise SettingError(
-                f"The start ended ({_how(process.exitcode or 0)}); see the lines above."
+                f"The start ended ({how_ended(process.exitcode or 0)}); see the lines above."
             ) from None
         process.join()
         if problem:
             raise SettingError(problem)
         return str(found)
 
-    def _spawn(self, part: _Part) -> None:
+    def _spawn(self, part: Part) -> None:
         part.restart_at = None
         part.started_at = time.monotonic()
         part.ready.clear()
@@ -256,7 +223,7 @@ class Supervisor:
         for part in self._parts:
             self._look_after(part)
 
-    def _look_after(self, part: _Part) -> None:
+    def _look_after(self, part: Part) -> None:
         moment = time.monotonic()
         if part.restart_at is not None:
             if moment >= part.restart_at and not self._stopping:
@@ -274,7 +241,7 @@ class Supervisor:
             self.failed = True
             return
         pause = min(0.25 * 2 ** (part.deaths - 1), LONGEST_BACKOFF_SECONDS)
-        _log.warning("%s ended (%s); starting it again in %g s", part.name, _how(code), pause)
+        _log.warning("%s ended (%s); starting it again in %g s", part.name, how_ended(code), pause)
         part.restart_at = moment + pause
 
     # -- signs of life ----------------------------------------------------------------------
@@ -316,7 +283,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _part_of(self, pid: int) -> _Part | None:
+    def _part_of(self, pid: int) -> Part | None:
         """The part a process belongs to: each is a session of its own. None when it has ended,
         whoever has its number now."""
         try:
@@ -336,7 +303,7 @@ class Supervisor:
 
     def _pass_on_output(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
-            part: _Part = key.data
+            part: Part = key.data
             assert isinstance(key.fileobj, int)
             try:
                 data = os.read(key.fileobj, 65_536)
@@ -356,7 +323,7 @@ class Supervisor:
                 else:
                     say(text)
 
-    def _show_kept(self, part: _Part) -> None:
+    def _show_kept(self, part: Part) -> None:
         while part.kept:
             say(part.kept.popleft())
 
@@ -409,7 +376,3 @@ def has_loaded() -> None:
     for garbage, which would make a copy of it."""
     gc.collect()
     gc.freeze()
-
-
-def _how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

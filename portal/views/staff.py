@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import installed, queues
+from portal import installed
 from portal.audit import log
 from portal.audit.log import actor_of
 from portal.counts import statistics
@@ -21,7 +21,7 @@ from portal.models.user import MEMBER_ROLES, STAFF_ROLES
 from portal.people import accounts
 from portal.redis_trouble import TROUBLE
 from portal.storage import allowance
-from portal.upkeep import vitals
+from portal.upkeep import redis_now, vitals
 from portal.views import attempts as attempt_views
 from portal.views import events as event_views
 from portal.views import log_filters
@@ -203,7 +203,7 @@ def operations() -> ResponseReturnValue:
     """Queues, workers and lanes as they are now, and what the portal did by itself."""
     now_running: dict[str, Any] = {"queues": None, "workers": None}
     with contextlib.suppress(*TROUBLE):
-        now_running = {"queues": queues.queues_now(), "workers": queues.workers_now()}
+        now_running = {"queues": redis_now.queues_now(), "workers": redis_now.workers_now()}
     return rendering.render(
         "staff/operations.html",
         "staff/_now.html",

@@ -31,7 +31,7 @@ from portal.run import known_jobs, overdue
 from portal.run.known_jobs import KnownJob
 from portal.run.worker import PortalWorker
 from portal.strange_keys import MOST
-from portal.upkeep import vitals
+from portal.upkeep import redis_now, vitals
 from tests.factories import make_webhook
 from tests.receiver import Receiver
 
@@ -240,12 +240,12 @@ def test_of_any_number_of_names_only_some_are_asked_for_their_workers(
     work(queues.DELIVERIES, monkeypatch)
     signs.show()
     key = f"rq:workers:{queues.name_of(queues.DELIVERIES)}"
-    redis.sadd(key, *(f"rq:worker:{number}" for number in range(3 * queues.WORKERS_ASKED)))
+    redis.sadd(key, *(f"rq:worker:{number}" for number in range(3 * redis_now.WORKERS_ASKED)))
     redis.config_resetstat()
     # None of them hides the one that lives.
     assert vitals.workers_state() == "ok"
-    assert queues.workers_now() == []
-    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == queues.WORKERS_SHOWN
+    assert redis_now.workers_now() == []
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == redis_now.WORKERS_SHOWN
 
 
 def test_who_writes_into_redis_neither_makes_a_sign_of_life_nor_makes_one_last(

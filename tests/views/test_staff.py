@@ -25,7 +25,7 @@ from portal.db.session import db, writing
 from portal.models import AttemptCount, EventCount, Merchant
 from portal.models.statistics import ALL
 from portal.people import accounts
-from portal.upkeep import vitals
+from portal.upkeep import redis_now, vitals
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -42,11 +42,11 @@ def test_queues_and_workers_are_shown_as_they_are(
     worker = SimpleWorker([name], connection=redis, serializer=JSONSerializer)
     worker.register_birth()
     try:
-        assert [(queue.name, queue.waiting) for queue in queues.queues_now()] == [
+        assert [(queue.name, queue.waiting) for queue in redis_now.queues_now()] == [
             ("deliveries", 1),
             ("maintenance", 0),
         ]
-        (seen,) = queues.workers_now()
+        (seen,) = redis_now.workers_now()
         assert (seen.queue, seen.name) == ("deliveries", worker.name[:8])
         assert socket.gethostname() in seen.place
         page = signed_in("auditor").get("/staff/operations").text
@@ -61,7 +61,7 @@ def test_queues_and_workers_are_shown_as_they_are(
 
 
 def test_looking_at_workers_leaves_the_connection_impatient(app: Flask) -> None:
-    queues.workers_now()
+    redis_now.workers_now()
     assert queues.client().connection_pool.connection_kwargs["socket_timeout"] == 1
 
 

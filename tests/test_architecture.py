@@ -23,6 +23,7 @@ MAX_LINES = 400
 PURE = (
     "portal.signing",
     "portal.delivery.retry",
+    "portal.delivery.throttle",
     "portal.outbound.egress",
     "portal.events.matching",
 )

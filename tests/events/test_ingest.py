@@ -168,6 +168,8 @@ def test_two_merchants_may_use_the_same_id(merchant: Merchant):
     assert count(Event) == 2
 
 
+# So many threads that none waits for a connection.
+@pytest.mark.parametrize("settings", [{"WEB_THREADS": "50"}])
 @on_both_databases
 def test_fifty_at_once_with_one_id_make_one_event(app: Flask, merchant: Merchant):
     make_webhook(merchant)

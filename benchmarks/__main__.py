@@ -16,8 +16,11 @@ from benchmarks.stand import Stand, stand
 Measurement = Callable[[Stand], Row | list[Row]]
 
 
-def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
-    """What is measured on a database, by the rows that it fills."""
+def measurements(
+    kind: str, quick: bool, attacks: tuple[str, ...] = ()
+) -> dict[str, Measurement]:
+    """What is measured on a database, by the rows that it fills; of row 16 these attacks alone,
+    where any are named."""
     repeats = 2 if quick else 5
     size = 2_000 if quick else 6_000
     rows: dict[str, Measurement] = {
@@ -35,7 +38,12 @@ def measurements(kind: str, quick: bool) -> dict[str, Measurement]:
             product.flood, events=5_000 if quick else 100_000, calm_events=75 if quick else 300
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
-        "16": partial(hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3),
+        "16": partial(
+            hostile.neighbours,
+            seconds=2 if quick else 4,
+            windows=1 if quick else 3,
+            only=attacks,
+        ),
     }
     if kind == "postgresql":
         rows["8"] = partial(product.two_workers, events=size * 5, repeats=1 if quick else repeats)
@@ -50,12 +58,21 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only this one")
     parser.add_argument("--row", help="only this row, such as 3; nothing is written")
     parser.add_argument(
+        "--attack",
+        action="append",
+        default=[],
+        choices=tuple(hostile.ATTACKS),
+        help="of row 16 only this one, or several; nothing else is measured",
+    )
+    parser.add_argument(
         "--retention",
         type=int,
         metavar="EVENTS",
         help="only the clean-up of a log of so many events, such as 3000000; nothing is written",
     )
     arguments = parser.parse_args()
+    if arguments.attack:
+        arguments.row = "16"
     warnings.simplefilter("ignore")
     started = time.monotonic()
     rows: list[Row] = []
@@ -65,7 +82,7 @@ def main() -> int:
             continue
         with stand(kind) as place:
             receiver = place.receiver.kind
-            wanted = measurements(kind, arguments.quick)
+            wanted = measurements(kind, arguments.quick, tuple(arguments.attack))
             if arguments.retention:
                 wanted = {"15": partial(retention.clean_up, events=arguments.retention)}
             for name, measure in wanted.items():

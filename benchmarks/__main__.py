@@ -16,9 +16,7 @@ from benchmarks.stand import Stand, stand
 Measurement = Callable[[Stand], Row | list[Row]]
 
 
-def measurements(
-    kind: str, quick: bool, attacks: tuple[str, ...] = ()
-) -> dict[str, Measurement]:
+def measurements(kind: str, quick: bool, attacks: tuple[str, ...] = ()) -> dict[str, Measurement]:
     """What is measured on a database, by the rows that it fills; of row 16 these attacks alone,
     where any are named."""
     repeats = 2 if quick else 5
@@ -39,10 +37,7 @@ def measurements(
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
         "16": partial(
-            hostile.neighbours,
-            seconds=2 if quick else 4,
-            windows=1 if quick else 3,
-            only=attacks,
+            hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3, only=attacks
         ),
     }
     if kind == "postgresql":

@@ -49,7 +49,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes] 
     if path == "/too-often":
         start_response("429 TOO MANY REQUESTS", [("Content-Length", "0")])
         return []
-    courtesy.is_for(environ.get("HTTP_AUTHORIZATION", "nobody"))
+    courtesy.is_for(environ.get("HTTP_AUTHORIZATION", courtesy.NOBODYS))
     if path == "/work" or environ["QUERY_STRING"] == "work":
         until = time.thread_time() + WORK_SECONDS
         while time.thread_time() < until:

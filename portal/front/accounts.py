@@ -58,8 +58,8 @@ keep their people waiting, nor their events."""
 
 
 class Accounts:
-    """Those of one process. `breathe`, `count` and `set_aside` are called by the thread that does
-    the work, all else by that of the loop."""
+    """Those of one process. `breathe`, `count`, `set_aside` and `hand_over` are called by the
+    thread that does the work, all else by that of the loop."""
 
     def __init__(self, company: Company, threads: int = 8):
         self._company = company
@@ -78,7 +78,7 @@ class Accounts:
         is may be of somebody who is there already: for its sake nobody waits. Raises Refused when
         its turn does not come."""
         account = self._asked(name, time.monotonic(), is_known, is_stranger)
-        work = Work(self, account, self._strangers_of(name) if is_stranger else None)
+        work = Work(self, account, name[1], self._strangers_of(name) if is_stranger else None)
         try:
             if account.places is not None:
                 try:
@@ -186,6 +186,27 @@ class Accounts:
         with self._mutex:
             self._uncount(work)
 
+    def hand_over(self, work: Work, owner: str) -> None:
+        """Let a request that came as a stranger's be that of whom it was found to be, from here on:
+        others came as strangers too, and would pay for it. Of who is heavy it is both's, or who
+        shows a new session each time would have everything. To ask for health is the network's,
+        whoever does."""
+        if work.part == HEALTH:
+            return
+        clock = time.monotonic()
+        self._company.asked(owner, clock)
+        with self._mutex:
+            account = self._account((owner, work.part))
+            if account.owes(clock) <= FREE_SECONDS:
+                for one in work.charged:
+                    one.under_way -= work.is_counted
+                work.charged, work.beyond, work.had = [], [], None
+            if account not in work.charged:
+                work.account = account
+                work.charged = [*work.charged, account]
+                account.under_way += work.is_counted
+                account.began_at = clock
+
     async def take_piece(self, owner: str, *, is_stranger: bool) -> None:
         """Count a piece of a body, and wait where somebody brings more than a share of them, or all
         strangers together do beside others."""
@@ -210,10 +231,11 @@ class Accounts:
     def breathe(self, work: Work, at_least: float) -> float:
         """Count what a part of a request took, by the clock; for who is heavy then, wait for others
         and rest as long."""
-        account, began = work.account, time.monotonic()
+        began = time.monotonic()
         took = began - work.since
         with self._mutex:
             self._charge(work, took, began)
+            account = work.account
             heavy = [
                 one
                 for one in work.charged
@@ -243,6 +265,13 @@ class Accounts:
         return self._strangers_apart.get(name[1], self._strangers)
 
     def _asked(self, name: Name, clock: float, is_known: bool, is_stranger: bool) -> Account:
+        with self._mutex:
+            account = self._account(name)
+        if is_known:
+            self._company.asked(name[0], clock, is_stranger=is_stranger)
+        return account
+
+    def _account(self, name: Name) -> Account:
         account = self._accounts.get(name)
         if account is None:
             while len(self._accounts) >= MOST_ACCOUNTS:
@@ -252,8 +281,6 @@ class Accounts:
                 account.places = asyncio.Semaphore(self._each)
         else:
             self._accounts.move_to_end(name)
-        if is_known:
-            self._company.asked(name[0], clock, is_stranger=is_stranger)
         return account
 
     def _charge(self, work: Work, seconds: float, clock: float, *, is_part: bool = True) -> None:

@@ -156,10 +156,10 @@ class Front:
                 if not work.is_with_thread:
                     give_back()
                 self._accounts.leave(work)
-                # Of two the later one: that of a form to sign in with was nobody's.
-                shown = work.session_given or credential
-                if shown is not None and work.whose is not None:
-                    self._credentials.learn(shown, work.whose)
+                # The one that came, too: who keeps to it would remain a stranger.
+                for shown in (credential, work.session_given):
+                    if shown is not None and work.whose is not None:
+                        self._credentials.learn(shown, work.whose)
             if later is not None:
                 await asyncio.sleep(REFUSAL_SECONDS)
                 with contextlib.suppress(*LEFT):

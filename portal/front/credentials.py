@@ -3,7 +3,7 @@ same key or session was found to be; of who has shown nothing yet, the site's.""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from portal.fairness.courtesy import NOBODYS
@@ -13,7 +13,7 @@ from portal.web import cookies
 from portal.web.access import key_in
 
 MOST = 10_000
-"""Credentials that are remembered; with more, all are learned again."""
+"""Credentials that are remembered; of more, those that were shown last."""
 MOST_UNPROVEN = 512
 """Requests in a row that may show a credential without its being looked at, as files do: it may be
 somebody's no more, and who has it still would use up what its owner has."""
@@ -47,7 +47,8 @@ class Credentials:
     """Those that were proven in this process."""
 
     def __init__(self) -> None:
-        self._owners: dict[int, str] = {}
+        self._owners: OrderedDict[int, str] = OrderedDict()
+        """Those that were shown last are last."""
         self._unproven: Counter[int] = Counter()
 
     def owner(
@@ -66,6 +67,7 @@ class Credentials:
         found = self._owners.get(credential)
         if found is None:
             return site, credential
+        self._owners.move_to_end(credential)
         self._unproven[credential] += 1
         if self._unproven[credential] > MOST_UNPROVEN:
             self._forget(credential)
@@ -76,11 +78,11 @@ class Credentials:
         if owner == NOBODYS:
             self._forget(credential)
             return
-        if len(self._owners) >= MOST:
-            self._owners.clear()
-            self._unproven.clear()
         self._owners[credential] = owner
+        self._owners.move_to_end(credential)
         self._unproven.pop(credential, None)
+        while len(self._owners) > MOST:
+            self._forget(next(iter(self._owners)))
 
     def _forget(self, credential: int) -> None:
         self._owners.pop(credential, None)

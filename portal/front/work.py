@@ -18,6 +18,7 @@ class Work:
     __slots__ = (
         "_accounts",
         "_cpu",
+        "_whose",
         "account",
         "beyond",
         "charged",
@@ -25,15 +26,17 @@ class Work:
         "is_counted",
         "is_with_thread",
         "needed",
+        "part",
         "placed",
         "session_given",
         "since",
         "strangers",
-        "whose",
     )
 
-    def __init__(self, accounts: Accounts, account: Account, strangers: Strangers | None = None):
-        self._accounts, self.account = accounts, account
+    def __init__(
+        self, accounts: Accounts, account: Account, part: str, strangers: Strangers | None = None
+    ):
+        self._accounts, self.account, self.part = accounts, account, part
         self.strangers = strangers
         """Whose account is charged too, where it is a stranger's."""
         self.had: Had | None = None if strangers is None else strangers.had_by(account.owner)
@@ -45,13 +48,23 @@ class Work:
         self.since = self._cpu = 0.0
         self.needed = 0.0
         """How much of the processor it has used since its last breath, once it has ended."""
-        self.whose: str | None = None
-        """Whose it was found to be."""
+        self._whose: str | None = None
         self.session_given: int | None = None
         """By what the session is remembered that its answer gives (portal.front.credentials)."""
         self.is_counted = False
         """Whether it is one of those under way."""
         self.is_with_thread = False
+
+    @property
+    def whose(self) -> str | None:
+        """Whose it was found to be."""
+        return self._whose
+
+    @whose.setter
+    def whose(self, owner: str | None) -> None:
+        self._whose = owner
+        if self.had is not None and owner:
+            self._accounts.hand_over(self, owner)
 
     def begin(self) -> None:
         """By the thread that does it: count from here."""

@@ -18,7 +18,7 @@ from portal import create_app
 from portal.config import load_config
 from portal.fairness import courtesy
 from portal.fairness.company import Company
-from portal.front import accounts
+from portal.front import accounts, credentials
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials, session_of
 from portal.front.owing import ALONE_SECONDS, FREE_SECONDS, MOST_SECONDS, Account
@@ -376,6 +376,24 @@ def test_a_credential_that_is_nobodys_any_more_is_counted_to_nobody_else():
         assert owner_in(known, headers, "192.0.2.1")[0] == "192.0.2.1"
 
 
+def test_who_shows_ever_new_credentials_has_those_forgotten_that_nobody_shows(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(credentials, "MOST", 4)
+    known = Credentials()
+    shown = {"merchant 1": "whp_one", "merchant 2": "whp_two"}
+    for number in range(8):
+        for whose, key in (*shown.items(), ("merchant 3", f"whp_new_{number}")):
+            headers = {"authorization": f"Bearer {key}"}
+            owner, credential = owner_in(known, headers, "192.0.2.1")
+            assert (owner == whose) == (number > 0 and key in shown.values())
+            assert credential is not None
+            known.learn(credential, whose)
+    first, last = ({"authorization": f"Bearer whp_new_{number}"} for number in (0, 7))
+    assert owner_in(known, first, "192.0.2.1")[0] == "192.0.2.1"
+    assert owner_in(known, last, "192.0.2.1")[0] == "merchant 3"
+
+
 def test_a_sign_in_is_one_whatever_is_sent_beside_it():
     known = Credentials()
     pages = [
@@ -389,12 +407,12 @@ def test_a_sign_in_is_one_whatever_is_sent_beside_it():
 
 def test_a_key_is_one_however_its_header_is_written():
     known = Credentials()
-    credentials = {
+    found = {
         owner_in(known, {"authorization": header}, "192.0.2.1")[1]
         for header in ("Bearer whp_one", "bearer whp_one", "BEARER  whp_one ")
     }
-    assert len(credentials) == 1
-    assert owner_in(known, {"authorization": "Basic whp_one"}, "")[1] not in credentials
+    assert len(found) == 1
+    assert owner_in(known, {"authorization": "Basic whp_one"}, "")[1] not in found
 
 
 # ── Over real sockets ─────────────────────────────────────────────────────────────────────

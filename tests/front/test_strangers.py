@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from portal import create_app
 from portal.config import load_config
 from portal.fairness import courtesy
-from portal.fairness.company import Company
+from portal.fairness.company import STRANGERS, Company
 from portal.front import accounts
 from portal.front.accounts import BATCHES, EVENTS, HEALTH, Accounts
 from portal.front.credentials import Credentials, session_given, session_of
@@ -101,6 +101,45 @@ def test_one_that_rests_keeps_no_other_stranger_waiting(own: Accounts):
         for work in works:
             own.leave(work)
         assert own._strangers.account.placed == own._strangers.account.under_way == 0
+
+    asyncio.run(play())
+
+
+def test_what_one_did_who_was_found_to_be_somebody_is_no_strangers(own: Accounts):
+    async def play() -> None:
+        await uses(own, "merchant 2", 0.001)
+        works = [await own.enter((MANY[0], PEOPLE), is_stranger=True) for _ in range(2)]
+        for work in works:
+            work.begin()
+            work.whose = "merchant 1"
+        # A part of a download, and what another process did for a preview.
+        works[0].since -= 1.0
+        await asyncio.to_thread(works[0].breathe)
+        works[1].count(1.0)
+        for work in works:
+            own.leave(work)
+        assert await begins(own, MANY[0])
+        assert await begins(own, MANY[1])
+        assert not await begins(own, "merchant 1")
+        assert own._strangers.account.under_way == 0
+        assert all(account.under_way == 0 for account in own._accounts.values())
+
+    asyncio.run(play())
+
+
+def test_who_is_heavy_gains_nothing_by_coming_as_a_stranger(own: Accounts):
+    async def play() -> None:
+        await uses(own, "merchant 2", 0.001)
+        await uses(own, "merchant 1", 1.0)
+        work = await own.enter((MANY[0], PEOPLE), is_stranger=True)
+        work.begin()
+        work.whose = "merchant 1"
+        work.count(1.0)
+        own.leave(work)
+        assert not await begins(own, MANY[0])
+        assert not await begins(own, MANY[1])
+        assert own._strangers.account.under_way == 0
+        assert all(account.under_way == 0 for account in own._accounts.values())
 
     asyncio.run(play())
 
@@ -334,6 +373,31 @@ def test_while_they_ask_without_pause_somebody_signs_in(tmp_path: Path):
             assert time.monotonic() - began < 15
         ends.set()
         going.join()
+
+
+def test_who_keeps_to_the_session_of_the_sign_in_is_known_in_every_process(tmp_path: Path):
+    browser = Browser("127.0.0.20")
+    with running(tmp_path, "wsgi:front", WEB_THREADS="8") as one:
+        with create_app(load_config(one.environment)).app_context():
+            email = make_user().email
+        browser.sign_in(f"http://127.0.0.1:{one.port}", email)
+    headers = {"Cookie": f"portal_session={browser.cookies['portal_session']}"}
+    with running(tmp_path, "wsgi:front", WEB_THREADS="8") as another:
+
+        def is_known() -> bool:
+            began = time.monotonic()
+            answer = requests.get(
+                f"http://127.0.0.1:{another.port}/account", headers=headers, timeout=60
+            )
+            assert answer.status_code == 200
+            assert "portal_session" in answer.cookies, "it gives another one, for its forms"
+            now = time.monotonic()
+            return Company(tmp_path).quiet_seconds(STRANGERS, now) <= now - began
+
+        assert not is_known(), "another process has seen it"
+        # It is learned a moment after the first answer.
+        time.sleep(MOMENT)
+        assert is_known()
 
 
 class Browser(requests.Session):

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.db.session import db
+from portal.errors import Invalid
+from portal.events import rules
 from portal.models import Event, Merchant
 from tests.api.caller import Caller, problem
 from tests.api.conftest import ORDER
@@ -62,20 +64,53 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+THROUGH_THE_DOOR = (
+    "type unknown",
+    "object ID a list",
+    "id with a line break",
+    "time of 300 digits",
+    "data a list",
+    "a field with a slash",
+)
+BY_THE_RULES = [name for name in BAD if name != "type unknown"]
+"""What a type is, the rules ask the database where it is none of the portal's own."""
+
+
 def _event(name: str) -> dict[str, Any]:
     fields = BAD[name][0]
     return fields if name == "no type" else {"type": "order.created", **fields}
 
 
-@pytest.mark.parametrize("name", BAD)
+def wrong(events: list[Any], *, batch: bool) -> dict[str, str]:
+    """Pointer → message of what the rules have against events."""
+    with pytest.raises(Invalid) as caught:
+        rules.clean_events(1, events, batch=batch)
+    return {error.pointer: error.message for error in caught.value.errors}
+
+
+@pytest.mark.parametrize("name", BY_THE_RULES)
+def test_a_wrong_field_is_named(name: str) -> None:
+    said = wrong([_event(name)], batch=False)
+    assert BAD[name][1] in said
+    assert all(said.values())
+
+
+@pytest.mark.parametrize("name", BY_THE_RULES)
+def test_in_a_batch_the_event_is_named_too(name: str) -> None:
+    said = wrong([ORDER, _event(name), ORDER], batch=True)
+    assert "/events/1" + BAD[name][1] in said
+    assert all(said.values())
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_DOOR)
 @pytest.mark.usefixtures("nothing_stored")
-def test_a_wrong_field_is_named(api: Caller, name: str) -> None:
+def test_no_event_is_made_of_it(api: Caller, name: str) -> None:
     problem(api.post("/events", _event(name)), 422, BAD[name][1])
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", THROUGH_THE_DOOR)
 @pytest.mark.usefixtures("nothing_stored")
-def test_in_a_batch_the_event_is_named_too_and_none_is_stored(api: Caller, name: str) -> None:
+def test_none_of_its_batch_is_stored(api: Caller, name: str) -> None:
     batch = {"events": [ORDER, _event(name), ORDER]}
     problem(api.post("/events", batch), 422, "/events/1" + BAD[name][1])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from tests.api.caller import Caller, problem
 from tests.api.conftest import webhook_fields
+from tests.webhooks.pure_rules import CURRENT, wrong
 
 ENDLESS = "{% for a in (1..100000) %}{% for b in (1..100000) %}{% endfor %}{% endfor %}"
 HUGE = "{% for a in (1..100000) %}" + "x" * 1_000 + "{% endfor %}"
@@ -99,6 +101,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+THROUGH_THE_DOOR = (
+    "url of loopback as a number",
+    "events unknown",
+    "header name with a line break",
+    "template that loops for ever",
+    "template that makes 10 MB",
+    "endless template in a parameter",
+    "a field of the portal",
+)
+"""Of each kind one, and what fills a template elsewhere than the rules do."""
+
+
 @pytest.fixture
 def settings() -> dict[str, str]:
     """No private network may be reached."""
@@ -106,13 +120,31 @@ def settings() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", BAD)
+def test_a_wrong_field_is_named(name: str) -> None:
+    fields, pointer = BAD[name]
+    said = wrong(**webhook_fields(**fields))
+    assert pointer in said
+    assert all(said.values())
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_of_a_webhook_that_is_changed_too(name: str) -> None:
+    fields, pointer = BAD[name]
+    current = deepcopy(CURRENT)
+    said = wrong(current, **fields)
+    assert pointer in said
+    assert all(said.values())
+    assert current == CURRENT
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_DOOR)
 @pytest.mark.usefixtures("nothing_stored")
-def test_a_wrong_field_is_named(api: Caller, name: str) -> None:
+def test_no_webhook_is_made_of_it(api: Caller, name: str) -> None:
     fields, pointer = BAD[name]
     problem(api.post("/webhooks", webhook_fields(**fields)), 422, pointer)
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", THROUGH_THE_DOOR)
 def test_a_webhook_stays_as_it_was(api: Caller, webhook: dict[str, Any], name: str) -> None:
     fields, pointer = BAD[name]
     problem(api.patch(f"/webhooks/{webhook['id']}", fields), 422, pointer)

@@ -10,7 +10,6 @@ import codecs
 import json
 import math
 import re
-import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
@@ -19,16 +18,18 @@ from typing import Any, Self
 import orjson
 
 from portal.errors import Malformed, TooLarge
+from portal.json_values import Done, nothing, values_of
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 300
-MAX_VALUES, MAX_VALUES_OF_BATCH = 250_000, 1_500_000
-"""Values in a body, and in one that only a batch may be as large as: each takes some hundred bytes
-of memory, however few it has in the text, and they are read without a pause for other threads."""
+MAX_VALUES = 250_000
+"""Values in a body: each takes some hundred bytes of memory, however few it has in the text, and
+they are read without a pause for other threads."""
 _EXACT = 2**53
 """Up to here a double holds every integer (IEEE 754)."""
-
-_CONTAINERS: tuple[type, ...] = (dict, list)
+SPACE = " \t\n\r"
+KINDS = "texts, numbers, objects, lists and the like"
+CONTAINERS: tuple[type, ...] = (dict, list)
 _UNSAFE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 """Only escapes can bring in a NUL or half of a surrogate pair: UTF-8 and JSON refuse them bare."""
 
@@ -42,9 +43,6 @@ class Record(dict[str, Any]):
 
     __slots__ = ("text",)
     text: str
-
-
-_WITH_RECORDS = (*_CONTAINERS, Record)
 
 
 class Number(Decimal):
@@ -76,13 +74,12 @@ def parse(raw: bytes) -> Any:
     NUL characters and lone surrogates (a receiver or PostgreSQL could not take them), and for
     nesting deeper than MAX_DEPTH; TooLarge for more than MAX_VALUES.
     """
-    text = _decoded(raw, MAX_VALUES)
-    value = _strictly(_DECODER.decode, text)
+    text, _ = decoded(raw, MAX_VALUES)
+    value = strictly(_DECODER.decode, text)
     # Most bodies have few brackets and none of these escapes, and need no second look.
-    if _brackets(text) > MAX_DEPTH and _is_deeper(value, MAX_DEPTH, _CONTAINERS):
-        raise _too_deep()
-    if _UNSAFE_ESCAPE.search(text):
-        _check_texts(value)
+    if brackets(text) > MAX_DEPTH and is_deeper(value, MAX_DEPTH, CONTAINERS):
+        raise too_deep()
+    check_escapes(text, value)
     return value
 
 
@@ -91,21 +88,13 @@ def parse_record(raw: bytes) -> Any:
     value = parse(raw)
     if isinstance(value, dict):
         value = Record(value)
-        value.text = raw.decode().strip(_SPACE)
+        value.text = raw.decode().strip(SPACE)
     return value
 
 
-def parse_events(raw: bytes, most: int = MAX_VALUES) -> Any:
-    """The same for one event, or a batch `{"events": [ … ]}`, of `most` values: in each the objects
-    `data` and `previous` are Records, and so may be other objects."""
-    text = _decoded(raw, most)
-    value = _strictly(_with_records, text)
-    if "\\" in text and _UNSAFE_ESCAPE.search(text):
-        _check_texts(value)
-    return value
-
-
-def _decoded(raw: bytes, most: int) -> str:
+def decoded(raw: bytes, most: int, done: Done = nothing) -> tuple[str, int]:
+    """Its text, and about how many values it has: not more than MAX_VALUES where there are no
+    more."""
     if not raw or raw.isspace():
         raise Malformed("The body is empty; send a JSON object.")
     if raw.startswith(codecs.BOM_UTF8):
@@ -113,18 +102,20 @@ def _decoded(raw: bytes, most: int) -> str:
         raise Malformed(
             "The body begins with a byte order mark (EF BB BF), which JSON must not; leave it out."
         )
-    if values_of(raw, most) > most:
+    count = values_of(raw, MAX_VALUES, done)
+    if count > most:
         raise TooLarge(
-            f"The body may hold at most {most:,} values here: texts, numbers, objects, lists and "
-            "the like. Send less of the record, or fewer events at once."
+            f"The body may hold at most {most:,} values here: {KINDS}. Send less of the record, "
+            "or fewer events at once."
         )
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8"), count
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8 (byte {error.start}); send UTF-8.") from None
 
 
-def _strictly(decode: Callable[[str], Any], text: str) -> Any:
+def strictly(decode: Callable[[str], Any], text: str) -> Any:
+    """What `decode` gives of a text. Raises Malformed for what it raises."""
     try:
         return decode(text)
     except _Refused as error:
@@ -134,7 +125,7 @@ def _strictly(decode: Callable[[str], Any], text: str) -> Any:
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
 
 
 def loads(text: str) -> Any:
@@ -197,105 +188,15 @@ def whole(value: Any) -> int | None:
     return int(value) if value == int(value) else None
 
 
-# ── Events, whose records keep their text ──────────────────────────────────────────────────
-
-
-def _with_records(text: str) -> Any:
-    """The value of a text: each object in it is scanned and cut out first, with its own text, and
-    what is around them then, with NaN where each of them was. No sender can send a NaN."""
-    records: list[Record] = []
-    around = []
-    place = 0
-    rest = ""
-    try:
-        while (member := _OBJECT.search(text, place)) is not None:
-            start = member.end()
-            around.append(text[place:start])
-            record, place = _record_at(text, start)
-            records.append(record)
-        around.append(text[place:])
-        rest = "NaN".join(around).strip(_SPACE)
-        _cut_out.records = iter(records)
-        value, place = _scan_around(rest, 0)
-    except (StopIteration, json.JSONDecodeError):
-        place = -1
-    if place != len(rest):
-        # To be told where it breaks.
-        return _DECODER.decode(text)
-    # Most have few brackets; and of a batch, which has many, no event is inside of another.
-    deepest = max((_brackets(record.text) for record in records), default=0)
-    if (
-        _brackets(rest) + deepest > MAX_DEPTH
-        and _is_deeper(value, MAX_DEPTH - deepest, _CONTAINERS)
-        and _is_deeper(value, MAX_DEPTH, _WITH_RECORDS)
-    ):
-        raise _too_deep()
-    return value
-
-
-def _record_at(text: str, start: int) -> tuple[Record, int]:
-    """The object that begins there, and where it ends."""
-    try:
-        value, end = _scan_quickly(text, start)
-        written = text[start:end]
-        is_whole = written.count('"') == orjson.dumps(value).count(b'"') and _QUOTE not in written
-    except (ValueError, TypeError):
-        is_whole = False
-    if not is_whole:
-        # To be told what is wrong, if anything is.
-        value, end = _scan(text, start)
-        written = text[start:end]
-    record = Record(value)
-    record.text = written
-    return record, end
-
-
-_QUOTE = r"\u0022"
-_SPACE = " \t\n\r"
-_WS = f"[{_SPACE}]*+"
-_OBJECT = re.compile(rf'"(?<=[0-9A-Za-z]"){_WS}:{_WS}(?=\{{)')
-"""The end of a name such as `data`, and an object after it. Where a text begins, or has a quote in
-it, no letter or digit is before the quote."""
-
-
-# ── How many values ────────────────────────────────────────────────────────────────────────
-
-
-def values_of(raw: bytes, most: int) -> int:
-    """About how many values JSON text has, at least: as many as commas and opening brackets outside
-    of texts. Not more than `most` where a look tells that there are no more."""
-    # Each takes two bytes, with the sign that parts it from the next one.
-    few = len(raw) // 2
-    if few > most:
-        few = sum(map(raw.count, _PARTING))
-    return few if few <= most else _values_outside_of_texts(raw)
-
-
-def _values_outside_of_texts(raw: bytes) -> int:
-    # Backslashes stand in texts alone, in pairs or before what they spell.
-    signs = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS)
-    count, is_text = 0, 0
-    for start in range(0, len(signs), _PIECE):
-        # Piece by piece, so that it takes little memory, and others' threads get their turn.
-        parts = signs[start : start + _PIECE].split(b'"')
-        count += sum(map(len, parts[is_text::2]))
-        is_text = (is_text + len(parts) - 1) % 2
-    return count
-
-
-_PARTING = (b",", b"[", b"{")
-_OTHERS = bytes(set(range(256)) - set(b',[{"'))
-_PIECE = 64 * 1024
-
-
 # ── What is refused ────────────────────────────────────────────────────────────────────────
 
 
-def _brackets(text: str) -> int:
+def brackets(text: str) -> int:
+    """In how many levels a text is nested at most."""
     return text.count("[") + text.count("{")
 
 
-def _is_deeper(value: Any, levels: int, kinds: tuple[type, ...]) -> bool:
+def is_deeper(value: Any, levels: int, kinds: tuple[type, ...]) -> bool:
     """Whether containers of these kinds are nested in more levels than these."""
     level = [value]
     for _ in range(levels):
@@ -310,11 +211,16 @@ def _is_deeper(value: Any, levels: int, kinds: tuple[type, ...]) -> bool:
     return True
 
 
-def _too_deep() -> Malformed:
+def too_deep() -> Malformed:
+    """What refuses a body that is."""
     return Malformed(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
-def _check_texts(value: Any) -> None:
+def check_escapes(text: str, value: Any, done: Done = nothing) -> None:
+    """Refuse half of a surrogate pair, and NUL, where the texts in a value have them. Raises
+    Malformed."""
+    if "\\" not in text or not _UNSAFE_ESCAPE.search(text):
+        return
     pending = [value]
     while pending:
         item = pending.pop()
@@ -323,8 +229,10 @@ def _check_texts(value: Any) -> None:
         elif isinstance(item, dict):
             pending.extend(item)
             pending.extend(item.values())
+            done(len(item))
         elif isinstance(item, list):
             pending.extend(item)
+            done(len(item))
 
 
 def _check_text(text: str) -> None:
@@ -362,29 +270,29 @@ def _number(text: str) -> float:
     return number
 
 
-def _constant(text: str) -> Any:
+def refuse_constant(text: str) -> Any:
+    """NaN, Infinity and -Infinity are no JSON (json.JSONDecoder takes them)."""
     raise _Refused(f"{text} is not a JSON number; send null or text")
 
 
-def _record(name: str) -> Any:
-    if name != "NaN" or (record := next(_cut_out.records, None)) is None:
-        return _constant(name)
-    return record
+Scan = Callable[[str, int], tuple[Any, int]]
+"""Gives the value that begins at a place of a text, and where it ends. Raises what `strictly`
+words, and StopIteration where none begins."""
 
 
-_cut_out = threading.local()
-"""The records that this thread has cut out of a text, in its order."""
+def scanner(constant: Callable[[str], Any] = refuse_constant) -> Scan:
+    """What `parse` reads with; `constant` gives the value of NaN and the like."""
+    return _decoder(constant, object_pairs_hook=_object, parse_int=_integer).scan_once  # type: ignore[no-any-return]
+
+
+def quick_scanner() -> Scan:
+    """Without a call for each object and integer, which takes half of the time: of a doubled key
+    the last is left, and an integer may have any number of digits."""
+    return _decoder(refuse_constant).scan_once  # type: ignore[no-any-return]
 
 
 def _decoder(constant: Callable[[str], Any], **others: Any) -> Any:
     return json.JSONDecoder(parse_float=_number, parse_constant=constant, **others)
 
 
-_Scan = Callable[[str, int], tuple[Any, int]]
-_DECODER = _decoder(_constant, object_pairs_hook=_object, parse_int=_integer)
-_scan: _Scan = _DECODER.scan_once
-_scan_quickly: _Scan = _decoder(_constant).scan_once
-"""Without a call for each object and integer, which takes half of the time. Of a doubled key the
-last is left: so some of the text's quotes are missing in what is written of the value, where none
-is spelled _QUOTE. An integer of over 64 bits is not written at all, and `_scan` looks at it."""
-_scan_around: _Scan = _decoder(_record, object_pairs_hook=_object, parse_int=_integer).scan_once
+_DECODER = _decoder(refuse_constant, object_pairs_hook=_object, parse_int=_integer)

@@ -71,7 +71,10 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.composing": "cell_limits cells compose curl echoes", "portal.queues": ""},
     {"portal.installation": ""},
     {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
-    {"portal.db": "bulk engine_settings keyset listing room schema session slices turns wal"},
+    {
+        "portal.db": "bulk engine_settings keyset listing room schema session slices turns wal",
+        "portal.json_events": "",
+    },
     {
         "portal.config": "",
         "portal.fairness": "company courtesy gate hashing places",
@@ -93,6 +96,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "portal.database_errors": "",
         "portal.installed": "",
         "portal.json_schema": "",
+        "portal.json_values": "",
         "portal.processes": "",
         "portal.redis_replies": "",
         "portal.signing": "",

@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portal.errors import Malformed, TooLarge
+from portal import json_events, json_values
+from portal.errors import Invalid, Malformed, TooLarge
+from portal.json_events import MAX_VALUES_OF_BATCH, _with_records, parse_events
+from portal.json_values import nothing, values_of
 from portal.strict_json import (
     MAX_DEPTH,
     MAX_VALUES,
-    MAX_VALUES_OF_BATCH,
     Number,
     dump,
     loads,
     parse,
-    parse_events,
     parse_record,
-    values_of,
+    strictly,
     whole,
 )
 
@@ -287,7 +288,13 @@ def test_values_are_counted_outside_of_texts_alone(value: Any):
         inner = list(one.values()) if isinstance(one, dict) else one
         return 1 + max(0, len(inner) - 1) + sum(map(signs, inner))
 
-    assert values_of(json.dumps(value, ensure_ascii=False).encode(), 0) == signs(value)
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    assert values_of(raw, 0) == signs(value)
+    with pytest.MonkeyPatch.context() as patch:
+        for piece in (1, 2, 5):
+            # Whatever stands where one ends.
+            patch.setattr(json_values, "_PIECE", piece)
+            assert values_of(raw, 0) == signs(value)
 
 
 @pytest.mark.parametrize(
@@ -298,13 +305,15 @@ def test_a_large_body_of_tiny_values_takes_bounded_memory(unit: str):
     script = """
 import resource, sys
 from portal.errors import TooLarge
-from portal.strict_json import MAX_VALUES_OF_BATCH as MOST, parse_events
+from portal.json_events import MAX_VALUES_OF_BATCH as MOST, parse_events
 unit = sys.argv[1]
 each = unit.count("{") + unit.count("[") + 1
-bodies = [b"[" + (unit + ",").encode() * n + unit.encode() + b"]"
-          for n in (MOST // each - 2, 16_000_000 // (len(unit) + 1))]
+def batch(n):
+    record = b'{"data":{"a":[' + (unit + ",").encode() * (n // 7) + unit.encode() + b"]}}"
+    return b'{"events":[' + b",".join([record] * 7) + b"]}"
+bodies = [batch(n) for n in (MOST // each - 50, 16_000_000 // (len(unit) + 1))]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert isinstance(parse_events(bodies[0], MOST), list)
+assert len(parse_events(bodies[0], MOST)["events"]) == 7
 try:
     parse_events(bodies[1], MOST)
 except TooLarge:
@@ -317,3 +326,79 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     # In MiB. Without a bound it was 500 to 1,000 of these bodies.
     assert int(done.stdout) < 300
     assert MAX_VALUES < MAX_VALUES_OF_BATCH
+
+
+def _batch(*records: str, around: str = "") -> bytes:
+    events = ",".join(f'{{"type":"order.paid","data":{record}{around}}}' for record in records)
+    return f' {{"events" : [ {events} ]}}'.encode()
+
+
+def _values(count: int, value: str = "1") -> str:
+    return f'{{"a":[{",".join([value] * count)}]}}'
+
+
+@pytest.mark.parametrize("value", ["1", "[]", '"é"', '"\\",[,"', '"\\\\"'])
+def test_a_record_has_at_most_so_many_values_in_a_batch_too(value: str):
+    # With the brackets of the record and of its list.
+    most = _values(MAX_VALUES - 2 if value != "[]" else MAX_VALUES // 2 - 2, value)
+    some = _values(20, value)
+    body = parse_events(_batch(some, most, some, most), MAX_VALUES_OF_BATCH)
+    assert [len(event["data"]["a"]) for event in body["events"]][::2] == [20, 20]
+    assert [event["data"].text for event in body["events"]] == [some, most, some, most]
+    many = _values(2 * MAX_VALUES, value)
+    with pytest.raises(Invalid) as refused:
+        parse_events(_batch(some, most, some, many, some), MAX_VALUES_OF_BATCH)
+    (error,) = refused.value.errors
+    assert error.pointer == "/events/3"
+    assert "at most 250,000 values" in error.message
+
+
+def test_what_is_beside_the_records_of_a_batch_has_at_most_so_many_values():
+    for around in (",".join(["[]"] * 300_000), ",".join(["1"] * 600_000)):
+        with pytest.raises(TooLarge, match="250,000 values beside"):
+            parse_events(f'{{"events":[{around}]}}'.encode(), MAX_VALUES_OF_BATCH)
+    with pytest.raises(TooLarge, match="250,000 values"):
+        parse_events(f'{{"data":{_values(600_000)}}}'.encode(), MAX_VALUES_OF_BATCH)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '{"a":1,}',
+        '{"a":tru}',
+        '{"a":[1 2]}',
+        '{"a":"line\nbreak"}',
+        '{"a":"\\x"}',
+        '{"a":01}',
+        '{"a":1}}',
+        '{"a":1}, 5',
+        '{"a":1',
+        '{"a":"' + "x" * 600_000,
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 20_000, 600_000])
+def test_a_batch_of_many_values_is_told_where_it_breaks(wrong: str, padding: int):
+    long = f'{{"text":"{"x" * padding}","x":{wrong}}}'
+    raw = _batch(_values(200_000), _values(200_000), long, "{}")
+    with pytest.raises(json.JSONDecodeError) as expected:
+        json.loads(raw)
+    with pytest.raises(Malformed) as refused:
+        parse_events(raw, MAX_VALUES_OF_BATCH)
+    place = f"line {expected.value.lineno}, column {expected.value.colno}"
+    assert str(refused.value) == f"The body is not JSON: {expected.value.msg} at {place}."
+
+
+@given(st.lists(st.tuples(_JSON, st.dictionaries(_TEXT, _JSON)), max_size=4), st.integers(0, 2))
+@settings(deadline=None)
+def test_a_batch_that_is_read_in_parts_reads_as_json_does(
+    parts: list[tuple[Any, dict[str, Any]]], indent: int
+):
+    batch = {"events": [{"note": value, "data": record} for value, record in parts]}
+    raw = json.dumps(batch, indent=indent or None, ensure_ascii=bool(indent)).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_events, "_LOOK", 3)
+        patch.setattr(json_events, "_LENGTHS", (14, 60, 10_000, 1_000_000))
+        read = strictly(lambda text: _with_records(text, nothing, is_many=True), raw.decode())
+    assert read == json.loads(raw)
+    for event, (_, record) in zip(read["events"], parts, strict=True):
+        assert json.loads(event["data"].text) == record

@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Response, g, request
 
-from portal import strict_json
 from portal.api import idempotency, limits, queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
@@ -17,6 +16,8 @@ from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events.ingest import MAX_BATCH, Accepted, ingest_events, likely_deliveries
 from portal.fairness import places
+from portal.fairness.courtesy import Pace
+from portal.json_events import MAX_VALUES_OF_BATCH, parse_events
 from portal.logs import browse, filters, stories
 from portal.models import Event, EventPayload
 from portal.people import periods
@@ -57,9 +58,7 @@ def _take(
     merchant_id: int, declared: int, raw: bytes, idempotency_key: str | None
 ) -> dict[str, Any]:
     is_large = len(raw) > MAX_BODY
-    value = strict_json.parse_events(
-        raw, strict_json.MAX_VALUES_OF_BATCH if is_large else strict_json.MAX_VALUES
-    )
+    value = parse_events(raw, MAX_VALUES_OF_BATCH, Pace().done) if is_large else parse_events(raw)
     if isinstance(value, dict) and "events" in value:
         batch = _batch(value)
         # Those beyond a batch are refused with it, and were no events.

@@ -16,6 +16,7 @@ from portal.api.blueprint import bp
 from portal.clock import END_OF_TIME, NoZone, from_iso, from_seconds
 from portal.db.session import db
 from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge
+from portal.json_events import parse_events
 from portal.models import Merchant
 
 MAX_BODY = 1_048_576
@@ -125,7 +126,7 @@ def body() -> dict[str, Any]:
 
 def body_with_texts() -> dict[str, Any]:
     """The same; the objects in it keep the text that they came as (strict_json.Record)."""
-    return _as_object(strict_json.parse_events(raw_body()))
+    return _as_object(parse_events(raw_body()))
 
 
 def optional_body(*names: str) -> dict[str, Any]:

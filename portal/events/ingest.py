@@ -29,7 +29,7 @@ from portal.events.rows import delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
 from portal.events.weights import Weights
 from portal.fairness import places
-from portal.fairness.courtesy import breathe
+from portal.fairness.courtesy import Pace, breathe
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.storage import allowance
 
@@ -86,11 +86,12 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     """
     # Once, before the first part: what is taken is taken as a whole.
     allowance.ask(merchant_id)
-    clean = rules.clean_events(merchant_id, events, batch=batch)
+    done = Pace(db.session.rollback).done
+    clean = rules.clean_events(merchant_id, events, batch=batch, done=done)
     # Whoever waits for the group that stores this needs no connection: that group needs one. Nor
     # does who compares.
     db.session.rollback()
-    request = request_of(merchant_id, clean, batch=batch)
+    request = request_of(merchant_id, clean, batch=batch, done=Pace().done)
     try:
         return _stored(request)
     except _TooMuch as much:

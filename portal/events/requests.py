@@ -19,6 +19,7 @@ from portal.events.rules import NewEvent
 from portal.fairness import places
 from portal.fairness.courtesy import breathe
 from portal.ids import new_id
+from portal.json_values import Done, nothing
 
 LARGE_EVENTS = LARGE_DELIVERIES = 100
 """A request with more waits in the line of those that write much."""
@@ -78,7 +79,7 @@ class Request:
     @property
     def characters(self) -> int:
         """How long its records are."""
-        return sum(len(event.data or "") + len(event.previous or "") for event in self.events)
+        return sum(event.characters for event in self.events)
 
     @property
     def given_ids(self) -> list[str]:
@@ -164,7 +165,7 @@ class Request:
     def _has(self, place: int, content: Content) -> bool:
         """Whether an event has this content. It may take a tenth of a second."""
         event = self.events[place]
-        characters = _length(event) + _length(content.event)
+        characters = event.characters + content.event.characters
         if characters <= LONG_CHARACTERS:
             is_same = content.is_of(event)
         else:
@@ -183,17 +184,17 @@ class Request:
         return Conflict(message, [FieldError(pointer, message)])
 
 
-def request_of(merchant_id: int, events: list[NewEvent], *, batch: bool) -> Request:
-    """Checked events as they are to be stored, all or none. Raises Conflict where two of them have
-    one ID and other content, TooManyRequests where others of their merchant are being compared."""
+def request_of(
+    merchant_id: int, events: list[NewEvent], *, batch: bool, done: Done = nothing
+) -> Request:
+    """Checked events as they are to be stored, all or none; `done` is told how long the records of
+    each are. Raises Conflict where two of them have one ID and other content, TooManyRequests where
+    others of their merchant are being compared."""
     ids = [event.id or new_id("evt") for event in events]
-    fingerprints = [
-        event.fingerprint(event_id) for event_id, event in zip(ids, events, strict=True)
-    ]
+    fingerprints = []
+    for event_id, event in zip(ids, events, strict=True):
+        fingerprints.append(event.fingerprint(event_id))
+        done(event.characters)
     request = Request(merchant_id, events, ids, fingerprints, batch)
     request.compare_doubles()
     return request
-
-
-def _length(event: NewEvent) -> int:
-    return len(event.data or "") + len(event.previous or "")

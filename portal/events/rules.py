@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, now, rfc3339
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue, schemas
+from portal.json_values import Done, nothing
 from portal.strict_json import text, text_of, whole
 
 MAX_BATCH = 1_000
@@ -69,6 +70,11 @@ class NewEvent(NamedTuple):
         """The record that the event is about, as one text; None without an object ID."""
         return None if self.object_id is None else f"{self.object_type}:{self.object_id}"
 
+    @property
+    def characters(self) -> int:
+        """How long its records are."""
+        return len(self.data or "") + len(self.previous or "")
+
     def fingerprint(self, event_id: str) -> str:
         """SHA-256 (hex) of the event as it was written, under its ID. Another spelling of the same
         content has another one (portal.events.repeats)."""
@@ -97,9 +103,11 @@ class NewEvent(NamedTuple):
         )
 
 
-def clean_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> list[NewEvent]:
-    """Check events and fill in defaults. Raises Invalid naming each wrong field, with pointers
-    `/events/<n>/<field>` in a batch."""
+def clean_events(
+    merchant_id: int, events: Sequence[Any], *, batch: bool, done: Done = nothing
+) -> list[NewEvent]:
+    """Check events and fill in defaults; `done` is told how long the records of each are. Raises
+    Invalid naming each wrong field, with pointers `/events/<n>/<field>` in a batch."""
     if batch and not 1 <= len(events) <= MAX_BATCH:
         raise Invalid(
             [FieldError("/events", f"Send 1 to {MAX_BATCH:,} events, not {len(events):,}.")]
@@ -110,6 +118,7 @@ def clean_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> lis
         result = cleaner.clean(event, place)
         if result is not None:
             clean.append(result)
+            done(result.characters)
         elif len(cleaner.errors) >= MAX_ERRORS:
             break
     if cleaner.errors:

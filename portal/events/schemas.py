@@ -12,7 +12,8 @@ from typing import Any
 from cachetools import LRUCache
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from portal.strict_json import dump, text_of, values_of
+from portal.json_values import values_of
+from portal.strict_json import dump, text_of
 
 _REFUSED_KEYWORDS: dict[str, type] = {
     "pattern": str,

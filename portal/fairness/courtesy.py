@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 NOBODYS = ""
 """For whom a thread works that was shown what is no key and no sign-in, or is none any more."""
+
+STRETCH = 128 * 1024
+"""Bytes of a large body, some milliseconds of work."""
+REST_SECONDS = 2.0
 
 _thread = threading.local()
 
@@ -40,6 +45,24 @@ def breathe(at_least: float = 0.0) -> float:
     if at_least:
         time.sleep(at_least)
     return at_least
+
+
+class Pace:
+    """That of a large body, which is read and checked in many small parts: a breath after each
+    STRETCH of it, but for REST_SECONDS at most in all, since others wait for its place. `before` is
+    called before each, to let go what nobody is to rest with."""
+
+    def __init__(self, before: Callable[[], object] | None = None):
+        self._before, self._since, self._left = before, 0, REST_SECONDS
+
+    def done(self, amount: int) -> None:
+        """So many bytes or characters more have been read."""
+        self._since += amount
+        if self._since >= STRETCH and self._left > 0:
+            self._since = 0
+            if self._before is not None:
+                self._before()
+            self._left -= breathe()
 
 
 def count(seconds: float) -> None:

@@ -18,8 +18,9 @@ from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
 from portal.events import ingest, repeats, rules
 from portal.events.rules import NewEvent
 from portal.fairness import courtesy, places
+from portal.json_events import parse_events
 from portal.models import Delivery, Event, EventPayload, Merchant
-from portal.strict_json import dump, parse_events
+from portal.strict_json import dump
 from tests.breathing import Breathing
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook

@@ -1,19 +1,23 @@
-"""SQLite's write-ahead log stays short, whoever reads."""
+"""SQLite's write-ahead log stays short, whoever reads, and what was committed is on the disk."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
-from portal import jobs
+from portal import create_app, jobs
 from portal.composing.cells import cells
+from portal.config import load_config
 from portal.db import room, wal
 from portal.db.session import db
 from portal.errors import Unavailable
@@ -39,6 +43,16 @@ def reader(app: Flask) -> Iterator[Callable[[], sqlite3.Connection]]:
             return found
 
         yield begin
+
+
+def test_a_commit_waits_for_the_disk(environment: dict[str, str], empty_sqlite: Path):
+    """Of the `app` of other tests it does not, which would take most of their time."""
+    shutil.copyfile(empty_sqlite, environment["PORTAL_DATABASE_URL"].removeprefix("sqlite:///"))
+    with create_app(load_config(environment)).app_context():
+        assert db.session.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+        assert db.session.scalar(sa.text("PRAGMA synchronous")) == 2, "FULL"
+        db.session.remove()
+        db.engine.dispose()
 
 
 def grow(merchant: Merchant, events: int = 40) -> None:

@@ -23,12 +23,13 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from flask import current_app
+from sqlalchemy.orm import scoped_session
 
 from portal import vault
 from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.db.session import writing
-from portal.models import Mail, Merchant, OperationsEntry
+from portal.models import Mail, Membership, Merchant, OperationsEntry, User
 from portal.notices import gathering
 from portal.notices.mail_servers import Server, TlsServer, Watchdog
 
@@ -185,6 +186,8 @@ def _claim() -> list[_Message]:
     )
     with writing() as session:
         mails = session.scalars(rows).all()
+        left = _of_who_left(session, [mail.id for mail in mails])
+        mails = [mail for mail in mails if mail.id not in left]
         groups: dict[tuple[Any, ...], list[Mail]] = defaultdict(list)
         for mail in mails:
             alone = () if mail.merchant_id else (mail.subject, mail.next_attempt_at)
@@ -206,6 +209,33 @@ def _claim() -> list[_Message]:
         for row in (*mails, *merchants.values()):
             session.expunge(row)
     return [_Message(group, merchants.get(group[0].merchant_id or 0)) for group in groups.values()]
+
+
+def _of_who_left(session: scoped_session[Any], numbers: Sequence[int]) -> set[int]:
+    """Which of these mails are notices to somebody who is no member any more, or whose account is
+    disabled: they are deleted. One may have waited for hours, while the server was away."""
+    hears = (
+        sa.exists()
+        .where(
+            User.email == Mail.to_email,
+            User.disabled_at.is_(None),
+            Membership.user_id == User.id,
+            Membership.merchant_id == Mail.merchant_id,
+        )
+        .correlate(Mail)
+    )
+    left = set(
+        session.scalars(
+            sa.select(Mail.id).where(
+                Mail.id.in_(numbers), Mail.merchant_id.is_not(None), sa.not_(hears)
+            )
+        )
+    )
+    if left:
+        session.execute(
+            sa.delete(Mail).where(Mail.id.in_(left)).execution_options(synchronize_session=False)
+        )
+    return left
 
 
 def _connect(config: Config, watchdog: Watchdog) -> smtplib.SMTP:

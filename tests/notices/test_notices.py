@@ -24,6 +24,7 @@ from portal.errors import Invalid
 from portal.events import ingest
 from portal.models import Mail, Merchant, Notice, OperationsEntry, User, Webhook
 from portal.notices import choices, gathering, mail, notices
+from portal.people import accounts, members
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 from tests.mailbox import Mailbox
@@ -160,6 +161,29 @@ def test_who_leaves_before_a_notice_is_handed_out_is_told_nothing(
     db.session.commit()
     assert send() == 1
     assert mailbox.recipients == ["ann@example.com"]
+
+
+@on_both_databases
+def test_what_waits_for_a_server_that_is_away_is_not_sent_to_who_left_meanwhile(
+    merchant: Merchant, mailbox: Mailbox
+):
+    webhook = make_webhook(merchant, description="ERP")
+    bob, carol, _ = (
+        make_user("editor", merchant, email=f"{name}@example.com")
+        for name in ("bob", "carol", "dora")
+    )
+    mailbox.answers["EHLO"] = mailbox.answers["HELO"] = "451 later"
+    change(webhook, Health(), HELD)
+    assert send() == 0
+    assert {mail.to_email for mail in waiting()} == {
+        f"{name}@example.com" for name in ("bob", "carol", "dora")
+    }
+    members.remove_member(merchant, bob.id, "cli")
+    accounts.disable_user(db.session.get_one(User, carol.id), "cli")
+    mailbox.answers.clear()
+    assert send() == 1
+    assert mailbox.recipients == ["dora@example.com"]
+    assert waiting() == []
 
 
 @on_both_databases

@@ -18,6 +18,7 @@ from portal.models import Invitation, Mail, Membership, Merchant, User
 from portal.models.locks import lock_merchant
 from portal.models.user import hash_password
 from portal.people.accounts import find_user, join_merchant, new_user
+from portal.people.members import has_role_still
 from portal.people.rules import (
     clean_email,
     email_errors,
@@ -114,16 +115,8 @@ def invitations(merchant: Merchant) -> Sequence[Invitation]:
 def is_open(invitation: Invitation) -> bool:
     """Whether the link still lets someone in: it is not too old, and whoever made it may still
     invite. So an owner who is removed leaves no way back in."""
-    if invitation.expires_at <= now():
-        return False
-    kind, _, email = invitation.created_by.partition(":")
-    if kind != "user":
-        return True
-    inviter = find_user(email)
-    return (
-        inviter is not None
-        and inviter.is_active
-        and (inviter.staff_role == "operator" or inviter.role_at(invitation.merchant_id) == "owner")
+    return invitation.expires_at > now() and has_role_still(
+        invitation.created_by, invitation.merchant_id, ("owner", "operator")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
@@ -102,6 +102,24 @@ def remove_member(merchant: Merchant, user_id: int, actor: str) -> None:
             role=membership.role,
         )
         session.delete(membership)
+
+
+def has_role_still(actor: str, merchant_id: int, roles: Collection[str]) -> bool:
+    """Whether who did something, named as in the audit log, has one of these roles by now: at the
+    merchant, or as staff. Commands and the portal itself have all of them.
+
+    What somebody leaves behind that gives others access ends so with their own, and needs nobody
+    to think of it.
+    """
+    kind, _, email = actor.partition(":")
+    if kind != "user":
+        return True
+    user = find_user(email)
+    return (
+        user is not None
+        and user.is_active
+        and bool({user.staff_role, user.role_at(merchant_id)} & set(roles))
+    )
 
 
 def _membership(session: scoped_session[Session], merchant: Merchant, user_id: int) -> Membership:

@@ -77,6 +77,7 @@ def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
         attempt=detail.attempt,
         shares=shares.list_shares(g.merchant.id, attempt_id),
         lifetimes=shares.LIFETIMES,
+        is_open=shares.is_open,
         max_open=shares.MAX_OPEN,
         moment=now(),
         **EXPLAINED,

@@ -16,7 +16,8 @@ from portal.clock import DAY, HOUR, now
 from portal.db.session import db, writing
 from portal.diagnosis import shares
 from portal.errors import NotFound
-from portal.models import Attempt, AttemptShare, AuditEntry, Merchant, Webhook
+from portal.models import Attempt, AttemptShare, AuditEntry, Merchant, User, Webhook
+from portal.people import accounts, members
 from portal.signing import Signer
 from portal.strict_json import dump
 from portal.web import snippets
@@ -193,6 +194,31 @@ def test_expired_revoked_unknown_and_purged_links_answer_alike(
     assert {answer.status_code for answer in answers} == {404}
     texts = {re.sub(r'X-CSRFToken": "[^"]*"', "", answer.text) for answer in answers}
     assert len(texts) == 1
+
+
+@on_both_databases
+@pytest.mark.parametrize("ends", ["removed", "viewer", "disabled"])
+def test_a_link_ends_with_the_role_of_who_made_it(
+    app: Flask, signed_in: SignIn, merchant: Merchant, ends: str
+):
+    client = signed_in("editor")
+    db.session.rollback()
+    owner, reader = signed_in("owner"), app.test_client()
+    db.session.rollback()
+    address = f"/m/alice/attempts/{make_attempt(merchant).id}"
+    link = link_in(client.post(f"{address}/shares", data={"hours": "168"}).text)
+    assert reader.get(link).status_code == 200
+    assert "ended with its maker" not in owner.get(address).text
+    db.session.rollback()
+    editor = db.session.scalars(sa.select(User).where(User.name == "editor")).one()
+    if ends == "removed":
+        members.remove_member(merchant, editor.id, "cli")
+    elif ends == "viewer":
+        members.change_member(merchant, editor.id, "viewer", "cli")
+    else:
+        accounts.disable_user(editor, "cli")
+    assert reader.get(link).status_code == 404
+    assert "ended with its maker" in owner.get(address).text
 
 
 def test_a_link_lives_as_long_as_was_chosen(attempt: Attempt):

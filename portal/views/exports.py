@@ -27,10 +27,19 @@ bp = Blueprint("exports", __name__)
 TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _BEGINS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 """What a formula begins with; the last four are of full width, which some take for the others."""
-FORMULA = re.compile(rf"""^(?=\s*{_BEGINS}|[\t\r])|(?<=[;\r\n])(?=[ \t\xa0"]*{_BEGINS})""")
+_UNSEEN = (
+    "\0-\x08\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Controls, and what is shown as nothing (Unicode, Default_Ignorable_Code_Point)."""
+FORMULA = re.compile(
+    rf"""^(?=[\s{_UNSEEN}]*{_BEGINS}|[\t\r])"""
+    rf"""|(?<=[;\r\n])(?=(?:[^\S\r\n]|[{_UNSEEN}"])*{_BEGINS})"""
+)
 """Where a cell that a spreadsheet would compute begins (OWASP, CSV injection), also behind white
-space, which some leave out; and within a cell, since where the comma is the decimal sign Excel
-divides lines at semicolons, whatever is quoted."""
+space and what cannot be seen, which some leave out; and within a cell, since where the comma is the
+decimal sign Excel divides lines at semicolons, whatever is quoted."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """Excel reads a table that begins otherwise in the code page of its country."""

@@ -86,7 +86,22 @@ def test_a_cell_is_never_a_formula(evil: str):
     assert row == {"a": f"'{evil}", "b": "fine-1"}
 
 
-@pytest.mark.parametrize("evil", [" =1", "\xa0@SUM(A1)", "\u3000+1", "\uff1d1", " \uff20a"])
+@pytest.mark.parametrize(
+    "evil",
+    [
+        " =1",
+        "\xa0@SUM(A1)",
+        "\u3000+1",
+        "\uff1d1",
+        " \uff20a",
+        "\ufeff=1+1",
+        "\u200b@SUM(A1)",
+        "\u202e-1",
+        "\x1f+1",
+        "\xad\u2060 =1",
+        "\U000e0020=1",
+    ],
+)
 def test_what_spreadsheets_take_for_a_formula_too_is_none(evil: str):
     (row,) = as_rows("".join(exports.csv_text(["a", "b"], [[{"a": evil, "b": "fine =1"}]])))
     assert row == {"a": f"'{evil}", "b": "fine =1"}
@@ -106,6 +121,8 @@ def test_what_spreadsheets_take_for_a_formula_too_is_none(evil: str):
         "\r=1",
         ";;=1",
         "x;=;=1",
+        "a;\ufeff=1",
+        "a\n\u200b \u202e@SUM(A1)",
     ],
 )
 def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
@@ -116,7 +133,8 @@ def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
         rows = csv.reader(io.StringIO(text), delimiter=";", quoting=quoting)
         for cell in [cell for row in rows for cell in row]:
             assert not cell.lstrip('"').startswith(("=", "+", "-", "@")), cell
-            assert not cell.lstrip('" ').startswith(("=", "\uff1d")), cell
+            shown = cell.lstrip('" \ufeff\u200b\u202e')
+            assert not shown.startswith(("=", "\uff1d", "@")), cell
 
 
 def test_what_a_stranger_wrote_stays_in_its_cell(signed_in: SignIn, merchant: Merchant):

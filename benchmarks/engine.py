@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import sqlalchemy as sa
 from rq import Queue, SimpleWorker
@@ -22,10 +21,13 @@ from benchmarks import baselines
 from benchmarks.load import percentile
 from benchmarks.result import Row, interleaved, ratio
 from benchmarks.stand import ROOT, Stand
+from portal.config import Config
 from portal.db.session import db
 from portal.delivery import drain
-from portal.delivery.recorder import Batch, Recorder
+from portal.delivery.paces import Paces
+from portal.delivery.recorder import Batch, Recorder, commit
 
+PACES = Paces(linger_seconds=0.0)
 WEBHOOKS = 10
 IN_FLIGHT = 200
 """WEBHOOKS times the default cap of 20."""
@@ -35,32 +37,24 @@ def drained(stand: Stand, owed: int) -> float:
     """Seconds until everything that is owed was sent and logged; each delivery is looked for in
     the receiver's ledger."""
     stand.receiver.news()
-    linger, drain.LINGER_SECONDS = drain.LINGER_SECONDS, 0.0
-    started = time.perf_counter()
+    config = stand.app.config["PORTAL"]
+    last = started = time.perf_counter()
     done = 0
-    with _last_commit_of_results() as last:
-        while done < owed:
-            for lane in range(stand.app.config["PORTAL"].lanes):
-                done += drain.drain(lane)
-    drain.LINGER_SECONDS = linger
+
+    def commit_timed(batch: Batch, config: Config) -> None:
+        # A drain that has nothing left listens for more before it ends, which is no part of the
+        # work: that ends with the last results.
+        nonlocal last
+        commit(batch, config)
+        if batch.results:
+            last = time.perf_counter()
+
+    while done < owed:
+        for lane in range(config.lanes):
+            recorder = Recorder(stand.app, config, commit_timed)
+            done += drain.Drain(lane, recorder=recorder, paces=PACES).run()
     _verify(stand, owed)
-    return last[0] - started
-
-
-@contextmanager
-def _last_commit_of_results() -> Iterator[list[float]]:
-    """The moment when the last results were committed: a drain that has nothing left listens for
-    more before it ends, which is no part of the work."""
-    last = [0.0]
-    commit = Recorder._commit
-
-    def timed(recorder: Recorder, batch: Batch) -> None:
-        commit(recorder, batch)
-        if batch.tried:
-            last[0] = time.perf_counter()
-
-    with mock.patch.object(Recorder, "_commit", timed):
-        yield last
+    return last - started
 
 
 def _verify(stand: Stand, owed: int) -> None:
@@ -183,12 +177,10 @@ def hanging(stand: Stand, events: int, repeats: int) -> Row:
         if hangs:
             stand.webhooks(2, "/hang", timeout_seconds=2, retry_schedule=[0])
         owed = stand.owe(events // good)
-        linger, drain.LINGER_SECONDS = drain.LINGER_SECONDS, 0.0
         started = time.time_ns() // 1_000
         # The hanging ones are left to their deadlines when the others are done.
-        drain.drain(0, should_stop=_when_done(ids))
-        drain.drain(1, should_stop=_when_done(ids))
-        drain.LINGER_SECONDS = linger
+        drain.drain(0, should_stop=_when_done(ids), paces=PACES)
+        drain.drain(1, should_stop=_when_done(ids), paces=PACES)
         moments = sorted(
             db.session.execute(
                 sa.text("SELECT attempted_at + duration_us FROM attempt WHERE ok")
@@ -341,9 +333,8 @@ def _peak(way: str) -> None:
         if way == "bare":
             baselines.bare_libcurl(baselines.composed(), 1_000)
         else:
-            drain.LINGER_SECONDS = 0.0
             for lane in range(app.config["PORTAL"].lanes):
-                drain.drain(lane)
+                drain.drain(lane, paces=PACES)
     # Not getrusage: its peak is the parent's until exec.
     status = Path("/proc/self/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -20,17 +20,20 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from portal import clock
-from portal.clock import DAY, MINUTE, SECOND
-from portal.composing.compose import Certificate, Outgoing
+from portal.clock import MINUTE, SECOND
+from portal.composing.compose import Outgoing
 from portal.db.session import db
-from portal.delivery import attempts, drain, lanes, line, lines, sharing, wakes
+from portal.delivery import attempts, drain, line, lines, sharing, wakes
 from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
+from portal.delivery.paces import Paces
 from portal.delivery.recorder import Batch, Recorder, Written
+from portal.delivery.requests import DeliveryRequest
 from portal.delivery.silence import PATIENCE_SECONDS
 from portal.events import ingest
 from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Notice, Webhook
 from portal.outbound import outcome
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
+from portal.outbound.transport import Look
 from tests.factories import make_webhook
 
 NOBODY, SILENCE = "nobody listens", "no answer"
@@ -43,6 +46,8 @@ TIMEOUT_SECONDS = 15
 LOOP_SECONDS = 0.2
 ASKING = SECOND // 10
 """What a probe that is answered at once takes, beside recording it (µs)."""
+PACES = Paces(linger_seconds=1e9, heartbeat_seconds=86_400.0, adopt_seconds=1e9)
+"""One drain for the whole story, which looks for no lanes: the time jumps over its leases."""
 QUIET_RUNS = 4
 """After so many looks at nothing the time may jump: every interval of the loop has passed."""
 
@@ -145,7 +150,7 @@ class SlowRecorder:
     @property
     def holds_results(self) -> bool:
         """Whether the result of an attempt is not recorded yet."""
-        return any(batch.tried for _, batch in self._waiting)
+        return any(batch.results for _, batch in self._waiting)
 
     @property
     def next_at(self) -> int | None:
@@ -191,48 +196,46 @@ class ScriptedTransport:
         """As Transport's."""
         return len(self._under_way)
 
-    def submit(self, _outgoing: Outgoing, timeout_seconds: float, tag: Any, _whose: int) -> None:
-        """As Transport's."""
-        line, due = tag[0].line, tag[0].due
-        self._world.sends(line, due.event_id)
-        self._start(self._world.answer(due.event_id, timeout_seconds), tag)
-
-    def look(
-        self, _url: str, _shown: Certificate | None, _seconds: float, tag: Any, _whose: int
+    def submit(
+        self, what: Outgoing | Look, timeout_seconds: float, tag: Any, _whose: int | None = None
     ) -> None:
         """As Transport's."""
-        self._world.sends(tag, None)
-        refused = self._world.period.says == NOBODY
-        self._start(
-            Response(error="connection_refused" if refused else None, duration_us=1_000), tag
-        )
+        if isinstance(what, Look):
+            self._world.sends(tag.line, None)
+            refused = self._world.period.says == NOBODY
+            error = "connection_refused" if refused else None
+            self._start(Response(error=error, duration_us=1_000), tag)
+            return
+        event_id = tag.trying.due.event_id
+        self._world.sends(tag.trying.line, event_id)
+        self._start(self._world.answer(event_id, timeout_seconds), tag)
 
     def _start(self, answer: Response, tag: Any) -> None:
         self._count += 1
         ends_at = self._world.clock.moment + answer.duration_us
         heapq.heappush(self._under_way, (ends_at, self._count, tag, answer))
 
-    def run(self, seconds: float) -> list[tuple[Any, Response]]:
+    def run(self, seconds: float, _at_once_seconds: float) -> list[tuple[Any, Response]]:
         """As Transport's."""
         self._world.move_on(seconds, self._under_way[0][0] if self._under_way else None)
         found = []
         while self._under_way and self._under_way[0][0] <= self._world.clock.moment:
             _, _, tag, answer = heapq.heappop(self._under_way)
             self._world.quiet = 0
-            if isinstance(tag, tuple):
-                trying, _ = tag
+            if isinstance(tag, DeliveryRequest):
+                trying = tag.trying
                 self._world.came(trying.line, trying.due.event_id, answer, trying.moment)
             elif answer.error is not None:
-                self._world.found_nobody(tag, self._world.clock.moment)
+                self._world.found_nobody(tag.line, self._world.clock.moment)
             found.append((tag, answer))
         return found
 
     def started(self) -> dict[str, int]:
         """The events of its requests, each with the moment at which it was sent."""
         return {
-            tag[0].due.event_id: tag[0].moment
+            tag.trying.due.event_id: tag.trying.moment
             for _, _, tag, _ in self._under_way
-            if isinstance(tag, tuple)
+            if isinstance(tag, DeliveryRequest)
         }
 
     def watch(self, fd: int) -> None:
@@ -241,7 +244,7 @@ class ScriptedTransport:
     def unwatch(self, fd: int) -> None:
         """As Transport's."""
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """As Transport's."""
 
 
@@ -567,11 +570,6 @@ def _in_time_of(clock_of_story: Clock) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (attempts, clock, drain, line, lines, sharing, wakes):
             patch.setattr(module, "time", clock_of_story)
-        # One drain for the whole story: its lease outlasts every jump.
-        patch.setattr(drain, "LINGER_SECONDS", 1e9)
-        patch.setattr(drain, "ADOPT_SECONDS", 3_600.0)
-        patch.setattr(lanes, "LEASE", 1_000 * DAY)
-        patch.setattr(lanes, "HEARTBEAT", DAY)
         yield
 
 
@@ -591,11 +589,7 @@ def tell(story: Story, app: Flask, merchant: Merchant) -> World:
         )
         recorder = Recorder(app, current_app.config["PORTAL"])
         world.recorder = SlowRecorder(world, recorder)
-        run = drain.Drain(0, cast(Any, world.transport), cast(Any, world.recorder))
-        try:
-            assert run.lease(0)
-            run.loop(world.is_over, lambda: None)
-        finally:
-            run.close()
+        run = drain.Drain(0, world.transport, cast(Any, world.recorder), PACES)
+        run.run(world.is_over)
     world.end()
     return world

@@ -63,8 +63,8 @@ LEVELS: tuple[dict[str, str], ...] = (
     },
     {"portal.audit": "chain log"},
     {
-        "portal.outbound": "access_tokens defects egress looking outcome resolver "
-        "transfer transport",
+        "portal.outbound": "access_tokens certificates defects egress libcurl looking "
+        "outcome resolver response transport",
         "portal.signs": "",
         "portal.storage": "allowance measuring sizes",
     },
@@ -223,7 +223,7 @@ OPENS_CONNECTIONS = {
 }
 MAY = {
     "portal.outbound.transfer": "everything that goes to a target, through the guard",
-    "portal.outbound.transport": "many of these at once",
+    "portal.outbound.libcurl": "many of these at once",
     "portal.outbound.failures": "names what libcurl says; no socket",
     "portal.outbound.timing": "reads what libcurl has measured; no socket",
     "portal.outbound.names": "looks up the names that the transport connects to",

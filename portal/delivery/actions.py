@@ -28,8 +28,8 @@ from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webh
 from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
-from portal.outbound.transfer import Response
-from portal.outbound.transport import admitted, send_now
+from portal.outbound.libcurl import admitted, send_now
+from portal.outbound.response import Response
 from portal.storage import allowance
 
 BATCH = 250

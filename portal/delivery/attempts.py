@@ -10,31 +10,25 @@ from dataclasses import replace
 
 from portal.clock import now
 from portal.composing.cells import NotFilled
-from portal.composing.compose import ComposeError, Composer, Outgoing, Payload
+from portal.composing.compose import ComposeError, Composer, Payload
 from portal.delivery.due import DueDelivery
 from portal.delivery.filling import Filling
 from portal.delivery.line import Line
-from portal.delivery.recording import Change, FinishedAttempt
+from portal.delivery.recording import FinishedAttempt
+from portal.delivery.requests import DeliveryRequest, Request, TokenRequest
 from portal.delivery.retry import IN_TROUBLE, SLOW_DOWN, UNAUTHORIZED
-from portal.delivery.trying import Trying
+from portal.delivery.trying import Result, Trying
 from portal.ids import new_id
 from portal.outbound import access_tokens
-from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import PAYLOAD_EXPIRED
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
 """Bytes of results that may wait for the database, which may be locked or full for long; and how
 many times what is left of them a merchant may have."""
-_MAKE = "make the request"
-
-Asked = tuple[Trying, Outgoing | Client]
-"""An attempt's request, or that for the access token which it needs."""
-Request = Asked | Line
-"""What a drain's transport carries; a held webhook's line alone is a look whether somebody listens
-there."""
+_MAKE, _TAKE = "make the request", "take the answer"
 
 
 class Attempts:
@@ -45,7 +39,7 @@ class Attempts:
         self._transport = transport
         self._is_ours = is_ours
         self._filling = Filling(transport)
-        self._results: list[tuple[Line, FinishedAttempt, Change]] = []
+        self._results: list[Result] = []
         self._oldest_result = 0.0
         self._unwritten = Counter[int]()
         """Bytes of results that are not recorded yet, by merchant."""
@@ -66,21 +60,21 @@ class Attempts:
         """How long the oldest result has been there."""
         return time.monotonic() - self._oldest_result
 
-    def take_results(self) -> list[tuple[Line, FinishedAttempt, Change]]:
-        """The results, and what becomes of each delivery; they are the caller's then."""
+    def take_results(self) -> list[Result]:
+        """The results, which are the caller's then."""
         taken, self._results = self._results, []
         return taken
 
     def forget(self, lanes: set[int]) -> None:
         """Forget the results of lanes that were lost."""
-        lost = [one for one in self._results if one[0].lane in lanes]
-        self._results = [one for one in self._results if one[0].lane not in lanes]
-        self.written((line.lane, tried, change) for line, tried, change in lost)
+        lost = [one for one in self._results if one.line.lane in lanes]
+        self._results = [one for one in self._results if one.line.lane not in lanes]
+        self.written(lost)
 
-    def written(self, results: Iterable[tuple[int, FinishedAttempt, Change]]) -> None:
+    def written(self, results: Iterable[Result]) -> None:
         """Results that were taken are in memory no more, whatever became of them."""
-        for _, tried, _ in results:
-            self._count(tried, -1)
+        for result in results:
+            self._count(result.tried, -1)
 
     def have_too_much(self) -> set[int]:
         """The merchants that may begin no more before some of their results are recorded."""
@@ -105,7 +99,7 @@ class Attempts:
                 answer = Response(
                     error=PAYLOAD_EXPIRED, error_detail="The event's record data is past its days."
                 )
-                self._end(line, *trying.ended(None, answer))
+                self._end(trying.ended(None, answer))
             else:
                 self._request(trying, due.payload)
         except Exception as error:  # noqa: BLE001 - no drain ends because of a delivery
@@ -131,43 +125,48 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(trying, error, _MAKE)
 
-    def answered(self, asked: Asked, answer: Response) -> None:
-        """Take the answer to a request; with an access token the attempt goes on."""
-        trying, what = asked
-        line, due = trying.line, trying.due
+    def on_response(self, request: DeliveryRequest, response: Response) -> None:
+        """End an attempt with the response to its request."""
+        trying, outgoing = request.trying, request.outgoing
         try:
-            if isinstance(what, Outgoing):
-                if answer.status == UNAUTHORIZED and line.client is not None:
-                    access_tokens.forget(line.client, trying.moment)
-                self._end(line, *trying.ended(what, answer))
-                return
-            line.waits_for_token = False
+            client = trying.line.client
+            if response.status == UNAUTHORIZED and client is not None:
+                access_tokens.forget(client, trying.moment)
+            self._end(trying.ended(outgoing, response))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(trying, error, _TAKE)
+
+    def on_token(self, request: TokenRequest, response: Response) -> None:
+        """Go on with an attempt that has waited for an access token."""
+        trying, client = request.trying, request.client
+        line, due = trying.line, trying.due
+        line.waits_for_token = False
+        try:
             try:
-                access_tokens.read_token(what, answer, now())
+                access_tokens.read_token(client, response, now())
             except access_tokens.TokenRefused as error:
                 failed = Response(error=error.code, error_detail=str(error))
-                self._end(line, *trying.ended(None, failed))
+                self._end(trying.ended(None, failed))
                 return
             if self._is_ours(line) and due.payload is not None:
                 self._request(replace(trying, moment=now()), due.payload)
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(trying, error, "take the answer")
+            self._fail(trying, error, _TAKE)
 
     def close(self) -> None:
         """End the cells that are at work for it."""
         self._filling.close()
 
     def _fail(self, trying: Trying, error: Exception, what: str) -> None:
-        self._end(trying.line, *trying.failed(error, what))
+        self._end(trying.failed(error, what))
 
     def _request(self, trying: Trying, payload: Payload) -> None:
         """Start an attempt's request; where it needs an access token, start with that."""
         line, client = trying.line, trying.line.client
         if client is not None and line.lacks_token(trying.moment):
             outgoing = access_tokens.request(client)
-            self._transport.submit(
-                outgoing, access_tokens.SECONDS, (trying, client), line.merchant_id
-            )
+            asked = TokenRequest(trying, client)
+            self._transport.submit(outgoing, access_tokens.SECONDS, asked, line.merchant_id)
             line.waits_for_token = True
         elif line.composer.templates:
             self._filling.ask(trying, payload)
@@ -183,13 +182,15 @@ class Attempts:
             self._refuse(trying, error)
             return
         line = trying.line
-        self._transport.submit(outgoing, line.timeout_seconds, (trying, outgoing), line.merchant_id)
+        sent = DeliveryRequest(trying, outgoing)
+        self._transport.submit(outgoing, line.timeout_seconds, sent, line.merchant_id)
 
     def _refuse(self, trying: Trying, error: ComposeError) -> None:
         answer = Response(error=error.code, error_detail=error.detail)
-        self._end(trying.line, *trying.ended(None, answer))
+        self._end(trying.ended(None, answer))
 
-    def _end(self, line: Line, tried: FinishedAttempt, change: Change) -> None:
+    def _end(self, result: Result) -> None:
+        line, tried = result.line, result.tried
         if not self._is_ours(line):
             # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
             return
@@ -202,7 +203,7 @@ class Attempts:
         )
         if not self._results:
             self._oldest_result = time.monotonic()
-        self._results.append((line, tried, change))
+        self._results.append(result)
         self._count(tried, 1)
 
 

@@ -29,18 +29,21 @@ from flask import Flask, current_app
 from portal import queues
 from portal.clock import now
 from portal.delivery import health, holding, lanes, recording
-from portal.delivery.attempts import Attempts, Request
+from portal.delivery.attempts import Attempts
 from portal.delivery.line import Line
-from portal.delivery.lines import SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS, Lines
+from portal.delivery.lines import Lines
+from portal.delivery.paces import PACES, Paces
 from portal.delivery.recorder import Batch, Recorder
+from portal.delivery.requests import DeliveryRequest, LookRequest, Request, TokenRequest
 from portal.delivery.shares import Shares
 from portal.delivery.sharing import Sharing
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.fairness.company import Company
 from portal.journal.seldom import Seldom
-from portal.outbound.transfer import Response
-from portal.outbound.transport import AT_ONCE_SECONDS, Transport, admitted
+from portal.outbound.libcurl import CurlTransport, admitted
+from portal.outbound.response import Response
+from portal.outbound.transport import Transport
 from portal.processes import open_files
 from portal.redis_trouble import TROUBLE
 
@@ -51,14 +54,9 @@ SHARE = 3
 else has any. So whoever comes next finds some, however many receivers of others hang."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
-RECORD_COUNT, RECORD_SECONDS, MOST_UNRECORDED = 500, 0.05, 2_000
-"""Results are written when there are this many, or when the oldest waited this long; while so many
-wait for the database nothing is started."""
-POLL_SECONDS = 0.5
-ADOPT_SECONDS = 0.2
-LINGER_SECONDS = 8.0
-"""How long an idle worker keeps its lanes, listening for more."""
-KEEP_ALIVE_SECONDS = 20.0
+RECORD_COUNT, MOST_UNRECORDED = 500, 2_000
+"""Results that are written at once, however short the oldest has waited; while so many wait for the
+database nothing is started."""
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 10)
@@ -69,6 +67,7 @@ def drain(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     keep_alive: Callable[[], None] = lambda: None,
+    paces: Paces = PACES,
 ) -> int:
     """Send what is due in a lane, and in lanes that nobody else takes, until there is nothing
     left for a few seconds; how many attempts were made.
@@ -76,13 +75,7 @@ def drain(
     `should_stop` ends it early: what is in flight is finished, the rest is left to the next owner.
     `keep_alive` is called now and then.
     """
-    run = Drain(lane)
-    try:
-        if run.lease(lane):
-            run.loop(should_stop, keep_alive)
-        return run.attempts
-    finally:
-        run.close()
+    return Drain(lane, paces=paces).run(should_stop, keep_alive)
 
 
 class Drain:
@@ -94,12 +87,15 @@ class Drain:
         lane: int,
         transport: Transport[Request] | None = None,
         recorder: Recorder | None = None,
+        paces: Paces = PACES,
     ) -> None:
+        self._lane = lane
+        self._paces = paces
         self._config = current_app.config["PORTAL"]
         self._owner = f"{queues.this_process()}:{uuid.uuid4().hex[:8]}"
         self._tokens: dict[int, int] = {}
-        self._lines = Lines()
-        self._transport = transport or Transport[Request](
+        self._lines = Lines(paces)
+        self._transport: Transport[Request] = transport or CurlTransport(
             admitted(self._config), self._config.inspect_url
         )
         self._attempts = Attempts(
@@ -108,16 +104,16 @@ class Drain:
         self._unrecorded = False
         """Whether results may be under way to the database; renewing leases does not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._recorder = recorder or Recorder(app, self._config)
+        self._recorder = recorder or Recorder(app, self._config, paces=paces)
         self._holding = holding.Holding(
-            self._lines, self._transport, self._recorder, self._tokens, self._config
+            self._lines, self._transport, self._recorder, self._tokens, self._config, paces
         )
         self._transport.watch(self._recorder.bell)
-        self._wakes = Wakes(self._transport)
+        self._wakes = Wakes(self._transport, paces)
         self._next: dict[str, float] = {}
         self._kept_back: set[int] = set()
         """The merchants that may start no more for now."""
-        self._sharing = Sharing(lane)
+        self._sharing = Sharing(lane, paces)
         self._shares = Shares(Company(self._config.data_dir))
         self._rested_seconds = 0.0
         """How long it had nothing to do but for whom it keeps back."""
@@ -126,12 +122,25 @@ class Drain:
         """The heavy merchants, and for how many seconds each is kept back (shares.Shares)."""
         self._is_cut = False
         """Whether more would have been started, had there been time."""
-        self._rest = 0
-        """How long nobody takes its lanes once they are given back, in µs."""
+        self._rest_seconds = 0.0
+        """How long nobody takes its lanes once they are given back."""
         self._idle_since = time.monotonic()
         self._look = self._is_whole = True
         """Whether to read what is due, and whether of all lines."""
         self.attempts = 0
+
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        keep_alive: Callable[[], None] = lambda: None,
+    ) -> int:
+        """All of it, as `drain` has it; how many attempts were made."""
+        try:
+            if self.lease(self._lane):
+                self.loop(should_stop, keep_alive)
+            return self.attempts
+        finally:
+            self.close()
 
     def lease(self, lane: int) -> bool:
         """Lease a lane and listen for its wake-up calls; False when another owns it."""
@@ -144,16 +153,13 @@ class Drain:
 
     def loop(self, should_stop: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
         while self._tokens and self.step(is_stopping=should_stop()):
-            if self._every("keep_alive", KEEP_ALIVE_SECONDS):
+            if self._every("keep_alive", self._paces.keep_alive_seconds):
                 keep_alive()
 
     def step(self, *, is_stopping: bool = False) -> bool:
         """Read what is due, start what may start, wait for answers for a moment, and hand results
         to the recorder; whether there is more to do. One that `is_stopping` starts nothing."""
         self._heavy = self._shares.heavy({line.merchant_id for line in self._lines})
-        self._transport.at_once_seconds = (
-            SLICE_SECONDS_BESIDE_OTHERS if self._heavy else AT_ONCE_SECONDS
-        )
         # In any case: a call that nobody takes would be there each time.
         called = self._wakes.called()
         if is_stopping:
@@ -163,18 +169,15 @@ class Drain:
             self._read(called=called)
             if self._attempts.results < MOST_UNRECORDED:
                 self._submit()
-            if self._every("probe", holding.SECONDS):
+            if self._every("probe", self._paces.probe_seconds):
                 self._holding.look_after(self._sharing.leaving)
         self._attempts.go_on()
-        for tag, answer in self._run():
-            if isinstance(tag, Line):
-                self._holding.take_look(tag, answer)
-            else:
-                self._attempts.answered(tag, answer)
+        for request, response in self._run():
+            self._on_response(request, response)
         self._collect_written()
         if self._ready_to_record():
             self._record()
-        if not self._recorder.is_busy and self._every("heartbeat", lanes.HEARTBEAT / 1e6):
+        if not self._recorder.is_busy and self._every("heartbeat", self._paces.heartbeat_seconds):
             self._recorder.put(Batch(dict(self._tokens)))
         if self._attempts.in_flight or self._attempts.results or self._unrecorded:
             self._idle_since = time.monotonic()
@@ -182,10 +185,10 @@ class Drain:
             return False
         elif any(line.buffer and line.health.held_at is None for line in self._lines):
             self._idle_since = time.monotonic()
-        return time.monotonic() - self._idle_since <= LINGER_SECONDS
+        return time.monotonic() - self._idle_since <= self._paces.linger_seconds
 
     def _read(self, *, called: bool) -> None:
-        self._is_whole |= self._every("poll", POLL_SECONDS)
+        self._is_whole |= self._every("poll", self._paces.poll_seconds)
         self._look |= called or self._is_whole
         try:
             self._lines.read(
@@ -195,7 +198,7 @@ class Drain:
                 is_whole=self._is_whole,
             )
             self._look = self._is_whole = False
-            if self._every("adopt", ADOPT_SECONDS):
+            if self._every("adopt", self._paces.adopt_seconds):
                 self._look = self._is_whole = self._adopt()
             self._share()
         except Unavailable as error:
@@ -204,7 +207,7 @@ class Drain:
                 "What is due cannot be read now. "
                 f"{error.trouble.sentence if error.trouble else error}",
             )
-            time.sleep(0.2)
+            time.sleep(self._paces.away_seconds)
 
     def close(self) -> None:
         """Record what came back and give the lanes back, whatever fails of it. Raises nothing."""
@@ -214,19 +217,19 @@ class Drain:
             self._collect_written,
             self._attempts.close,
             self._wakes.close,
-            self._transport.abort,
+            self._transport.close,
             self._give_back,
         ):
             try:
                 step()
             except Exception:  # noqa: BLE001 - the other parts are due all the same
-                self._rest = lanes.REST
+                self._rest_seconds = self._paces.defect_rest_seconds
                 _log.exception("A part of a drain's end has failed.")
 
     def _give_back(self) -> None:
         mine = set(self._tokens)
         try:
-            lanes.release(self._tokens, rest=self._rest)
+            lanes.release(self._tokens, rest_seconds=self._rest_seconds)
             # Work that came in after the last look.
             for lane in mine.intersection(lanes.forgotten()):
                 queues.replace_drain(lane)
@@ -242,18 +245,29 @@ class Drain:
 
     def _run(self) -> list[tuple[Request, Response]]:
         waited = self._transport.waited_seconds
-        answers = self._transport.run(self._pause())
+        paces = self._paces
+        at_once = paces.short_slice_seconds if self._heavy else paces.sockets_seconds
+        responses = self._transport.run(self._pause(), at_once)
         if any(self._heavy.values()):
             self._rested_seconds += self._transport.waited_seconds - waited
-        return answers
+        return responses
+
+    def _on_response(self, request: Request, response: Response) -> None:
+        match request:
+            case DeliveryRequest():
+                self._attempts.on_response(request, response)
+            case TokenRequest():
+                self._attempts.on_token(request, response)
+            case LookRequest():
+                self._holding.on_look(request, response)
 
     def _pause(self) -> float:
         if self._is_cut or self._lines.is_cut:
             return 0.0
         kept_back = (*self._heavy.values(), *self._lines.rests())
-        wait = min(filter(None, (ADOPT_SECONDS, *kept_back)))
+        wait = min(filter(None, (self._paces.adopt_seconds, *kept_back)))
         if self._attempts.results and not self._recorder.is_busy:
-            wait = min(wait, max(0.0, RECORD_SECONDS - self._attempts.oldest_seconds))
+            wait = min(wait, max(0.0, self._paces.record_seconds - self._attempts.oldest_seconds))
             if not self._attempts.in_flight:
                 return 0.0
         moment, clock = now(), time.monotonic()
@@ -269,7 +283,7 @@ class Drain:
         return wait
 
     def _submit(self) -> None:
-        """Start requests until the caps are reached, or for SLICE_SECONDS: merchants take turns,
+        """Start requests until the caps are reached, or for a slice of time: merchants take turns,
         the one with the fewest first, and so do the webhooks of each. The heavy ones have rounds of
         their own, and shorter ones."""
         moment = now()
@@ -298,7 +312,8 @@ class Drain:
 
     def _start(self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int) -> bool:
         """Start requests of lines by their merchants, who have so many places; whether it did."""
-        end = time.monotonic() + (SLICE_SECONDS_BESIDE_OTHERS if self._heavy else SLICE_SECONDS)
+        paces = self._paces
+        end = time.monotonic() + (paces.short_slice_seconds if self._heavy else paces.slice_seconds)
         in_flight = self._attempts.in_flight
         free = self._most - max(in_flight, taken.total())
         turns = deque(sorted(waiting.items(), key=lambda turn: taken[turn[0]]))
@@ -329,7 +344,7 @@ class Drain:
             return False
         return (
             self._attempts.results >= RECORD_COUNT
-            or self._attempts.oldest_seconds >= RECORD_SECONDS
+            or self._attempts.oldest_seconds >= self._paces.record_seconds
             or not self._attempts.in_flight
         )
 
@@ -338,10 +353,10 @@ class Drain:
         moment = now()
         if not (done := self._attempts.take_results()):
             return
-        batch = Batch(dict(self._tokens))
-        before = {line.webhook_id: line.health for line, _, _ in done}
-        for line, tried, change in done:
-            batch.tried.append((line.lane, tried, change))
+        batch = Batch(dict(self._tokens), done)
+        before = {one.line.webhook_id: one.line.health for one in done}
+        for one in done:
+            line, tried = one.line, one.tried
             line.take_health(
                 health.WELL
                 if tried.ok and line.health is health.WELL
@@ -352,12 +367,12 @@ class Drain:
                     moment,
                     self._config,
                     gone=tried.gone,
-                    was_last=change.get("state") == "failed",
+                    was_last=one.change.get("state") == "failed",
                     is_kept=recording.is_kept(tried, line.schedule),
                     asked_seconds=tried.retry_after() or 0,
                 )
             )
-        for line in {line.webhook_id: line for line, _, _ in done}.values():
+        for line in {one.line.webhook_id: one.line for one in done}.values():
             self._holding.note(batch, line, before[line.webhook_id], moment)
         self._unrecorded = True
         self._recorder.put(batch)
@@ -367,7 +382,7 @@ class Drain:
         self._unrecorded = self._unrecorded and self._recorder.is_busy
         for written in found:
             self.attempts += len(written.tried)
-            self._attempts.written(written.batch.tried)
+            self._attempts.written(written.batch.results)
             self._lines.leave_out(tried.due for tried in written.left_out)
             for tried in written.tried:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:

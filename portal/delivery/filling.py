@@ -12,13 +12,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from portal.composing.cell_limits import HEAVY_SECONDS
 from portal.composing.cells import MOST, Cell, NotFilled, cells
 from portal.composing.compose import Composer, Payload
 from portal.delivery.trying import Trying
-from portal.outbound.transport import Transport
+from portal.outbound.transport import Watcher
 
 HEAVY_FOR_SECONDS = 60.0
 """How long a merchant is one of those whose templates take long, after one that did."""
@@ -38,10 +37,10 @@ class Filled:
 
 
 class Filling:
-    """For one thread; `transport` returns early when something is filled."""
+    """For one thread; what watches for it is woken when something is filled."""
 
-    def __init__(self, transport: Transport[Any]) -> None:
-        self._transport = transport
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
         self._waiting: dict[int, deque[Filled]] = {}
         """By merchant, those whose turn is next first."""
         self._busy: dict[int, tuple[Cell, Filled]] = {}
@@ -78,7 +77,7 @@ class Filling:
                 ended.append(replace(asked, error=error))
                 continue
             self._busy[whose] = cell, asked
-            self._transport.watch(cell.fileno())
+            self._watcher.watch(cell.fileno())
         return ended
 
     def forget_waiting(self) -> None:
@@ -89,7 +88,7 @@ class Filling:
         """Forget everything."""
         self.forget_waiting()
         for cell, _ in self._busy.values():
-            self._transport.unwatch(cell.fileno())
+            self._watcher.unwatch(cell.fileno())
             cell.kill()
         self._busy.clear()
 
@@ -148,7 +147,7 @@ class Filling:
 
     def _forget(self, whose: int, fd: int) -> None:
         del self._busy[whose]
-        self._transport.unwatch(fd)
+        self._watcher.unwatch(fd)
 
     def _learn(self, whose: int, cell: Cell) -> None:
         if cell.seconds > HEAVY_SECONDS:
@@ -159,7 +158,7 @@ class Filling:
         for whose, (cell, asked) in list(self._busy.items()):
             if cell.is_overdue:
                 del self._busy[whose]
-                self._transport.unwatch(cell.fileno())
+                self._watcher.unwatch(cell.fileno())
                 error = cell.end_overdue()
                 self._learn(whose, cell)
                 ended.append(replace(asked, error=error))

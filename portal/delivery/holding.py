@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
-from typing import Any
 
 from portal.clock import SECOND, now
 from portal.config import Config
@@ -13,13 +12,13 @@ from portal.delivery import health
 from portal.delivery.health import Changed, Health
 from portal.delivery.line import Line
 from portal.delivery.lines import Lines
+from portal.delivery.paces import Paces
 from portal.delivery.recorder import Batch, Recorder
+from portal.delivery.requests import LookRequest, Request
 from portal.outbound.outcome import INTERNAL_ERROR
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 from portal.outbound.transport import Transport
 
-SECONDS = 0.1
-"""How often held webhooks are looked after."""
 LOOK_SECONDS = 10.0
 """How long a target may take to take a connection."""
 
@@ -30,16 +29,18 @@ class Holding:
     def __init__(
         self,
         lines: Lines,
-        transport: Transport[Any],
+        transport: Transport[Request],
         recorder: Recorder,
         tokens: Mapping[int, int],
         config: Config,
+        paces: Paces,
     ):
         self._lines = lines
         self._transport = transport
         self._recorder = recorder
         self._tokens = tokens
         self._config = config
+        self._paces = paces
 
     def look_after(self, leaving: int | None) -> None:
         """Start the looks that are due, end rounds with nothing left to try, and note who has
@@ -53,7 +54,9 @@ class Holding:
             elif not line.may_probe(moment):
                 continue
             elif line.wants_look:
-                self._transport.look(*line.look(), LOOK_SECONDS, line, line.merchant_id)
+                self._transport.submit(
+                    line.look(), LOOK_SECONDS, LookRequest(line), line.merchant_id
+                )
             elif line.probing.is_over:
                 self._end_round(line, moment)
 
@@ -63,18 +66,19 @@ class Holding:
         if line.is_busy or not line.is_readable:
             return inf
         if line.probing.is_over:
-            return SECONDS / 2
+            return self._paces.probe_seconds / 2
         if not line.may_have_more:
             return inf
         rests = line.health.rests(moment)
         return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND if rests else 0.0)
 
-    def take_look(self, line: Line, answer: Response) -> None:
+    def on_look(self, request: LookRequest, response: Response) -> None:
         """Go on with a round where somebody listens; where nobody does it is over."""
+        line = request.line
         line.probing.is_looking = False
         if self._lines.get(line.webhook_id) is not line or line.health.held_at is None:
             return
-        if answer.error in (None, INTERNAL_ERROR):
+        if response.error in (None, INTERNAL_ERROR):
             # Where a look fails by the portal's own fault, a probe finds out.
             line.probing.has_heard = True
             line.start_over()

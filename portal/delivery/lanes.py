@@ -21,12 +21,7 @@ from portal.models.delivery import PENDING_LITERAL
 from portal.models.webhook import lane_of
 
 LEASE = 10 * SECOND
-"""How long an owner that shows no sign of life keeps its lane."""
-HEARTBEAT = 2_500_000
-"""How often an owner renews its leases, in µs."""
-REST = 3 * SECOND
-"""How long nobody takes a lane after a defect: it may come again, and each time what cannot be
-recorded is sent once more."""
+"""How long an owner that shows no sign of life keeps its lane (µs)."""
 
 _EVER = 2**62
 """A moment that all others are before."""
@@ -108,13 +103,13 @@ _RENEW = (
 )
 
 
-def release(tokens: dict[int, int], *, rest: int = 0) -> None:
+def release(tokens: dict[int, int], *, rest_seconds: float = 0) -> None:
     """Give lanes back, so that the next owner need not wait for the lease to end; nobody takes them
-    for `rest` µs. What the owner still has under way is late from then on, renewing the lease
+    for `rest_seconds`. What the owner still has under way is late from then on, renewing the lease
     included."""
     if not tokens:
         return
-    free_from = now() + rest if rest else 0
+    free_from = now() + int(rest_seconds * SECOND) if rest_seconds else 0
     with writing() as session:
         for lane, token in sorted(tokens.items()):
             session.execute(

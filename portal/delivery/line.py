@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import current_app
 
 from portal.clock import now
-from portal.composing.compose import Certificate, Composer, Target
+from portal.composing.compose import Composer, Target
 from portal.db.session import db
 from portal.delivery import due, probing
 from portal.delivery.due import START, DueDelivery, Place
@@ -24,6 +24,7 @@ from portal.models import Webhook
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import Outcome
+from portal.outbound.transport import Look
 
 LATELY_SECONDS = 600.0
 """How long one that has taken something counts as one that takes some of what it is sent."""
@@ -193,10 +194,10 @@ class Line:
         again here, and nothing waits for it."""
         self._left_out += one.id in self.known
 
-    def look(self) -> tuple[str, Certificate | None]:
-        """Where to look whether somebody listens: the URL, and what to show there in TLS."""
+    def look(self) -> Look:
+        """Begin to look whether anybody listens."""
         self.probing.is_looking = True
-        return self.url, self._target.certificate
+        return Look(self.url, self._target.certificate)
 
     def start(self, one: DueDelivery) -> None:
         """Count a request with a delivery that starts now."""

@@ -16,27 +16,20 @@ from portal.db.session import db, reading, table
 from portal.delivery import health, lanes
 from portal.delivery.due import DueDelivery
 from portal.delivery.line import BOTH, Line
+from portal.delivery.paces import PACES, Paces
 from portal.models import Webhook
 
 BUFFER, BUFFER_OF_HEAVY = 200, 50
 """Deliveries read ahead for one webhook, and where its merchant is heavy (shares.Shares)."""
 BUFFER_BYTES = 32 * 1024 * 1024
 """Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
-SLICE_SECONDS, SLICE_SECONDS_BESIDE_OTHERS = 0.005, 0.0015
-"""How long is read before what was read goes out, and how long where some are heavy beside others:
-who has little waits for no more of who has much."""
-
-RESTS, UNNOTICED_SECONDS = 4, 0.001
-"""How many times as long as a read nobody reads for its merchant again, if it took longer than this
-and found nothing, or chose a probe: what waits behind others is looked through again whenever
-anything is called for, and what a held webhook is probed with is chosen among thousands, again and
-again. Held webhooks and others of a merchant rest each by themselves."""
 
 
 class Lines:
     """All lines of a drain, which read ahead within common bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, paces: Paces = PACES) -> None:
+        self._paces = paces
         self.is_cut = False
         """Whether more would have been read, had there been time."""
         self._lines: dict[str, Line] = {}
@@ -85,7 +78,7 @@ class Lines:
     ) -> None:
         """Read ahead what is due, but of the lane that is being left; where there are lanes to
         `look_in`, find their webhooks that have something due first. One transaction, since each
-        costs PostgreSQL three round trips; it ends after SLICE_SECONDS. `heavy` says for how many
+        costs PostgreSQL three round trips; it ends after a slice of time. `heavy` says for how many
         seconds each heavy merchant is kept back; others are read for first, by themselves, and
         alone looked for where the look is not `is_whole`."""
         self.is_cut = False
@@ -98,8 +91,8 @@ class Lines:
         with reading():
             if look_in is not None:
                 self._look(sorted(look_in), () if is_whole else heavy)
-            slice_seconds = SLICE_SECONDS_BESIDE_OTHERS if heavy else SLICE_SECONDS
-            end = time.monotonic() + slice_seconds
+            paces = self._paces
+            end = time.monotonic() + (paces.short_slice_seconds if heavy else paces.slice_seconds)
             was_heavy = True
             for count, line in enumerate(self._to_fill(leaving, heavy)):
                 is_heavy = line.merchant_id in heavy
@@ -112,8 +105,9 @@ class Lines:
                     want if self._buffered_bytes < BUFFER_BYTES else 1, now()
                 )
                 took = time.monotonic() - started
-                if (line.is_held or not line.buffer) and took > UNNOTICED_SECONDS:
-                    self._rests[line.merchant_id, line.is_held] = started + (1 + RESTS) * took
+                if (line.is_held or not line.buffer) and took > paces.unnoticed_seconds:
+                    rested_at = started + (1 + paces.read_rests) * took
+                    self._rests[line.merchant_id, line.is_held] = rested_at
         self._hold_unreadable()
 
     def rests(self) -> list[float]:

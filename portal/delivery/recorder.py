@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -20,14 +21,14 @@ from flask import Flask
 from portal.config import Config
 from portal.db.session import are_several_there, db, writing
 from portal.delivery import health, lanes, recording
-from portal.delivery.recording import Change, FinishedAttempt
+from portal.delivery.paces import PACES, Paces
+from portal.delivery.recording import FinishedAttempt
+from portal.delivery.trying import Result
 from portal.errors import Unavailable
 from portal.journal.seldom import Seldom
 from portal.outbound import defects
 from portal.storage import allowance
 
-PAUSE_SECONDS = 0.2
-"""Between two tries while the database is away."""
 AT_ONCE, AT_ONCE_BESIDE_OTHERS = 300, 75
 """Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms, or
 where others are there some five."""
@@ -50,23 +51,22 @@ class Batch:
     """
 
     tokens: dict[int, int]
-    tried: list[tuple[int, FinishedAttempt, Change]] = field(default_factory=list)
-    """Each with its lane, and what becomes of its delivery."""
+    results: list[Result] = field(default_factory=list)
     healths: list[health.Changed] = field(default_factory=list)
 
     def without(self, lost: set[int]) -> Batch:
         """What is left of it when lanes have another owner."""
         return Batch(
             {lane: token for lane, token in self.tokens.items() if lane not in lost},
-            [one for one in self.tried if one[0] not in lost],
+            [one for one in self.results if one.line.lane not in lost],
             [one for one in self.healths if one.lane not in lost],
         )
 
     def pieces(self, most: int = AT_ONCE) -> list[Batch]:
         """The same in transactions of their own, none of which keeps others from writing for long;
         what it means for receivers is in the last."""
-        starts = range(0, max(1, len(self.tried)), most)
-        found = [Batch(self.tokens, self.tried[one : one + most]) for one in starts]
+        starts = range(0, max(1, len(self.results)), most)
+        found = [Batch(self.tokens, self.results[one : one + most]) for one in starts]
         found[-1].healths = self.healths
         return found
 
@@ -74,20 +74,20 @@ class Batch:
         """Smaller batches for one that cannot be written because of `error`, so that what is to
         blame is found and stands alone; a result that does is to be written as failed, with
         nothing that came from elsewhere. None where nothing is left to be tried."""
-        tried, healths, tokens = self.tried, self.healths, self.tokens
-        if tried and healths:
-            return [Batch(tokens, tried), Batch(tokens, healths=healths)]
-        if (count := max(len(tried), len(healths))) > 1:
+        results, healths, tokens = self.results, self.healths, self.tokens
+        if results and healths:
+            return [Batch(tokens, results), Batch(tokens, healths=healths)]
+        if (count := max(len(results), len(healths))) > 1:
             half = count // 2
             return [
-                Batch(tokens, tried[:half], healths[:half]),
-                Batch(tokens, tried[half:], healths[half:]),
+                Batch(tokens, results[:half], healths[:half]),
+                Batch(tokens, results[half:], healths[half:]),
             ]
-        if not tried or tried[0][1].is_plain:
+        if not results or results[0].tried.is_plain:
             return []
-        lane, full, _ = tried[0]
-        plain = full.plainly(defects.answer(error, "record the result"))
-        return [Batch(tokens, [(lane, plain, recording.settle_by_schedule(plain, plain.schedule))])]
+        plain = results[0].tried.plainly(defects.answer(error, "record the result"))
+        change = recording.settle_by_schedule(plain, plain.schedule)
+        return [Batch(tokens, [Result(results[0].line, plain, change)])]
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,39 @@ class Written:
     lost: set[int]
 
 
-class Recorder:
-    """Takes one batch after another; `take` gives what came of them."""
+def commit(batch: Batch, config: Config) -> None:
+    """Write a batch in one transaction. Raises LeaseLost and writes nothing where a lane of it has
+    another owner; Unavailable; and whatever the database makes of its content."""
+    tried = [one.tried for one in batch.results]
+    full = allowance.full_among(one.due.merchant_id for one in tried)
+    # Before it has the turn to write, in which it may have to wait for the interpreter.
+    rows = recording.rows_of(tried, full)
+    with writing(is_large=bool(tried)) as session:
+        lanes.renew(batch.tokens)
+        if tried:
+            recording.log_attempts(session, rows)
+            recording.update_deliveries(
+                session, [(one.tried.due.id, one.change) for one in batch.results]
+            )
+        for changed in batch.healths:
+            health.store(session, changed, config)
 
-    def __init__(self, app: Flask, config: Config):
+
+class Recorder:
+    """Takes one batch after another, each of which it gives to `commit` in parts that are small
+    enough; `collect` tells what came of them."""
+
+    def __init__(
+        self,
+        app: Flask,
+        config: Config,
+        commit: Callable[[Batch, Config], None] = commit,
+        paces: Paces = PACES,
+    ) -> None:
         self._app = app
         self._config = config
+        self._commit = commit
+        self._paces = paces
         self._in: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._out: queue.SimpleQueue[Written] = queue.SimpleQueue()
         self._under_way = 0
@@ -179,8 +206,8 @@ class Recorder:
         waiting = batch.pieces(most)[::-1]
         while waiting and (batch := waiting.pop().without(lost)).tokens:
             try:
-                self._commit(batch)
-                written += [tried for _, tried, _ in batch.tried]
+                self._commit(batch, self._config)
+                written += [one.tried for one in batch.results]
             except lanes.LeaseLost as error:
                 _log.warning("Lanes %s have another owner now.", sorted(error.lanes))
                 lost |= error.lanes
@@ -194,7 +221,7 @@ class Recorder:
                     "Attempts are kept until the database takes them. "
                     f"{error.trouble.sentence if error.trouble else error}",
                 )
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(self._paces.away_seconds)
                 waiting.append(batch)
             except Exception as error:
                 parts = batch.parts(error)
@@ -202,7 +229,7 @@ class Recorder:
                 if parts:
                     continue
                 refused += 1
-                left_out += [tried for _, tried, _ in batch.tried]
+                left_out += [one.tried for one in batch.results]
                 if refused <= MOST_LEFT_OUT and (written or waiting):
                     defects.noted(error, "A result cannot be recorded in any form; it is left out.")
                     continue
@@ -221,20 +248,6 @@ class Recorder:
 
     def _give_back(self, tokens: dict[int, int]) -> None:
         try:
-            lanes.release(tokens, rest=lanes.REST)
+            lanes.release(tokens, rest_seconds=self._paces.defect_rest_seconds)
         except (Unavailable, sa.exc.SQLAlchemyError) as error:
             _log.warning("Lanes %s are free when their leases end: %s", sorted(tokens), error)
-
-    def _commit(self, batch: Batch) -> None:
-        full = allowance.full_among(tried.due.merchant_id for _, tried, _ in batch.tried)
-        # Before it has the turn to write, in which it may have to wait for the interpreter.
-        rows = recording.rows_of([tried for _, tried, _ in batch.tried], full)
-        with writing(is_large=bool(batch.tried)) as session:
-            lanes.renew(batch.tokens)
-            if batch.tried:
-                recording.log_attempts(session, rows)
-                recording.update_deliveries(
-                    session, [(tried.due.id, change) for _, tried, change in batch.tried]
-                )
-            for changed in batch.healths:
-                health.store(session, changed, self._config)

@@ -23,7 +23,7 @@ from portal.models.delivery import MANUAL, PENDING, still
 from portal.outbound import outcome
 from portal.outbound.looking import looking
 from portal.outbound.outcome import Outcome
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 from portal.strict_json import dump
 
 Change = dict[str, Any]

@@ -6,24 +6,15 @@ from __future__ import annotations
 import time
 
 from portal import queues
-
-SHARE_SECONDS, SHARE_AGAIN_SECONDS = 1.0, 30.0
-"""How often a drain looks whether another worker has nothing to do, or says that it has nothing
-itself; the latter later where Redis does not answer."""
-BUSY = 0.7
-"""The part of its time that a drain works and does not wait for receivers, from which on another
-worker would be of use."""
-HAND_OVER_SECONDS = 2.0
-"""How long a lane that is to be handed over may wait for its requests in flight."""
-TAKE_BACK_SECONDS, KEEP_SECONDS = 1.0, 60.0
-"""How long a lane that was handed over is left to others, and one that could not be is kept."""
+from portal.delivery.paces import PACES, Paces
 
 
 class Sharing:
     """What a drain that was called for a lane lets go of, and when. That lane itself it keeps."""
 
-    def __init__(self, called_for: int):
+    def __init__(self, called_for: int, paces: Paces = PACES):
         self._called_for = called_for
+        self._paces = paces
         self.leaving: int | None = None
         """The lane in which nothing new is started, since it is to be handed over."""
         self._until = 0.0
@@ -44,21 +35,21 @@ class Sharing:
         moment = time.monotonic()
         elapsed, waited = moment - self._looked_at, waited_seconds - self._waited_then
         self._looked_at, self._waited_then = moment, waited_seconds
-        somebody_idle = somebody_idle and waited <= (1 - BUSY) * elapsed
+        somebody_idle = somebody_idle and waited <= (1 - self._paces.busy_share) * elapsed
         if is_idle and not queues.ask_for_lane():
-            self._next = time.monotonic() + SHARE_AGAIN_SECONDS
+            self._next = time.monotonic() + self._paces.share_again_seconds
         others = sorted(filter(self.may_take, waiting - {self._called_for}))
         # Redis is asked once it has said something: one that hangs would halt the sending.
         if somebody_idle and len(waiting) > 1 and others and queues.is_lane_asked_for():
             self.leaving = others[0]
-            self._until = time.monotonic() + HAND_OVER_SECONDS
+            self._until = time.monotonic() + self._paces.hand_over_seconds
 
     def is_time(self) -> bool:
         """Whether to choose again."""
         moment = time.monotonic()
         if self.leaving is not None or moment < self._next:
             return False
-        self._next = moment + SHARE_SECONDS
+        self._next = moment + self._paces.share_seconds
         return True
 
     def ready(self, *, under_way: bool) -> int | None:
@@ -68,5 +59,8 @@ class Sharing:
         if lane is None or (under_way and moment < self._until):
             return None
         self.leaving = None
-        self._left_alone[lane] = moment + (KEEP_SECONDS if under_way else TAKE_BACK_SECONDS)
+        paces = self._paces
+        self._left_alone[lane] = moment + (
+            paces.keep_seconds if under_way else paces.take_back_seconds
+        )
         return None if under_way else lane

@@ -11,7 +11,16 @@ from portal.delivery.due import DueDelivery
 from portal.delivery.line import Line
 from portal.delivery.recording import Change, FinishedAttempt
 from portal.outbound import defects
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
+
+
+@dataclass(slots=True)
+class Result:
+    """An attempt that has ended, and what becomes of its delivery."""
+
+    line: Line
+    tried: FinishedAttempt
+    change: Change
 
 
 @dataclass(slots=True, eq=False)
@@ -23,16 +32,15 @@ class Trying:
     request_id: str
     moment: int
 
-    def ended(self, outgoing: Outgoing | None, answer: Response) -> tuple[FinishedAttempt, Change]:
-        """The result, and what becomes of the delivery; `outgoing` is None where no request was
-        made, and `answer` says why."""
+    def ended(self, outgoing: Outgoing | None, answer: Response) -> Result:
+        """The result; `outgoing` is None where no request was made, and `answer` says why."""
         tried = self._tried(outgoing, answer)
-        return tried, recording.settle(tried, self.line.schedule)
+        return Result(self.line, tried, recording.settle(tried, self.line.schedule))
 
-    def failed(self, error: Exception, what: str) -> tuple[FinishedAttempt, Change]:
+    def failed(self, error: Exception, what: str) -> Result:
         """The same where the portal itself could not do `what` (defects.answer)."""
         tried = self._tried(None, defects.answer(error, what))
-        return tried, recording.settle_by_schedule(tried, self.line.schedule)
+        return Result(self.line, tried, recording.settle_by_schedule(tried, self.line.schedule))
 
     def _tried(self, outgoing: Outgoing | None, answer: Response) -> FinishedAttempt:
         return FinishedAttempt(

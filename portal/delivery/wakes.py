@@ -9,12 +9,10 @@ from typing import Any
 from redis.client import PubSub
 
 from portal import queues, redis_trouble
+from portal.delivery.paces import PACES, Paces
 from portal.journal.seldom import Seldom
-from portal.outbound.transport import Transport
+from portal.outbound.transport import Watcher
 from portal.redis_trouble import TROUBLE
-
-LONGEST_QUIET_SECONDS = 30.0
-"""How long a drain leaves a Redis alone that has not answered several times."""
 
 MOST_CALLS = 1_000
 """How many calls may have come since the last question; beyond that nobody listens for a while, and
@@ -30,14 +28,15 @@ class Wakes:
     Without Redis the drain goes on by polling.
     """
 
-    def __init__(self, transport: Transport[Any]):
-        self._transport = transport
+    def __init__(self, watcher: Watcher, paces: Paces = PACES):
+        self._watcher = watcher
+        self._paces = paces
         self._lanes: set[int] = set()
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
         # Of a drain that was begun because Redis does not serve: each try may halt the sending.
         self._again_at = (
-            time.monotonic() + LONGEST_QUIET_SECONDS if redis_trouble.is_left_alone() else 0.0
+            time.monotonic() + paces.redis_quiet_seconds if redis_trouble.is_left_alone() else 0.0
         )
         self._failures = 0
         self._somebody_idle = False
@@ -63,7 +62,7 @@ class Wakes:
             if time.monotonic() >= self._again_at:
                 self._connect(sorted(self._lanes))
             return False
-        if not self._transport.woken:
+        if not self._watcher.woken:
             return False
         called = False
         try:
@@ -108,7 +107,7 @@ class Wakes:
             if self._fd is None:
                 connection: Any = self._pubsub.connection
                 self._fd = connection._sock.fileno()
-                self._transport.watch(self._fd)
+                self._watcher.watch(self._fd)
         except TROUBLE as error:
             self._drop(error)
 
@@ -116,7 +115,7 @@ class Wakes:
         if error is not None:
             redis_trouble.note(error, "what is due is found by looking")
         if self._fd is not None:
-            self._transport.unwatch(self._fd)
+            self._watcher.unwatch(self._fd)
             self._fd = None
         if self._pubsub is not None:
             try:
@@ -125,6 +124,6 @@ class Wakes:
                 _log.debug("The wake-up connection was gone already: %s", gone)
             self._pubsub = None
         # Each try may halt the sending for a second, while Redis hangs.
-        again = min(redis_trouble.QUIET_SECONDS * 2**self._failures, LONGEST_QUIET_SECONDS)
+        again = redis_trouble.QUIET_SECONDS * 2**self._failures
         self._failures = min(self._failures + 1, 10)
-        self._again_at = time.monotonic() + again
+        self._again_at = time.monotonic() + min(again, self._paces.redis_quiet_seconds)

@@ -18,7 +18,7 @@ from portal.composing.compose import OWN, USER_AGENT, Frame, Outgoing, basic
 from portal.models.webhook import MASK, Auth
 from portal.outbound import outcome
 from portal.outbound.outcome import TOKEN_AWAY
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 
 SECONDS = 10.0
 """How long a token endpoint may take to answer."""

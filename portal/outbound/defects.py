@@ -7,7 +7,7 @@ import traceback
 
 from portal.journal.seldom import DEFECT_SECONDS, Seldom
 from portal.outbound.outcome import INTERNAL_ERROR
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, DEFECT_SECONDS)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from portal.composing.echoes import Echoes, TooLong
 from portal.models.webhook import MASK
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 
 SHARE = 0.05
 """Seconds of the processor that a process gives to each merchant for it in each second."""

@@ -17,19 +17,18 @@ import ipaddress
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import certifi
 import pycurl
-from cryptography import x509
 
-from portal.clock import SECOND
 from portal.composing.compose import Certificate, Frame, Outgoing
-from portal.outbound import egress, failures, heads, names, timing
+from portal.outbound import certificates, egress, failures, heads, names, timing
 from portal.outbound.connections import Connections, Ends
 from portal.outbound.effort import Efforts
 from portal.outbound.heads import Head
+from portal.outbound.response import Response
+from portal.outbound.transport import Tag
 
 MAX_BODY = 64 * 1024
 MAX_PIECES = 2_000
@@ -46,43 +45,6 @@ NAMES_SECONDS = 8
 """How long addresses of names are kept."""
 _GO_ON: int = pycurl.PREREQFUNC_OK
 _STOP: int = pycurl.PREREQFUNC_ABORT
-
-Tag = TypeVar("Tag")
-
-
-def ends_at(pem: str) -> int:
-    """The last moment (Unix µs) of a certificate in PEM, the first where there are several.
-    Raises ValueError for what is none."""
-    try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
-    except x509.InvalidVersion as error:
-        raise ValueError(str(error)) from None
-    return int(certificate.not_valid_after_utc.timestamp()) * SECOND
-
-
-@dataclass(slots=True)
-class Response:
-    """What came back, or why nothing did. Times are in µs; a part that did not happen is None."""
-
-    status: int | None = None
-    error: str | None = None
-    error_detail: str | None = None
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    truncated: bool = False
-    sends: int = 0
-    """How often the request was sent: twice where the first connection died without an answer."""
-    came: int = 0
-    """How many bytes of it have come, whatever was kept of them."""
-    duration_us: int = 0
-    dns_us: int | None = None
-    connect_us: int | None = None
-    tls_us: int | None = None
-    send_us: int | None = None
-    wait_us: int | None = None
-    download_us: int | None = None
-    certificate_ends_at: int | None = None
-    """The last moment of the target's certificate (Unix µs), where that was looked at."""
 
 
 class Transfer(Generic[Tag]):
@@ -322,7 +284,7 @@ class Transfer(Generic[Tag]):
         chain = self.easy.getinfo(pycurl.INFO_CERTINFO)
         pem = dict(chain[0]).get("Cert") if chain else None
         with contextlib.suppress(ValueError):
-            return None if pem is None else ends_at(pem)
+            return None if pem is None else certificates.ends_at(pem)
         return None
 
     def _open_socket(self, _purpose: int, address: Any) -> Any:

@@ -12,8 +12,9 @@ from portal import queues
 from portal.clock import HOUR, now
 from portal.db.session import db, table, writing
 from portal.models import Webhook
-from portal.outbound.transfer import Response
-from portal.outbound.transport import Transport, admitted
+from portal.outbound.libcurl import CurlTransport, admitted
+from portal.outbound.response import Response
+from portal.outbound.transport import Look
 
 EVERY = 20 * HOUR
 BATCH = 100
@@ -34,16 +35,16 @@ def check_all() -> int:
     """
     targets, whose = _targets()
     config = current_app.config["PORTAL"]
-    transport: Transport[str] = Transport(admitted(config))
+    transport: CurlTransport[str] = CurlTransport(admitted(config))
     ended = {}
     try:
         for origin in targets:
-            transport.look(origin, None, SECONDS, origin, whose[origin])
+            transport.submit(Look(origin), SECONDS, origin, whose[origin])
         while transport.in_flight:
             for origin, answer in transport.run(1.0):
                 ended[origin] = _ends_at(answer)
     finally:
-        transport.abort()
+        transport.close()
     for origin, ids in targets.items():
         _note(ids, ended.get(origin))
     looked_at = sum(map(len, targets.values()))

@@ -23,7 +23,7 @@ from portal.clock import now, readable
 from portal.errors import FieldError
 from portal.json_schema import HTTP_URL, LINE, Schema, closed, described, text
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
-from portal.outbound.transfer import ends_at
+from portal.outbound.certificates import ends_at
 from portal.webhooks.pair_rules import UNSEEN, pointer
 from portal.webhooks.url_rules import MAX_URL
 

@@ -22,8 +22,8 @@ from portal.models import Attempt, AttemptPayload, Merchant, Webhook
 from portal.models.locks import lock_merchant
 from portal.models.webhook import lane_of
 from portal.outbound import egress
+from portal.outbound.libcurl import admitted
 from portal.outbound.resolver import addresses_of
-from portal.outbound.transport import admitted
 from portal.storage.sizes import add_deleted_webhook
 from portal.webhooks import large, previews, rotation, rules
 from portal.webhooks.auth_rules import certificate_ends_at

@@ -33,14 +33,17 @@ from portal.composing.in_cell import NICE
 from portal.db.session import db
 from portal.delivery import drain
 from portal.delivery.filling import Filling
+from portal.delivery.paces import Paces
 from portal.delivery.trying import Trying
 from portal.errors import Invalid
 from portal.fairness import places
 from portal.models import Attempt, Merchant
-from portal.outbound.transport import Transport
+from portal.outbound.libcurl import CurlTransport
 from portal.webhooks import previews, setup
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.5)
 
 EVENT = '{"id":"evt_1","data":{"total":1.50}}'
 LIST = "[" + ",".join(map(str, range(9_000))) + "]"
@@ -121,7 +124,7 @@ def test_the_thread_that_sends_does_not_wait_for_one_that_starts(
     cell = Cell()
     os.kill(cell._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(cells.cells, "take", lambda: cell)
-    transport = Transport[Any](())
+    transport = CurlTransport[Any](())
     filling = Filling(transport)
     template = "{{ event.data.text | size }}"
     header = {"name": "X-Size", "value": template, "secret": False}
@@ -140,7 +143,7 @@ def test_the_thread_that_sends_does_not_wait_for_one_that_starts(
         filled = filling.collect()
     assert [one.texts for one in filled] == [["500000"]]
     cell.kill()
-    transport.abort()
+    transport.close()
 
 
 def test_one_that_nothing_stops_is_killed_and_another_takes_its_place(
@@ -449,9 +452,8 @@ class TestInADrain:
         return {"LANES": "1", "RETRY_SCHEDULE": "0 86400"}
 
     def test_slow_templates_of_one_merchant_delay_nobody_else(
-        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+        self, merchant: Merchant, receiver: Receiver
     ) -> None:
-        monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
         slow = [
             make_webhook(
                 merchant,
@@ -475,7 +477,7 @@ class TestInADrain:
         for _ in range(30):
             event = make_event(bob)
             good |= {make_delivery(event, plain).id, make_delivery(event, filled).id}
-        drain.drain(slow[0].lane)
+        drain.drain(slow[0].lane, paces=PACES)
 
         db.session.rollback()
         attempts = db.session.scalars(sa.select(Attempt).order_by(Attempt.attempted_at)).all()
@@ -492,7 +494,6 @@ class TestInADrain:
     def test_what_no_cell_can_be_asked_with_ends_no_drain(
         self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
         hooks = [
             make_webhook(
                 merchant,
@@ -511,7 +512,7 @@ class TestInADrain:
             asked(cell, record, templates)
 
         monkeypatch.setattr(Cell, "ask", ask)
-        drain.drain(hooks[0].lane)
+        drain.drain(hooks[0].lane, paces=PACES)
         db.session.rollback()
         errors = {one.delivery_id: one.error for one in db.session.scalars(sa.select(Attempt))}
         assert errors == {owed[0]: "template_error", owed[1]: "internal_error", owed[2]: None}
@@ -529,7 +530,7 @@ class TestInADrain:
             make_delivery(event, webhook)
         started = time.monotonic()
         stopping: Callable[[], bool] = lambda: time.monotonic() > started + 1.5  # noqa: E731
-        drain.drain(webhook.lane, should_stop=stopping)
+        drain.drain(webhook.lane, paces=PACES, should_stop=stopping)
         db.session.rollback()
         count = db.session.scalar(sa.select(sa.func.count()).select_from(Attempt)) or 0
         assert 0 < count < 20

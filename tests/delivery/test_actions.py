@@ -11,6 +11,7 @@ from flask import Flask
 from portal.clock import HOUR, MINUTE, now
 from portal.db.session import db
 from portal.delivery import actions, drain
+from portal.delivery.paces import Paces
 from portal.errors import Conflict, Invalid, NotFound
 from portal.logs import browse
 from portal.models import Attempt, AuditEntry, Delivery, Event, EventPayload, Merchant
@@ -18,15 +19,12 @@ from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
+PACES = Paces(linger_seconds=0.7)
+
 
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
 
 
 def the(model: Any) -> Any:
@@ -40,7 +38,7 @@ def test_a_finished_delivery_is_sent_once_more(merchant: Merchant, receiver: Rec
     owed = make_delivery(make_event(merchant), make_webhook(merchant, receiver.url()), state)
     receiver.always = 500
     actions.resend(merchant.id, owed.id, "user:ann@example.com")
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 1
     attempt = the(Attempt)
     assert (attempt.trigger, attempt.number) == ("manual", 2)
@@ -63,7 +61,7 @@ def test_one_that_waits_keeps_all_its_retries_when_a_person_sends_it_meanwhile(
         )
         receiver.always = 422
         actions.resend(merchant.id, owed.id, "cli")
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         db.session.refresh(owed)
         assert (owed.state, owed.step, owed.attempts) == ("pending", step, step + 1)
         wait = ((owed.next_attempt_at or 0) - now()) / 1_000_000
@@ -89,7 +87,7 @@ def test_delivered_stays_delivered_whatever_comes_of_sending_it_again(
     assert [row.id for row, _ in found] == [delivery_id]
     for state in ("pending", "held"):
         assert browse.deliveries(merchant_id, {"state": state}).rows == []
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     again = the(Delivery)
     assert (again.state, again.finished_at, again.next_attempt_at) == (
         "succeeded",
@@ -125,7 +123,7 @@ def test_what_is_sent_again_holds_up_no_later_event_of_its_record(
     old = make_delivery(make_event(merchant), webhook, "succeeded", object_key="order:1")
     make_delivery(make_event(merchant), webhook, object_key="order:1")
     actions.resend(merchant.id, old.id, "cli")
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 2
 
 
@@ -139,7 +137,7 @@ def test_one_that_waits_is_sent_now_and_keeps_its_schedule(merchant: Merchant, r
     )
     receiver.always = 500
     actions.resend(merchant.id, owed.id, "cli")
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 1
     again = the(Delivery)
     assert (again.state, again.step) == ("pending", 2), "none of its retries is used up"

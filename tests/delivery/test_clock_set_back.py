@@ -12,25 +12,23 @@ from portal.delivery import drain, health, lanes
 from portal.delivery.due import DueDelivery
 from portal.delivery.health import Health
 from portal.delivery.line import Line
+from portal.delivery.paces import Paces
 from portal.models import Delivery, Merchant, Webhook
 from portal.outbound import access_tokens
 from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import Outcome
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 from portal.upkeep import certificates
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
 
+PACES = Paces(linger_seconds=0.5)
+
 
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
 
 
 @on_both_databases
@@ -52,7 +50,7 @@ def test_a_held_webhook_is_probed_all_the_same(
     )
     make_delivery(make_event(merchant), webhook)
     assert lanes.forgotten() == [0]
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     db.session.rollback()
     assert db.session.scalars(sa.select(Delivery.state)).one() == "succeeded"
     assert db.session.scalars(sa.select(Webhook.held_at)).one() is None
@@ -71,7 +69,7 @@ def test_one_that_was_asked_for_patience_is_left_alone(merchant: Merchant, recei
     )
     make_delivery(make_event(merchant), webhook)
     assert lanes.forgotten() == []
-    assert drain.drain(0) == 0
+    assert drain.drain(0, paces=PACES) == 0
     assert receiver.ledger == []
 
 

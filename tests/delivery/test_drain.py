@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import time
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -15,15 +16,17 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flask import Flask
 from redis import Redis
+from redis.connection import Connection, UnixDomainSocketConnection
 from standardwebhooks import Webhook as Verifier
 
-from portal.clock import now
+from portal.clock import SECOND, now
+from portal.config import Config
 from portal.db.session import db
-from portal.delivery import attempts, drain, lanes, recorder
+from portal.delivery import attempts, drain, lanes, recorder, wakes
+from portal.delivery.paces import Paces
 from portal.diagnosis import reports, signatures
 from portal.errors import Unavailable
 from portal.events import ingest
-from portal.journal.seldom import Seldom
 from portal.logs import stories
 from portal.models import (
     Attempt,
@@ -36,12 +39,15 @@ from portal.models import (
     Notice,
     Webhook,
 )
-from portal.outbound.transport import Transport
+from portal.outbound.libcurl import CurlTransport
 from portal.signing import evox_sign
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.raw_receiver import KeepingReceiver, answers
 from tests.receiver import Receiver
+
+# Before it ends it must have looked for retries that are due at once.
+PACES = Paces(linger_seconds=0.7, poll_seconds=0.1)
 
 ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
 
@@ -49,13 +55,6 @@ ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1", "RETRY_SCHEDULE": "0 0 0", "HOLD_AFTER_FAILURES": "50"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
-    # It must have looked for retries that are due at once before it ends.
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
 
 
 def send(merchant: Merchant, **fields: Any) -> str:
@@ -85,7 +84,7 @@ def test_an_event_arrives_signed_both_ways_and_is_logged_byte_for_byte(
         headers=[{"name": "X-Auth", "value": "k", "secret": False}],
     )
     event_id = send(merchant)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     (request,) = receiver.ledger
     assert (request.method, request.path) == ("POST", "/hook?x=1&store=7")
     assert request.headers["X-Auth"] == "k"
@@ -114,7 +113,7 @@ def test_a_failure_is_retried_with_the_same_id_until_it_succeeds(
     make_webhook(merchant, receiver.url())
     event_id = send(merchant)
     receiver.will_answer([500, 500, 200])
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ids() == [event_id] * 3
     assert len({request.body for request in receiver.ledger}) == 1
     assert [(row.number, row.status) for row in everything(Attempt)] == [
@@ -131,7 +130,7 @@ def test_after_the_last_attempt_the_delivery_has_failed(merchant: Merchant, rece
     make_webhook(merchant, receiver.url())
     send(merchant)
     receiver.always = 500
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     delivery = the(Delivery)
     assert (delivery.state, delivery.attempts, delivery.next_attempt_at) == ("failed", 3, None)
     assert the(Webhook).failures == 3
@@ -145,7 +144,7 @@ def test_an_attempt_says_that_its_connection_died_and_it_was_sent_twice(merchant
     make_webhook(merchant, receiver.url, max_in_flight=1)
     send(merchant)
     send(merchant)
-    assert drain.drain(0) == 2
+    assert drain.drain(0, paces=PACES) == 2
     receiver.kill()
     assert (receiver.requests, [one.sends for one in everything(Attempt)]) == (3, [1, 2])
     assert {(one.status, one.error) for one in everything(Attempt)} == {(200, None)}
@@ -157,7 +156,7 @@ def test_410_disables_the_webhook_and_people_are_told(merchant: Merchant, receiv
     make_webhook(merchant, receiver.url())
     send(merchant)
     receiver.always = 410
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     webhook = the(Webhook)
     assert not webhook.enabled
     assert "410" in webhook.disabled_reason
@@ -169,7 +168,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(merchant: Merchant, receive
     make_webhook(merchant, receiver.url(), retry_schedule=[0])
     send(merchant)
     receiver.always = (307, {"Location": receiver.url("/elsewhere")}, b"")
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert [request.path for request in receiver.ledger] == ["/hook"]
     assert the(Delivery).state == "failed"
 
@@ -185,7 +184,7 @@ def test_a_webhook_that_hangs_slows_nobody_else(app: Flask, merchant: Merchant, 
     for _ in range(60):
         send(merchant)
     started = time.monotonic()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     hanging.close()
     assert len(receiver.ledger) == 60
     assert max(request.at for request in receiver.ledger) - time.time() < 0
@@ -203,14 +202,14 @@ def test_a_disabled_webhook_gets_nothing_until_it_is_enabled(
     webhook.disable("Too loud.")
     db.session.commit()
     assert lanes.forgotten() == []
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ledger == []
     assert the(Delivery).state == "pending"
     webhook = the(Webhook)
     webhook.enable()
     db.session.commit()
     assert lanes.forgotten() == [0]
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 1
 
 
@@ -227,14 +226,14 @@ class TestAWebhookThatOnlyFails:
         receiver.always = 503
         for _ in range(3):
             send(merchant)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         webhook = the(Webhook)
         assert webhook.held_at is not None
         assert the(Notice).kind == "held"
         for _ in range(5):
             send(merchant)
         assert len(receiver.ledger) == 3
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert len(receiver.ledger) == 3, "nothing is sent before a probe is due"
 
         receiver.always = 200
@@ -244,7 +243,7 @@ class TestAWebhookThatOnlyFails:
         )
         db.session.commit()
         assert lanes.forgotten() == [0]
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the(Webhook).held_at is None
         assert len(receiver.ledger) == 11, "what was tried and waits for a day goes out, too"
         assert {row.state for row in everything(Delivery)} == {"succeeded"}
@@ -263,7 +262,7 @@ class TestAWebhookThatOnlyFails:
         )
         make_delivery(make_event(merchant), webhook)
         receiver.always = 500
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         delivery = the(Delivery)
         assert (delivery.state, delivery.step, delivery.attempts) == ("pending", 1, 1)
         assert delivery.next_attempt_at > now()
@@ -283,37 +282,38 @@ class TestAWebhookThatOnlyFails:
         )
         make_delivery(make_event(merchant), webhook)
         receiver.always = 500
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the(Webhook).state == "disabled"
         assert the(Notice).kind == "disabled"
         assert the(Delivery).state == "pending"
 
 
 @on_both_databases
-def test_a_late_owners_writes_are_refused(merchant: Merchant, receiver: Receiver):
+def test_a_late_owners_writes_are_refused(
+    merchant: Merchant, receiver: Receiver, caplog: pytest.LogCaptureFixture
+):
     make_webhook(merchant, receiver.url())
     send(merchant)
-    late = drain.Drain(0)
+    late = drain.Drain(0, paces=replace(PACES, heartbeat_seconds=60.0))
     assert late.lease(0)
-    receiver.delay = 0.2
-    late._lines.read(late._tokens, None)
-    late._submit()
+    receiver.delay = 1.0
+    # It sends, and its lease, which it renews at its first step alone, is renewed.
+    for _ in range(2):
+        late.step()
     # Another worker takes the lane while the request is under way.
     db.session.execute(sa.update(Lane).values(leased_until=0))
     db.session.commit()
     token = lanes.lease(0, "another")
     assert token is not None
-    while not late._attempts.results:
-        for asked, answer in late._transport.run(0.5):
-            late._attempts.answered(asked, answer)
-    late._record()
-    while late._recorder.is_busy:
-        late._collect_written()
+    late.loop(lambda: False, lambda: None)
     late.close()
+    assert "Lanes [0] have another owner now." in caplog.text
+    assert len(receiver.ledger) == 1
+    assert late.attempts == 0
     assert everything(Attempt) == []
     assert the(Delivery).state == "pending"
     lanes.release({0: token})
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 2
     assert len(set(receiver.ids())) == 1
     assert the(Delivery).state == "succeeded"
@@ -330,7 +330,7 @@ def test_an_event_past_its_payload_days_fails_and_says_so(merchant: Merchant, re
     make_delivery(make_event(merchant), webhook)
     db.session.execute(sa.delete(EventPayload))
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ledger == []
     assert the(Attempt).error == "payload_expired"
     assert the(Delivery).state == "failed"
@@ -339,7 +339,7 @@ def test_an_event_past_its_payload_days_fails_and_says_so(merchant: Merchant, re
 def test_a_target_inside_is_refused_at_send(app: Flask, merchant: Merchant, receiver: Receiver):
     make_webhook(merchant, f"http://127.0.0.2:{receiver.port}/", retry_schedule=[0])
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ledger == []
     assert the(Attempt).error == "egress_refused"
 
@@ -355,7 +355,7 @@ def test_secret_values_are_sent_and_never_logged(merchant: Merchant, receiver: R
         query_params=[{"name": "key", "value": token, "secret": True}],
     )
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     (request,) = receiver.ledger
     assert request.headers["X-Key"] == "canary-7f3a"
     assert request.path == "/hook?key=canary-7f3a"
@@ -370,7 +370,7 @@ def test_a_thousand_events_for_three_webhooks_all_arrive_once(
         make_webhook(merchant, receiver.url())
     events = [ORDER | {"object_id": str(number)} for number in range(1_000)]
     ingest.ingest_events(merchant.id, events, batch=True)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 3_000
     assert len(set(receiver.ids())) == 1_000
     db.session.rollback()
@@ -396,7 +396,7 @@ def test_a_delivery_costs_the_thread_that_sends_no_more_calls_than_it_must(
 
     sys.setprofile(count)
     try:
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     finally:
         sys.setprofile(None)
     assert len(receiver.ledger) == 2_000
@@ -404,12 +404,9 @@ def test_a_delivery_costs_the_thread_that_sends_no_more_calls_than_it_must(
     assert calls / 2_000 < 160
 
 
-def test_a_drain_with_nothing_to_do_ends_and_gives_its_lane_back(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(lanes, "HEARTBEAT", 200_000)
+def test_a_drain_with_nothing_to_do_ends_and_gives_its_lane_back(app: Flask):
     started = time.monotonic()
-    drain.drain(0)
+    drain.drain(0, paces=replace(PACES, heartbeat_seconds=0.2))
     assert time.monotonic() - started < 3, "renewing its lease is no work"
     assert the(Lane).owner is None
 
@@ -427,11 +424,12 @@ def test_a_drain_whose_recorder_fails_by_a_defect_ends_and_sends_no_more(
         patch.setattr("portal.delivery.recording.log_attempts", broken)
         patch.setattr("threading.excepthook", lambda _: None)
         with pytest.raises(RuntimeError, match="recorder"):
-            drain.drain(0)
+            drain.drain(0, paces=PACES)
     assert len(receiver.ledger) < 20
     assert the(Lane).owner is None
     assert lanes.lease(0, "another") is None, "it rests, or all would be sent again at once"
-    monkeypatch.setattr(lanes, "now", lambda: now() + lanes.REST + 1)
+    rest = int(PACES.defect_rest_seconds * SECOND)
+    monkeypatch.setattr(lanes, "now", lambda: now() + rest + 1)
     assert lanes.lease(0, "another") is not None
 
 
@@ -445,15 +443,15 @@ def test_a_redis_that_dies_ends_no_drain(
     comes_back: bool,
 ):
     make_webhook(merchant, receiver.url())
-    run = drain.Drain(0)
+    run = drain.Drain(0, paces=PACES)
     assert run.lease(0)
     if not comes_back:
 
         def refused(*_: Any) -> None:
             raise ConnectionRefusedError
 
-        assert run._wakes._pubsub is not None
-        monkeypatch.setattr(run._wakes._pubsub.connection, "_connect", refused)
+        for kind in (Connection, UnixDomainSocketConnection):
+            monkeypatch.setattr(kind, "_connect", refused)
     assert Redis.from_url(valkey).client_kill_filter(_type="pubsub")
     send(merchant)
     run.loop(lambda: False, lambda: None)
@@ -473,12 +471,10 @@ def test_a_drains_end_does_all_that_it_can_whatever_fails(
     caplog: pytest.LogCaptureFixture,
 ):
     make_webhook(merchant, receiver.url())
-    run = drain.Drain(0)
-    assert run.lease(0)
-    parts = {
-        "recorder": (run._recorder, "collect"),
-        "wakes": (run._wakes, "close"),
-        "transport": (run._transport, "abort"),
+    parts: dict[str, tuple[Any, str]] = {
+        "recorder": (recorder.Recorder, "collect"),
+        "wakes": (wakes.Wakes, "close"),
+        "transport": (CurlTransport, "close"),
     }
     done = []
 
@@ -492,8 +488,10 @@ def test_a_drains_end_does_all_that_it_can_whatever_fails(
             method,
             fails
             if name == broken
-            else lambda *_, ends=ends, name=name: done.append(name) or ends(),
+            else lambda self, ends=ends, name=name: done.append(name) or ends(self),
         )
+    run = drain.Drain(0, paces=PACES)
+    assert run.lease(0)
     run.close()
     assert done == [name for name in parts if name != broken]
     assert the(Lane).owner is None
@@ -507,32 +505,33 @@ def test_a_result_that_the_database_refuses_gives_the_lanes_back_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
+    class Refused(sa.exc.IntegrityError):
+        """Of a kind of its own, which the log has not told of for another test."""
+
     def refused(*_: Any) -> None:
-        raise sa.exc.IntegrityError("INSERT", {}, ValueError("canary"))
+        raise Refused("INSERT", {}, ValueError("canary"))
 
     make_webhook(merchant, receiver.url())
     send(merchant)
-    monkeypatch.setattr(recorder, "_defects", Seldom(recorder._log, 60))
     with monkeypatch.context() as patch:
         patch.setattr("portal.delivery.recording.log_attempts", refused)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 1
     assert the(Lane).owner is None
-    assert now() < the(Lane).leased_until <= now() + lanes.REST
+    assert now() < the(Lane).leased_until <= now() + PACES.defect_rest_seconds * SECOND
     assert "cannot be recorded" in caplog.text
     assert "lanes [0] are given back" in caplog.text
     assert "have another owner" not in caplog.text
     db.session.execute(sa.update(Lane).values(leased_until=0))
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert the(Delivery).state == "succeeded"
 
 
 @on_both_databases
 def test_a_database_that_fails_while_settings_are_read_ends_no_drain(
-    merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    merchant: Merchant, receiver: Receiver
 ):
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 30.0)
     make_webhook(merchant, receiver.url())
     send(merchant)
     engine = db.engine
@@ -545,7 +544,14 @@ def test_a_database_that_fails_while_settings_are_read_ends_no_drain(
 
     sa.event.listen(engine, "before_cursor_execute", fail)
     try:
-        assert drain.drain(0, should_stop=lambda: bool(receiver.ledger)) == 1
+        assert (
+            drain.drain(
+                0,
+                paces=replace(PACES, linger_seconds=30.0),
+                should_stop=lambda: bool(receiver.ledger),
+            )
+            == 1
+        )
     finally:
         sa.event.remove(engine, "before_cursor_execute", fail)
     assert len(failed) == 2
@@ -557,7 +563,7 @@ def test_a_webhook_that_signs_with_ed25519_too_is_verified_with_its_public_key(
 ):
     webhook = make_webhook(merchant, receiver.url(), sign_ed25519=True)
     event_id = send(merchant)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     (request,) = receiver.ledger
     headers = {name.lower(): value for name, value in request.headers.items()}
     hmac_entry, entry = headers["webhook-signature"].split(" ")
@@ -579,32 +585,32 @@ def test_a_drain_that_is_told_to_stop_waits_for_what_is_under_way_and_does_not_a
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     # More than it starts in one round is waiting.
-    monkeypatch.setattr(drain, "SLICE_SECONDS", 0.0)
+    paces = replace(PACES, slice_seconds=0.0)
     receiver.delay = 0.5
     for _ in range(3):
         make_webhook(merchant, receiver.url(), max_in_flight=1)
     for _ in range(5):
         send(merchant)
     looks = 0
-    run = Transport.run
+    run = CurlTransport.run
 
-    def count(self: Transport[Any], seconds: float) -> Any:
+    def count(self: CurlTransport[Any], *seconds: float) -> Any:
         nonlocal looks
         looks += 1
-        return run(self, seconds)
+        return run(self, *seconds)
 
-    monkeypatch.setattr(Transport, "run", count)
-    drain.drain(0, should_stop=lambda: looks > 0)
+    monkeypatch.setattr(CurlTransport, "run", count)
+    drain.drain(0, paces=paces, should_stop=lambda: looks > 0)
     assert len(receiver.ledger) in (1, 2)
     assert looks < 100
 
 
 def test_many_results_are_written_by_turns_and_what_they_mean_comes_last():
-    tried: list[Any] = [(0, number, {}) for number in range(700)]
+    results: list[Any] = list(range(700))
     healths: list[Any] = ["held"]
-    pieces = recorder.Batch({0: 1}, tried, healths).pieces()
-    assert [len(piece.tried) for piece in pieces] == [300, 300, 100]
-    assert [one for piece in pieces for one in piece.tried] == tried
+    pieces = recorder.Batch({0: 1}, results, healths).pieces()
+    assert [len(piece.results) for piece in pieces] == [300, 300, 100]
+    assert [one for piece in pieces for one in piece.results] == results
     assert [piece.healths for piece in pieces] == [[], [], healths]
     assert len(recorder.Batch({0: 1}, healths=healths).pieces()) == 1
     assert len(recorder.Batch({0: 1}).pieces()) == 1, "leases are renewed"
@@ -622,14 +628,13 @@ def test_answers_that_cannot_be_recorded_yet_fill_no_memory(
         make_delivery(make_event(merchant), much)
     owed = make_delivery(make_event(other), make_webhook(other, receiver.url("/other")))
     is_away = True
-    commit = recorder.Recorder._commit
 
-    def away_for_long(self: recorder.Recorder, batch: recorder.Batch) -> None:
+    def away_for_long(batch: recorder.Batch, config: Config) -> None:
         if is_away:
             raise Unavailable("The disk is full.")
-        commit(self, batch)
+        recorder.commit(batch, config)
 
-    monkeypatch.setattr(recorder.Recorder, "_commit", away_for_long)
+    own = recorder.Recorder(app, app.config["PORTAL"], away_for_long)
     began = time.monotonic()
 
     def most_at_once() -> bool:
@@ -642,7 +647,7 @@ def test_answers_that_cannot_be_recorded_yet_fill_no_memory(
             is_away = False
         return False
 
-    assert drain.drain(0, should_stop=most_at_once) == 151
+    assert drain.Drain(0, paces=PACES, recorder=own).run(most_at_once) == 151
     assert not is_away
     assert len(receiver.ledger) == 151
     assert db.session.get_one(Delivery, owed.id).state == "succeeded"

@@ -13,6 +13,7 @@ from portal.db.session import db
 from portal.delivery import drain, due, health
 from portal.delivery.due import START
 from portal.delivery.lines import Lines
+from portal.delivery.paces import Paces
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from portal.outbound import outcome
 from portal.outbound.outcome import OWN_ERRORS
@@ -20,6 +21,8 @@ from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
 from tests.upkeep.test_plans import noted, plan, prefer_indexes, scans
+
+PACES = Paces(linger_seconds=1.0)
 
 pytestmark = on_both_databases
 __all__ = ["prefer_indexes"]
@@ -33,7 +36,6 @@ def settings() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due, "LOOKED", 20)
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 1.0)
     monkeypatch.setattr(health, "FIRST_PAUSE", SECOND // 5)
     monkeypatch.setattr(health, "LONGEST_PAUSE", SECOND // 5)
 
@@ -112,7 +114,7 @@ def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
 def test_it_goes_out_when_a_hold_ends(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, receiver.url(), catch_up_from=now())
     wanted = behind_many(webhook, merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ids() == [wanted.event_id]
     db.session.rollback()
     assert db.session.get_one(Webhook, webhook.id).catch_up_from is None
@@ -129,7 +131,7 @@ def test_a_held_webhook_is_probed_with_it(merchant: Merchant, receiver: Receiver
         next_probe_at=now(),
     )
     wanted = behind_many(webhook, merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ids() == [wanted.event_id]
 
 
@@ -149,7 +151,7 @@ def test_in_order_what_waits_for_its_record_is_passed_in_steps(
         make_delivery(make_event(merchant), webhook, object_key="order:1")
     others = [make_delivery(make_event(merchant), webhook, object_key="order:2") for _ in range(3)]
     for _ in range(5):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     assert receiver.ids() == [one.event_id for one in others]
     db.session.rollback()
     assert db.session.get_one(Delivery, blocked.id).state == "pending"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,15 +17,19 @@ from flask import Flask
 from portal.clock import HOUR, now
 from portal.composing import compose
 from portal.db.session import db, table
-from portal.delivery import actions, drain, health, recorder, recording
+from portal.delivery import actions, drain, health, recording
+from portal.delivery.paces import Paces
 from portal.delivery.recording import FinishedAttempt
 from portal.journal.seldom import Seldom
 from portal.models import Attempt, Delivery, Lane, Merchant, Notice, Webhook
 from portal.outbound import access_tokens, defects, transfer
+from portal.outbound.response import Response
 from portal.vault import encrypt
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.5, poll_seconds=0.1)
 
 ERRORS = (
     UnicodeEncodeError("utf-8", "\ud83e", 0, 1, "surrogates not allowed"),
@@ -52,8 +57,6 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
     # The log of another test has not said it before.
     monkeypatch.setattr(defects, "_seldom", Seldom(defects._log, 60))
 
@@ -127,7 +130,9 @@ def start_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
 
 
 def read_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
-    before(transfer.Transfer, "answer", lambda self, *_: owed.meet(self.tag[0].due.event_id), patch)
+    before(
+        transfer.Transfer, "answer", lambda self, *_: owed.meet(self.tag.trying.due.event_id), patch
+    )
 
 
 def settle_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
@@ -158,7 +163,7 @@ def test_whatever_a_step_raises_is_the_failure_of_its_attempt_which_is_tried_aga
     owed = Owed(merchant, receiver)
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         step(owed, patch)
-        assert drain.drain(0) == 3 * len(ERRORS)
+        assert drain.drain(0, paces=PACES) == 3 * len(ERRORS)
     owed.check()
     told = [record for record in caplog.records if record.exc_info]
     assert {record.exc_info[0] for record in told if record.exc_info} == set(map(type, ERRORS))
@@ -171,7 +176,7 @@ def test_whatever_a_step_raises_is_the_failure_of_its_attempt_which_is_tried_aga
         .where(table(Delivery).c.state == "pending")
     )
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     db.session.rollback()
     assert set(db.session.scalars(sa.select(Delivery.state))) == {"succeeded"}
     assert sum(one.path == "/alice" for one in receiver.ledger) == sent + len(ERRORS)
@@ -191,7 +196,7 @@ def test_one_that_comes_again_and_again_is_told_once_with_its_traceback(
         raise ValueError("canary")
 
     monkeypatch.setattr(compose.Composer, "compose", broken)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert caplog.text.count("ValueError: canary") == 1
     assert "Traceback" in caplog.text
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Attempt)) == 50
@@ -224,12 +229,12 @@ def test_an_access_token_that_cannot_be_had_by_a_defect_is_that_attempts_failure
         make_delivery(make_event(merchant), webhook)
         with monkeypatch.context() as patch:
             patch.setattr(access_tokens, name, broken)
-            drain.drain(0)
+            drain.drain(0, paces=PACES)
     assert {one.path for one in receiver.ledger} == {"/bob", "/%C5%BEeton"}
     errors = db.session.scalars(sa.select(Attempt.error).where(Attempt.webhook_id == webhook.id))
     assert errors.all() == ["internal_error"] * 3
     make_delivery(make_event(merchant), webhook)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ledger[-1].path == "/alice"
     assert receiver.ledger[-1].headers["Authorization"] == "Bearer token"
 
@@ -255,14 +260,14 @@ def test_results_that_the_database_refuses_are_recorded_plainly_and_the_others_w
         make_delivery(event, odd)
     whole = transfer.Transfer.answer
 
-    def answer(self: Any, code: int, message: str) -> transfer.Response:
+    def answer(self: Any, code: int, message: str) -> Response:
         answer = whole(self, code, message)
-        if (one := refused.get(self.tag[0].due.event_id)) is not None:
+        if (one := refused.get(self.tag.trying.due.event_id)) is not None:
             setattr(answer, *one)
         return answer
 
     monkeypatch.setattr(transfer.Transfer, "answer", answer)
-    assert drain.drain(0) == 105
+    assert drain.drain(0, paces=PACES) == 105
     db.session.rollback()
     failed = db.session.scalars(sa.select(Attempt).where(Attempt.error.is_not(None))).all()
     assert {one.event_id for one in failed} == refused.keys()
@@ -291,16 +296,16 @@ def test_a_result_that_is_refused_in_any_form_is_left_out_and_the_others_are_rec
             raise sa.exc.IntegrityError("INSERT", {}, ValueError())
 
     # One batch of all.
-    monkeypatch.setattr(drain, "RECORD_SECONDS", 2.0)
+    paces = replace(PACES, record_seconds=2.0)
     receiver.delay = 0.2
     with monkeypatch.context() as patch:
         before(recording, "_attempt_row", refuse, patch)
-        assert drain.drain(0) == 20
+        assert drain.drain(0, paces=paces) == 20
     assert "it is left out" in caplog.text
     db.session.rollback()
     pending = db.session.scalars(sa.select(Delivery).where(Delivery.state == "pending")).all()
     assert [(one.id, one.attempts) for one in pending] == [(odd, 0)]
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=paces) == 1
     assert sum(one.path == "/alice" for one in receiver.ledger) == 2
 
 
@@ -318,12 +323,11 @@ def test_a_database_that_goes_while_the_result_to_blame_is_looked_for_loses_noth
             if 1 < len(gone) < 30 and len(gone) % 2:
                 raise sa.exc.OperationalError(statement, {}, psycopg.OperationalError("gone"))
 
-    monkeypatch.setattr(recorder, "PAUSE_SECONDS", 0.01)
     with monkeypatch.context() as patch:
         record_one(owed, patch)
         sa.event.listen(db.engine, "before_cursor_execute", fail)
         try:
-            assert drain.drain(0) == 3 * len(ERRORS)
+            assert drain.drain(0, paces=replace(PACES, away_seconds=0.01)) == 3 * len(ERRORS)
         finally:
             sa.event.remove(db.engine, "before_cursor_execute", fail)
     assert len(gone) > 30
@@ -350,7 +354,7 @@ def test_a_health_that_cannot_be_recorded_keeps_no_result_from_it(
     mine_id = mine.id
     with monkeypatch.context() as patch:
         before(health, "store", refuse, patch)
-        assert drain.drain(0) == 2
+        assert drain.drain(0, paces=PACES) == 2
     refusing.close()
     breaking.close()
     db.session.rollback()
@@ -403,7 +407,7 @@ def test_a_webhook_whose_settings_cannot_be_used_is_held_with_a_notice_until_the
         db.session.execute(sa.update(hook).where(hook.c.id == webhook.id).values(**values))
         db.session.commit()
     for _ in range(2):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     assert [one.path for one in receiver.ledger] == ["/bob"] * len(SHAPES)
     db.session.rollback()
     held = db.session.execute(
@@ -425,7 +429,7 @@ def test_a_webhook_whose_settings_cannot_be_used_is_held_with_a_notice_until_the
             .values(**values, next_probe_at=now(), updated_at=now())
         )
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 2 * len(SHAPES)
     db.session.rollback()
     assert set(db.session.scalars(sa.select(Delivery.state))) == {"succeeded"}
@@ -446,7 +450,7 @@ def test_a_held_webhook_with_letters_in_its_path_is_looked_at_and_goes_on(
         next_probe_at=now(),
     )
     make_delivery(make_event(merchant), webhook)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert [one.path for one in receiver.ledger] == ["/%C5%BEofie"]
     db.session.rollback()
     assert db.session.get_one(Webhook, webhook.id).held_at is None
@@ -474,7 +478,7 @@ def test_where_a_look_fails_by_a_defect_a_probe_finds_out_and_the_drain_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(transfer.Transfer, "_certificate_ends_at", broken)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     assert sorted(one.path for one in receiver.ledger) == ["/alice", "/bob"]
 
 
@@ -497,7 +501,6 @@ def test_a_probe_whose_result_is_left_out_is_followed_by_others(
 ):
     monkeypatch.setattr(health, "FIRST_PAUSE", 100_000)
     monkeypatch.setattr(health, "LONGEST_PAUSE", 200_000)
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 3.0)
     hour_ago = now() - HOUR
     webhook = make_webhook(
         merchant,
@@ -520,7 +523,7 @@ def test_a_probe_whose_result_is_left_out_is_followed_by_others(
 
     with monkeypatch.context() as patch:
         before(recording, "_attempt_row", refuse, patch)
-        assert drain.drain(0) == 1
+        assert drain.drain(0, paces=replace(PACES, linger_seconds=3.0)) == 1
     assert len(receiver.ledger) == 2
     db.session.rollback()
     assert db.session.get_one(Webhook, webhook.id).held_at is None

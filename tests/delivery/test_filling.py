@@ -14,7 +14,7 @@ from portal.composing.cells import Cell
 from portal.composing.compose import Composer, Payload, Target
 from portal.delivery.filling import Filled, Filling
 from portal.delivery.trying import Trying
-from portal.outbound.transport import Transport
+from portal.outbound.libcurl import CurlTransport
 
 SLOW = "{% for n in (1..1500) %}{% assign sorted = event.data.list | sort %}{% endfor %}"
 QUICK = "{{ event.id }}"
@@ -24,7 +24,7 @@ class Merchants:
     """Attempts of several merchants, whose templates are filled in turn."""
 
     def __init__(self) -> None:
-        self.transport = Transport[Any](())
+        self.transport = CurlTransport[Any](())
         self.filling = Filling(self.transport)
         self.last: Filled | None = None
         """What ended last."""
@@ -53,7 +53,7 @@ def merchants() -> Iterator[Merchants]:
     made = Merchants()
     yield made
     made.filling.close()
-    made.transport.abort()
+    made.transport.close()
 
 
 def test_merchants_with_slow_templates_keep_quick_ones_waiting_for_none_of_them(

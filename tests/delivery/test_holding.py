@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask, current_app
 
 from portal.clock import DAY, HOUR, MINUTE, now
+from portal.config import Config
 from portal.db.session import db
 from portal.delivery import actions, drain, due, health, lanes, probing, silence
-from portal.delivery.recorder import Recorder
+from portal.delivery.paces import Paces
+from portal.delivery.recorder import Batch, Recorder, commit
 from portal.events import ingest
 from portal.models import Attempt, Delivery, Event, Merchant, Notice, Webhook
 from portal.notices import notices
@@ -23,6 +25,8 @@ from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.ports import free_port
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.6, poll_seconds=0.1)
 
 SECOND = 1_000_000
 
@@ -35,8 +39,6 @@ def settings() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds for what takes minutes: all pauses, and how long a drain waits for more."""
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.6)
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(health, "FIRST_PAUSE", SECOND)
     monkeypatch.setattr(health, "LONGEST_PAUSE", 2 * SECOND)
 
@@ -68,10 +70,10 @@ def test_a_receiver_that_refuses_one_type_of_event_gets_all_others(
     make_webhook(merchant, receiver.url())
     receiver.by_type = {"customer.created": 422}
     refused = send(merchant, "customer.created", 40)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert the_webhook().held_at is None, "somebody answers"
     taken = send(merchant, "order.created", 5)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert set(taken) <= set(receiver.ids())
     assert states() == {"pending": 40, "succeeded": 5}
     assert max(Counter(receiver.ids())[event_id] for event_id in refused) <= 2
@@ -85,11 +87,11 @@ def test_a_receiver_that_breaks_on_one_type_of_event_gets_all_others(
     make_webhook(merchant, receiver.url())
     receiver.by_type = {"customer.created": 500}
     broken = send(merchant, "customer.created", 40)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     taken = send(merchant, "order.created", 5)
     started = time.monotonic()
     while not set(taken) <= set(receiver.ids()):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert time.monotonic() - started < 10
     assert states() == {"pending": 40, "succeeded": 5}
     tries = Counter(receiver.ids())
@@ -101,15 +103,15 @@ def test_the_other_types_arrive_also_when_all_came_at_once(merchant: Merchant, r
     receiver.by_type = {"customer.created": 500, "customer.updated": 503}
     for kind in ("customer.created", "customer.updated", "order.created"):
         send(merchant, kind, 25)
-    drain.drain(0)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
+    drain.drain(0, paces=PACES)
     assert states()["succeeded"] == 25
 
 
 def drain_until(receiver: Receiver, wanted: set[str], seconds: float) -> None:
     started = time.monotonic()
     while not wanted <= set(receiver.ids()):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert time.monotonic() - started < seconds
 
 
@@ -121,7 +123,7 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         make_webhook(merchant, receiver.url(), retry_schedule=[0, 3600, 3600])
         receiver.always = 500
         send(merchant, "order.created", 120)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is not None
         good = send(merchant, "order.created", 1)
         receiver.by_id = dict.fromkeys(good, 200)
@@ -159,7 +161,7 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         make_webhook(merchant, receiver.url(), retry_schedule=[0, 3600, 3600])
         receiver.always = 500
         send(merchant, "order.created", 60)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is not None
         asked = len(receiver.ledger)
         receiver.delay = 0.05
@@ -215,7 +217,9 @@ class TestAReceiverThatHangsOnATypeOfEvent:
         """After how many seconds of a drain all that is wanted has come."""
         started = time.time()
         drain.drain(
-            0, should_stop=lambda: set(wanted) <= set(receiver.ids()) or time.time() - started > 20
+            0,
+            paces=PACES,
+            should_stop=lambda: set(wanted) <= set(receiver.ids()) or time.time() - started > 20,
         )
         came = {request.headers["webhook-id"]: request.at for request in receiver.ledger}
         return max(came[event_id] for event_id in wanted) - started
@@ -262,10 +266,10 @@ class TestAReceiverThatHangsOnATypeOfEvent:
         receiver.hanging = {"customer.created"}
         owed = send(merchant, "customer.created", 16)
         end = time.monotonic() + 5
-        drain.drain(0, should_stop=lambda: time.monotonic() > end)
+        drain.drain(0, paces=PACES, should_stop=lambda: time.monotonic() > end)
         assert 8 < len(receiver.ledger) <= 11, "as many as its limit at once, then one at a time"
         receiver.hanging = set()
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert set(owed) == set(receiver.ids())
 
     def test_that_is_away_is_asked_with_one_of_each_type_at_a_time(
@@ -285,7 +289,7 @@ class TestAReceiverThatHangsOnATypeOfEvent:
         for kind in sorted(receiver.hanging):
             send(merchant, kind, 20)
         end = time.monotonic() + 3
-        drain.drain(0, should_stop=lambda: time.monotonic() > end)
+        drain.drain(0, paces=PACES, should_stop=lambda: time.monotonic() > end)
         kinds = [json.loads(request.body)["type"] for request in receiver.ledger]
         assert sorted(kinds) == sorted(receiver.hanging)
         first, second = (request.at for request in receiver.ledger)
@@ -299,18 +303,18 @@ class TestAReceiverThatIsAway:
         port = free_port()
         make_webhook(merchant, f"http://127.0.0.1:{port}/hook", retry_schedule=[0, 3600, 3600])
         first = send(merchant, "order.created", 3)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is not None
         assert the_webhook().unreachable
         assert kinds() == ["held"]
         later = send(merchant, "order.created", 4)
-        drain.drain(0)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
+        drain.drain(0, paces=PACES)
         assert db.session.scalar(sa.select(sa.func.count(Attempt.id))) == 3, "looks are no attempts"
         receiver = Receiver(port=port)
         started = time.monotonic()
         while states()["succeeded"] < 7:
-            drain.drain(0)
+            drain.drain(0, paces=PACES)
             assert time.monotonic() - started < 15
         assert sorted(receiver.ids()) == sorted(first + later), "once each"
         receiver.close()
@@ -325,12 +329,12 @@ class TestAReceiverThatIsAway:
         make_webhook(merchant, receiver.url(), retry_schedule=[0, 3600, 3600, 3600])
         receiver.always = always
         owed = send(merchant, "order.created", 3)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is not None
         receiver.always = 200
         started = time.monotonic()
         while states()["succeeded"] < 3:
-            drain.drain(0)
+            drain.drain(0, paces=PACES)
             assert time.monotonic() - started < 15
         assert max(Counter(receiver.ids()).values()) <= 4
         assert set(receiver.ids()) == set(owed)
@@ -357,7 +361,7 @@ class TestAReceiverThatIsAway:
                 next_attempt_at=due_at,
             )
         receiver.always = 503
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert receiver.ledger == []
         assert states() == {"pending": 3}
         # What is new tells that it is back, and all goes out.
@@ -369,7 +373,7 @@ class TestAReceiverThatIsAway:
                 sa.update(Webhook).values(next_probe_at=now(), updated_at=Webhook.updated_at)
             )
             db.session.commit()
-            drain.drain(0)
+            drain.drain(0, paces=PACES)
             assert time.monotonic() - started < 15
         assert the_webhook().held_at is None
 
@@ -393,13 +397,13 @@ class TestAReceiverThatIsAway:
             next_attempt_at=now() + HOUR,
         )
         assert lanes.forgotten() == [0]
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().state == "disabled"
         assert kinds() == ["disabled"]
         assert states() == {"pending": 1}
 
     def test_is_asked_one_thing_at_a_time_until_the_last_result_is_recorded(
-        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+        self, app: Flask, merchant: Merchant, receiver: Receiver
     ):
         webhook = make_webhook(
             merchant,
@@ -413,15 +417,13 @@ class TestAReceiverThatIsAway:
         for number in range(8):
             make_delivery(make_event(merchant, type=f"type.no{number}"), webhook)
         receiver.always = 500
-        commit = Recorder._commit
 
-        def slowly(self: Recorder, batch: Any) -> None:
-            if batch.tried:
+        def slowly(batch: Batch, config: Config) -> None:
+            if batch.results:
                 time.sleep(0.3)
-            commit(self, batch)
+            commit(batch, config)
 
-        monkeypatch.setattr(Recorder, "_commit", slowly)
-        drain.drain(0)
+        drain.Drain(0, paces=PACES, recorder=Recorder(app, app.config["PORTAL"], slowly)).run()
         starts = [request.at for request in receiver.ledger]
         assert len(starts) >= 5, "a round tries several types"
         gaps = [later - sooner for sooner, later in pairwise(starts)]
@@ -432,10 +434,10 @@ class TestAReceiverThatIsAway:
         make_webhook(merchant, receiver.url())
         receiver.always = (503, {"Retry-After": "120"}, b"later")
         send(merchant, "order.created", 3)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert (the_webhook().next_probe_at or 0) > now() + 100 * SECOND
         send(merchant, "order.created", 3)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert len(receiver.ledger) == 3
 
     def test_goes_on_being_probed_when_a_person_edits_it_meanwhile(
@@ -450,21 +452,20 @@ class TestAReceiverThatIsAway:
             held_at=now(),
             next_probe_at=now(),
         )
-        run = drain.Drain(0)
+        # It looks for what is due at its first step alone.
+        run = drain.Drain(0, paces=replace(PACES, poll_seconds=60.0))
         assert run.lease(0)
         make_delivery(make_event(merchant), webhook)
-        run._lines.read(run._tokens, None)
-        run._submit()
+        receiver.delay = 1.0
+        run.step()
         webhook.description = "Edited"
         db.session.commit()
-        while not run._attempts.results:
-            for asked, answer in run._transport.run(0.5):
-                run._attempts.answered(asked, answer)  # type: ignore[arg-type]
-        run._record()
+        run.loop(lambda: run.attempts > 0, lambda: None)
         run.close()
+        assert len(receiver.ledger) == run.attempts == 1
         assert the_webhook().held_at is not None, "the person's change was first"
         make_delivery(make_event(merchant), the_webhook())
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is None
         assert states() == {"succeeded": 2}
 
@@ -477,14 +478,14 @@ def test_one_that_finds_nobody_at_its_last_attempt_is_held_and_arrives_later(
     port = free_port()
     make_webhook(merchant, f"http://127.0.0.1:{port}/hook", retry_schedule=schedule)
     owed = send(merchant, "order.created", 1)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert the_webhook().held_at is not None
     assert states() == {"pending": 1}
     assert kinds() == ["held"]
     receiver = Receiver(port=port)
     started = time.monotonic()
     while states()["succeeded"] < 1:
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert time.monotonic() - started < 15
     assert receiver.ids() == owed
     receiver.close()
@@ -516,7 +517,7 @@ def test_what_was_refused_waits_for_its_own_time_when_a_hold_ends(
         make_attempt(rows[name], status, error=error, attempted_at=now() - MINUTE, number=2)
     arrived = {rows[name].event_id for name in ("away", "broken")}
     assert lanes.forgotten() == [0]
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert set(receiver.ids()) == arrived
     assert the_webhook().catch_up_from is None
     assert lanes.forgotten() == []
@@ -539,7 +540,7 @@ def test_what_waited_goes_out_however_much_it_is_and_at_first_slowly(
     webhook.disable("Maintenance.")
     webhook.enable()
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert states() == {"succeeded": 450}
     assert len(receiver.ledger) == 450
 
@@ -568,7 +569,7 @@ def test_in_order_means_that_a_record_waits_for_its_refused_event_and_no_other_d
             {"head": f'{{"id":"{event_id}","type":"{kind}"}}', "id": event_id},
         )
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert the_webhook().held_at is None
     assert states() == {"pending": 2, "succeeded": 1}
 
@@ -581,7 +582,7 @@ class TestAReceiverThatRefusesEverything:
         make_webhook(merchant, receiver.url())
         receiver.always = 401
         send(merchant, "order.created", 25)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         webhook = the_webhook()
         assert (webhook.state, webhook.held_at, webhook.away) == ("failing", None, 0)
         assert notices.warn_of_refusals() == 0, "it may be a moment's trouble"
@@ -593,7 +594,7 @@ class TestAReceiverThatRefusesEverything:
         assert kinds() == ["refused", "ending"]
         receiver.always = 200
         send(merchant, "order.created", 1)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert kinds() == ["refused", "ending", "recovered"]
         assert the_webhook().state in ("enabled", "failing")
 
@@ -601,7 +602,7 @@ class TestAReceiverThatRefusesEverything:
         make_webhook(merchant, receiver.url(), failures=40, failing_since=now() - 6 * DAY)
         receiver.always = 401
         send(merchant, "order.created", 1)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().state == "disabled"
         assert kinds() == ["disabled"]
 
@@ -611,7 +612,7 @@ class TestAReceiverThatRefusesEverything:
         make_webhook(merchant, receiver.url(), failures=3, failing_since=now() - 9 * DAY)
         receiver.always = 401
         send(merchant, "order.created", 1)
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().state == "failing"
 
     def test_one_that_was_away_and_refuses_now_is_held_no_more_and_they_are_told(
@@ -628,7 +629,7 @@ class TestAReceiverThatRefusesEverything:
         )
         make_delivery(make_event(merchant), webhook)
         receiver.always = 403
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         assert the_webhook().held_at is None
         assert kinds() == ["refused"]
         assert notices.warn_of_refusals() == 0
@@ -643,7 +644,7 @@ def test_what_cannot_be_composed_says_nothing_of_the_receiver(
         headers=[{"name": "X", "value": "{{ event.object_id | divided_by: 0 }}", "secret": False}],
     )
     send(merchant, "order.created", current_app.config["PORTAL"].hold_after_failures + 5)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     webhook = the_webhook()
     assert receiver.ledger == []
     assert (webhook.held_at, webhook.away, webhook.state) == (None, 0, "failing")

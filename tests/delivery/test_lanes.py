@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from portal.clock import HOUR, now
 from portal.db.session import db, writing
 from portal.delivery import drain, lanes, sharing
 from portal.delivery.lines import Lines
+from portal.delivery.paces import Paces
 from portal.events import ingest
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Lane, Merchant
@@ -26,6 +28,8 @@ from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
 from tests.upkeep.test_plans import forget_statistics
+
+PACES = Paces(linger_seconds=0.5)
 
 
 @pytest.fixture
@@ -66,8 +70,6 @@ def test_nobody_waits_for_a_lane_that_a_dead_machine_has_locked(app: Flask):
 def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
-    monkeypatch.setattr(lanes, "HEARTBEAT", 100_000)
     receiver.delay = 2.0
     kept, lost = (make_webhook(merchant, receiver.url()) for _ in range(2))
     kept.lane, lost.lane = 0, 1
@@ -89,7 +91,7 @@ def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
         return False
 
     taken: list[int] = []
-    drain.drain(0, should_stop=lose)
+    drain.drain(0, paces=replace(PACES, heartbeat_seconds=0.1), should_stop=lose)
     assert taken
     assert db.session.scalars(sa.select(Attempt.webhook_id)).all() == [ids[0]]
     rows = db.session.execute(sa.select(Delivery.webhook_id, Delivery.state))
@@ -101,9 +103,6 @@ def test_what_comes_back_for_a_lane_that_was_lost_is_not_recorded(
 def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
-    monkeypatch.setattr(sharing, "SHARE_SECONDS", 0.05)
-    monkeypatch.setattr(sharing, "BUSY", 0.0)
     for lane in (0, 1):
         make_webhook(merchant, receiver.url()).lane = lane
     db.session.commit()
@@ -126,13 +125,14 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
             queues.ask_for_lane("another:1")
         return len(seen) > 1 and now_owned[1] is None
 
-    drain.drain(0, should_stop=stop)
+    paces = replace(PACES, share_seconds=0.05, busy_share=0.0)
+    drain.drain(0, paces=paces, should_stop=stop)
     assert [None not in owned for owned in seen] == [False, True, False], "took both, gave one"
     assert 40 < len(receiver.ledger) < 780
     assert queues.drain_job_id(1) in queues.queue_of(queues.DELIVERIES).job_ids
     receiver.delay = 0.0
-    drain.drain(1)
-    drain.drain(0)
+    drain.drain(1, paces=PACES)
+    drain.drain(0, paces=PACES)
     ids = collections.Counter(request.headers["webhook-id"] for request in receiver.ledger)
     assert len(ids) == 400
     assert set(ids.values()) == {2}, "one request for each webhook, none again"
@@ -207,10 +207,7 @@ def test_a_look_for_work_does_not_go_through_what_one_merchant_owes(
 
     sa.event.listen(db.engine, "before_cursor_execute", note)
     assert lanes.forgotten() == [0]
-    run = drain.Drain(0)
-    assert run.lease(0)
-    run._lines.read(run._tokens, None)
-    run.close()
+    Lines().read([0], None)
     sa.event.remove(db.engine, "before_cursor_execute", note)
     assert len(looks) >= 2
     for statement, parameters in looks:

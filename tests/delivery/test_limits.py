@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from flask import Flask
 
 from portal.clock import now
 from portal.db.session import db
-from portal.delivery import drain, lines
+from portal.delivery import drain
+from portal.delivery.paces import Paces
 from portal.events import ingest
 from portal.models import Delivery, Merchant, Webhook
 from portal.processes import open_files
@@ -22,17 +24,14 @@ from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
+PACES = Paces(linger_seconds=1.5)
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1", "RETRY_SCHEDULE": "0 1 1", "HOLD_AFTER_FAILURES": "500"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 1.5)
 
 
 def send(merchant: Merchant, *events: dict[str, Any]) -> list[str]:
@@ -56,7 +55,7 @@ def test_a_webhook_gets_no_more_requests_at_once_than_it_allows(
     receiver.delay = 0.1
     make_webhook(merchant, receiver.url(), max_in_flight=3)
     send(merchant, *[{}] * 15)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 15
     assert most_at_once(receiver) == 3
 
@@ -68,7 +67,7 @@ def test_where_few_files_may_be_open_fewer_requests_are_under_way_at_once(
     monkeypatch.setattr(drain, "OTHER_FILES", open_files(drain.FILES) - 4)
     make_webhook(merchant, receiver.url())
     send(merchant, *[{}] * 15)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 15
     assert most_at_once(receiver) == 4
 
@@ -95,7 +94,7 @@ def test_a_webhook_gets_no_more_requests_a_second_than_it_allows(
 ):
     make_webhook(merchant, receiver.url(), rate_per_second=20)
     send(merchant, *[{}] * 30)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     starts = sorted(request.at for request in receiver.ledger)
     assert len(starts) == 30
     busiest = max(sum(start <= other < start + 1 for other in starts) for start in starts)
@@ -111,7 +110,7 @@ def test_the_events_of_a_record_arrive_in_their_order_and_a_failure_holds_only_i
     receiver.delay = 0.02
     receiver.will_answer([500])
     records = [send(merchant, *[{"object_id": str(record)}] * 4) for record in range(6)]
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     ids = receiver.ids()
     waiting = db.session.scalars(sa.select(Delivery).where(Delivery.is_retry)).one()
     held = next(record for record in records if waiting.event_id in record)
@@ -122,7 +121,7 @@ def test_the_events_of_a_record_arrive_in_their_order_and_a_failure_holds_only_i
             assert [one for one in ids if one in record] == record, "another record does not wait"
     waiting.next_attempt_at = now()
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert [one for one in receiver.ids() if one in held] == [held[0], *held]
 
 
@@ -133,7 +132,7 @@ def test_a_record_whose_delivery_failed_for_good_goes_on_with_the_next(
     make_webhook(merchant, receiver.url(), ordered=True, retry_schedule=[0])
     receiver.will_answer([500])
     ids = send(merchant, *[{"object_id": "1"}] * 3)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ids() == ids
 
 
@@ -144,7 +143,7 @@ def test_first_attempts_come_before_retries(merchant: Merchant, receiver: Receiv
         make_event(merchant), webhook, is_retry=True, step=1, next_attempt_at=now() - 10_000_000
     )
     fresh = send(merchant, *[{}] * 5)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ids() == [*fresh, late.event_id]
 
 
@@ -157,7 +156,7 @@ def test_no_merchant_starves_another(app: Flask, merchant: Merchant, receiver: R
     for other in others:
         make_webhook(other, small.url())
         send(other, {})
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     small.close()
     assert len(receiver.ledger) == 5_000
     assert len(small.ledger) == 10
@@ -171,15 +170,14 @@ def test_who_is_owed_little_goes_before_who_is_owed_much(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     # One is read and one is sent, and then others are looked after.
-    monkeypatch.setattr(lines, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(drain, "SLICE_SECONDS", 0.0)
+    paces = replace(PACES, slice_seconds=0.0)
     for number in range(10):
         make_webhook(merchant, receiver.url(f"/much/{number}"))
     other = make_merchant("other")
     make_webhook(other, receiver.url("/little"))
     send(merchant, *[{}] * 20)
     send(other, {})
-    drain.drain(0)
+    drain.drain(0, paces=paces)
     paths = [request.path for request in receiver.ledger]
     assert len(paths) == 201
     assert paths.index("/little") < 20
@@ -199,6 +197,7 @@ def test_one_merchants_receivers_that_hang_leave_requests_to_another(
     began = time.monotonic()
     drain.drain(
         0,
+        paces=PACES,
         should_stop=lambda: (
             any(request.path == "/other" for request in receiver.ledger)
             or time.monotonic() - began > 30
@@ -222,7 +221,7 @@ def test_a_receiver_that_comes_back_is_not_knocked_over_again(
     for _ in range(60):
         make_delivery(make_event(merchant), webhook)
     receiver.delay = 0.05
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     starts = sorted(request.at for request in receiver.ledger)
     assert len(starts) == 60
     first_second = [start for start in starts if start < starts[0] + 0.3]
@@ -236,7 +235,7 @@ def test_a_receiver_in_trouble_is_asked_less(merchant: Merchant, receiver: Recei
     receiver.always = 503
     send(merchant, *[{}] * 60)
     started = time.monotonic()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 60
     late = [request.at for request in receiver.ledger[30:]]
     assert time.monotonic() - started > 1.5
@@ -249,7 +248,7 @@ def test_what_a_person_changed_holds_from_the_next_look_on(merchant: Merchant, r
     send(merchant, *[{}] * 10)
     db.session.execute(sa.update(Webhook).values(max_in_flight=10))
     db.session.commit()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert most_at_once(receiver) > 3
     assert db.session.get_one(Webhook, webhook.id).max_in_flight == 10
     states = set(db.session.scalars(sa.select(Delivery.state)))
@@ -273,7 +272,7 @@ def test_a_merchant_whose_receivers_hang_leaves_places_to_others(
             make_webhook(other, receiver.url()),
             next_attempt_at=now() + 2_000_000,
         )
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         (arrived,) = receiver.ledger
         assert receiver.ids() == [late.event_id]
         assert arrived.at < hanging.ledger[0].at + 6, "while all that could hang did"
@@ -291,7 +290,7 @@ def test_large_records_take_more_places(
     receiver.delay = 0.5
     make_webhook(merchant, receiver.url(), max_in_flight=500)
     send(merchant, *[{"data": {"text": "x" * 200_000}}] * 12)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 12
     assert most_at_once(receiver) == 8, "four places each, of thirty and what one more takes"
 
@@ -303,6 +302,6 @@ def test_a_rate_does_not_keep_a_worker_busy_while_its_receiver_takes_its_time(
     make_webhook(merchant, receiver.url(), rate_per_second=1_000, max_in_flight=1)
     send(merchant, {}, {})
     began = time.thread_time()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 2
     assert time.thread_time() - began < 2, "of the six seconds that it waited"

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from portal.clock import HOUR, now
-from portal.delivery import due, lines, probing
+from portal.delivery import due, probing
 from portal.delivery.lines import Lines
+from portal.delivery.paces import Paces
 from portal.models import Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
@@ -44,9 +45,7 @@ def test_after_a_choice_of_a_probe_its_merchants_other_choices_wait(
 
     monkeypatch.setattr(probing.due, "candidates", slowly)
     # For five seconds, and no time for more than one thing after another.
-    monkeypatch.setattr(lines, "RESTS", 1_000)
-    monkeypatch.setattr(lines, "SLICE_SECONDS", 0.0)
-    some = Lines()
+    some = Lines(Paces(read_rests=1_000.0, slice_seconds=0.0))
     some.read([0], None)
     for _ in range(20):
         some.read(None, None)

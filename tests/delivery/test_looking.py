@@ -14,7 +14,7 @@ from portal.delivery.due import DueDelivery
 from portal.delivery.recording import FinishedAttempt
 from portal.models.webhook import MASK
 from portal.outbound.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking, looking
-from portal.outbound.transfer import Response
+from portal.outbound.response import Response
 
 SECRETS = [f'A "/<& é{number:02}' + "a" * 100 for number in range(100)]
 """Of each there are a dozen spellings, and none is found before its end is looked at."""

@@ -15,11 +15,14 @@ from portal.delivery import drain, due, line, lines
 from portal.delivery.due import START, DueDelivery, Place
 from portal.delivery.line import Line
 from portal.delivery.owed import LARGE
+from portal.delivery.paces import Paces
 from portal.models import Delivery, Event, EventPayload, Merchant, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
 from tests.upkeep.test_plans import noted, plan, prefer_indexes, scans
+
+PACES = Paces(linger_seconds=1.0)
 
 pytestmark = on_both_databases
 __all__ = ["prefer_indexes"]
@@ -37,7 +40,6 @@ def settings() -> dict[str, str]:
 def _little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due, "AT_ONCE", ROOM)
     monkeypatch.setattr(due, "LOOKED", 20)
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 1.0)
 
 
 def record(size: int) -> str:
@@ -264,7 +266,7 @@ def test_a_drain_sends_all_of_what_is_large_once(
         for one in sorted(rows, key=lambda one: (one.created_at, one.id))
         if one.object_key == "order:same"
     ]
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert sorted(receiver.ids()) == sorted(events)
     if ordered:
         assert [one for one in receiver.ids() if one in same] == same
@@ -279,5 +281,5 @@ def test_one_that_hangs_on_a_type_gets_all_of_the_others(
     receiver.hanging = {"order.paid"}
     owed(webhook, merchant)
     wanted = [event_id for event_id, kind in types().items() if kind == "order.created"]
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert sorted(one for one in receiver.ids() if one in wanted) == sorted(wanted)

@@ -15,11 +15,14 @@ from flask import Flask
 from portal.clock import now
 from portal.db.session import db
 from portal.delivery import drain
+from portal.delivery.paces import Paces
 from portal.diagnosis import explain
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.5, poll_seconds=0.1)
 
 HARMLESS = {
     "one": 1,
@@ -154,12 +157,6 @@ def settings() -> dict[str, str]:
     return {"LANES": "1", "RETRY_SCHEDULE": "0 86400", "HOLD_AFTER_FAILURES": "2"}
 
 
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
-
-
 def owed(merchant: Merchant, webhook: Webhook, record: dict[str, Any]) -> str:
     """A delivery of an event with that record; its ID."""
     return make_delivery(make_event(merchant, data=json.dumps(record)), webhook).id
@@ -179,7 +176,7 @@ def test_each_fails_for_itself_with_a_code_and_a_sentence_and_all_others_arrive(
         expected[owed(merchant, webhook, HARMLESS)] = (f"{case.name}, harmless", case.good)
         expected[owed(bob, fine, HARMLESS)] = ("bob's", None)
     started = time.monotonic()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert time.monotonic() - started < 60
 
     db.session.rollback()

@@ -16,6 +16,7 @@ from portal import vault
 from portal.clock import MINUTE, now
 from portal.db.session import db, table, writing
 from portal.delivery import drain
+from portal.delivery.paces import Paces
 from portal.events import ingest
 from portal.models import AuditEntry, Delivery, Event, IdempotencyKey, Merchant, Notice, Webhook
 from portal.models.delivery import HELD
@@ -26,6 +27,8 @@ from tests.conftest import on_both_databases
 from tests.factories import make_user, make_webhook
 from tests.receiver import Receiver
 
+PACES = Paces(linger_seconds=0.5, poll_seconds=0.1)
+
 LOST = "lost" * 10
 SEALED = ("secret", "header", "query_param", "basic", "bearer", "oauth2", "certificate")
 
@@ -33,12 +36,6 @@ SEALED = ("secret", "header", "query_param", "basic", "bearer", "oauth2", "certi
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -112,7 +109,7 @@ def test_its_webhook_is_held_with_a_notice_and_the_others_of_its_lane_get_everyt
     for number in range(3):
         send(merchant, number)
     with caplog.at_level(logging.WARNING):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
     assert [request.path for request in receiver.ledger] == ["/fine"] * 3
     assert states(fine) == ["succeeded"] * 3
     assert states(lost) == ["pending"] * 3
@@ -132,7 +129,7 @@ def test_it_is_told_once_however_often_its_lane_is_drained(
     lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
     send(merchant)
     for _ in range(3):
-        drain.drain(0)
+        drain.drain(0, paces=PACES)
         with writing() as session:
             session.execute(
                 sa.update(table(Webhook))
@@ -140,7 +137,7 @@ def test_it_is_told_once_however_often_its_lane_is_drained(
                 .values(next_probe_at=now() - MINUTE, updated_at=table(Webhook).c.updated_at)
             )
     assert len(db.session.scalars(sa.select(Notice)).all()) == 1
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     db.session.rollback()
     again_at = db.session.get_one(Webhook, lost).next_probe_at or 0
     assert 0 < again_at - now() <= MINUTE, "its lane rests meanwhile"
@@ -153,7 +150,7 @@ def test_what_waited_goes_out_when_the_key_is_back(
     lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
     for number in range(3):
         send(merchant, number)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert receiver.ledger == []
     # The operator gives both keys and restarts.
     own = use_key
@@ -164,7 +161,7 @@ def test_what_waited_goes_out_when_the_key_is_back(
             .where(table(Webhook).c.id == lost)
             .values(next_probe_at=now(), updated_at=table(Webhook).c.updated_at)
         )
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     own(None)
     assert len(receiver.ledger) == 3
     assert states(lost) == ["succeeded"] * 3
@@ -189,7 +186,7 @@ def test_a_secret_that_is_given_anew_lets_it_send_again(
     assert rotated.status_code == 200
     assert rotated.get_json()["unreadable"] == []
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 1
 
 
@@ -245,7 +242,7 @@ def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
 ):
     lost = lost_webhook(merchant, use_key, "secret", receiver.url("/lost")).id
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     browser = signed_in("editor")
     shown = browser.get(f"/m/alice/webhooks/{lost}").text
     assert "1 held delivery" in shown
@@ -265,7 +262,7 @@ def test_what_is_held_cannot_be_sent_and_nobody_is_told_again(
         assert "under a key that the portal does not have" in answer.text
     # With all webhooks it is asked for too, and stays as it is.
     recovery.start(merchant.id, Selection(SEND, (HELD,)), "test")
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     db.session.rollback()
     assert db.session.get_one(Webhook, lost).state == "held"
     notice = db.session.scalars(sa.select(Notice)).one()

@@ -16,8 +16,10 @@ from portal.composing.compose import Frame, Outgoing
 from portal.outbound import effort, transfer
 from portal.outbound.effort import HALF_LIFE_SECONDS, Efforts
 from portal.outbound.heads import MAX_INTERIM
-from portal.outbound.transfer import MAX_PIECES, Response, Transfer
-from portal.outbound.transport import AT_ONCE_SECONDS, Transport, send_now
+from portal.outbound.libcurl import CurlTransport, send_now
+from portal.outbound.response import Response
+from portal.outbound.transfer import MAX_PIECES, Transfer
+from portal.outbound.transport import AT_ONCE_SECONDS
 from tests.certificates import Authority
 from tests.outbound.test_reused_connections import Http2Server, frame, ok
 from tests.raw_receiver import OK, Behaviour, RawReceiver
@@ -74,7 +76,9 @@ def single_bytes(stream: int) -> bytes:
     return answer + frame(_DATA, 0, stream, b"x") * 60_000 + frame(_DATA, 1, stream, b"")
 
 
-def beside(transport: Transport[str], url: str, count: int) -> tuple[list[Response], list[float]]:
+def beside(
+    transport: CurlTransport[str], url: str, count: int
+) -> tuple[list[Response], list[float]]:
     """Answers to the floods under way, and how much of the processor the loop took while each of
     so many of somebody else's requests waited for its own."""
     floods: list[Response] = []
@@ -109,7 +113,7 @@ def test_frames_of_http2_without_an_end_keep_nobody_waiting(
         connection.sendall(OK)
 
     url, other = flood(say), receive(answers)
-    transport: Transport[str] = Transport(LOOPBACK)
+    transport: CurlTransport[str] = CurlTransport(LOOPBACK)
     # As Redis by a Unix socket is, which has no address: what is watched is always ready here.
     watched, talks = socket.socketpair()
     talks.send(b"x")
@@ -120,7 +124,7 @@ def test_frames_of_http2_without_an_end_keep_nobody_waiting(
         floods, waited = beside(transport, other, 30)
         assert transport.woken
     finally:
-        transport.abort()
+        transport.close()
         watched.close()
         talks.close()
     assert [answer.error for answer in floods] == [error] * FLOODS
@@ -215,7 +219,7 @@ def test_headers_are_ended_as_soon_as_they_are_too_many(receive):
 def test_an_http2_receiver_that_was_ended_gets_the_next_request_on_a_new_connection(flood):
     said = iter([windows, ok])
     url = flood(lambda stream: next(said)(stream))
-    transport: Transport[str] = Transport(LOOPBACK)
+    transport: CurlTransport[str] = CurlTransport(LOOPBACK)
     answers: list[Response] = []
     try:
         for number in range(2):
@@ -223,7 +227,7 @@ def test_an_http2_receiver_that_was_ended_gets_the_next_request_on_a_new_connect
             while len(answers) == number:
                 answers += [answer for _, answer in transport.run(1)]
     finally:
-        transport.abort()
+        transport.close()
     assert [(answer.status, answer.error) for answer in answers] == [
         (None, "bad_answer"),
         (200, None),
@@ -283,26 +287,23 @@ def test_work_is_told_of_while_there_is_no_time_for_all_of_several_and_else_not(
 
     monkeypatch.setattr(Transfer, "_has_worked", counted)
     url = receive(answers)
-    transport: Transport[str] = Transport(LOOPBACK)
+    transport: CurlTransport[str] = CurlTransport(LOOPBACK)
 
-    def send(*whose: int) -> list[int | None]:
+    def send(*whose: int, at_once_seconds: float) -> list[int | None]:
         told.clear()
         for one in whose:
             transport.submit(outgoing(url), 30, "", one)
         answered = 0
         while answered < len(whose):
-            answered += len(transport.run(1))
+            answered += len(transport.run(1, at_once_seconds))
             # So that several are ready next time.
             time.sleep(0.01)
         return list(told)
 
     try:
-        transport.at_once_seconds = 1e-6
-        assert send(*[1] * 30) == [], "there is nobody else who could be first"
-        assert set(send(*[1, 2] * 15)) == {1, 2}
-        transport.at_once_seconds = AT_ONCE_SECONDS * 1_000
-        monkeypatch.setattr(effort, "CROWD_SECONDS", 0.0)
-        transport._efforts.crowded(0.0)
-        assert send(*[1, 2] * 15) == []
+        assert send(*[1] * 30, at_once_seconds=1e-6) == [], "nobody else could be first"
+        assert set(send(*[1, 2] * 15, at_once_seconds=1e-6)) == {1, 2}
+        time.sleep(effort.CROWD_SECONDS)
+        assert send(*[1, 2] * 15, at_once_seconds=AT_ONCE_SECONDS * 1_000) == []
     finally:
-        transport.abort()
+        transport.close()

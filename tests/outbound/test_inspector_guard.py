@@ -9,7 +9,7 @@ import pytest
 
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import egress
-from portal.outbound.transport import Transport, send_now
+from portal.outbound.libcurl import CurlTransport, send_now
 from portal.webhooks.url_rules import UrlContext, clean_url
 from tests.receiver import Receiver
 
@@ -144,7 +144,7 @@ def test_a_redirect_to_an_inspector_or_from_one_is_not_followed(portal: Receiver
 
 
 def test_a_connection_that_was_opened_for_an_inspector_carries_nothing_else(portal: Receiver):
-    transport: Transport[str] = Transport([], portal.url("/inspect/"))
+    transport: CurlTransport[str] = CurlTransport([], portal.url("/inspect/"))
 
     def ask(path: str) -> str | int | None:
         transport.submit(outgoing(portal.url(path)), 3, path)
@@ -162,4 +162,4 @@ def test_a_connection_that_was_opened_for_an_inspector_carries_nothing_else(port
     transport.submit(outgoing(portal.url(f"/inspect/{TOKEN}")), 3, "inspector")
     transport.run(0.1)
     assert ask("/staff/users") == "egress_refused"
-    transport.abort()
+    transport.close()

@@ -26,13 +26,14 @@ from portal.clock import now
 from portal.composing.compose import Frame, Outgoing
 from portal.db.session import db
 from portal.delivery import actions, drain
+from portal.delivery.paces import Paces
 from portal.events import ingest
 from portal.models import Attempt, Merchant, Webhook
 from portal.outbound import names
 from portal.outbound import resolver as webhook_resolver
+from portal.outbound.libcurl import CurlTransport
 from portal.outbound.names import Names, named_in
-from portal.outbound.transfer import Response
-from portal.outbound.transport import Transport
+from portal.outbound.response import Response
 from portal.upkeep import certificates
 from portal.webhooks import setup
 from tests.conftest import on_both_databases
@@ -42,13 +43,15 @@ from tests.raw_receiver import KeepingReceiver
 from tests.raw_receiver import answers as answers_http
 from tests.receiver import Receiver
 
+PACES = Paces(linger_seconds=0.5)
+
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
 SEND = """
 import ipaddress, json, sys
 from portal.composing.compose import Frame, Outgoing
-from portal.outbound.transport import Transport
-sender = Transport([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
+from portal.outbound.libcurl import CurlTransport
+sender = CurlTransport([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
 last, answer = json.loads(sys.argv[1]), None
 for url, seconds, whose in last:
     sender.submit(Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own"), seconds, url, whose)
@@ -210,7 +213,7 @@ def test_that_a_name_does_not_exist_is_known_for_a_while_and_then_asked_again(
     script = """
 from portal.outbound import names
 from portal.composing.compose import Frame, Outgoing
-from portal.outbound.transport import send_now
+from portal.outbound.libcurl import send_now
 for url, names.NONE_SECONDS in (("http://kept.example.com/", 60), ("http://gone.example.com/", 0)):
     for _ in range(3):
         request = Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own")
@@ -459,20 +462,20 @@ def test_where_the_system_gives_no_thread_a_name_has_no_address_and_the_next_one
 
 
 @pytest.fixture
-def transport() -> Iterator[Transport[str]]:
-    transport: Transport[str] = Transport(LOOPBACK)
+def transport() -> Iterator[CurlTransport[str]]:
+    transport: CurlTransport[str] = CurlTransport(LOOPBACK)
     yield transport
-    transport.abort()
+    transport.close()
 
 
 def submit(
-    transport: Transport[str], url: str, tag: str, seconds: float = 20.0, whose: int = 1
+    transport: CurlTransport[str], url: str, tag: str, seconds: float = 20.0, whose: int = 1
 ) -> None:
     outgoing = Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own")
     transport.submit(outgoing, seconds, tag, whose)
 
 
-def answers(transport: Transport[str], number: int) -> dict[str, Response]:
+def answers(transport: CurlTransport[str], number: int) -> dict[str, Response]:
     found: dict[str, Response] = {}
     while len(found) < number:
         found.update(transport.run(1.0))
@@ -480,7 +483,7 @@ def answers(transport: Transport[str], number: int) -> dict[str, Response]:
 
 
 def test_a_connection_that_is_open_needs_no_look_up_and_a_known_name_neither(
-    resolver: Resolver, transport: Transport[str], receiver: Receiver
+    resolver: Resolver, transport: CurlTransport[str], receiver: Receiver
 ):
     name = f"{next(_number)}.known.example"
     resolver.says(name, "127.0.0.1")
@@ -495,7 +498,7 @@ def test_a_connection_that_is_open_needs_no_look_up_and_a_known_name_neither(
 
 
 def test_requests_that_wait_for_one_name_go_out_together(
-    resolver: Resolver, transport: Transport[str], receiver: Receiver
+    resolver: Resolver, transport: CurlTransport[str], receiver: Receiver
 ):
     name = f"{next(_number)}.slow.example"
     for turn in range(5):
@@ -509,7 +512,7 @@ def test_requests_that_wait_for_one_name_go_out_together(
 
 
 def test_each_waits_for_a_name_as_long_as_its_own_time_is(
-    resolver: Resolver, transport: Transport[str], receiver: Receiver
+    resolver: Resolver, transport: CurlTransport[str], receiver: Receiver
 ):
     name = f"{next(_number)}.slow.example"
     submit(transport, of(receiver, name), "long", 30.0)
@@ -525,7 +528,7 @@ def test_each_waits_for_a_name_as_long_as_its_own_time_is(
 
 
 def test_a_handle_that_has_waited_has_its_whole_time_the_next_time(
-    resolver: Resolver, transport: Transport[str], receiver: Receiver
+    resolver: Resolver, transport: CurlTransport[str], receiver: Receiver
 ):
     name = f"{next(_number)}.slow.example"
     submit(transport, of(receiver, name), "first", 2.0)
@@ -543,19 +546,19 @@ def test_a_handle_that_has_waited_has_its_whole_time_the_next_time(
 def test_what_is_told_after_a_transport_has_ended_disturbs_nobody(
     resolver: Resolver, receiver: Receiver
 ):
-    ended: Transport[str] = Transport(LOOPBACK)
+    ended: CurlTransport[str] = CurlTransport(LOOPBACK)
     name = f"{next(_number)}.slow.example"
     submit(ended, of(receiver, name), "ended")
     while not resolver.begun:
         ended.run(0.05)
-    ended.abort()
+    ended.close()
     # Where its bell had its number another file stands now.
     reading, writing = os.pipe()
     resolver.says(name, "127.0.0.1")
-    another: Transport[str] = Transport(LOOPBACK)
+    another: CurlTransport[str] = CurlTransport(LOOPBACK)
     submit(another, of(receiver, name), "another")
     assert answers(another, 1)["another"].status == 200
-    another.abort()
+    another.close()
     os.close(writing)
     assert os.read(reading, 8) == b""
     os.close(reading)
@@ -580,7 +583,6 @@ class Noted(Names):
 def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.5)
     noted = Noted()
     monkeypatch.setattr(names, "look_ups", noted)
     receiver.always = 200, {}, b'{"access_token": "x", "token_type": "Bearer"}'
@@ -600,7 +602,7 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
 
     webhook("delivery")
     ingest.ingest_events(merchant.id, [{"type": "order.created"}], batch=True)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     actions.send_test(webhook("test", enabled=False), "order.created", "test")
     make_webhook(merchant, "https://certificate.example.com:9/")
     certificates.check_all()
@@ -615,7 +617,7 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
         next_probe_at=now(),
     )
     make_delivery(make_event(merchant), away)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     setup.url_problem("https://typed.example.com/", merchant.id)
     kinds = ("delivery", "token-delivery", "test", "token-test", "certificate", "look", "typed")
     assert noted.asked == {(f"{kind}.example.com", merchant.id) for kind in kinds}
@@ -661,7 +663,7 @@ def test_what_has_to_be_looked_up(url: str, found: tuple[str, int] | None):
     assert named_in(url) == found
 
 
-def test_a_name_that_cannot_be_one_fails_by_itself(transport: Transport[str]):
+def test_a_name_that_cannot_be_one_fails_by_itself(transport: CurlTransport[str]):
     submit(transport, "http://*/", "star")
     submit(transport, "http://a,b/", "comma")
     found = answers(transport, 2)

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound.egress import Nat64, admitted, inspector_refusal, refusal, refusal_here
-from portal.outbound.transport import send_now
+from portal.outbound.libcurl import send_now
 from portal.settings.setting_values import nat64_prefixes
 from portal.webhooks.url_rules import UrlContext, clean_url
 

@@ -65,7 +65,7 @@ def test_the_kernel_tells_which_they_are():
 IN_A_NETWORK_OF_ITS_OWN = """
 import http.server, ipaddress, json, sys, threading
 from portal.composing.compose import Frame, Outgoing
-from portal.outbound.transport import send_now
+from portal.outbound.libcurl import send_now
 
 class Inside(http.server.BaseHTTPRequestHandler):
     def do_GET(self):

@@ -25,19 +25,19 @@ REFUSED = "egress_refused", "The target's address may not be reached: 127.0.0.1 
 SEND = """
 import ipaddress, json, sys, threading, time
 from portal.composing.compose import Frame, Outgoing
-from portal.outbound.transport import Transport
+from portal.outbound.libcurl import CurlTransport
 url, times, allow = sys.argv[1], int(sys.argv[2]), map(ipaddress.ip_network, sys.argv[3:])
 allow, came = list(allow), []
 for _ in range(times):
     # A sender of its own each time: one keeps a name's addresses for seconds.
-    sender = Transport(allow)
+    sender = CurlTransport(allow)
     sender.submit(Outgoing(Frame("POST", url, [], url, []), [], b"{}", "own"), 1, None)
     answers = []
     while not answers:
         answers = sender.run(1.0)
     answer = answers[0][1]
     came.append([answer.status, answer.error, answer.error_detail])
-    sender.abort()
+    sender.close()
     while any(thread.name == "look-up" for thread in threading.enumerate()):
         time.sleep(0.001)
 print(json.dumps(came))

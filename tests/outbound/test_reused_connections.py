@@ -19,8 +19,8 @@ import pytest
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import outcome, transfer
 from portal.outbound.connections import Connections
-from portal.outbound.transfer import Response
-from portal.outbound.transport import Transport, send_now
+from portal.outbound.libcurl import CurlTransport, send_now
+from portal.outbound.response import Response
 from tests.certificates import Authority
 from tests.raw_receiver import KeepingReceiver, Serve, answers
 
@@ -52,14 +52,14 @@ def start() -> Iterator[Callable[..., KeepingReceiver]]:
 
 
 @pytest.fixture
-def transport() -> Iterator[Transport[int]]:
-    transport: Transport[int] = Transport(LOOPBACK)
+def transport() -> Iterator[CurlTransport[int]]:
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     yield transport
-    transport.abort()
+    transport.close()
 
 
 def send(
-    transport: Transport[int], url: str, count: int = 1, *, seconds: float = 5
+    transport: CurlTransport[int], url: str, count: int = 1, *, seconds: float = 5
 ) -> list[Response]:
     """The answers to requests that are all under way at once."""
     frame = Frame("POST", url, [], url, [])
@@ -320,18 +320,18 @@ def http2(tmp_path, monkeypatch) -> Iterator[Http2Server]:
 
 
 def test_http2_streams_share_a_connection_also_after_a_pause(http2):
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     for _ in range(3):
         assert outcomes(send(transport, http2.url)) == {(200, None, 1)}
         # What HTTP/2 says between requests closes nothing.
         transport.run(0.1)
-    transport.abort()
+    transport.close()
     assert (http2.requests, http2.connections) == (3, 1)
 
 
 @pytest.mark.parametrize("say", [refused, lambda _stream: None], ids=["refused", "closed"])
 def test_an_http2_stream_that_nobody_took_is_sent_once_more(http2, say):
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     assert outcomes(send(transport, http2.url)) == {(200, None, 1)}
     http2.requests, http2.say = 0, say
     (answer,) = send(transport, http2.url)
@@ -342,27 +342,27 @@ def test_an_http2_stream_that_nobody_took_is_sent_once_more(http2, say):
     http2.say = lambda stream: next(each)(stream)
     http2.requests = 0
     found = send(transport, http2.url) + send(transport, http2.url)
-    transport.abort()
+    transport.close()
     assert {answer.status for answer in found} <= {200, None}
     assert sum(answer.sends for answer in found) == http2.requests
 
 
 def test_an_http2_receiver_that_goes_away_gets_the_request_on_a_new_connection(http2):
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     assert outcomes(send(transport, http2.url)) == {(200, None, 1)}
     each = itertools.chain([goes_away], itertools.repeat(ok))
     http2.say = lambda stream: next(each)(stream)
     assert outcomes(send(transport, http2.url)) == {(200, None, 2)}
-    transport.abort()
+    transport.close()
     assert http2.requests == 3
 
 
 def test_an_http2_stream_that_is_cancelled_was_answered_and_is_not_sent_again(http2):
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     send(transport, http2.url)
     http2.requests, http2.say = 0, cancelled
     (answer,) = send(transport, http2.url)
-    transport.abort()
+    transport.close()
     assert (answer.status, answer.error) == (None, "http2_error")
     assert (answer.sends, http2.requests) == (1, 1)
 

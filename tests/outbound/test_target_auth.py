@@ -20,19 +20,23 @@ from portal import vault
 from portal.composing.compose import Certificate, Frame, Outgoing
 from portal.db.session import db
 from portal.delivery import actions, drain
+from portal.delivery.paces import Paces
 from portal.errors import Invalid
 from portal.events import ingest
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant
 from portal.models.webhook import MASK
 from portal.outbound import access_tokens
-from portal.outbound.transfer import Response, ends_at
-from portal.outbound.transport import Transport
+from portal.outbound.certificates import ends_at
+from portal.outbound.libcurl import CurlTransport
+from portal.outbound.response import Response
 from portal.webhooks import fields, previews, setup
 from tests.certificates import Authority, of_another_version, rsa_key
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
 from tests.raw_receiver import OK, RawReceiver
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.7, poll_seconds=0.1)
 
 ORDER = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
 SECRET = "s3cret+of/the client"
@@ -45,8 +49,6 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
-    monkeypatch.setattr(drain, "POLL_SECONDS", 0.1)
     access_tokens._kept.clear()
 
 
@@ -106,7 +108,7 @@ def test_one_token_is_asked_for_and_carries_every_request(
 ):
     make_webhook(merchant, receiver.url(), auth=oauth2(endpoint, scope="orders hooks"))
     send(merchant, 3)
-    assert drain.drain(0) == 3
+    assert drain.drain(0, paces=PACES) == 3
     assert authorizations(receiver) == ["Bearer token-1"] * 3
     (asked,) = endpoint.ledger
     assert (asked.method, asked.path) == ("POST", "/token")
@@ -118,7 +120,7 @@ def test_one_token_is_asked_for_and_carries_every_request(
     expected = base64.b64encode(b"shop%3A1:s3cret%2Bof%2Fthe+client").decode()
     assert asked.headers["Authorization"] == f"Basic {expected}"
     send(merchant)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     assert len(endpoint.ledger) == 1, "the next drain of this process has it still"
     assert {attempt.status for attempt in attempts()} == {200}
     kept = db.session.scalars(sa.select(AttemptPayload.request_headers)).all()
@@ -132,7 +134,7 @@ def test_id_and_secret_go_into_the_body_where_the_endpoint_wants_them_there(
     auth = oauth2(endpoint, client_auth="body", audience="https://erp.example.com/")
     make_webhook(merchant, receiver.url(), auth=auth)
     send(merchant)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     (asked,) = endpoint.ledger
     assert "Authorization" not in asked.headers
     assert parse_qs(asked.body.decode()) == {
@@ -148,11 +150,11 @@ def test_a_token_that_the_target_refuses_is_asked_for_anew(
 ):
     make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     endpoint.always = gives("token-2")
     receiver.answers = [401]
     send(merchant)
-    assert drain.drain(0) == 2
+    assert drain.drain(0, paces=PACES) == 2
     assert authorizations(receiver) == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
     assert [attempt.status for attempt in attempts()] == [200, 401, 200]
 
@@ -163,11 +165,11 @@ def test_a_token_that_ends_is_asked_for_anew(
     endpoint.always = gives("token-1", expires_in="1")
     make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     endpoint.always = gives("token-2")
     time.sleep(1)
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert authorizations(receiver) == ["Bearer token-1", "Bearer token-2"]
 
 
@@ -178,7 +180,7 @@ def test_a_token_that_ends_at_once_is_used_and_not_asked_for_without_an_end(
     endpoint.answers = [gives("token-1", expires_in=0.000001)] * 20 + [500]
     make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert authorizations(receiver) == ["Bearer token-1"]
     assert len(endpoint.ledger) == 1
 
@@ -191,7 +193,7 @@ def test_where_many_tokens_are_kept_another_one_is_used_too(
     for number in range(4):
         make_webhook(merchant, receiver.url(), auth=oauth2(endpoint, client_id=f"shop:{number}"))
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert sorted(authorizations(receiver)) == [f"Bearer token-{number}" for number in range(4)]
     assert len(access_tokens._kept) == 2
 
@@ -206,7 +208,7 @@ def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
     for number in range(5):
         make_webhook(merchant, receiver.url(), auth=oauth2(endpoint, client_id=f"shop:{number}"))
     send(merchant)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 5, "one that did not stay was used too"
     kept = [token.value for token in access_tokens._kept.values()]
     assert len(kept) == 3
@@ -260,7 +262,7 @@ def test_without_a_token_nothing_is_sent_and_the_log_says_why(
     make_webhook(merchant, receiver.url(), auth=oauth2(endpoint))
     endpoint.answers = [answer]
     send(merchant)
-    assert drain.drain(0) == 2
+    assert drain.drain(0, paces=PACES) == 2
     failed, succeeded = attempts()
     assert (failed.status, failed.error) == (None, "token_failed")
     assert said in (failed.error_detail or "")
@@ -275,7 +277,7 @@ def test_a_token_endpoint_inside_is_never_connected_to(
     auth = oauth2(endpoint)
     inside = f"http://127.0.0.2:{endpoint.port}/token"
     outgoing = access_tokens.request(access_tokens.Client(inside, "shop", SECRET))
-    transport: Transport[None] = Transport(())
+    transport: CurlTransport[None] = CurlTransport(())
     transport.submit(outgoing, 5, None)
     answer = _answer_of(transport)
     assert answer.error == "egress_refused"
@@ -366,7 +368,7 @@ def test_the_receiver_sees_the_certificate_of_each_webhook_and_of_none_other(
         )
     make_webhook(merchant, url, description="without", max_in_flight=1)
     send(merchant, 5)
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert sorted(seen) == ["north"] * 5 + ["south"] * 5
     db.session.rollback()
     states = list(db.session.scalars(sa.select(Delivery.state)))
@@ -382,7 +384,7 @@ def test_a_handle_that_carried_a_certificate_carries_none_for_the_next(
 ):
     chain, key = authority.issue("north")
     allow = app.config["PORTAL"].egress_allow
-    transport: Transport[None] = Transport(allow)
+    transport: CurlTransport[None] = CurlTransport(allow)
     url = f"https://127.0.0.1:{gateway.port}/"
     for certificate in (Certificate(chain, key), None, Certificate(chain, key)):
         frame = Frame("POST", url, [], url, [], certificate)
@@ -390,7 +392,7 @@ def test_a_handle_that_carried_a_certificate_carries_none_for_the_next(
         answer = _answer_of(transport)
         assert (answer.status == 200) == (certificate is not None)
     assert set(seen) == {"north"}
-    transport.abort()
+    transport.close()
 
 
 def test_a_certificate_and_a_key_that_belong_together_are_stored(
@@ -444,7 +446,7 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
     setup.update_webhook(webhook, {"auth": kept}, "test", webhook.version)
 
 
-def _answer_of(transport: Transport[None]) -> Response:
+def _answer_of(transport: CurlTransport[None]) -> Response:
     while True:
         for _, answer in transport.run(1.0):
             return answer

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from portal.composing.compose import Frame, Outgoing
 from portal.outbound import names, transfer
-from portal.outbound.transfer import MAX_BODY, Response
-from portal.outbound.transport import Transport, send_now
+from portal.outbound.libcurl import CurlTransport, send_now
+from portal.outbound.response import Response
+from portal.outbound.transfer import MAX_BODY
 from tests.certificates import Authority
 from tests.raw_receiver import OK, Behaviour, RawReceiver, certificate, drips, says
 
@@ -219,7 +220,7 @@ def test_many_requests_are_in_flight_at_once(receive):
         connection.sendall(OK)
 
     receiver = receive(slow)
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     started = time.monotonic()
     for number in range(40):
         transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
@@ -227,7 +228,7 @@ def test_many_requests_are_in_flight_at_once(receive):
     answers: dict[int, Response] = {}
     while len(answers) < 40:
         answers.update(transport.run(1.0))
-    transport.abort()
+    transport.close()
     assert {answer.status for answer in answers.values()} == {200}
     assert sorted(answers) == list(range(40))
     assert time.monotonic() - started < 3
@@ -245,7 +246,7 @@ def test_a_connection_that_its_receiver_closes_in_a_pause_costs_nothing_and_the_
     receive,
 ):
     receiver = receive(lambda connection: (connection.sendall(OK), time.sleep(0.3)))
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     answers: dict[int, Response] = {}
     for number in range(3):
         transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/{number}"), 5, number)
@@ -261,13 +262,13 @@ def test_a_connection_that_its_receiver_closes_in_a_pause_costs_nothing_and_the_
         waited = time.monotonic()
         assert transport.run(0.5) == []
         assert time.monotonic() - waited > 0.4
-    transport.abort()
+    transport.close()
     assert [answer.status for answer in answers.values()] == [200, 200, 200]
     assert len(receiver.requests) == 3
 
 
 def test_what_is_watched_may_be_closed_before_it_is_watched_no_more():
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     watched, other = socket.socketpair()
     number = watched.fileno()
     transport.watch(number)
@@ -278,7 +279,7 @@ def test_what_is_watched_may_be_closed_before_it_is_watched_no_more():
         assert another.fileno() == number
         transport.unwatch(number)
     other.close()
-    transport.abort()
+    transport.close()
 
 
 def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
@@ -288,13 +289,13 @@ def test_a_connection_is_used_again_and_the_number_of_a_closed_one_too(receive):
         connection.sendall(OK)
 
     receiver = receive(twice)
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     answers: dict[int, Response] = {}
     for number in range(8):
         transport.submit(outgoing(f"http://localhost:{receiver.port}/{number}"), 5, number)
         while number not in answers:
             answers.update(transport.run(1.0))
-    transport.abort()
+    transport.close()
     assert [answer.status for answer in answers.values()] == [200] * 8
     assert len([request for request in receiver.requests if request]) == 8
     assert max(answer.duration_us for answer in answers.values()) < 1_000_000
@@ -335,7 +336,7 @@ def test_a_connection_may_bring_many_answers(receive):
             connection.recv(65_536)
 
     receiver = receive(answers)
-    transport: Transport[int] = Transport(LOOPBACK)
+    transport: CurlTransport[int] = CurlTransport(LOOPBACK)
     try:
         for number in range(200):
             transport.submit(outgoing(f"http://127.0.0.1:{receiver.port}/"), 5, number)
@@ -345,7 +346,7 @@ def test_a_connection_may_bring_many_answers(receive):
             assert (found[0][1].status, len(found[0][1].body)) == (200, 60_000)
         assert len(receiver.requests) == 1, "one connection"
     finally:
-        transport.abort()
+        transport.close()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from portal.audit import log
 from portal.clock import DAY, HOUR, now
 from portal.db.session import db
 from portal.delivery import actions, drain
+from portal.delivery.paces import Paces
 from portal.errors import Invalid, StorageFull
 from portal.fairness import places
 from portal.ids import new_id
@@ -44,6 +45,8 @@ from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_event, make_merchant, make_user, make_webhook
 from tests.receiver import Receiver
+
+PACES = Paces(linger_seconds=0.7)
 
 ORDER: dict[str, Any] = {"type": "order.created", "object_id": "1000", "data": {"total": "99.50"}}
 SignIn = Callable[[str], FlaskClient]
@@ -150,13 +153,12 @@ def test_what_is_owed_by_then_is_sent_and_logged_without_what_would_fill_it_more
     api_key: str,
     signed_in: SignIn,
 ) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.7)
     bob = make_merchant("bob")
     for owner in (merchant, bob):
         make_webhook(owner, receiver.url(), body_template='{"x": "{{ event.object_id }}"}')
         assert send(app, owner).status_code == 202
     has_stored(merchant, 11 * MB)
-    assert drain.drain(0) == 2
+    assert drain.drain(0, paces=PACES) == 2
     assert [request.body for request in receiver.ledger] == [b'{"x": "1000"}'] * 2
     assert count(Attempt) == 2
     assert {one.state for one in db.session.scalars(sa.select(Delivery))} == {"succeeded"}

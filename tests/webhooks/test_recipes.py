@@ -12,11 +12,14 @@ from standardwebhooks import Webhook as Verifier
 
 from portal.db.session import db
 from portal.delivery import drain
+from portal.delivery.paces import Paces
 from portal.events import catalogue, ingest
 from portal.models import Merchant
 from portal.webhooks import recipes, setup
 from portal.webhooks.url_rules import UrlContext, clean_url
 from tests.receiver import Received, Receiver
+
+PACES = Paces(linger_seconds=0.3)
 
 RECIPES = list(recipes.all_recipes().values())
 SENTENCE = "New order SO-1042 for 99.50 EUR"
@@ -26,11 +29,6 @@ HOSTILE = '<!channel> & <users/all> @everyone "}\n'
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1"}
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.3)
 
 
 def sent(
@@ -49,7 +47,7 @@ def sent(
         "source_user_type": "storefront",
     }
     ingest.ingest_events(merchant.id, [event], batch=False)
-    assert drain.drain(0) == 1
+    assert drain.drain(0, paces=PACES) == 1
     (request,) = receiver.ledger
     if request.body:
         # Raises unless the signature is right.
@@ -174,5 +172,5 @@ def test_another_type_of_event_is_named_in_a_chat(merchant: Merchant, receiver: 
     event = {"type": "order.cancelled", "object_id": "77"}
     ingest.ingest_events(merchant.id, [event], batch=False)
     db.session.rollback()
-    drain.drain(0)
+    drain.drain(0, paces=PACES)
     assert text_of(receiver.ledger[0].body) == {"text": "order.cancelled 77"}

@@ -1,0 +1,36 @@
+"""What a drain sends, and keeps with each request until its response comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from portal.composing.compose import Outgoing
+from portal.delivery.line import Line
+from portal.delivery.trying import Trying
+from portal.outbound.access_tokens import Client
+
+
+@dataclass(slots=True)
+class DeliveryRequest:
+    """The request of an attempt."""
+
+    trying: Trying
+    outgoing: Outgoing
+
+
+@dataclass(slots=True)
+class TokenRequest:
+    """The request for the access token that an attempt needs first."""
+
+    trying: Trying
+    client: Client
+
+
+@dataclass(slots=True)
+class LookRequest:
+    """A look whether anybody listens where a held webhook sends to."""
+
+    line: Line
+
+
+Request = DeliveryRequest | TokenRequest | LookRequest

@@ -25,6 +25,9 @@ from portal.outbound.response import Response
 from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
+RECORD_COUNT, MOST_UNRECORDED = 500, 2_000
+"""Results that are many enough to be written, however short the oldest has waited; while so many
+wait for the database nothing is started."""
 MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
 """Bytes of results that may wait for the database, which may be locked or full for long; and how
 many times what is left of them a merchant may have."""

@@ -8,7 +8,7 @@ One thread, hundreds of requests in flight. What it keeps to:
 3. A webhook has a line of its own, with a cap on its requests in flight and a small buffer of what
    is due: one that hangs holds its cap and nothing else (line, lines).
 4. Merchants take turns, the one with the fewest requests first, and nobody has all places; who uses
-   much goes after the others, in shorter rounds (_submit, shares).
+   much goes after the others, in shorter rounds (turns, shares).
 5. This thread waits for the transport alone: templates are filled in cells (filling), results are
    written by a thread of their own (recorder), names are looked up by others.
 6. A receiver that is away is asked by one probe at a time (holding, probing).
@@ -21,7 +21,6 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Callable
 
 from flask import Flask, current_app
@@ -29,14 +28,14 @@ from flask import Flask, current_app
 from portal import queues
 from portal.clock import now
 from portal.delivery import health, holding, lanes, recording
-from portal.delivery.attempts import Attempts
-from portal.delivery.line import Line
+from portal.delivery.attempts import MOST_UNRECORDED, RECORD_COUNT, Attempts
 from portal.delivery.lines import Lines
 from portal.delivery.paces import PACES, Paces
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.requests import DeliveryRequest, LookRequest, Request, TokenRequest
 from portal.delivery.shares import Shares
 from portal.delivery.sharing import Sharing
+from portal.delivery.turns import Turns
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
 from portal.fairness.company import Company
@@ -44,19 +43,7 @@ from portal.journal.seldom import Seldom
 from portal.outbound.libcurl import CurlTransport, admitted
 from portal.outbound.response import Response
 from portal.outbound.transport import Transport
-from portal.processes import open_files
 from portal.redis_trouble import TROUBLE
-
-MAX_IN_FLIGHT = 1_000
-"""Requests in flight of one worker; large ones count several times (DueDelivery.places)."""
-SHARE = 3
-"""How many times the places that are free a merchant may have: three quarters of all where nobody
-else has any. So whoever comes next finds some, however many receivers of others hang."""
-FILES, OTHER_FILES = 4_096, 128
-"""Open files that a worker asks the system for, and how many of them are no requests."""
-RECORD_COUNT, MOST_UNRECORDED = 500, 2_000
-"""Results that are written at once, however short the oldest has waited; while so many wait for the
-database nothing is started."""
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 10)
@@ -111,17 +98,13 @@ class Drain:
         self._transport.watch(self._recorder.bell)
         self._wakes = Wakes(self._transport, paces)
         self._next: dict[str, float] = {}
-        self._kept_back: set[int] = set()
-        """The merchants that may start no more for now."""
         self._sharing = Sharing(lane, paces)
         self._shares = Shares(Company(self._config.data_dir))
+        self._turns = Turns(self._lines, self._attempts, self._shares, paces)
         self._rested_seconds = 0.0
         """How long it had nothing to do but for whom it keeps back."""
-        self._most = min(MAX_IN_FLIGHT, max(1, open_files(FILES) - OTHER_FILES))
         self._heavy: dict[int, float] = {}
         """The heavy merchants, and for how many seconds each is kept back (shares.Shares)."""
-        self._is_cut = False
-        """Whether more would have been started, had there been time."""
         self._rest_seconds = 0.0
         """How long nobody takes its lanes once they are given back."""
         self._idle_since = time.monotonic()
@@ -164,11 +147,11 @@ class Drain:
         called = self._wakes.called()
         if is_stopping:
             self._attempts.begin_no_more()
-            self._is_cut = self._lines.is_cut = False
+            self._turns.is_cut = self._lines.is_cut = False
         else:
             self._read(called=called)
             if self._attempts.results < MOST_UNRECORDED:
-                self._submit()
+                self._turns.take(self._heavy, self._sharing.leaving)
             if self._every("probe", self._paces.probe_seconds):
                 self._holding.look_after(self._sharing.leaving)
         self._attempts.go_on()
@@ -262,7 +245,7 @@ class Drain:
                 self._holding.on_look(request, response)
 
     def _pause(self) -> float:
-        if self._is_cut or self._lines.is_cut:
+        if self._turns.is_cut or self._lines.is_cut:
             return 0.0
         kept_back = (*self._heavy.values(), *self._lines.rests())
         wait = min(filter(None, (self._paces.adopt_seconds, *kept_back)))
@@ -273,7 +256,7 @@ class Drain:
         moment, clock = now(), time.monotonic()
         for line in self._lines:
             throttle = line.throttle
-            if line.buffer and throttle.rate and line.merchant_id not in self._kept_back:
+            if line.buffer and throttle.rate and line.merchant_id not in self._turns.kept_back:
                 if throttle.next_start > clock:
                     wait = min(wait, throttle.next_start - clock)
                 elif line.room(moment):
@@ -281,63 +264,6 @@ class Drain:
             elif line.health.held_at is not None:
                 wait = min(wait, self._holding.seconds_to(line, moment))
         return wait
-
-    def _submit(self) -> None:
-        """Start requests until the caps are reached, or for a slice of time: merchants take turns,
-        the one with the fewest first, and so do the webhooks of each. The heavy ones have rounds of
-        their own, and shorter ones."""
-        moment = now()
-        taken = Counter[int]()
-        light, heavy = dict[int, deque[Line]](), dict[int, deque[Line]]()
-        is_behind = self._attempts.results >= RECORD_COUNT
-        self._kept_back = {
-            whose for whose, seconds in self._heavy.items() if seconds or is_behind
-        } | self._attempts.have_too_much()
-        for line in self._lines:
-            whose = line.merchant_id
-            taken[whose] += line.places
-            if (
-                line.buffer
-                and whose not in self._kept_back
-                and line.room(moment)
-                and line.lane != self._sharing.leaving
-            ):
-                some = heavy if whose in self._heavy else light
-                some.setdefault(whose, deque()).append(line)
-        has_started = self._start(light, taken, moment)
-        if not has_started:
-            self._start(heavy, taken, moment)
-        elif heavy:
-            self._is_cut = True
-
-    def _start(self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int) -> bool:
-        """Start requests of lines by their merchants, who have so many places; whether it did."""
-        paces = self._paces
-        end = time.monotonic() + (paces.short_slice_seconds if self._heavy else paces.slice_seconds)
-        in_flight = self._attempts.in_flight
-        free = self._most - max(in_flight, taken.total())
-        turns = deque(sorted(waiting.items(), key=lambda turn: taken[turn[0]]))
-        self._is_cut = has_started = False
-        while turns:
-            whose, turn = turns.popleft()
-            if in_flight >= self._most or taken[whose] > max(0, SHARE * free):
-                self._kept_back.add(whose)
-                continue
-            line = turn.popleft()
-            due = self._lines.pop(line)
-            taken[whose] += due.places
-            free -= due.places
-            self._shares.begins(whose)
-            self._attempts.begin(line, due)
-            in_flight, has_started = in_flight + 1, True
-            if line.buffer and line.room(moment):
-                turn.append(line)
-            if turn:
-                turns.append((whose, turn))
-            if turns and time.monotonic() >= end:
-                self._is_cut = True
-                break
-        return has_started
 
     def _ready_to_record(self) -> bool:
         if not self._attempts.results or self._recorder.is_busy:

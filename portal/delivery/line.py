@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ from flask import current_app
 from portal.clock import now
 from portal.composing.compose import Composer, Target
 from portal.db.session import db
-from portal.delivery import due, probing
-from portal.delivery.due import START, DueDelivery, Place
+from portal.delivery import probing
+from portal.delivery.due import DueDelivery
 from portal.delivery.health import Health
 from portal.delivery.probing import Probing
+from portal.delivery.reading import BOTH, Reading
 from portal.delivery.silence import Silence
 from portal.delivery.throttle import Throttle
 from portal.models import Webhook
@@ -28,10 +28,6 @@ from portal.outbound.transport import Look
 
 LATELY_SECONDS = 600.0
 """How long one that has taken something counts as one that takes some of what it is sent."""
-MOST_AT_ONCE = 1_000
-"""Deliveries that a read may want."""
-BOTH = (False, True)
-"""Values of `is_retry`: first attempts before retries."""
 
 
 class Line:
@@ -57,24 +53,9 @@ class Line:
         """IDs that are buffered, in flight or not yet recorded: not to be read again."""
         self._left_out = 0
         """Of these, how many the database does not take in any form."""
-        self._want = self._room = 0
-        """How many are wanted of the read that goes on, and how many characters of payload."""
-        self._at_once = MOST_AT_ONCE
-        """How many the next read may want: after one that was large few, since SQLite reads each to
-        know how large it is."""
-        self._kinds: Sequence[bool] = BOTH
-        self._places: dict[bool, Place] = {}
-        """How far first attempts and retries were read."""
-        self._reached: dict[bool, Place] = {}
-        """How far they were looked through for what fits, before it had to start over."""
-        self._caught_up_to: Place | None = START
-        """How far what waits was read, while catching up; None at its end."""
         self.probing = Probing()
         self.silence = Silence()
-        self._aside: frozenset[str] = frozenset()
-        """The types that are aside, as what was read ahead was chosen by."""
-        self._asked_again: set[str] = set()
-        """The types aside of which one that waits was asked with, while catching up."""
+        self._reading = Reading(self.known, self.silence)
         self._answered_at = -LATELY_SECONDS
         """When its receiver last took or refused anything (this process's clock)."""
         self.throttle = Throttle()
@@ -179,7 +160,7 @@ class Line:
         """Whether all has gone out that waited for its time when a hold ended."""
         return (
             self.health.catch_up_from is not None
-            and self._caught_up_to is None
+            and self._reading.is_caught_up
             and len(self.known) == self._left_out
             and not self.may_have_more
         )
@@ -240,26 +221,21 @@ class Line:
         elif after.next_probe_at != self.health.next_probe_at:
             self.probing.end_round()
         if after.catch_up_from != self.health.catch_up_from:
-            self._caught_up_to = START
-            self._asked_again.clear()
+            self._reading.catch_up()
         self.health = after
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
         """Read from the start again: what was committed late stands before what was read. `kinds`
         says whether there are first attempts (False) and retries (True) to read."""
-        self._kinds = kinds
         self.may_have_more = True
-        self._places.clear()
+        self._reading.start_over(kinds)
 
     def takes_over_silence(self) -> bool:
         """Whether other types are aside than what was read ahead was chosen by; from then on it
         reads by these, from the start."""
-        aside = self.silence.aside(time.monotonic())
-        if self.health.held_at is not None or aside == self._aside:
+        if self.health.held_at is not None or not self._reading.takes_over_silence():
             return False
-        self._aside = aside
-        self._reached.clear()
-        self.start_over()
+        self.may_have_more = True
         return True
 
     def drop_buffer(self) -> int:
@@ -269,28 +245,26 @@ class Line:
             self.known.discard(one.id)
             dropped += one.size
         self.buffer.clear()
-        self._places.clear()
-        self._caught_up_to = START
+        self._reading.go_back()
         return dropped
 
     def fill(self, want: int, moment: int) -> int:
         """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
         attempts before retries; their size in characters. For a running read transaction.
 
-        A held webhook has one read, to probe it with. One that catches up has those read last
-        that wait for their time though what they wait for is over. Of types that are aside one is
-        read, behind all others.
+        A held webhook has one read, to probe it with.
         """
-        self.may_have_more = False
         if self.health.held_at is not None:
             found = self._probe(moment)
         else:
-            self._want, self._room = min(want, self._at_once), due.AT_ONCE
-            found = self._due(moment)
-            if len(found) < self._want and self.health.catch_up_from is not None:
-                found += self._waiting(self._want - len(found), moment, self.health.catch_up_from)
-            self._at_once = min(MOST_AT_ONCE, 2 * (self._at_once if self._room > 0 else len(found)))
-            found += self._of_those_aside(moment)
+            found = self._reading.read(
+                self.webhook_id,
+                want,
+                moment,
+                ordered=self.ordered,
+                catch_up_from=self.health.catch_up_from,
+            )
+            self.may_have_more = self._reading.has_more
         self.buffer.extend(found)
         self.known.update([one.id for one in found])
         return sum([one.size for one in found])
@@ -310,90 +284,3 @@ class Line:
         )
         self.may_have_more = found is None and not self.probing.is_over
         return [] if found is None else [found]
-
-    def _due(self, moment: int) -> list[DueDelivery]:
-        found: list[DueDelivery] = []
-        for is_retry in self._kinds:
-            place = self._places.get(is_retry, START)
-            reached = self._read(found, moment, is_retry, place)
-            further = self._reached.get(is_retry, START)
-            if place == START and reached is not None and further >= reached:
-                # What was looked through before it had to start over need not be so again; and it
-                # goes on, however often it has to.
-                reached = self._read(found, moment, is_retry, further)
-            if len(found) == self._want:
-                self.may_have_more = True
-                break
-            if reached is None:
-                self._reached.pop(is_retry, None)
-                continue
-            self._places[is_retry] = self._reached[is_retry] = reached
-            self.may_have_more = True
-            break
-        return found
-
-    def _read(
-        self, found: list[DueDelivery], moment: int, is_retry: bool, place: Place
-    ) -> Place | None:
-        """Add what is wanted to what was found; and where to read on, None at the end."""
-        if len(found) == self._want:
-            return place
-        rows, reached = due.read(
-            self.webhook_id,
-            is_retry=is_retry,
-            moment=moment,
-            after=place,
-            count=self._want - len(found),
-            ordered=self.ordered,
-            without=self._aside,
-            known=self.known,
-            room=self._room,
-        )
-        for one, due_at in rows:
-            self._places[is_retry] = (due_at, one.id)
-            found.append(one)
-            self._room -= one.size
-        if self._room <= 0:
-            # So many of these are as much as was wanted.
-            self._want = len(found)
-        return reached
-
-    def _waiting(self, want: int, moment: int, tried_before: int) -> list[DueDelivery]:
-        if self._caught_up_to is None:
-            return []
-        rows, self._caught_up_to = due.waiting(
-            self.webhook_id,
-            moment=moment,
-            tried_before=tried_before,
-            after=self._caught_up_to,
-            count=want,
-            ordered=self.ordered,
-            without=self._aside,
-            known=self.known,
-            room=self._room,
-        )
-        self.may_have_more |= self._caught_up_to is not None
-        self._room -= sum([one.size for one, _ in rows])
-        return [one for one, _ in rows]
-
-    def _of_those_aside(self, moment: int) -> list[DueDelivery]:
-        """One of a type that is aside and has none under way: so whether it is answered again is
-        found out, and the others wait for one at most."""
-        free = self._aside - self.silence.under_way
-        if not free:
-            return []
-        found = due.candidates(self.webhook_id, moment, ordered=self.ordered, dice=random.random())
-        if self.health.catch_up_from is not None and free - self._asked_again:
-            waiting, _ = due.waiting_candidates(
-                self.webhook_id, moment, after=START, ordered=self.ordered, whatever=False
-            )
-            found += [one for one in waiting if one.type not in self._asked_again]
-        fit = [one for one in found if one.type in free and one.id not in self.known]
-        if not fit:
-            return []
-        chosen = probing.by_die(fit)
-        if chosen.hurried:
-            self._asked_again.add(chosen.type)
-        self.may_have_more = True
-        one = due.find(chosen)
-        return [] if one is None else [one]

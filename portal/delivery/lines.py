@@ -15,8 +15,9 @@ from portal.clock import now
 from portal.db.session import db, reading, table
 from portal.delivery import health, lanes
 from portal.delivery.due import DueDelivery
-from portal.delivery.line import BOTH, Line
+from portal.delivery.line import Line
 from portal.delivery.paces import PACES, Paces
+from portal.delivery.reading import BOTH
 from portal.models import Webhook
 
 BUFFER, BUFFER_OF_HEAVY = 200, 50

@@ -15,7 +15,7 @@ from flask import Flask
 
 from portal.clock import now
 from portal.db.session import db
-from portal.delivery import drain
+from portal.delivery import drain, turns
 from portal.delivery.paces import Paces
 from portal.events import ingest
 from portal.models import Delivery, Merchant, Webhook
@@ -64,7 +64,7 @@ def test_where_few_files_may_be_open_fewer_requests_are_under_way_at_once(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     receiver.delay = 0.1
-    monkeypatch.setattr(drain, "OTHER_FILES", open_files(drain.FILES) - 4)
+    monkeypatch.setattr(turns, "OTHER_FILES", open_files(turns.FILES) - 4)
     make_webhook(merchant, receiver.url())
     send(merchant, *[{}] * 15)
     drain.drain(0, paces=PACES)
@@ -186,7 +186,7 @@ def test_who_is_owed_little_goes_before_who_is_owed_much(
 def test_one_merchants_receivers_that_hang_leave_requests_to_another(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 10)
+    monkeypatch.setattr(turns, "MAX_IN_FLIGHT", 10)
     receiver.delay = 2.0
     for _ in range(3):
         make_webhook(merchant, receiver.url("/slow"), max_in_flight=20)
@@ -259,7 +259,7 @@ def test_what_a_person_changed_holds_from_the_next_look_on(merchant: Merchant, r
 def test_a_merchant_whose_receivers_hang_leaves_places_to_others(
     app: Flask, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 40)
+    monkeypatch.setattr(turns, "MAX_IN_FLIGHT", 40)
     hanging = Receiver()
     hanging.delay = 8.0
     try:
@@ -286,7 +286,7 @@ def test_a_merchant_whose_receivers_hang_leaves_places_to_others(
 def test_large_records_take_more_places(
     merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(drain, "MAX_IN_FLIGHT", 40)
+    monkeypatch.setattr(turns, "MAX_IN_FLIGHT", 40)
     receiver.delay = 0.5
     make_webhook(merchant, receiver.url(), max_in_flight=500)
     send(merchant, *[{"data": {"text": "x" * 200_000}}] * 12)

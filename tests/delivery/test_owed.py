@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from portal.clock import HOUR, MINUTE, SECOND, now
 from portal.db.session import db
-from portal.delivery import drain, due, line, lines
+from portal.delivery import drain, due, lines, reading
 from portal.delivery.due import START, DueDelivery, Place
 from portal.delivery.line import Line
 from portal.delivery.owed import LARGE
@@ -228,7 +228,7 @@ def test_after_a_large_read_few_are_asked_for_and_then_more_again(merchant: Merc
             counts.append(len(one.buffer))
             one.buffer.clear()
     assert counts == [1] * 6 + [2, 4, 8, 16, 30]
-    assert asked[0] == lines.BUFFER <= line.MOST_AT_ONCE
+    assert asked[0] == lines.BUFFER <= reading.MOST_AT_ONCE
 
 
 @pytest.fixture

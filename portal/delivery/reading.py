@@ -1,0 +1,185 @@
+"""What is read ahead of what is owed to a webhook that is not held, and how far.
+
+What is due comes first, first attempts before retries. Then, while the webhook catches up after a
+hold, what waits for its time though what it waits for is over; and of types that are aside one,
+behind all others. For a running read transaction.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Sequence
+
+from portal.delivery import due, probing
+from portal.delivery.due import START, DueDelivery, Place
+from portal.delivery.silence import Silence
+
+MOST_AT_ONCE = 1_000
+"""Deliveries that a read may want."""
+BOTH = (False, True)
+"""Values of `is_retry`: first attempts before retries."""
+
+
+class Reading:
+    """That of one webhook. `known` are the IDs that are not to be read again."""
+
+    def __init__(self, known: Collection[str], silence: Silence) -> None:
+        self._known = known
+        self._silence = silence
+        self.has_more = True
+        """Whether there may be more than was read last."""
+        self._webhook_id = ""
+        self._ordered = False
+        self._want = self._room = 0
+        """How many are wanted of the read that goes on, and how many characters of payload."""
+        self._at_once = MOST_AT_ONCE
+        """How many the next read may want: after one that was large few, since SQLite reads each to
+        know how large it is."""
+        self._kinds: Sequence[bool] = BOTH
+        self._places: dict[bool, Place] = {}
+        """How far first attempts and retries were read."""
+        self._reached: dict[bool, Place] = {}
+        """How far they were looked through for what fits, before it had to start over."""
+        self._caught_up_to: Place | None = START
+        """How far what waits was read, while catching up; None at its end."""
+        self._aside: frozenset[str] = frozenset()
+        """The types that are aside, as what was read was chosen by."""
+        self._asked_again: set[str] = set()
+        """The types aside of which one that waits was asked with, while catching up."""
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that waits was read, while catching up."""
+        return self._caught_up_to is None
+
+    def catch_up(self) -> None:
+        """Read what waits from its start: a hold has ended, or it has begun."""
+        self._caught_up_to = START
+        self._asked_again.clear()
+
+    def go_back(self) -> None:
+        """Read from the start again, since what was read is forgotten."""
+        self._places.clear()
+        self._caught_up_to = START
+
+    def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
+        """Read what is due from the start again: what was committed late stands before what was
+        read. `kinds` says whether there are first attempts (False) and retries (True)."""
+        self._kinds = kinds
+        self._places.clear()
+
+    def takes_over_silence(self) -> bool:
+        """Whether other types are aside than what was read was chosen by; from then on it reads by
+        these, from the start."""
+        aside = self._silence.aside(time.monotonic())
+        if aside == self._aside:
+            return False
+        self._aside = aside
+        self._reached.clear()
+        self.start_over()
+        return True
+
+    def read(
+        self, webhook_id: str, want: int, moment: int, *, ordered: bool, catch_up_from: int | None
+    ) -> list[DueDelivery]:
+        """Up to `want` deliveries that are due at `moment`, and one of the types that are aside.
+        `catch_up_from` says when a hold has ended after which the webhook catches up (all Unix
+        µs)."""
+        self._webhook_id, self._ordered = webhook_id, ordered
+        self.has_more = False
+        self._want, self._room = min(want, self._at_once), due.AT_ONCE
+        found = self._due(moment)
+        if len(found) < self._want and catch_up_from is not None:
+            found += self._waiting(self._want - len(found), moment, catch_up_from)
+        self._at_once = min(MOST_AT_ONCE, 2 * (self._at_once if self._room > 0 else len(found)))
+        return found + self._of_those_aside(moment, is_catching_up=catch_up_from is not None)
+
+    def _due(self, moment: int) -> list[DueDelivery]:
+        found: list[DueDelivery] = []
+        for is_retry in self._kinds:
+            place = self._places.get(is_retry, START)
+            reached = self._read(found, moment, is_retry, place)
+            further = self._reached.get(is_retry, START)
+            if place == START and reached is not None and further >= reached:
+                # What was looked through before it had to start over need not be so again; and it
+                # goes on, however often it has to.
+                reached = self._read(found, moment, is_retry, further)
+            if len(found) == self._want:
+                self.has_more = True
+                break
+            if reached is None:
+                self._reached.pop(is_retry, None)
+                continue
+            self._places[is_retry] = self._reached[is_retry] = reached
+            self.has_more = True
+            break
+        return found
+
+    def _read(
+        self, found: list[DueDelivery], moment: int, is_retry: bool, place: Place
+    ) -> Place | None:
+        """Add what is wanted to what was found; and where to read on, None at the end."""
+        if len(found) == self._want:
+            return place
+        rows, reached = due.read(
+            self._webhook_id,
+            is_retry=is_retry,
+            moment=moment,
+            after=place,
+            count=self._want - len(found),
+            ordered=self._ordered,
+            without=self._aside,
+            known=self._known,
+            room=self._room,
+        )
+        for one, due_at in rows:
+            self._places[is_retry] = (due_at, one.id)
+            found.append(one)
+            self._room -= one.size
+        if self._room <= 0:
+            # So many of these are as much as was wanted.
+            self._want = len(found)
+        return reached
+
+    def _waiting(self, want: int, moment: int, tried_before: int) -> list[DueDelivery]:
+        if self._caught_up_to is None:
+            return []
+        rows, self._caught_up_to = due.waiting(
+            self._webhook_id,
+            moment=moment,
+            tried_before=tried_before,
+            after=self._caught_up_to,
+            count=want,
+            ordered=self._ordered,
+            without=self._aside,
+            known=self._known,
+            room=self._room,
+        )
+        self.has_more |= self._caught_up_to is not None
+        self._room -= sum([one.size for one, _ in rows])
+        return [one for one, _ in rows]
+
+    def _of_those_aside(self, moment: int, *, is_catching_up: bool) -> list[DueDelivery]:
+        """One of a type that is aside and has none under way: so whether it is answered again is
+        found out, and the others wait for one at most."""
+        free = self._aside - self._silence.under_way
+        if not free:
+            return []
+        found = due.candidates(
+            self._webhook_id, moment, ordered=self._ordered, dice=random.random()
+        )
+        if is_catching_up and free - self._asked_again:
+            waiting, _ = due.waiting_candidates(
+                self._webhook_id, moment, after=START, ordered=self._ordered, whatever=False
+            )
+            found += [one for one in waiting if one.type not in self._asked_again]
+        fit = [one for one in found if one.type in free and one.id not in self._known]
+        if not fit:
+            return []
+        chosen = probing.by_die(fit)
+        if chosen.hurried:
+            self._asked_again.add(chosen.type)
+        self.has_more = True
+        one = due.find(chosen)
+        return [] if one is None else [one]

@@ -1,5 +1,6 @@
-"""The attempts of a drain: from a delivery that is due, by its templates, an access token and its
-request, to a result. Whatever a step of one raises is that attempt's failure and nobody else's."""
+"""The attempts of a drain. Each goes from a delivery that is due to a result, by way of its
+templates, an access token where it needs one, and the request itself. Whatever a step of an attempt
+raises is the failure of that attempt alone."""
 
 from __future__ import annotations
 
@@ -26,17 +27,18 @@ from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
 RECORD_COUNT, MOST_UNRECORDED = 500, 2_000
-"""Results that are many enough to be written, however short the oldest has waited; while so many
-wait for the database nothing is started."""
+"""So many results are written at once, however short a time the oldest has waited; and while so
+many wait for the database, nothing is started."""
 MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
-"""Bytes of results that may wait for the database, which may be locked or full for long; and how
-many times what is left of them a merchant may have."""
+"""How many bytes of results may wait for the database, which may be locked or full for a long time;
+and how many times what is left of that one merchant may have."""
 _MAKE, _TAKE = "make the request", "take the answer"
 
 
 class Attempts:
-    """Those under way, and the results that are not yet being recorded. `is_ours` says whether a
-    line is still this drain's: what comes for another is the next owner's to find out."""
+    """The attempts under way, and the results that have not been handed to the recorder yet.
+    `is_ours` says whether a line still belongs to this drain: an attempt whose lane was lost is
+    made again by the next owner."""
 
     def __init__(self, transport: Transport[Request], is_ours: Callable[[Line], bool]) -> None:
         self._transport = transport
@@ -45,7 +47,7 @@ class Attempts:
         self._results: list[Result] = []
         self._oldest_result = 0.0
         self._unwritten = Counter[int]()
-        """Bytes of results that are not recorded yet, by merchant."""
+        """How many bytes of results are not recorded yet, by merchant."""
         self._unwritten_bytes = 0
 
     @property
@@ -64,7 +66,7 @@ class Attempts:
         return time.monotonic() - self._oldest_result
 
     def take_results(self) -> list[Result]:
-        """The results, which are the caller's then."""
+        """Give the results to the caller, and forget them."""
         taken, self._results = self._results, []
         return taken
 
@@ -75,12 +77,12 @@ class Attempts:
         self.written(lost)
 
     def written(self, results: Iterable[Result]) -> None:
-        """Results that were taken are in memory no more, whatever became of them."""
+        """Note that results which were taken are no longer in memory, whatever became of them."""
         for result in results:
             self._count(result.tried, -1)
 
     def have_too_much(self) -> set[int]:
-        """The merchants that may begin no more before some of their results are recorded."""
+        """The merchants that may not begin more until some of their results are recorded."""
         left = MOST_UNWRITTEN - self._unwritten_bytes
         if SHARE * left >= self._unwritten_bytes:
             return set()
@@ -109,11 +111,11 @@ class Attempts:
             self._fail(trying, error, _MAKE)
 
     def begin_no_more(self) -> None:
-        """Leave what waits for its templates to the next owner: it is due still."""
+        """Leave what waits for its templates to the next owner: it is still due."""
         self._filling.forget_waiting()
 
     def go_on(self) -> None:
-        """Send those whose templates were filled meanwhile."""
+        """Send the requests whose templates have been filled meanwhile."""
         for filled in self._filling.collect():
             trying = replace(filled.trying, moment=now())
             if not self._is_ours(trying.line):
@@ -157,14 +159,14 @@ class Attempts:
             self._fail(trying, error, _TAKE)
 
     def close(self) -> None:
-        """End the cells that are at work for it."""
+        """End the cells that work on its templates."""
         self._filling.close()
 
     def _fail(self, trying: Trying, error: Exception, what: str) -> None:
         self._end(trying.failed(error, what))
 
     def _request(self, trying: Trying, payload: Payload) -> None:
-        """Start an attempt's request; where it needs an access token, start with that."""
+        """Start an attempt's request, or first the one for an access token where it needs that."""
         line, client = trying.line, trying.line.client
         if client is not None and line.lacks_token(trying.moment):
             outgoing = access_tokens.request(client)
@@ -195,7 +197,7 @@ class Attempts:
     def _end(self, result: Result) -> None:
         line, tried = result.line, result.tried
         if not self._is_ours(line):
-            # The lane was lost meanwhile, and whoever owns it now makes this attempt too.
+            # The lane was lost meanwhile; whoever owns it now makes this attempt again.
             return
         line.end(
             tried.due,

@@ -1,18 +1,20 @@
-"""3 DELIVERY: a worker drains lanes: what is due goes out, and what came back is recorded.
+"""3 DELIVERY: a worker drains lanes. What is due goes out, and what comes back is recorded.
 
-One thread, hundreds of requests in flight. What it keeps to:
+One thread, hundreds of requests in flight. The rules:
 
-1. The database is the truth: a row is due until its result is committed, and who loses its lane
-   writes nothing more (the lease's token).
-2. No delivery ends a drain: whatever one raises is that attempt's failure (attempts).
-3. A webhook has a line of its own, with a cap on its requests in flight and a small buffer of what
-   is due: one that hangs holds its cap and nothing else (line, lines).
-4. Merchants take turns, the one with the fewest requests first, and nobody has all places; who uses
-   much goes after the others, in shorter rounds (turns, shares).
-5. This thread waits for the transport alone: templates are filled in cells (filling), results are
-   written by a thread of their own (recorder), names are looked up by others.
-6. A receiver that is away is asked by one probe at a time (holding, probing).
-7. At its end all that came back is recorded and each lane given back, whatever fails (close).
+1. The database is the truth: a row is due until its result is committed, and a drain that has lost
+   its lane writes nothing more (the lease's token).
+2. No delivery can end a drain: whatever an attempt raises is the failure of that attempt
+   (attempts).
+3. Each webhook has a line of its own, with a cap on its requests in flight and a small buffer of
+   what is due. A receiver that hangs uses up its own cap and nothing else (line, lines, throttle).
+4. Merchants take turns, the one with the fewest requests first, and nobody can have every place.
+   A merchant with a lot to send comes after the others, in shorter rounds (turns, shares).
+5. This thread waits for nothing but the transport: templates are filled in cells (filling), results
+   are written by a thread of their own (recorder), and names are looked up by others.
+6. A receiver that is away gets one probe at a time (holding, probing).
+7. When a drain ends, everything that came back is recorded and each lane is given back, even if a
+   part of that fails (close).
 """
 
 from __future__ import annotations
@@ -56,18 +58,18 @@ def drain(
     keep_alive: Callable[[], None] = lambda: None,
     paces: Paces = PACES,
 ) -> int:
-    """Send what is due in a lane, and in lanes that nobody else takes, until there is nothing
-    left for a few seconds; how many attempts were made.
+    """Send what is due in a lane, and in lanes that nobody else takes, until nothing has been due
+    for a few seconds. Returns how many attempts were made.
 
-    `should_stop` ends it early: what is in flight is finished, the rest is left to the next owner.
-    `keep_alive` is called now and then.
+    Once `should_stop` says so, what is in flight is finished and the rest is left to the next
+    owner. `keep_alive` is called every now and then.
     """
     return Drain(lane, paces=paces).run(should_stop, keep_alive)
 
 
 class Drain:
-    """A drain that was called for a lane. The transport and the recorder are its ways out; tests
-    hand in others."""
+    """A drain that was called for a lane. It sends through the transport and writes through the
+    recorder; both may be handed in, and so may its paces."""
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class Drain:
             self._transport, lambda line: self._lines.get(line.webhook_id) is line
         )
         self._unrecorded = False
-        """Whether results may be under way to the database; renewing leases does not count."""
+        """Whether the recorder may be writing results; leases that it renews do not count."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         self._recorder = recorder or Recorder(app, self._config, paces=paces)
         self._holding = holding.Holding(
@@ -102,14 +104,14 @@ class Drain:
         self._shares = Shares(Company(self._config.data_dir))
         self._turns = Turns(self._lines, self._attempts, self._shares, paces)
         self._rested_seconds = 0.0
-        """How long it had nothing to do but for whom it keeps back."""
+        """How long it has waited only because it keeps merchants back."""
         self._heavy: dict[int, float] = {}
         """The heavy merchants, and for how many seconds each is kept back (shares.Shares)."""
         self._rest_seconds = 0.0
-        """How long nobody takes its lanes once they are given back."""
+        """How long nobody may take its lanes once they are given back."""
         self._idle_since = time.monotonic()
         self._look = self._is_whole = True
-        """Whether to read what is due, and whether of all lines."""
+        """Whether to look for webhooks with something due, and whether for all of them."""
         self.attempts = 0
 
     def run(
@@ -117,7 +119,8 @@ class Drain:
         should_stop: Callable[[], bool] = lambda: False,
         keep_alive: Callable[[], None] = lambda: None,
     ) -> int:
-        """All of it, as `drain` has it; how many attempts were made."""
+        """Lease the lane, send and close, as `drain` describes it. Returns how many attempts were
+        made."""
         try:
             if self.lease(self._lane):
                 self.loop(should_stop, keep_alive)
@@ -135,15 +138,18 @@ class Drain:
         return True
 
     def loop(self, should_stop: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
+        """Take one step after another while there is work, and a lane to do it in."""
         while self._tokens and self.step(is_stopping=should_stop()):
             if self._every("keep_alive", self._paces.keep_alive_seconds):
                 keep_alive()
 
     def step(self, *, is_stopping: bool = False) -> bool:
-        """Read what is due, start what may start, wait for answers for a moment, and hand results
-        to the recorder; whether there is more to do. One that `is_stopping` starts nothing."""
+        """Read what is due, start what may start, wait a moment for responses, and hand results to
+        the recorder. Returns whether there is more to do. A drain that `is_stopping` starts
+        nothing.
+        """
         self._heavy = self._shares.heavy({line.merchant_id for line in self._lines})
-        # In any case: a call that nobody takes would be there each time.
+        # Even while it stops: a call that is not read would wake it again at once.
         called = self._wakes.called()
         if is_stopping:
             self._attempts.begin_no_more()
@@ -193,7 +199,8 @@ class Drain:
             time.sleep(self._paces.away_seconds)
 
     def close(self) -> None:
-        """Record what came back and give the lanes back, whatever fails of it. Raises nothing."""
+        """Record what came back and give the lanes back, even if a part of that fails. Raises
+        nothing."""
         for step in (
             self._record,
             self._recorder.close,
@@ -205,7 +212,7 @@ class Drain:
         ):
             try:
                 step()
-            except Exception:  # noqa: BLE001 - the other parts are due all the same
+            except Exception:  # noqa: BLE001 - the other parts must be done too
                 self._rest_seconds = self._paces.defect_rest_seconds
                 _log.exception("A part of a drain's end has failed.")
 
@@ -275,7 +282,7 @@ class Drain:
         )
 
     def _record(self) -> None:
-        """Hand the results to the recorder, with what they mean for their receivers."""
+        """Hand the results to the recorder, with what they say about the health of receivers."""
         moment = now()
         if not (done := self._attempts.take_results()):
             return
@@ -314,7 +321,7 @@ class Drain:
                 if (line := self._lines.get(tried.due.webhook_id)) is not None:
                     line.known.discard(tried.due.id)
                     if line.ordered or line.health.held_at is not None:
-                        # What this one held back may be due now, or another may be the next probe.
+                        # What it held back may be due now, or another one may be the next probe.
                         line.start_over()
             if written.lost:
                 self._leave(written.lost)
@@ -327,12 +334,12 @@ class Drain:
         self._attempts.forget(lost)
 
     def _adopt(self) -> bool:
-        """Take one lane whose work nobody does, because its worker died or all are busy."""
+        """Lease one lane that nobody works on, because its worker died or all are busy."""
         lane = next(filter(self._sharing.may_take, lanes.forgotten()), None)
         return lane is not None and self.lease(lane)
 
     def _share(self) -> None:
-        """Hand a lane over where that is due (portal.delivery.sharing)."""
+        """Choose a lane to hand over, or hand over the one that was chosen, when it is time."""
         if self._sharing.is_time():
             waiting = {
                 line.lane for line in self._lines if line.buffer and line.health.held_at is None

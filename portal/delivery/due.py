@@ -1,6 +1,7 @@
-"""What is owed to a webhook, read from the database: what is due, and what waits for its time.
+"""The pending deliveries of a webhook, read from the database: those that are due, and those that
+wait for their time.
 
-For a running read transaction. The database stays the truth: a row is due until its result is
+For a running read transaction. The database is the truth: a row is due until its result is
 committed, so what is read may be known already.
 """
 
@@ -29,29 +30,28 @@ from portal.delivery.owed import (
 from portal.models.delivery import MANUAL
 
 ENDS = 500
-"""Deliveries that a probe is chosen among: so many at the beginning of what is due, at its end, and
-anywhere between."""
+"""How many deliveries a probe is chosen among: so many of the oldest that are due, of the newest,
+and from anywhere between."""
 LOOKED = 1_000
-"""Rows that a read looks at, however few of them are what it looks for: the thread that sends reads
-them."""
+"""How many rows a read looks at, however few of them fit: it keeps the thread that sends."""
 
 AT_ONCE = 4 * 1024 * 1024
-"""Characters of payload after which a read ends, however little else it has: each may take four
-bytes, and the thread that sends reads them."""
+"""After how many characters of payload a read ends, however few deliveries it has: each may take
+four bytes of memory, and reading them keeps the thread that sends."""
 FEW = 4
-"""Large payloads that are read at a time."""
+"""How many large payloads are read at a time."""
 
 PLACE = 64 * 1024
-"""Characters of a payload for each of which a request takes a place more."""
+"""For so many characters of payload a request takes one more place."""
 
 Place = tuple[int, str]
-"""How far was read: a moment (Unix µs) and an ID."""
+"""How far rows were read: the moment (Unix µs) and the ID of the last."""
 START: Place = (0, "")
 
 
 @dataclass(slots=True)
 class DueDelivery:
-    """A delivery whose next attempt has come, with the event it carries."""
+    """A delivery whose next attempt is due, with the event that it carries."""
 
     id: str
     merchant_id: int
@@ -61,21 +61,21 @@ class DueDelivery:
     step: int
     trigger: str
     type: str
-    """The event's, as its receivers read it; "" where that has expired."""
+    """The event's type, as receivers read it; "" where the event's data has expired."""
     payload: Payload | None
     hurries: int = 0
     delivered_at: int | None = None
-    """When it was delivered already, where a person has it sent again (Unix µs)."""
+    """When it was delivered (Unix µs), if it was and a person has it sent again."""
     hurried: bool = False
-    """Whether it goes out before its time by schedule."""
+    """Whether it goes out before its scheduled time."""
     size: int = field(init=False, default=0)
-    """Characters of the payload that it carries in memory."""
+    """How many characters of payload it holds in memory."""
     places: int = field(init=False, default=1)
-    """How many places of its drain it takes: one, and one for each PLACE of its payload, which is
-    in memory several times while the request is under way."""
+    """How many places of its drain it takes: one, and one more for each PLACE of its payload, which
+    is in memory several times while the request is under way."""
 
     def __post_init__(self) -> None:
-        """Measure it: it is asked for its size again and again."""
+        """Measure it once, for its size is asked for again and again."""
         if (payload := self.payload) is not None:
             self.size = len(payload.head) + len(payload.data or "") + len(payload.previous or "")
             self.places += self.size // PLACE
@@ -83,8 +83,8 @@ class DueDelivery:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A delivery that a held webhook may be probed with. `hurried`: its time by schedule has not
-    come."""
+    """A delivery that a held webhook may be probed with. `hurried` says that its scheduled time has
+    not come."""
 
     id: str
     step: int
@@ -94,8 +94,8 @@ class Candidate:
     hurried: bool = False
 
     def is_last(self, schedule: Sequence[int]) -> bool:
-        """Whether the next attempt is the last of its schedule; one that a person asks for is
-        none of the schedule."""
+        """Whether the next attempt is the last of its schedule. One that a person asks for is not
+        part of the schedule."""
         return self.trigger != MANUAL and self.step + 1 >= len(schedule)
 
 
@@ -111,10 +111,10 @@ def read(
     known: Collection[str] = (),
     room: int = AT_ONCE,
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
-    """First attempts or retries that are due at `moment` (Unix µs), `after` a place, `without` some
-    types and those whose IDs are `known`: each with the moment from which it is due. Up to `count`,
-    and none after their payloads have taken the `room` that there is (characters). And where to
-    read on; None at the end."""
+    """First attempts or retries that are due at `moment` (Unix µs), from `after` a place on,
+    `without` some types and without the IDs that are `known`; each with the moment from which it is
+    due. At most `count`, and no more once their payloads have filled the `room` (characters). And
+    where to read on; None at the end."""
     values = {
         "webhook_id": webhook_id,
         "is_retry": is_retry,
@@ -126,7 +126,7 @@ def read(
         return _fitting(OLDEST[ordered], values, count, room, known, without)
     if ordered:
         return _fitting(DUE_IN_ORDER, values, count, room, known)
-    # From the start, those that are known come again: they are due until recorded.
+    # A read from the start meets those that are known again: they are due until recorded.
     most = count + (0 if after[0] else len(known))
     rows = db.session.execute(DUE, {**values, "count": most}).all()
     found, looked = _dues(rows, count, room, known)
@@ -148,12 +148,12 @@ def waiting(
     known: Collection[str] = (),
     room: int = AT_ONCE,
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
-    """Retries, `without` some types and those that are `known`, that wait for their time after
-    `moment` though what they wait for may be over: the receiver was away at their last attempt,
-    `tried_before` a moment (all Unix µs). None whose last two waits were cut short: so a receiver
-    that comes and goes, or that dislikes a delivery by 5xx, uses up no schedule in no time. And
-    where to read on; None at the end. Up to `count`, and none after their payloads have taken the
-    `room` that there is."""
+    """Retries whose time is after `moment` though what they wait for may be over: the receiver was
+    away at their last attempt, which was `tried_before` a moment (all Unix µs). `without` some
+    types, without those that are `known`, and without those whose last two waits were cut short:
+    otherwise a receiver that comes and goes, or that rejects a delivery with 5xx, would use up a
+    schedule in no time. At most `count`, and no more once their payloads have filled the `room`.
+    And where to read on; None at the end."""
     values = {
         "webhook_id": webhook_id,
         "moment": moment,
@@ -171,7 +171,7 @@ def waiting(
 
 
 def find(candidate: Candidate) -> DueDelivery | None:
-    """The delivery of a candidate, unless it was finished meanwhile."""
+    """The delivery of a candidate; None if it has been finished meanwhile."""
     rows = db.session.execute(THESE, {"ids": [candidate.id]}).all()
     if not rows:
         return None
@@ -181,9 +181,9 @@ def find(candidate: Candidate) -> DueDelivery | None:
 
 
 def candidates(webhook_id: str, moment: int, *, ordered: bool, dice: float) -> list[Candidate]:
-    """What is due and may be a probe, first attempts before retries and each in the order of its
-    time: the oldest, the newest, and where there are more some from between, as the `dice` in
-    [0, 1) says."""
+    """What is due and may be a probe: first attempts before retries, each in the order of their
+    time. They are the oldest, the newest, and some from between where there are more; `dice` in [0,
+    1) says from where."""
     found: list[Candidate] = []
     for is_retry in (False, True):
         rows = _oldest_and_newest(
@@ -217,9 +217,9 @@ def _types(ordered: bool, values: dict[str, Any], after: Place) -> list[sa.Row[A
 def waiting_candidates(
     webhook_id: str, moment: int, *, after: Place, ordered: bool, whatever: bool
 ) -> tuple[list[Candidate], Place | None]:
-    """What waits for its time and may be a probe before it, the next first: what was not tried
-    before its time the last time, or `whatever` waits; `after` a place. And where to read on; None
-    at the end."""
+    """What waits for its time and may be a probe before that, the next to come first, from `after`
+    a place on: only what was not sent before its time the last time, unless `whatever` waits is
+    wanted. And where to read on; None at the end."""
     rows = db.session.execute(
         WAITING_TYPES[ordered],
         {
@@ -247,8 +247,8 @@ _Fields = tuple[str, int, str, str, int, int, str]
 def _dues(
     rows: Sequence[Any], count: int, room: int, known: Collection[str] = ()
 ) -> tuple[list[tuple[DueDelivery, int]], int]:
-    """Up to `count` deliveries of rows that are not `known`, none after they have taken the `room`
-    but one in any case; and how many of the rows were looked at."""
+    """At most `count` deliveries of rows that are not `known`, and no more once they have filled
+    the `room`, but at least one; and how many of the rows were looked at."""
     found: list[tuple[DueDelivery, int]] = []
     texts: dict[str, _Texts] = {}
     for looked, row in enumerate(rows, 1):
@@ -259,7 +259,7 @@ def _dues(
             if row.event_id not in texts:
                 texts = _texts(rows[looked - 1 :], known)
             head, data, previous = texts.pop(row.event_id)
-        # To join the events for it would take a quarter of all the time that deliveries take.
+        # Joining the events for it would take a quarter of the time of a whole delivery.
         named = None if head is None else _TYPE.search(head)
         kind = "" if named is None else named[1]
         payload = None if head is None else Payload(head, data, previous)
@@ -275,8 +275,8 @@ _Texts = tuple[str | None, str | None, str | None]
 
 
 def _texts(rows: Sequence[Any], known: Collection[str]) -> dict[str, _Texts]:
-    """The payloads of the first FEW of some rows that came without, by event; nothing of one that
-    has expired meanwhile."""
+    """The payloads of the first FEW rows that came without theirs, by event; of one that has
+    expired meanwhile nothing."""
     large = [
         row.event_id for row in rows if LEFT_OUT in (row.data, row.previous) and row.id not in known
     ][:FEW]
@@ -295,8 +295,8 @@ def _fitting(
     known: Collection[str],
     without: Collection[str] = (),
 ) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
-    """Up to `count` deliveries of which a statement says that they fit, `without` some types and
-    those that are `known`, among those that it looks at, none after they have taken the `room`; and
+    """At most `count` of the deliveries that fit, among those that a statement looks at, `without`
+    some types and without those that are `known`, and no more once they have filled the `room`; and
     where to read on, None at the end."""
     looked_at = db.session.execute(statement, {**values, "looked": LOOKED}).all()
     place: Place | None = None
@@ -311,7 +311,7 @@ def _fitting(
         place = None
     if not places:
         return [], place
-    # Of these one may have been finished meanwhile.
+    # Some may have been finished meanwhile.
     rows = {row.id: row for row in db.session.execute(THESE, {"ids": list(places)}).all()}
     fitting = [rows[one] for one in places if one in rows]
     found, looked = _dues(fitting, count, room)
@@ -319,4 +319,4 @@ def _fitting(
 
 
 _TYPE = re.compile(r'"type":"([^"]*)"')
-"""In the head of a body; no type has a quote, and in other texts each has its backslash."""
+"""In the head of a body. A type has no quotes, and those in other texts have a backslash."""

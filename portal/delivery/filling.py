@@ -1,8 +1,8 @@
-"""The templates of attempts under way, filled in cells beside the thread that sends.
+"""The templates of attempts, filled in cells while the thread that sends goes on.
 
-Merchants take turns, and each has at most one cell at a time. Those whose templates take long have
-one cell less than there are between them: however many they are, the templates of all others wait
-for quick ones alone.
+Merchants take turns, and each has at most one cell at a time. All merchants whose templates take
+long share all cells but one: so however many they are, the templates of the others wait only for
+quick ones.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from portal.delivery.trying import Trying
 from portal.outbound.transport import Watcher
 
 HEAVY_FOR_SECONDS = 60.0
-"""How long a merchant is one of those whose templates take long, after one that did."""
+"""How long a merchant counts as one whose templates take long, after one that did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What the templates of an attempt have made, or why they made nothing."""
+    """What came of the templates of an attempt: their texts, or an error."""
 
     trying: Trying
     payload: Payload
     composer: Composer
-    """The one whose templates these are: the webhook's settings may be others now."""
+    """The one whose templates these are: the webhook's settings may have changed since."""
     texts: Sequence[str] = ()
     error: Exception | None = None
-    """NotFilled, or what the portal itself has failed at."""
+    """NotFilled where a template is to blame, anything else where the portal is."""
 
 
 class Filling:
-    """For one thread; what watches for it is woken when something is filled."""
+    """For one thread, whose `watcher` wakes up when something is filled."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._waiting: dict[int, deque[Filled]] = {}
-        """By merchant, those whose turn is next first."""
+        """By merchant, in the order of their turns."""
         self._busy: dict[int, tuple[Cell, Filled]] = {}
         """By merchant too."""
         self._heavy: dict[int, float] = {}
-        """Merchants whose templates take long, and until when they are taken for such."""
+        """The merchants whose templates take long, and until when they count as such."""
 
     @property
     def in_flight(self) -> int:
@@ -54,12 +54,12 @@ class Filling:
         return len(self._busy) + sum(map(len, self._waiting.values()))
 
     def ask(self, trying: Trying, payload: Payload) -> None:
-        """Fill the templates of an attempt; `collect` gives what they made."""
+        """Have the templates of an attempt filled; `collect` returns the result."""
         asked = Filled(trying, payload, trying.line.composer)
         self._waiting.setdefault(trying.line.merchant_id, deque()).append(asked)
 
     def collect(self) -> list[Filled]:
-        """What has been filled, or will not be. Starts what is next."""
+        """Return what has been filled or has failed, and start what is next."""
         ended = [*self._answered(), *self._overdue()] if self._busy else []
         while len(self._busy) < MOST:
             whose = self._next()
@@ -81,7 +81,7 @@ class Filling:
         return ended
 
     def forget_waiting(self) -> None:
-        """Do not begin what has not begun: it is due still."""
+        """Drop what has not begun: it is still due."""
         self._waiting.clear()
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Filling:
             cell, asked = self._busy[whose[fd]]
             try:
                 if not cell.is_ready:
-                    # Not before: the thread that sends waits for nobody.
+                    # Not earlier, for the thread that sends must not wait for it.
                     cell.greet()
                     _ask(cell, asked)
                     continue
@@ -138,7 +138,7 @@ class Filling:
             except NotFilled as error:
                 ended.append(replace(asked, error=error))
             except Exception as error:  # noqa: BLE001 - as above
-                # The rest of its answer may come yet, and would be the next one's.
+                # The rest of its answer may still come, and would be taken for the next one.
                 ended.append(replace(asked, error=error))
                 cell.kill()
             self._learn(whose[fd], cell)

@@ -36,7 +36,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Health:
-    """How a webhook has been doing; moments in Unix µs, the rest as models.Webhook has it."""
+    """How a webhook is doing. Moments are in Unix µs; the fields mean what they mean in
+    models.Webhook."""
 
     failures: int = 0
     failing_since: int | None = None
@@ -61,21 +62,21 @@ class Health:
         )
 
     def rests(self, moment: int) -> bool:
-        """Whether it is held, and a probe waits for its time at `moment` (Unix µs). One that would
-        wait for longer than any does was put off before the clock was set back, and so was one
-        that was held later than now."""
+        """Whether it is held and, at `moment` (Unix µs), waits for the time of its next probe. If
+        that is further away than any pause is long, or it was held later than now, the clock was
+        set back, and it does not wait."""
         if self.held_at is None or self.held_at > moment:
             return False
         return moment < (self.next_probe_at or 0) <= moment + LONGEST_ASKED_PAUSE
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether it is held and a first round of probes has found nobody who takes anything."""
+        """Whether it is held and a first round of probes has ended without success."""
         return self.held_at is not None and (self.next_probe_at or 0) > self.held_at
 
 
 WELL = Health()
-"""Whose last attempt was a success, and which another success leaves as it is."""
+"""The health of a webhook whose last attempt was a success; another success does not change it."""
 
 
 def after_attempt(
@@ -132,17 +133,17 @@ def after_attempt(
             return health
         return replace(health, held_at=moment, next_probe_at=moment + asked, catch_up_from=None)
     if attempted_at <= health.held_at <= moment:
-        # It was under way already, and no probe.
+        # It was under way already when the webhook was held, so it is not a probe.
         return health
     if outcome in (Outcome.BROKEN, Outcome.SILENT) and not was_last and not asked:
-        # Perhaps this one alone is disliked: the round goes on with another.
+        # Perhaps only this delivery is rejected: the round goes on with another.
         return health
     return _paused(health, moment, asked, LONGEST_ASKED_PAUSE if was_last else LONGEST_PAUSE)
 
 
 def after_round(health: Health, moment: int, config: Config, longest_pause: int) -> Health:
-    """The health of a held webhook after a round of probes that ended without a last one, since
-    nobody listens or nothing is left to try; the pause takes `longest_pause` µs at most. Pure."""
+    """The health of a held webhook after a round of probes that has ended because nobody listens or
+    nothing is left to try; the pause is `longest_pause` µs at most. Pure."""
     health = _disabled_in_time(health, moment, config)
     return health if health.disabled_reason else _paused(health, moment, 0, longest_pause)
 
@@ -170,7 +171,7 @@ def _disabled_in_time(health: Health, moment: int, config: Config) -> Health:
 
 @dataclass(frozen=True)
 class Changed:
-    """The health of a webhook that attempts have changed, at `moment` (Unix µs).
+    """A change of a webhook's health, at `moment` (Unix µs).
 
     `seen_at` is the webhook's `updated_at` when it was read.
     """
@@ -187,7 +188,7 @@ class Changed:
 def store(session: scoped_session[Any], changed: Changed, config: Config) -> None:
     """Write a changed health and tell people, inside the running transaction.
 
-    A person's change since the webhook was read wins, and this one is dropped.
+    If a person has edited the webhook since it was read, that wins, and this change is dropped.
     """
     webhook_id, merchant_id, moment = changed.webhook_id, changed.merchant_id, changed.moment
     after = changed.after
@@ -305,7 +306,7 @@ def hold_unusable(webhook_id: str, moment: int) -> Health:
 
 
 def unreadable_sentence(lost: Sequence[str]) -> str:
-    """What Webhook.unreadable found, with the remedy."""
+    """A sentence for what Webhook.unreadable found, with the remedy."""
     listed = " and ".join(lost)
     return (
         f"No secret key of the portal opens {listed}. Give it anew, or ask the portal's operator "
@@ -332,7 +333,7 @@ def _news(session: scoped_session[Any], changed: Changed, config: Config) -> tup
         )
     if after.held_at is None and before.is_confirmed and after.failures:
         return notices.REFUSED, notices.refused(after.failures, after.failing_since, config)
-    # Below so many nobody was told, and nothing need be read.
+    # After fewer failures nobody was told, and nothing need be read.
     was_bad = before.failures >= config.hold_after_failures
     if not after.failures and (before.is_confirmed or (was_bad and _was_told_of(session, changed))):
         return "recovered", "The webhook works again; what was held is being sent."
@@ -340,7 +341,7 @@ def _news(session: scoped_session[Any], changed: Changed, config: Config) -> tup
 
 
 def _was_told_of(session: scoped_session[Any], changed: Changed) -> bool:
-    """Whether people know of this stretch of failures, which has just ended."""
+    """Whether people were told about the failures that have just ended."""
     since = changed.before.failing_since
     if since is None:
         return False

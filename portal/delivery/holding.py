@@ -1,4 +1,4 @@
-"""What a drain does for held webhooks beside their probes, and until all that was held is sent."""
+"""What a drain does for held webhooks besides probing, until everything that was held is sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOK_SECONDS = 10.0
 
 
 class Holding:
-    """The held webhooks of a drain: looks whether somebody listens, and ends of rounds."""
+    """The held webhooks of a drain: checks whether anybody listens, and ends of rounds."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Holding:
         self._paces = paces
 
     def look_after(self, leaving: int | None) -> None:
-        """Start the looks that are due, end rounds with nothing left to try, and note who has
-        caught up; but not in the lane that is being left."""
+        """Start the looks that are due, end rounds that have nothing left to try, and record which
+        webhooks have caught up; but not in the lane that is being handed over."""
         moment = now()
         for line in self._lines:
             if line.lane == leaving:
@@ -61,8 +61,8 @@ class Holding:
                 self._end_round(line, moment)
 
     def seconds_to(self, line: Line, moment: int) -> float:
-        """How long a drain may wait at `moment` (Unix µs) before it goes on with a held webhook: a
-        pause may be much shorter than what passes between two looks for what is due."""
+        """How many seconds a drain may wait at `moment` (Unix µs) before it goes on with a held
+        webhook: its pause may be much shorter than the time between two looks for what is due."""
         if line.is_busy or not line.is_readable:
             return inf
         if line.probing.is_over:
@@ -73,20 +73,20 @@ class Holding:
         return max(0.01, ((line.health.next_probe_at or 0) - moment) / SECOND if rests else 0.0)
 
     def on_look(self, request: LookRequest, response: Response) -> None:
-        """Go on with a round where somebody listens; where nobody does it is over."""
+        """Go on with the round if somebody listens; otherwise end it."""
         line = request.line
         line.probing.is_looking = False
         if self._lines.get(line.webhook_id) is not line or line.health.held_at is None:
             return
         if response.error in (None, INTERNAL_ERROR):
-            # Where a look fails by the portal's own fault, a probe finds out.
+            # Where the portal itself failed to look, a probe finds out.
             line.probing.has_heard = True
             line.start_over()
         else:
             self._end_round(line, now())
 
     def note(self, batch: Batch, line: Line, before: Health, moment: int) -> None:
-        """Have a line's health recorded where it is another than `before`."""
+        """Have the health of a line recorded if it differs from what it was `before`."""
         after = line.health
         if after == before:
             return
@@ -102,11 +102,11 @@ class Holding:
     def _end_round(self, line: Line, moment: int) -> None:
         pause = health.LONGEST_PAUSE if line.wants_look else line.probing.longest_pause
         self._change(line, health.after_round(line.health, moment, self._config, pause), moment)
-        # The pause may be shorter than until the next look for what is due.
+        # The pause may end before the next look for what is due.
         line.start_over()
 
     def _change(self, line: Line, after: Health, moment: int) -> None:
-        """Record another health that no attempt has brought."""
+        """Record a change of health that no attempt has caused."""
         batch = Batch(dict(self._tokens))
         before = line.health
         line.take_health(after)

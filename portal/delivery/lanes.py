@@ -1,7 +1,8 @@
-"""Lanes: each part of all webhooks has one owner at a time, by a lease in the database.
+"""Lanes: webhooks are divided into lanes, and a lease in the database gives each one owner at a
+time.
 
 So a webhook's requests in flight, its order and its health need no other coordination, on SQLite
-and PostgreSQL alike. A lease is a row with a fencing token: who lost it cannot write any more.
+and on PostgreSQL. A lease is a row with a fencing token: an owner that has lost it cannot write.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from portal.models.delivery import PENDING_LITERAL
 from portal.models.webhook import lane_of
 
 LEASE = 10 * SECOND
-"""How long an owner that shows no sign of life keeps its lane (µs)."""
+"""How long an owner keeps its lane without a sign of life (µs)."""
 
 _EVER = 2**62
-"""A moment that all others are before."""
+"""A moment later than any other."""
 
 _log = logging.getLogger(__name__)
 _lane = table(Lane)
 _delivery = table(Delivery)
 _webhook = table(Webhook)
 MOMENT = sa.bindparam("moment", type_=sa.BigInteger)
-"""When something is to be due (Unix µs), in statements that are made once: each is asked many times
-a second, and to make it takes longer than to ask it."""
+"""The moment (Unix µs) in statements that are made once: each is executed many times a second, and
+making it takes longer than executing it."""
 
 
 class LeaseLost(Exception):
-    """Another worker owns the lane now; what was to be written belongs to it."""
+    """Another worker owns the lane now, and will send what could not be written."""
 
     def __init__(self, lanes: set[int]):
         super().__init__(f"lanes {sorted(lanes)} have another owner")
@@ -46,13 +47,13 @@ class LeaseLost(Exception):
 def prepare_lanes() -> None:
     """Make a row for each of PORTAL_LANES lanes and put every webhook into its lane.
 
-    Called at the start and safe to repeat; it changes nothing when the setting did not change.
+    Called at the start, and safe to repeat: it changes nothing unless the setting has changed.
     """
     count = current_app.config["PORTAL"].lanes
     with writing() as session:
         there = set(session.scalars(sa.select(Lane.id)))
         for lane in sorted(set(range(count)) - there):
-            # Another process that starts may make it at this moment.
+            # Another process that is starting may make it at the same moment.
             session.execute(insert_into(session, _lane).values(id=lane).on_conflict_do_nothing())
         for webhook in session.execute(sa.select(Webhook.id, Webhook.lane)):
             if webhook.lane != lane_of(webhook.id, count):
@@ -64,15 +65,15 @@ def prepare_lanes() -> None:
 
 
 def _free(moment: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
-    # A lease that ends far ahead was made before the clock was set back.
+    # A lease that ends far in the future was made before the clock was set back.
     return sa.or_(_lane.c.leased_until < moment, _lane.c.leased_until - 2 * LEASE > moment)
 
 
 def lease(lane: int, owner: str) -> int | None:
     """Take a lane that nobody owns; its fencing token, or None when it is owned."""
     moment = now()
-    # An owner whose lease has ended may hold the row in a transaction that goes on, or that its
-    # machine left behind; a drain that waited for it would let its own lanes go.
+    # An owner whose lease has ended may still hold the row in a transaction, or its dead machine
+    # may; a drain that waited for that would lose its own lanes.
     free = sa.select(_lane.c.id).where(_lane.c.id == lane, _free(moment))
     with writing() as session:
         token: int | None = session.scalar(
@@ -85,8 +86,8 @@ def lease(lane: int, owner: str) -> int | None:
 
 
 def renew(tokens: dict[int, int]) -> None:
-    """Renew leases inside the running transaction, which is thereby fenced: raises LeaseLost,
-    naming the lanes, when one has another owner."""
+    """Renew leases inside the running transaction, which fences it: raises LeaseLost, naming the
+    lanes, if any has another owner."""
     if not tokens:
         return
     renewed = db.session.scalars(_RENEW, {"leases": sorted(tokens.items()), "until": now() + LEASE})
@@ -105,8 +106,7 @@ _RENEW = (
 
 def release(tokens: dict[int, int], *, rest_seconds: float = 0) -> None:
     """Give lanes back, so that the next owner need not wait for the lease to end; nobody takes them
-    for `rest_seconds`. What the owner still has under way is late from then on, renewing the lease
-    included."""
+    for `rest_seconds`. From then on the owner can write nothing more, nor renew the lease."""
     if not tokens:
         return
     free_from = now() + int(rest_seconds * SECOND) if rest_seconds else 0
@@ -120,19 +120,19 @@ def release(tokens: dict[int, int], *, rest_seconds: float = 0) -> None:
 
 
 def has_owner() -> bool:
-    """Whether a worker has a lane now. Raises Unavailable."""
+    """Whether any lane has an owner now. Raises Unavailable."""
     owned = sa.select(_lane.c.id).where(_lane.c.owner.is_not(None), sa.not_(_free(now())))
     with reading() as session:
         return session.scalar(owned.limit(1)) is not None
 
 
 def has_due(is_retry: bool, moment: int | sa.BindParameter[int] = MOMENT) -> sa.ColumnElement[bool]:
-    """Whether a webhook of the query around it is owed a first attempt, or a retry, that is due at
-    a moment (Unix µs): one look into the index for each webhook, whatever the planner knows of the
+    """Whether the webhook of the enclosing query has a first attempt, or a retry, that is due at a
+    moment (Unix µs): one look into the index for each webhook, whatever the planner knows of the
     table.
 
-    Not EXISTS, of which it may make a join that goes through all that is owed to anybody once for
-    each webhook; and in order, without which it may go through the table until it finds a row.
+    Not EXISTS, which the planner may turn into a join that goes through everything that is pending,
+    once for each webhook; and ordered, or it may go through the table until it finds a row.
     """
     first = (
         sa.select(_delivery.c.id)
@@ -159,13 +159,13 @@ MAY_PROBE = sa.and_(
     sa.not_(_RESTS),
     sa.or_(has_due(False, _EVER), has_due(True, _EVER)),
 )
-"""Whether a webhook of the query around it is held, may be probed at MOMENT, and is owed anything,
-also what waits for its time."""
+"""Whether the webhook of the enclosing query is held, may be probed at MOMENT, and has anything
+pending, even if it is not due yet."""
 
 
 def forgotten() -> list[int]:
-    """Lanes with due work and no living owner: one look per webhook into an index, never a scan
-    of the deliveries."""
+    """Lanes that have due work and no living owner. Costs one look into an index for each webhook,
+    never a scan of the deliveries."""
     with reading() as session:
         return list(session.scalars(_FORGOTTEN, {"moment": now()}))
 
@@ -186,8 +186,8 @@ _FORGOTTEN = sa.select(_lane.c.id).where(_free(MOMENT), _HAS_DUE_WORK).order_by(
 
 
 def sweep() -> int:
-    """Wake every forgotten lane; how many there were. Cron calls it every few seconds: it finds
-    retries that came due, and work whose owner or wake-up call was lost."""
+    """Wake every forgotten lane. Returns how many there were. Cron calls it every few seconds: it
+    finds retries that have come due, and work whose owner or wake-up call was lost."""
     _bring_forward(now())
     lanes = forgotten()
     for lane in lanes:
@@ -196,14 +196,14 @@ def sweep() -> int:
 
 
 def _bring_forward(moment: int) -> None:
-    """Let first attempts be due that were accepted before the clock was set back, and would else
-    wait until it comes to that moment again."""
+    """Make first attempts due that were accepted before the clock was set back, and would otherwise
+    wait until the clock reaches that moment again."""
     ahead = (
         _delivery.c.created_at > moment + MINUTE,
         _delivery.c.state == PENDING_LITERAL,
         _delivery.c.is_retry.is_(False),
         _delivery.c.next_attempt_at > moment,
-        # One that came since is counted on from those, and due by the clock all the same.
+        # Events that came since are numbered on from those, but are due by the clock.
         _delivery.c.next_attempt_at >= _delivery.c.created_at,
     )
     with reading() as session:

@@ -1,4 +1,5 @@
-"""The line of one webhook: what is read ahead for it, and how much it may have in flight."""
+"""The line of one webhook: its settings, what is read ahead for it, and what it may have in
+flight."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from portal.outbound.outcome import Outcome
 from portal.outbound.transport import Look
 
 LATELY_SECONDS = 600.0
-"""How long one that has taken something counts as one that takes some of what it is sent."""
+"""How long a receiver that has taken something counts as one that takes some of what it is sent."""
 
 
 class Line:
-    """A webhook with a buffer of what is due to it, and how many requests it may have at once."""
+    """A webhook, with a buffer of deliveries that are due and a limit on its requests in flight."""
 
     webhook_id: str
     merchant_id: int
@@ -43,38 +44,40 @@ class Line:
     timeout_seconds: int
     ordered: bool
     client: Client | None
-    """Who asks for the access token that its requests need; None where they need none."""
+    """Whom to ask for the access token that its requests need, and how; None where they need
+    none."""
 
     def __init__(self) -> None:
         self.updated_at = 0
         self.secrets_until: int | None = None
         self.buffer: deque[DueDelivery] = deque()
         self.known: set[str] = set()
-        """IDs that are buffered, in flight or not yet recorded: not to be read again."""
+        """IDs of deliveries that are buffered, in flight or not yet recorded: not to be read
+        again."""
         self._left_out = 0
-        """Of these, how many the database does not take in any form."""
+        """How many of these the database does not take in any form."""
         self.probing = Probing()
         self.silence = Silence()
         self._reading = Reading(self.known, self.silence)
         self._answered_at = -LATELY_SECONDS
-        """When its receiver last took or refused anything (this process's clock)."""
+        """When its receiver last took or refused anything (this process's clock, seconds)."""
         self.throttle = Throttle()
         self.places = 0
-        """What those in flight take of the places of their drain (Due.places)."""
+        """How many places of its drain its requests in flight take (DueDelivery.places)."""
         self.waits_for_token = False
-        """Whether one of those in flight asks for an access token, which the others need too."""
+        """Whether a request for an access token is in flight, which all others need."""
         self._token: str | None = None
         """The access token with which `composer` makes requests."""
         self.may_have_more = True
         self.health = Health()
         self.is_usable = self.is_readable = True
-        """Whether its settings can be used at all, and the portal's keys open its secrets; nothing
-        is sent otherwise."""
+        """Whether its settings can be used at all, and whether the portal's keys open its secrets;
+        if not, nothing is sent."""
 
     def take_settings(self, row: sa.Row[*tuple[Any, ...]], moment: int) -> None:
-        """Use the settings and secrets of the webhook of a `row` as they are at `moment` (Unix
-        µs). Without the secrets, where no key opens them, it waits for other settings; so it does
-        where what is stored cannot be used. For a running read transaction."""
+        """Use the settings and secrets of the webhook of a `row` as they are at `moment` (Unix µs).
+        If no key opens the secrets, or the settings cannot be used, nothing is sent until they
+        change. For a running read transaction."""
         self.webhook_id, self.updated_at = row.id, row.updated_at
         self.merchant_id, self.lane = row.merchant_id, row.lane
         self.is_usable = self.is_readable = True
@@ -111,7 +114,7 @@ class Line:
             self.composer = Composer(self._target)
 
     def lacks_token(self, moment: int) -> bool:
-        """Whether an access token must be asked for before a request can be made."""
+        """Whether an access token must be fetched before a request can be made."""
         if self.client is None:
             return False
         token = access_tokens.known(self.client, moment)
@@ -121,7 +124,7 @@ class Line:
         return token is None
 
     def room(self, moment: int) -> int:
-        """How many more requests may be started now, at least."""
+        """How many more requests may at least be started now."""
         if not self.is_readable:
             return 0
         clock = time.monotonic()
@@ -132,8 +135,8 @@ class Line:
         return self.throttle.room(self.silence.hanging(clock) if self.throttle.is_full else 0)
 
     def may_probe(self, moment: int) -> bool:
-        """Whether a held webhook may be asked now: one thing at a time, until what came of it is
-        recorded or it is without an answer for long."""
+        """Whether a held webhook may be probed now: by one request at a time, until its result is
+        recorded or it has been without a response for long."""
         hanging = self.silence.hanging(time.monotonic())
         return (
             self.is_readable
@@ -152,12 +155,12 @@ class Line:
 
     @property
     def wants_look(self) -> bool:
-        """Whether a round of probes must find out first that somebody listens."""
+        """Whether a round of probes must first find out whether anybody listens."""
         return self.health.unreachable and not self.probing.has_heard
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all has gone out that waited for its time when a hold ended."""
+        """Whether everything has gone out that was waiting for its time when a hold ended."""
         return (
             self.health.catch_up_from is not None
             and self._reading.is_caught_up
@@ -167,21 +170,21 @@ class Line:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something of it is under way, or not recorded yet."""
+        """Whether anything of it is under way or not recorded yet."""
         return len(self.known) > self._left_out or self.probing.is_looking
 
     def leave_out(self, one: DueDelivery) -> None:
         """Leave a delivery whose result cannot be recorded to the lane's next owner: it is not read
-        again here, and nothing waits for it."""
+        again here, and nothing waits for its result."""
         self._left_out += one.id in self.known
 
     def look(self) -> Look:
-        """Begin to look whether anybody listens."""
+        """Begin to find out whether anybody listens; what to submit for that."""
         self.probing.is_looking = True
         return Look(self.url, self._target.certificate)
 
     def start(self, one: DueDelivery) -> None:
-        """Count a request with a delivery that starts now."""
+        """Count a request that starts now."""
         clock = time.monotonic()
         self.throttle.start(clock)
         self.silence.start(one.type, clock)
@@ -208,7 +211,7 @@ class Line:
             self.throttle.speed_up()
 
     def take_health(self, after: Health) -> None:
-        """Go on with another after. What a receiver missed while it was held comes slowly at
+        """Go on with another health. What a receiver missed while it was held comes slowly at
         first, so that it is not knocked over again."""
         if not after.away:
             self._answered_at = time.monotonic()
@@ -225,21 +228,22 @@ class Line:
         self.health = after
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
-        """Read from the start again: what was committed late stands before what was read. `kinds`
-        says whether there are first attempts (False) and retries (True) to read."""
+        """Read from the start again, since rows that are committed late stand before what was read.
+        `kinds` says whether there are first attempts (False) and retries (True) to read."""
         self.may_have_more = True
         self._reading.start_over(kinds)
 
     def takes_over_silence(self) -> bool:
-        """Whether other types are aside than what was read ahead was chosen by; from then on it
-        reads by these, from the start."""
+        """Whether other types are aside now than when it read ahead. If so it reads again, from the
+        start, without those."""
         if self.health.held_at is not None or not self._reading.takes_over_silence():
             return False
         self.may_have_more = True
         return True
 
     def drop_buffer(self) -> int:
-        """Forget what was read ahead; it stays due in the database. Its size in characters."""
+        """Forget what was read ahead; it stays due in the database. Returns its size in
+        characters."""
         dropped = 0
         for one in self.buffer:
             self.known.discard(one.id)
@@ -250,10 +254,8 @@ class Line:
 
     def fill(self, want: int, moment: int) -> int:
         """Read up to `want` deliveries that are due at `moment` (Unix µs) into the buffer, first
-        attempts before retries; their size in characters. For a running read transaction.
-
-        A held webhook has one read, to probe it with.
-        """
+        attempts before retries; for a held webhook one, to probe it with. Returns their size in
+        characters. For a running read transaction."""
         if self.health.held_at is not None:
             found = self._probe(moment)
         else:

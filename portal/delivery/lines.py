@@ -1,5 +1,5 @@
-"""The lines of a drain, one for each webhook, so that one that hangs holds its own cap and nothing
-else; what they read ahead is bounded together.
+"""The lines of a drain, one for each webhook, so that a receiver that hangs uses up its own cap and
+nothing else. What they read ahead has a common bound.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from portal.delivery.reading import BOTH
 from portal.models import Webhook
 
 BUFFER, BUFFER_OF_HEAVY = 200, 50
-"""Deliveries read ahead for one webhook, and where its merchant is heavy (shares.Shares)."""
+"""How many deliveries are read ahead for a webhook, and for one of a heavy merchant (shares)."""
 BUFFER_BYTES = 32 * 1024 * 1024
-"""Payload read ahead for all webhooks; beyond it, a webhook gets one delivery at a time."""
+"""How much payload is read ahead for all webhooks; beyond it each gets one delivery at a time."""
 
 
 class Lines:
-    """All lines of a drain, which read ahead within common bounds."""
+    """All lines of a drain."""
 
     def __init__(self, paces: Paces = PACES) -> None:
         self._paces = paces
@@ -36,8 +36,8 @@ class Lines:
         self._lines: dict[str, Line] = {}
         self._buffered_bytes = 0
         self._rests: dict[tuple[int, bool], float] = {}
-        """Until when (this process's clock) nobody reads for a merchant's webhooks that are held
-        (True) or not."""
+        """Until when (this process's clock) nothing is read for the webhooks of a merchant that are
+        held (True) or are not."""
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self._lines.values())
@@ -63,7 +63,7 @@ class Lines:
                 line.leave_out(one)
 
     def drop(self, lanes_left: Iterable[int]) -> None:
-        """Forget the webhooks of lanes that this drain has no more."""
+        """Forget the webhooks of lanes that this drain no longer owns."""
         left = set(lanes_left)
         for line in [line for line in self if line.lane in left]:
             self.drop_buffer(line)
@@ -77,11 +77,13 @@ class Lines:
         *,
         is_whole: bool = True,
     ) -> None:
-        """Read ahead what is due, but of the lane that is being left; where there are lanes to
-        `look_in`, find their webhooks that have something due first. One transaction, since each
-        costs PostgreSQL three round trips; it ends after a slice of time. `heavy` says for how many
-        seconds each heavy merchant is kept back; others are read for first, by themselves, and
-        alone looked for where the look is not `is_whole`."""
+        """Read ahead what is due, except in the lane that is being handed over. Where there are
+        lanes to `look_in`, first find their webhooks that have something due. This is one
+        transaction, since each costs PostgreSQL three round trips, and ends after a slice of time.
+
+        `heavy` says for how many seconds each heavy merchant is kept back. What others have due is
+        read first, and in a round of its own; a look that is not `is_whole` is for them alone.
+        """
         self.is_cut = False
         self.rests()
         for line in self:
@@ -112,14 +114,14 @@ class Lines:
         self._hold_unreadable()
 
     def rests(self) -> list[float]:
-        """For how many seconds each merchant rests for whom nobody reads."""
+        """For how many more seconds nothing is read, of each merchant for whom that is so."""
         clock = time.monotonic()
         self._rests = {one: until for one, until in self._rests.items() if until > clock}
         return [until - clock for until in self._rests.values()]
 
     def _look(self, look_in: list[int], passing_over: Collection[int]) -> None:
-        """Find the webhooks that have something due, and take over changes of their settings; but
-        of some merchants."""
+        """Find the webhooks that have something due, except those of some merchants, and take over
+        changes of their settings."""
         moment = now()
         rows = db.session.execute(
             _HAVE_DUE, {"moment": moment, "lanes": look_in, "passing_over": sorted(passing_over)}
@@ -127,7 +129,7 @@ class Lines:
         wanted = {row.id for row in rows}
         for webhook_id, line in list(self._lines.items()):
             if webhook_id not in wanted and line.merchant_id not in passing_over:
-                # Disabled, deleted, or nothing due: what was read ahead is not sent.
+                # It is disabled or deleted, or nothing is due: what was read ahead is not sent.
                 self.drop_buffer(line)
                 if not line.is_busy:
                     del self._lines[webhook_id]
@@ -137,7 +139,7 @@ class Lines:
             if line.updated_at != row.updated_at or expired:
                 self.drop_buffer(line)
                 line.take_settings(row, moment)
-            # Not before it has settings: the database may have failed to give them.
+            # Only once it has settings: reading them may have failed.
             self._lines[row.id] = line
             line.start_over([kind for kind, is_due in zip(BOTH, kinds, strict=True) if is_due])
 
@@ -149,7 +151,7 @@ class Lines:
                 line.take_health(hold(line.webhook_id, moment))
 
     def _to_fill(self, leaving: int | None, heavy: Mapping[int, float]) -> list[Line]:
-        """Those of merchants with the least under way first, and of heavy ones last."""
+        """The lines to read for: merchants with the least under way first, heavy ones last."""
         moment = now()
         found = [
             line

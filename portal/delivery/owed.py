@@ -1,4 +1,4 @@
-"""The statements by which what is owed to a webhook is read (portal.delivery.due)."""
+"""The statements that read the pending deliveries of a webhook (portal.delivery.due)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from portal.models.delivery import PENDING, PENDING_LITERAL, STATES
 from portal.outbound.outcome import NOT_NOW, OWN_ERRORS
 
 LARGE = 64 * 1024
-"""A payload's text that is longer is left out where many are read, for many of them would fill the
-memory: in bytes on PostgreSQL, which knows that without reading it, in characters on SQLite."""
+"""A text of a payload that is longer is left out where many are read, for they would fill the
+memory. In bytes on PostgreSQL, which knows them without reading the text; in characters on
+SQLite."""
 LEFT_OUT = ""
-"""What stands in place of a text that is left out; no JSON is so."""
+"""What stands in place of a text that is left out; it is no JSON."""
 
 _delivery, _payload = table(Delivery), table(EventPayload)
 _attempt, _event = table(Attempt), table(Event)
@@ -65,8 +66,8 @@ def _may_hurry(row: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
-    """Whether a delivery is the first of its record that is owed: the next is due when that one is
-    finished. One look for each record among the rows, however many rows are one record's."""
+    """Whether a delivery is the first pending one of its record: the next is due when that one is
+    finished. One look for each record among the rows, however many rows a record has."""
     first, earlier = _delivery.alias("first"), _delivery.alias("earlier")
     records = (
         sa.select(row.c.object_key).where(row.c.object_key.is_not(None)).distinct().cte("records")
@@ -86,7 +87,7 @@ def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
     return sa.or_(
         row.c.object_key.is_(None),
         row.c.id.in_(firsts),
-        # It holds up nobody itself.
+        # One that holds up no others.
         sa.and_(
             row.c.finished_at.is_not(None),
             ~sa.exists().where(
@@ -101,13 +102,13 @@ def _is_its_turn(row: sa.CTE) -> sa.ColumnElement[bool]:
 
 
 def _holds_up(row: sa.FromClause) -> tuple[sa.ColumnElement[bool], ...]:
-    # One that was delivered, and is sent again, holds up nobody.
+    # One that was delivered and is sent again holds up no others.
     return row.c.state == PENDING_LITERAL, row.c.finished_at.is_(None)
 
 
 class _Octets(GenericFunction[int]):
-    """How long a text is: PostgreSQL knows its bytes, and would read it for its characters; SQLite
-    has octet_length() from 3.43 on."""
+    """How long a text is. PostgreSQL knows its bytes, but would have to read it to count
+    characters; SQLite has octet_length() from 3.43 on."""
 
     type = sa.Integer()
     name = "octet_length"
@@ -157,10 +158,11 @@ def _walk(
     typed: bool,
     newest: bool = False,
 ) -> sa.Select[Any]:
-    """So many rows of an index as are `looked` at, in its order, and of each whether it `fits`.
+    """The first rows of an index, in its order: as many as are to be `looked` at, each with whether
+    it `fits`.
 
-    The bound is on the rows, within, and not on those that fit: else one that fits behind a
-    hundred thousand that do not would be looked for without an end.
+    The bound is on the rows that are looked at, not on those that fit: otherwise one that fits,
+    behind a hundred thousand that do not, would be searched for without end.
     """
     keys: Sequence[sa.ColumnElement[Any]] = (_delivery.c.next_attempt_at, _delivery.c.id)
     row = (
@@ -194,7 +196,7 @@ def _may_hurry_or_whatever(row: sa.FromClause) -> sa.ColumnElement[bool]:
 _EACH = (False, True)
 THESE = _owed.where(
     _delivery.c.id.in_(sa.bindparam("ids", expanding=True)),
-    # So said, for of what is pending there is an index, which a planner might go through.
+    # In these words because of the index of pending rows, which a planner might go through.
     _delivery.c.state.not_in(sorted(set(STATES) - {PENDING})),
 )
 DUE = (

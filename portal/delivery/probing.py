@@ -1,9 +1,11 @@
-"""Rounds of probes: what a held webhook is asked with, one request at a time. Pure but for `find`.
+"""Rounds of probes: which deliveries a held webhook is tried with, one at a time. Pure, except
+`find`.
 
-A round goes through deliveries of different types, for its receiver may dislike one type and take
-all others; where nobody listens it begins with a mere look, which costs no delivery anything. It
-may also dislike some of a type: so the oldest, the newest and any between take turns, by a die,
-which need remember nothing; and where much was never sent there are quick rounds of that alone.
+A round goes through deliveries of different types, for the receiver may reject one type and take
+all others. Where nobody was listening it begins with a mere look, which costs no delivery an
+attempt. The receiver may also reject some deliveries of a type: so a die chooses between the
+oldest, the newest and any from between, which needs no memory. And where much was never sent, there
+are quick rounds of that alone.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ from portal.delivery.health import Health
 from portal.models.delivery import MANUAL
 
 MOST = 5
-"""Probes of one round."""
+"""How many probes a round has at most."""
 ALL_ASKED = 20 * SECOND
-"""The time within which a receiver that answers by 5xx is asked with all that is new, as long as
-one at a time allows."""
+"""How long it may take (µs) to try everything that is new with a receiver that responds with 5xx,
+as far as one at a time allows."""
 
 
 @dataclass
 class Probing:
-    """What a held webhook was probed with: in this round, and since this drain has known that it
-    is held."""
+    """What a held webhook was probed with: in this round, and since this drain learned that it is
+    held."""
 
     tried: set[str] = field(default_factory=set)
-    """The types of this round."""
+    """The types that were tried in this round."""
     count: int = 0
-    """The probes of this round."""
+    """How many probes this round has had."""
     often: Counter[str] = field(default_factory=Counter)
     """How often each type was tried in all rounds."""
     due: list[Candidate] | None = None
@@ -42,45 +44,45 @@ class Probing:
     waiting: list[Candidate] | None = None
     """What waits for its time and may be a probe, as far as it was read."""
     looked_to: Place = START
-    """How far that was looked through before."""
+    """How far what waits was searched before."""
     regular_from: int = 0
-    """From when on (Unix µs) a round is a regular one again: those before it are quick ones, of
-    what need not be sparing with attempts."""
+    """From when on (Unix µs) a round is a regular one again. Rounds before that are quick ones, of
+    deliveries that need not spare their attempts."""
     is_quick: bool = False
     """Whether this round is a quick one."""
     aside: frozenset[str] = frozenset()
     """The types that are aside (portal.delivery.silence)."""
     under_way: frozenset[str] = frozenset()
-    """The types that are asked with now, and have been for long without an answer."""
+    """The types that requests are under way with, without a response for long."""
     takes_some: bool = False
     """Whether the receiver has lately taken or refused anything."""
     left: int = 0
     """How many are left for quick rounds."""
     most_left: int = 0
-    """The most that were left since none were."""
+    """The most that were left at any time since none were."""
     is_looking: bool = False
     has_heard: bool = False
-    """Whether a look has found in this round that somebody listens."""
+    """Whether a look in this round has found that somebody listens."""
     is_over: bool = False
-    """Whether nothing is left to be tried in this round."""
+    """Whether nothing is left to try in this round."""
 
     @property
     def longest_pause(self) -> int:
-        """How long the pause after a round may be at most (µs): where much is left for quick ones,
-        so short that all of it is asked with soon."""
+        """How long the pause after a round may be at most (µs). Where much is left for quick rounds
+        it is so short that all of that is tried soon."""
         if not self.left:
             return health.LONGEST_PAUSE
         return min(health.LONGEST_PAUSE, MOST * ALL_ASKED // self.most_left)
 
     def end_round(self) -> None:
-        """Begin anew with all types, those that were tried least first."""
+        """Begin again with all types, those first that were tried least."""
         self.tried.clear()
         self.count = 0
         self.due = self.waiting = None
         self.has_heard = self.is_over = False
 
     def take(self, candidate: Candidate, schedule: Sequence[int]) -> None:
-        """Note that a probe is made of a candidate."""
+        """Note that a candidate becomes a probe."""
         self.tried.add(candidate.type)
         self.count += 1
         self.often[candidate.type] += 1
@@ -99,14 +101,14 @@ class Probing:
         again: bool = False,
         even_last: bool = False,
     ) -> Candidate | None:
-        """One of the candidates, which come in their order: what a person asks for, then of the
-        type that was tried least. It is of a type that was not tried in this round, or of any
-        where one may be tried `again`. A quick round has what is hasty: a delivery that a person
-        sends again is, and of those that a recovery sends again, which may be thousands, none is
-        until others were taken.
+        """Choose one of the candidates, which come in their order: first what a person asks for,
+        then the type that was tried least. Its type was not tried in this round, unless types may
+        be tried `again`. A quick round takes only hasty ones. A delivery that a person sends again
+        is hasty; those that a recovery sends again, which may be thousands, are not until others
+        were taken.
 
-        A delivery's last attempt is kept for a receiver that answers, `even_last` excepted, or
-        where the first attempt is the last.
+        A delivery's last attempt is saved for a receiver that responds, unless `even_last` ones may
+        be chosen, or it is also the first.
         """
         fit = list(candidates) if even_last else _without_last(candidates, schedule)
         if again or self.is_quick:
@@ -129,12 +131,12 @@ class Probing:
 
     def _is_hasty(self, one: Candidate) -> bool:
         """Whether it may go out as soon as one at a time allows: it was never sent, a person sends
-        just it again (which is no retry), or others like it were taken."""
+        this very one again (which is not a retry), or others like it were taken."""
         return not one.is_retry or (self.takes_some and not one.hurried)
 
 
 def by_die(candidates: Sequence[Candidate]) -> Candidate:
-    """The oldest, the newest or any of one type, of candidates in their order."""
+    """The oldest, the newest or any candidate of one type; they come in their order."""
     kind = random.choice(sorted({one.type for one in candidates}))
     best = [one for one in candidates if one.type == kind]
     return random.choice((best[0], best[-1], random.choice(best)))
@@ -154,15 +156,15 @@ def find(
     ordered: bool,
     known: Container[str] = (),
 ) -> DueDelivery | None:
-    """The delivery of the next probe at `moment` (Unix µs), none of those that are `known` to be
-    under way. None when the round has none left, which is over then; or when what was looked
-    through has none and there is more to look through.
+    """The delivery for the next probe at `moment` (Unix µs), not one of those that are `known` to
+    be under way. None when the round has none left, and is over; or when there was none in what was
+    searched so far, and there is more to search.
 
-    What is due comes first. Of types of which nothing is, one that waits goes out before its time:
-    at the earliest in the second round, for a moment's trouble needs no haste.
+    What is due comes first. Of types with nothing due, a retry that waits goes out before its time:
+    from the second round on, for after a moment's trouble there is no hurry.
     """
     if probing.due is None:
-        # One that is further ahead was meant by a clock that was set back since.
+        # A later moment was set before the clock was set back.
         probing.is_quick = moment < probing.regular_from <= moment + health.LONGEST_PAUSE
         if not probing.is_quick:
             pause = health.pause_between(state, moment, health.LONGEST_PAUSE)
@@ -179,7 +181,7 @@ def find(
             )
         if chosen is None:
             chosen = probing.choose(probing.due, schedule, again=True)
-        # Somebody listens who was away, or it was held for its own secrets, and there is nothing
+        # Somebody listens again, or it was held because of its own secrets, and there is nothing
         # else to find out with.
         may_spend = (probing.has_heard or not state.away) and not probing.is_quick
         has_asked = probing.count or probing.under_way
@@ -211,7 +213,7 @@ def _choose_waiting(
     ordered: bool,
     known: Container[str],
 ) -> tuple[Candidate | None, bool]:
-    """One of those that wait, as far as one read goes; and whether there is more to read."""
+    """One of those that wait, among what one read finds; and whether there is more to read."""
     place: Place | None = None
     if probing.waiting is None:
         found, place = due.waiting_candidates(

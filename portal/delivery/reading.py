@@ -1,8 +1,8 @@
-"""What is read ahead of what is owed to a webhook that is not held, and how far.
+"""How far the pending deliveries of a webhook that is not held were read, and what to read next.
 
-What is due comes first, first attempts before retries. Then, while the webhook catches up after a
-hold, what waits for its time though what it waits for is over; and of types that are aside one,
-behind all others. For a running read transaction.
+What is due comes first, first attempts before retries. While the webhook catches up after a hold,
+retries follow whose time has not come, since what they wait for is over. Of the types that are
+aside a single delivery is read, behind all others. For a running read transaction.
 """
 
 from __future__ import annotations
@@ -16,62 +16,63 @@ from portal.delivery.due import START, DueDelivery, Place
 from portal.delivery.silence import Silence
 
 MOST_AT_ONCE = 1_000
-"""Deliveries that a read may want."""
+"""How many deliveries one read may ask for."""
 BOTH = (False, True)
 """Values of `is_retry`: first attempts before retries."""
 
 
 class Reading:
-    """That of one webhook. `known` are the IDs that are not to be read again."""
+    """The reading of one webhook. `known` are the IDs that are not to be read again."""
 
     def __init__(self, known: Collection[str], silence: Silence) -> None:
         self._known = known
         self._silence = silence
         self.has_more = True
-        """Whether there may be more than was read last."""
+        """Whether there may be more to read."""
         self._webhook_id = ""
         self._ordered = False
         self._want = self._room = 0
-        """How many are wanted of the read that goes on, and how many characters of payload."""
+        """How many deliveries the current read may still take, and how many characters of
+        payload."""
         self._at_once = MOST_AT_ONCE
-        """How many the next read may want: after one that was large few, since SQLite reads each to
-        know how large it is."""
+        """How many the next read may ask for: few after a large one, since SQLite has to read a
+        text to know its length."""
         self._kinds: Sequence[bool] = BOTH
         self._places: dict[bool, Place] = {}
         """How far first attempts and retries were read."""
         self._reached: dict[bool, Place] = {}
-        """How far they were looked through for what fits, before it had to start over."""
+        """How far they were searched for what fits, before it had to start over."""
         self._caught_up_to: Place | None = START
-        """How far what waits was read, while catching up; None at its end."""
+        """How far waiting retries were read, while catching up; None at the end."""
         self._aside: frozenset[str] = frozenset()
-        """The types that are aside, as what was read was chosen by."""
+        """The types that were aside when it read."""
         self._asked_again: set[str] = set()
-        """The types aside of which one that waits was asked with, while catching up."""
+        """The types aside of which a waiting retry was sent before its time, while catching up."""
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all that waits was read, while catching up."""
+        """Whether all waiting retries were read, while catching up."""
         return self._caught_up_to is None
 
     def catch_up(self) -> None:
-        """Read what waits from its start: a hold has ended, or it has begun."""
+        """Read waiting retries from the start: a hold has ended, or begun."""
         self._caught_up_to = START
         self._asked_again.clear()
 
     def go_back(self) -> None:
-        """Read from the start again, since what was read is forgotten."""
+        """Read everything from the start again, since what was read was dropped."""
         self._places.clear()
         self._caught_up_to = START
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
-        """Read what is due from the start again: what was committed late stands before what was
-        read. `kinds` says whether there are first attempts (False) and retries (True)."""
+        """Read what is due from the start again, since rows that are committed late stand before
+        what was read. `kinds` says whether there are first attempts (False) and retries (True)."""
         self._kinds = kinds
         self._places.clear()
 
     def takes_over_silence(self) -> bool:
-        """Whether other types are aside than what was read was chosen by; from then on it reads by
-        these, from the start."""
+        """Whether other types are aside now than when it read. If so it starts over without
+        those."""
         aside = self._silence.aside(time.monotonic())
         if aside == self._aside:
             return False
@@ -102,8 +103,8 @@ class Reading:
             reached = self._read(found, moment, is_retry, place)
             further = self._reached.get(is_retry, START)
             if place == START and reached is not None and further >= reached:
-                # What was looked through before it had to start over need not be so again; and it
-                # goes on, however often it has to.
+                # What was searched before it had to start over need not be searched again; so it
+                # gets further, however often it starts over.
                 reached = self._read(found, moment, is_retry, further)
             if len(found) == self._want:
                 self.has_more = True
@@ -119,7 +120,7 @@ class Reading:
     def _read(
         self, found: list[DueDelivery], moment: int, is_retry: bool, place: Place
     ) -> Place | None:
-        """Add what is wanted to what was found; and where to read on, None at the end."""
+        """Add what is wanted to what was found. Returns where to read on, None at the end."""
         if len(found) == self._want:
             return place
         rows, reached = due.read(
@@ -138,7 +139,7 @@ class Reading:
             found.append(one)
             self._room -= one.size
         if self._room <= 0:
-            # So many of these are as much as was wanted.
+            # There is no room for more.
             self._want = len(found)
         return reached
 
@@ -161,8 +162,8 @@ class Reading:
         return [one for one, _ in rows]
 
     def _of_those_aside(self, moment: int, *, is_catching_up: bool) -> list[DueDelivery]:
-        """One of a type that is aside and has none under way: so whether it is answered again is
-        found out, and the others wait for one at most."""
+        """One delivery of a type that is aside and has none under way, to find out whether it gets
+        a response again; the others wait for one at most."""
         free = self._aside - self._silence.under_way
         if not free:
             return []

@@ -1,7 +1,7 @@
-"""The thread of a drain that writes: the loop that sends never waits for the database.
+"""The thread of a drain that writes, so that the loop that sends never waits for the database.
 
-A database write is mostly waiting, for the disk or for the server, and lets other threads run. One
-batch is under way at a time, so results are written in the order in which they came.
+To write is mostly to wait, for the disk or for the server, and other threads can run meanwhile. One
+batch is written at a time, so results are written in the order in which they came.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from portal.outbound import defects
 from portal.storage import allowance
 
 AT_ONCE, AT_ONCE_BESIDE_OTHERS = 300, 75
-"""Results of one transaction on SQLite, where it keeps all others from writing for some 20 ms, or
-where others are there some five."""
+"""How many results go into one transaction on SQLite. That keeps everybody else from writing for
+some 20 ms, or some 5 ms with fewer results, where others are there."""
 AT_ONCE_AMONG_WRITERS = 500
-"""The same where others write meanwhile: what has been written so far is known, and is not sent
-again where the rest takes long."""
+"""The same for PostgreSQL, where others write at the same time. What has been committed is not sent
+again if the rest takes long."""
 MOST_LEFT_OUT = 3
-"""Results of one batch that are left out where the database takes them in no form and takes others:
-the lane's next owner makes these attempts again. With more the fault is not theirs."""
+"""How many results of one batch are left out if the database refuses them in any form and takes
+others: the lane's next owner makes these attempts again. If it refuses more, the fault is
+elsewhere."""
 
 _log = logging.getLogger(__name__)
 _seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
@@ -45,9 +46,9 @@ _seldom, _defects = Seldom(_log, 10), Seldom(_log, 60)
 
 @dataclass
 class Batch:
-    """Results that stand or fall together, and the leases under which they are written.
+    """Results to be written, and the leases under which they are written.
 
-    Without any it renews the leases.
+    A batch without results renews the leases.
     """
 
     tokens: dict[int, int]
@@ -55,7 +56,7 @@ class Batch:
     healths: list[health.Changed] = field(default_factory=list)
 
     def without(self, lost: set[int]) -> Batch:
-        """What is left of it when lanes have another owner."""
+        """What is left of it when some lanes have another owner."""
         return Batch(
             {lane: token for lane, token in self.tokens.items() if lane not in lost},
             [one for one in self.results if one.line.lane not in lost],
@@ -63,17 +64,17 @@ class Batch:
         )
 
     def pieces(self, most: int = AT_ONCE) -> list[Batch]:
-        """The same in transactions of their own, none of which keeps others from writing for long;
-        what it means for receivers is in the last."""
+        """The same, cut into transactions that do not keep others from writing for long; changes of
+        health are in the last."""
         starts = range(0, max(1, len(self.results)), most)
         found = [Batch(self.tokens, self.results[one : one + most]) for one in starts]
         found[-1].healths = self.healths
         return found
 
     def parts(self, error: Exception) -> list[Batch]:
-        """Smaller batches for one that cannot be written because of `error`, so that what is to
-        blame is found and stands alone; a result that does is to be written as failed, with
-        nothing that came from elsewhere. None where nothing is left to be tried."""
+        """Smaller batches for one that cannot be written because of `error`, to find out which
+        result is to blame. A result that is alone is written as a failure, without anything that
+        came from outside. Empty when nothing is left to try."""
         results, healths, tokens = self.results, self.healths, self.tokens
         if results and healths:
             return [Batch(tokens, results), Batch(tokens, healths=healths)]
@@ -92,8 +93,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a batch: the results that are committed, those that were left out, and the lanes
-    that were lost."""
+    """What became of a batch: the attempts that are committed, those that were left out, and the
+    lanes that were lost."""
 
     batch: Batch
     tried: list[FinishedAttempt]
@@ -102,11 +103,11 @@ class Written:
 
 
 def commit(batch: Batch, config: Config) -> None:
-    """Write a batch in one transaction. Raises LeaseLost and writes nothing where a lane of it has
-    another owner; Unavailable; and whatever the database makes of its content."""
+    """Write a batch in one transaction. Raises LeaseLost, and writes nothing, if one of its lanes
+    has another owner; Unavailable; and whatever error the database makes of its content."""
     tried = [one.tried for one in batch.results]
     full = allowance.full_among(one.due.merchant_id for one in tried)
-    # Before it has the turn to write, in which it may have to wait for the interpreter.
+    # Before its turn to write, for it may have to wait for the interpreter.
     rows = recording.rows_of(tried, full)
     with writing(is_large=bool(tried)) as session:
         lanes.renew(batch.tokens)
@@ -120,8 +121,8 @@ def commit(batch: Batch, config: Config) -> None:
 
 
 class Recorder:
-    """Takes one batch after another, each of which it gives to `commit` in parts that are small
-    enough; `collect` tells what came of them."""
+    """Writes one batch after another by `commit`, which gets each in small parts; `collect` returns
+    what became of them."""
 
     def __init__(
         self,
@@ -144,26 +145,26 @@ class Recorder:
 
     @property
     def bell(self) -> int:
-        """An fd that can be read when something was written: the loop that sends waits for it
-        among its sockets, and so misses nothing else meanwhile."""
+        """A file descriptor that can be read when something has been written: the loop that sends
+        waits for it as for its sockets."""
         assert self._bell is not None
         return self._bell
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch is being written, or its outcome was not taken yet."""
+        """Whether a batch is being written, or was written and not collected yet."""
         return self._under_way > 0
 
     def put(self, batch: Batch) -> None:
-        """Write a batch; again until the database takes it."""
+        """Write a batch, trying again until the database takes it."""
         self._under_way += 1
         self._in.put(batch)
 
     def collect(self) -> list[Written]:
-        """What came of the batches that are done.
+        """What became of the batches that are done.
 
-        Raises RuntimeError when the thread ended by a defect: the drain must end too, or it would
-        send on and record nothing.
+        Raises RuntimeError when the thread has died of a defect: the drain must end too, or it
+        would go on sending and record nothing.
         """
         if self._bell is not None:
             with contextlib.suppress(BlockingIOError):
@@ -180,7 +181,7 @@ class Recorder:
         return found
 
     def close(self) -> None:
-        """Write what was put, trying once; what the database does not take is sent again later."""
+        """Write what is left, trying once. What the database does not take is sent again later."""
         self._closing = True
         self._in.put(None)
         self._thread.join()
@@ -235,7 +236,8 @@ class Recorder:
                     continue
                 if not isinstance(error, sa.exc.SQLAlchemyError):
                     raise
-                # A defect of all. The rows are due still; another owner may have more luck.
+                # The fault is no single result's. The rows are still due; another owner may
+                # succeed.
                 _defects.warn(
                     type(error),
                     "A batch of attempts cannot be recorded. They will be made again; "

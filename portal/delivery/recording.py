@@ -1,4 +1,4 @@
-"""The attempt log: what each answer means for its delivery, written in bulk.
+"""The attempt log, written in bulk, and what each response means for its delivery.
 
 One transaction for many attempts, fenced by the leases of their lanes.
 """
@@ -27,7 +27,7 @@ from portal.outbound.response import Response
 from portal.strict_json import dump
 
 Change = dict[str, Any]
-"""What becomes of a delivery: new values of its row."""
+"""What becomes of a delivery: the new values of its row."""
 Rows = list[tuple[Any, ...]]
 
 _delivery = table(Delivery)
@@ -35,8 +35,8 @@ _delivery = table(Delivery)
 
 @dataclass(slots=True)
 class FinishedAttempt:
-    """One attempt that ended. `attempted_at` and `finished_at` in Unix µs; `outgoing` is None
-    when no request could be composed, and `answer` then says why."""
+    """An attempt that has ended. `attempted_at` and `finished_at` are in Unix µs; `outgoing` is
+    None when no request could be composed, and `answer` then says why."""
 
     request_id: str
     due: DueDelivery
@@ -47,12 +47,12 @@ class FinishedAttempt:
     attempted_at: int
     finished_at: int
     schedule: Sequence[int] = ()
-    """The delays of its webhook's schedule, in seconds."""
+    """The delays of its webhook's retry schedule, in seconds."""
     outcome: Outcome = field(init=False)
-    """What it says of the receiver."""
+    """What it says about the receiver."""
 
     def __post_init__(self) -> None:
-        """What is logged of the answer holds no secret of the request."""
+        """Take the secrets of the request out of the response before it is logged."""
         self.outcome = outcome.of(
             self.answer.status,
             self.answer.error,
@@ -64,28 +64,29 @@ class FinishedAttempt:
             self.answer = looking.without_secrets(answer, echoes, self.due.merchant_id)
 
     def plainly(self, answer: Response) -> FinishedAttempt:
-        """The same attempt as one at which the portal failed, with no more than its `answer`."""
+        """The same attempt as a failure of the portal itself, with nothing but that `answer`."""
         if self.answer.status is not None:
             answer.error_detail = f"{answer.error_detail} It was answered {self.answer.status}."
         return replace(self, outgoing=None, answer=answer)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one at which the portal failed, and holds nothing of a request."""
+        """Whether it is a failure of the portal itself and holds nothing of a request."""
         return self.outgoing is None and self.answer.error == outcome.INTERNAL_ERROR
 
     @property
     def ok(self) -> bool:
-        """Whether the delivery succeeded: a whole answer with 2xx."""
+        """Whether the delivery succeeded: a complete response with 2xx."""
         return self.outcome is Outcome.DELIVERED
 
     @property
     def gone(self) -> bool:
-        """Whether the receiver asks for no more."""
+        """Whether the receiver asks to get nothing more (410)."""
         return self.answer.status == retry.GONE
 
     def retry_after(self) -> int | None:
-        """Seconds that the receiver asks to wait, within its clamp."""
+        """How many seconds the receiver asks to wait, within bounds (retry); None if it does
+        not."""
         if self.answer.status not in retry.SLOW_DOWN:
             return None
         values = [value for name, value in self.answer.headers if name.lower() == "retry-after"]
@@ -93,9 +94,9 @@ class FinishedAttempt:
 
 
 def rows_of(tried: Sequence[FinishedAttempt], full: Collection[int] = ()) -> tuple[Rows, Rows]:
-    """The rows of attempts in the header log and in the payload log; of merchants whose storage is
-    full in the header log alone, or what they owe would go on to fill it, with a megabyte for each
-    request that a template makes."""
+    """The rows of attempts for the header log and for the payload log. Merchants whose storage is
+    `full` get none in the payload log: otherwise what is still to be sent would go on filling it,
+    with up to a megabyte for each request that a template makes."""
     return (
         [_attempt_row(one) for one in tried],
         [_payload_row(one) for one in tried if one.due.merchant_id not in full],
@@ -110,8 +111,9 @@ def log_attempts(session: scoped_session[Any], rows: tuple[Rows, Rows]) -> None:
 
 
 def is_kept(tried: FinishedAttempt, schedule: Sequence[int]) -> bool:
-    """Whether nobody listened to a delivery's last attempt: it is kept until somebody does, for
-    nothing is given up because nobody answers. One that a person asks for is no such attempt."""
+    """Whether this was a delivery's last attempt and nobody was listening: it is then kept until
+    somebody is, for no delivery is given up because nobody listens. This does not hold for attempts
+    that a person asks for."""
     due = tried.due
     return (
         tried.outcome is Outcome.UNREACHABLE
@@ -122,10 +124,10 @@ def is_kept(tried: FinishedAttempt, schedule: Sequence[int]) -> bool:
 
 
 def settle(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
-    """What becomes of a delivery after an attempt: the values of its row.
+    """What becomes of a delivery after an attempt.
 
-    One that was delivered already stays so, whatever comes of sending it again. An attempt that a
-    person asks for while others are to come takes none of their number.
+    A delivery that has succeeded stays so, whatever comes of sending it again. An attempt that a
+    person asks for is not counted towards the schedule.
     """
     due = tried.due
     values: Change = {"attempts": due.attempts + 1, "trigger": "scheduled"}
@@ -145,8 +147,8 @@ def settle(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
 
 
 def settle_by_schedule(tried: FinishedAttempt, schedule: Sequence[int]) -> Change:
-    """What becomes of a delivery after an attempt that only its schedule has a say about, whatever
-    the answer: it is tried again, or has failed."""
+    """What becomes of a delivery by its schedule alone, whatever the response was: it is tried
+    again, or has failed."""
     due = tried.due
     values: Change = {"attempts": due.attempts + 1, "trigger": "scheduled"}
     if due.delivered_at is not None:

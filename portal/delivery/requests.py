@@ -28,7 +28,7 @@ class TokenRequest:
 
 @dataclass(slots=True)
 class LookRequest:
-    """A look whether anybody listens where a held webhook sends to."""
+    """A check whether anybody listens at the target of a held webhook."""
 
     line: Line
 

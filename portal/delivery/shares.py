@@ -1,10 +1,11 @@
-"""How much of a drain each merchant has: beside others, who has much comes after who has little.
+"""How much of a drain each merchant gets: those who need much come after those who need little.
 
-Who has more deliveries than PER_SECOND, and anybody else there, in this drain or in another process
-of this machine (portal.fairness.company), is heavy. The drain sends theirs in rounds of their own,
-behind those of others and shorter, and in none of the moments in which a request has just begun for
-somebody who needs little, in whatever process: what comes for others finds a processor, and the
-interpreter, and the turn to write. A processor that nobody else wants is theirs.
+A merchant is heavy that has more than PER_SECOND deliveries a second while anybody else is there,
+in this drain or in another process of this machine (portal.fairness.company). The deliveries of
+heavy merchants go out in rounds of their own, after those of others and shorter. They also stand
+back for a moment when a request has just begun for somebody who needs little, in whatever process,
+so that it finds a processor, the interpreter, and the turn to write. What nobody else needs is
+theirs.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from dataclasses import dataclass
 from portal.fairness.company import BEGUN_SECONDS, Company
 
 PER_SECOND, FREE = 100.0, 50.0
-"""Deliveries a second that make nobody heavy, and how many more may come at once."""
+"""How many deliveries a second a merchant may have without being heavy, and how many more may come
+at once."""
 PATIENCE_SECONDS = 0.03
-"""How long they stand back, at a time."""
+"""How long heavy merchants stand back at a time."""
 MOST_MERCHANTS = 10_000
 
 
 @dataclass(slots=True)
 class _Account:
-    """Of a merchant: the deliveries beyond PER_SECOND, at a moment of the process's clock."""
+    """A merchant's deliveries beyond PER_SECOND, at a moment of the process's clock."""
 
     at: float
     deliveries: float = 0.0
     back_since: float | None = None
-    """Since when it stands back."""
+    """When it began to stand back; None where it does not."""
 
     def forward(self, clock: float) -> None:
         passed, self.at = clock - self.at, clock
@@ -42,20 +44,24 @@ class _Account:
 
 
 class Shares:
-    """Those of one drain."""
+    """The shares of merchants in one drain."""
 
     def __init__(self, company: Company):
         self._company = company
         self._accounts: dict[int, _Account] = {}
         self._begun = Counter[int]()
-        """How many deliveries have begun for each merchant that are not counted yet."""
+        """How many deliveries of each merchant have begun and are not counted yet."""
+
+    def __len__(self) -> int:
+        """How many merchants it knows of."""
+        return len(self._accounts)
 
     def begins(self, merchant_id: int) -> None:
         """Note that a delivery begins for a merchant."""
         self._begun[merchant_id] += 1
 
     def heavy(self, merchant_ids: Iterable[int]) -> dict[int, float]:
-        """The heavy ones of these merchants, and for how many seconds each is to be kept back."""
+        """Which of these merchants are heavy, and for how many seconds each is to be kept back."""
         clock, found = time.monotonic(), {}
         self._count(clock)
         for one in merchant_ids:

@@ -1,4 +1,4 @@
-"""An attempt under way, and what it comes to, whatever happens on the way."""
+"""An attempt under way, and its result, whatever happens on the way."""
 
 from __future__ import annotations
 

@@ -15,15 +15,16 @@ from portal.outbound.transport import Watcher
 from portal.redis_trouble import TROUBLE
 
 MOST_CALLS = 1_000
-"""How many calls may have come since the last question; beyond that nobody listens for a while, and
-what is due is found by looking. Whoever writes into Redis can send more than a drain could read."""
+"""How many calls may have come since they were read last. If there are more, the drain stops
+listening for a while and finds what is due by looking: whoever can write into Redis can send more
+than a drain could read."""
 
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 60)
 
 
 class Wakes:
-    """Wake-up calls for the lanes of a drain, as a socket among those that libcurl waits for.
+    """Wake-up calls for the lanes of a drain, which come by a socket that `watcher` waits for too.
 
     Without Redis the drain goes on by polling.
     """
@@ -34,7 +35,7 @@ class Wakes:
         self._lanes: set[int] = set()
         self._pubsub: PubSub | None = None
         self._fd: int | None = None
-        # Of a drain that was begun because Redis does not serve: each try may halt the sending.
+        # A drain may have been started because Redis does not work; each try may halt the sending.
         self._again_at = (
             time.monotonic() + paces.redis_quiet_seconds if redis_trouble.is_left_alone() else 0.0
         )
@@ -42,13 +43,13 @@ class Wakes:
         self._somebody_idle = False
 
     def listen(self, lane: int) -> None:
-        """Listen for a lane's calls too."""
+        """Listen for calls for a lane, too."""
         self._lanes.add(lane)
         if time.monotonic() >= self._again_at:
             self._connect([lane] if self._pubsub else sorted(self._lanes))
 
     def leave(self, lane: int) -> None:
-        """Listen no more for a lane's calls."""
+        """Stop listening for calls for a lane."""
         self._lanes.discard(lane)
         if self._pubsub is not None:
             try:
@@ -57,7 +58,7 @@ class Wakes:
                 self._drop(error)
 
     def called(self) -> bool:
-        """Whether there was a call since the last question."""
+        """Whether a call has come since this was last asked."""
         if self._fd is None:
             if time.monotonic() >= self._again_at:
                 self._connect(sorted(self._lanes))
@@ -89,7 +90,7 @@ class Wakes:
         return True
 
     def take_somebody_idle(self) -> bool:
-        """Whether another worker has said, since the last question, that it has nothing to do."""
+        """Whether another worker has said that it has nothing to do, since this was last asked."""
         said, self._somebody_idle = self._somebody_idle, False
         return said
 
@@ -123,7 +124,7 @@ class Wakes:
             except TROUBLE as gone:
                 _log.debug("The wake-up connection was gone already: %s", gone)
             self._pubsub = None
-        # Each try may halt the sending for a second, while Redis hangs.
+        # While Redis hangs, each try may halt the sending for a second.
         again = redis_trouble.QUIET_SECONDS * 2**self._failures
         self._failures = min(self._failures + 1, 10)
         self._again_at = time.monotonic() + min(again, self._paces.redis_quiet_seconds)

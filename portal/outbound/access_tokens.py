@@ -80,19 +80,22 @@ class Client:
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
+    """A token that was taken at a moment and ends at another (Unix µs)."""
+
     value: str
     taken_at: int
     ends_at: int
 
 
-_kept: dict[Client, _Token] = {}
+kept: dict[Client, Token] = {}
+"""Those that this process has, in the order in which they were taken."""
 
 
 def known(client: Client, moment: int) -> str | None:
     """The token that this process has for a client, if it can still be used at `moment`
     (Unix µs)."""
-    token = _kept.get(client)
+    token = kept.get(client)
     # One that was taken later than now was so before the clock was set back: it may have ended.
     is_of_use = token is not None and token.taken_at <= moment < token.ends_at
     return token.value if token is not None and is_of_use else None
@@ -139,25 +142,25 @@ def read_token(client: Client, answer: Response, moment: int) -> str:
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise _refused(f"gave a token of the type {_shown(str(kind), client)}, not Bearer", client)
     lasts = _seconds(said.get("expires_in"))
-    for old in [one for one, token in list(_kept.items()) if token.ends_at <= moment]:
-        _kept.pop(old, None)
+    for old in [one for one, token in list(kept.items()) if token.ends_at <= moment]:
+        kept.pop(old, None)
     lasts = max(SHORTEST_SECONDS, lasts - min(MARGIN_SECONDS, lasts / 10))
     # Out first, so that a client whose token is new stands at the end.
-    _kept.pop(client, None)
-    while len(_kept) >= KEPT:
-        _kept.pop(next(iter(_kept)), None)
+    kept.pop(client, None)
+    while len(kept) >= KEPT:
+        kept.pop(next(iter(kept)), None)
     _make_room(client, value)
-    _kept[client] = _Token(value, moment, moment + int(lasts * SECOND))
+    kept[client] = Token(value, moment, moment + int(lasts * SECOND))
     return value
 
 
 def _make_room(client: Client, value: str) -> None:
-    sizes = {one: _size(one, token.value) for one, token in list(_kept.items())}
+    sizes = {one: _size(one, token.value) for one, token in list(kept.items())}
     beyond = sum(sizes.values()) + _size(client, value) - KEPT_CHARACTERS
     if beyond <= 0:
         return
     for one in sorted(sizes, key=lambda one: -sizes[one]):
-        _kept.pop(one, None)
+        kept.pop(one, None)
         beyond -= sizes[one]
         if beyond <= 0:
             return
@@ -171,9 +174,9 @@ def _size(client: Client, value: str) -> int:
 def forget(client: Client, attempted_at: int) -> None:
     """Ask anew next time: a request that began at `attempted_at` (Unix µs) was answered 401, so
     the token that was there by then does not serve."""
-    token = _kept.get(client)
+    token = kept.get(client)
     if token is not None and (token.taken_at <= attempted_at or token.taken_at > now()):
-        _kept.pop(client, None)
+        kept.pop(client, None)
 
 
 def _refused(what: str, client: Client, *, is_away: bool = False) -> TokenRefused:

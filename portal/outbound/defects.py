@@ -10,7 +10,8 @@ from portal.outbound.outcome import INTERNAL_ERROR
 from portal.outbound.response import Response
 
 _log = logging.getLogger(__name__)
-_seldom = Seldom(_log, DEFECT_SECONDS)
+told = Seldom(_log, DEFECT_SECONDS)
+"""What the log has of them."""
 
 
 def noted(error: BaseException, what: str, whose: str = "") -> None:
@@ -19,7 +20,7 @@ def noted(error: BaseException, what: str, whose: str = "") -> None:
     frames = traceback.extract_tb(error.__traceback__)
     place = (frames[-1].filename, frames[-1].lineno) if frames else None
     said = f"{what} ({whose})" if whose else what
-    _seldom.warn((type(error), place, what), said, exc_info=error)
+    told.warn((type(error), place, what), said, exc_info=error)
 
 
 def answer(error: BaseException, what: str) -> Response:

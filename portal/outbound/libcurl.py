@@ -271,14 +271,15 @@ class CurlTransport(Generic[Tag]):
 
     def _go_on(self) -> None:
         """Take the requests up again whose addresses have come, or will not."""
-        for transfer, addresses in self._waiting.collect():
+        for waited in self._waiting.collect():
+            transfer = waited.transfer
             try:
-                if addresses:
-                    transfer.take_addresses(addresses)
+                if waited.addresses:
+                    transfer.take_addresses(waited.addresses)
                     self._multi.add_handle(transfer.easy)
                     self._busy[transfer.easy] = transfer
                     continue
-                answer = transfer.without_addresses(is_over=addresses is None)
+                answer = transfer.without_addresses(is_over=waited.is_over)
             except Exception as error:  # noqa: BLE001 - others' requests are under way
                 answer = defects.answer(error, "go on with the request")
             self._failed.append((transfer.tag, answer))

@@ -104,7 +104,7 @@ class Names:
     the `addresses` of a name in a family."""
 
     def __init__(self, most: int = MOST, addresses: Callable[[str, int], list[str]] | None = None):
-        self._addresses = addresses or _addresses
+        self._addresses = addresses or look_up_here
         self._mutex = threading.Lock()
         self._free = most
         self._taken: Counter[int | None] = Counter()
@@ -184,10 +184,10 @@ class Names:
         found: list[str] = []
         beside = None
         try:
-            if _has_ipv6():
+            if has_ipv6():
                 with contextlib.suppress(RuntimeError):
                     beside = _in_thread(lambda: self._perform_ipv4(look_up))
-            family = socket.AF_UNSPEC if _has_ipv6() else socket.AF_INET
+            family = socket.AF_UNSPEC if has_ipv6() else socket.AF_INET
             found = self._addresses(look_up.name, family)
             if not found and beside is not None:
                 beside.join()
@@ -237,7 +237,9 @@ def _in_thread(target: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def _addresses(name: str, family: int) -> list[str]:
+def look_up_here(name: str, family: int) -> list[str]:
+    """The addresses of a name as this machine looks it up, a few of them; none where it has none.
+    `family` is one of socket.AF_INET and its like."""
     # As bytes, for text Python would turn into another name first.
     try:
         found = socket.getaddrinfo(name.encode(), None, family, socket.SOCK_STREAM)
@@ -248,7 +250,8 @@ def _addresses(name: str, family: int) -> list[str]:
 
 
 @cache
-def _has_ipv6() -> bool:
+def has_ipv6() -> bool:
+    """Whether this machine can use IPv6 at all."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
     except OSError:

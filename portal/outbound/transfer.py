@@ -118,7 +118,7 @@ class Transfer(Generic[Tag]):
         easy.setopt(pycurl.PREREQFUNCTION, self._before_sending)
         easy.setopt(pycurl.HEADERFUNCTION, self._head.take)
         easy.setopt(pycurl.WRITEFUNCTION, self._take_body)
-        easy.setopt(pycurl.XFERINFOFUNCTION, self._has_worked)
+        easy.setopt(pycurl.XFERINFOFUNCTION, self.has_worked)
         self._tells_of_work = False
         if looks_only:
             easy.setopt(pycurl.CONNECT_ONLY, 1)
@@ -339,7 +339,7 @@ class Transfer(Generic[Tag]):
         self._reuses, self._opened = not opened, connections.opened
         return _GO_ON
 
-    def _has_worked(self, *_progress: int) -> int:
+    def has_worked(self, *_progress: int) -> int:
         """What libcurl calls when it has done something for this request, where it is to tell."""
         self._efforts.took(self.whose)
         return 0

@@ -7,12 +7,23 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
 from portal.outbound import names
 from portal.outbound.names import Ask
 from portal.outbound.transfer import Transfer
+
+
+@dataclass(slots=True)
+class Waited:
+    """A request that waits no longer: there are addresses, the name has none, or its time `is_over`
+    and nothing is known."""
+
+    transfer: Transfer[Any]
+    addresses: Sequence[str] = ()
+    is_over: bool = False
 
 
 class _Group(NamedTuple):
@@ -60,18 +71,18 @@ class Waiting:
         """How long nothing has to be collected unless the bell rings."""
         return max(0.0, self._ends_at - time.monotonic())
 
-    def collect(self) -> list[tuple[Transfer[Any], Sequence[str] | None]]:
-        """Those that wait no longer, with what was found; None where their time is over."""
+    def collect(self) -> list[Waited]:
+        """Those that wait no longer."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.bell)
-        found: list[tuple[Transfer[Any], Sequence[str] | None]] = []
+        found: list[Waited] = []
         while self._told:
             key, addresses = self._told.popleft()
             # They may have waited for too long meanwhile.
             if (group := self._groups.pop(key, None)) is not None:
-                found += [(transfer, addresses) for transfer in group.transfers]
+                found += [Waited(transfer, addresses) for transfer in group.transfers]
         if (moment := time.monotonic()) >= self._ends_at:
-            found += [(transfer, None) for transfer in self._take_overdue(moment)]
+            found += [Waited(one, is_over=True) for one in self._take_overdue(moment)]
         self._count -= len(found)
         return found
 

@@ -290,15 +290,21 @@ class TestAWebhookThatOnlyFails:
 
 @on_both_databases
 def test_a_late_owners_writes_are_refused(
-    merchant: Merchant, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    app: Flask, merchant: Merchant, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ):
     make_webhook(merchant, receiver.url())
     send(merchant)
-    late = drain.Drain(0, paces=replace(PACES, heartbeat_seconds=60.0))
+    renewed: list[recorder.Batch] = []
+
+    def commit(batch: recorder.Batch, config: Config) -> None:
+        recorder.commit(batch, config)
+        renewed.append(batch)
+
+    own = recorder.Recorder(app, app.config["PORTAL"], commit)
+    late = drain.Drain(0, recorder=own, paces=replace(PACES, heartbeat_seconds=60.0))
     assert late.lease(0)
-    receiver.delay = 1.0
-    # It sends, and its lease, which it renews at its first step alone, is renewed.
-    for _ in range(2):
+    receiver.delay = 2.0
+    while not renewed:
         late.step()
     # Another worker takes the lane while the request is under way.
     db.session.execute(sa.update(Lane).values(leased_until=0))
@@ -443,6 +449,8 @@ def test_a_redis_that_dies_ends_no_drain(
     comes_back: bool,
 ):
     make_webhook(merchant, receiver.url())
+    operator = Redis.from_url(valkey)
+    operator.ping()
     run = drain.Drain(0, paces=PACES)
     assert run.lease(0)
     if not comes_back:
@@ -452,7 +460,7 @@ def test_a_redis_that_dies_ends_no_drain(
 
         for kind in (Connection, UnixDomainSocketConnection):
             monkeypatch.setattr(kind, "_connect", refused)
-    assert Redis.from_url(valkey).client_kill_filter(_type="pubsub")
+    assert operator.client_kill_filter(_type="pubsub")
     send(merchant)
     run.loop(lambda: False, lambda: None)
     assert run.attempts == 1

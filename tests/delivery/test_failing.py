@@ -4,7 +4,7 @@ is that attempt's failure, and what is stored wrongly that webhook's."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +58,7 @@ def settings() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     # The log of another test has not said it before.
-    monkeypatch.setattr(defects, "_seldom", Seldom(defects._log, 60))
+    monkeypatch.setattr(defects, "told", Seldom(logging.getLogger(defects.__name__), 60))
 
 
 class Owed:
@@ -140,11 +140,12 @@ def settle_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
 
 
 def record_one(owed: Owed, patch: pytest.MonkeyPatch) -> None:
-    def meet(tried: FinishedAttempt) -> None:
-        if not tried.is_plain:
-            owed.meet(tried.due.event_id)
+    def meet(tried: Sequence[FinishedAttempt], _full: Collection[int]) -> None:
+        for one in tried:
+            if not one.is_plain:
+                owed.meet(one.due.event_id)
 
-    before(recording, "_payload_row", meet, patch)
+    before(recording, "rows_of", meet, patch)
 
 
 STEPS = (compose_one, start_one, read_one, settle_one, record_one)
@@ -225,7 +226,7 @@ def test_an_access_token_that_cannot_be_had_by_a_defect_is_that_attempts_failure
         raise RecursionError
 
     for name in ("request", "read_token"):
-        access_tokens._kept.clear()
+        access_tokens.kept.clear()
         make_delivery(make_event(merchant), webhook)
         with monkeypatch.context() as patch:
             patch.setattr(access_tokens, name, broken)
@@ -291,15 +292,15 @@ def test_a_result_that_is_refused_in_any_form_is_left_out_and_the_others_are_rec
     for _ in range(20):
         make_delivery(make_event(bob), fine)
 
-    def refuse(tried: FinishedAttempt) -> None:
-        if tried.due.id == odd:
+    def refuse(tried: Sequence[FinishedAttempt], _full: Collection[int]) -> None:
+        if odd in [one.due.id for one in tried]:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError())
 
     # One batch of all.
     paces = replace(PACES, record_seconds=2.0)
     receiver.delay = 0.2
     with monkeypatch.context() as patch:
-        before(recording, "_attempt_row", refuse, patch)
+        before(recording, "rows_of", refuse, patch)
         assert drain.drain(0, paces=paces) == 20
     assert "it is left out" in caplog.text
     db.session.rollback()
@@ -473,11 +474,12 @@ def test_where_a_look_fails_by_a_defect_a_probe_finds_out_and_the_drain_goes_on(
     make_delivery(make_event(merchant), webhook)
     make_delivery(make_event(bob), make_webhook(bob, receiver.url("/bob")))
 
-    def broken(_: Any) -> None:
-        raise ValueError("error parsing asn1 value")
+    def broken(look: transfer.Transfer[Any], *_: Any) -> None:
+        if look.looks_only:
+            raise ValueError("error parsing asn1 value")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer.Transfer, "_certificate_ends_at", broken)
+        before(transfer.Transfer, "answer", broken, patch)
         drain.drain(0, paces=PACES)
     assert sorted(one.path for one in receiver.ledger) == ["/alice", "/bob"]
 
@@ -517,12 +519,12 @@ def test_a_probe_whose_result_is_left_out_is_followed_by_others(
     make_delivery(make_event(merchant), webhook)
     receiver.by_id = {event.id: 500}
 
-    def refuse(tried: FinishedAttempt) -> None:
-        if tried.due.id == odd:
+    def refuse(tried: Sequence[FinishedAttempt], _full: Collection[int]) -> None:
+        if odd in [one.due.id for one in tried]:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError())
 
     with monkeypatch.context() as patch:
-        before(recording, "_attempt_row", refuse, patch)
+        before(recording, "rows_of", refuse, patch)
         assert drain.drain(0, paces=replace(PACES, linger_seconds=3.0)) == 1
     assert len(receiver.ledger) == 2
     db.session.rollback()

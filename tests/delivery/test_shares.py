@@ -120,4 +120,4 @@ def test_one_that_drains_for_many_merchants_remembers_no_more_than_so_many(
     monkeypatch.setattr(shares, "MOST_MERCHANTS", 2)
     for merchant_id in range(10):
         sends(own, merchant_id, 1)
-    assert len(own._accounts) <= 3
+    assert len(own) <= 3

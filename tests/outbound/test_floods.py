@@ -279,13 +279,13 @@ def test_work_is_told_of_while_there_is_no_time_for_all_of_several_and_else_not(
         connection.sendall(OK)
 
     told: list[int | None] = []
-    has_worked = Transfer._has_worked
+    has_worked = Transfer.has_worked
 
     def counted(self: Transfer[str], *progress: int) -> int:
         told.append(self.whose)
         return has_worked(self, *progress)
 
-    monkeypatch.setattr(Transfer, "_has_worked", counted)
+    monkeypatch.setattr(Transfer, "has_worked", counted)
     url = receive(answers)
     transport: CurlTransport[str] = CurlTransport(LOOPBACK)
 

@@ -678,5 +678,5 @@ def test_of_a_name_with_thousands_of_addresses_a_few_are_tried(monkeypatch: pyte
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
-    found = names._addresses("many.example.com", socket.AF_INET)
+    found = names.look_up_here("many.example.com", socket.AF_INET)
     assert found == [f"127.1.0.{number}" for number in range(1, names.MOST_ADDRESSES + 1)]

@@ -96,7 +96,7 @@ def test_a_name_that_changes_its_answer_never_gets_inside(
 ):
     turns = [[OUTSIDE], ["127.0.0.1"], [OUTSIDE, "127.0.0.1"], ["127.0.0.1", OUTSIDE]]
     # A look-up asks for IPv4 addresses alone too, where there may be others.
-    asked = 2 if names._has_ipv6() else 1
+    asked = 2 if names.has_ipv6() else 1
     name_server.turns = [turn for turn in turns for _ in range(asked)]
     url = receiver.url().replace("127.0.0.1", "shop.example.com")
     came = send(name_server, tmp_path, url, 8, f"{OUTSIDE}/32")

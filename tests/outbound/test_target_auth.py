@@ -49,7 +49,7 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    access_tokens._kept.clear()
+    access_tokens.kept.clear()
 
 
 @pytest.fixture
@@ -195,14 +195,14 @@ def test_where_many_tokens_are_kept_another_one_is_used_too(
     send(merchant)
     drain.drain(0, paces=PACES)
     assert sorted(authorizations(receiver)) == [f"Bearer token-{number}" for number in range(4)]
-    assert len(access_tokens._kept) == 2
+    assert len(access_tokens.kept) == 2
 
 
 def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
     merchant: Merchant, receiver: Receiver, endpoint: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(access_tokens, "KEPT_CHARACTERS", 40_000)
-    monkeypatch.setattr(access_tokens, "_kept", {})
+    monkeypatch.setattr(access_tokens, "kept", {})
     long = "x" * 15_000
     endpoint.answers = [gives("short"), *[gives(f"{long}{number}") for number in range(4)]]
     for number in range(5):
@@ -210,7 +210,7 @@ def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
     send(merchant)
     drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 5, "one that did not stay was used too"
-    kept = [token.value for token in access_tokens._kept.values()]
+    kept = [token.value for token in access_tokens.kept.values()]
     assert len(kept) == 3
     assert "short" in kept
 

@@ -23,7 +23,7 @@ from portal import clock
 from portal.clock import MINUTE, SECOND
 from portal.composing.compose import Outgoing
 from portal.db.session import db
-from portal.delivery import attempts, drain, line, lines, reading, sharing, turns, wakes
+from portal.delivery import attempts, drain, handover, line, lines, reading, turns, wakes
 from portal.delivery.health import FIRST_PAUSE, LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from portal.delivery.paces import Paces
 from portal.delivery.recorder import Batch, Recorder, Written
@@ -568,7 +568,7 @@ class World:
 @contextmanager
 def _in_time_of(clock_of_story: Clock) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempts, clock, drain, line, lines, reading, sharing, turns, wakes):
+        for module in (attempts, clock, drain, line, lines, reading, handover, turns, wakes):
             patch.setattr(module, "time", clock_of_story)
         yield
 

@@ -31,12 +31,12 @@ from portal import queues
 from portal.clock import now
 from portal.delivery import health, holding, lanes, recording
 from portal.delivery.attempts import MOST_UNRECORDED, RECORD_COUNT, Attempts
+from portal.delivery.handover import Handover
 from portal.delivery.lines import Lines
 from portal.delivery.paces import PACES, Paces
 from portal.delivery.recorder import Batch, Recorder
 from portal.delivery.requests import DeliveryRequest, LookRequest, Request, TokenRequest
 from portal.delivery.shares import Shares
-from portal.delivery.sharing import Sharing
 from portal.delivery.turns import Turns
 from portal.delivery.wakes import Wakes
 from portal.errors import Unavailable
@@ -100,7 +100,7 @@ class Drain:
         self._transport.watch(self._recorder.bell)
         self._wakes = Wakes(self._transport, paces)
         self._next: dict[str, float] = {}
-        self._sharing = Sharing(lane, paces)
+        self._handover = Handover(lane, paces)
         self._shares = Shares(Company(self._config.data_dir))
         self._turns = Turns(self._lines, self._attempts, self._shares, paces)
         self._rested_seconds = 0.0
@@ -157,9 +157,9 @@ class Drain:
         else:
             self._read(called=called)
             if self._attempts.results < MOST_UNRECORDED:
-                self._turns.take(self._heavy, self._sharing.leaving)
+                self._turns.take(self._heavy, self._handover.leaving)
             if self._every("probe", self._paces.probe_seconds):
-                self._holding.look_after(self._sharing.leaving)
+                self._holding.look_after(self._handover.leaving)
         self._attempts.go_on()
         for request, response in self._run():
             self._on_response(request, response)
@@ -182,14 +182,14 @@ class Drain:
         try:
             self._lines.read(
                 self._tokens if self._look else None,
-                self._sharing.leaving,
+                self._handover.leaving,
                 self._heavy,
                 is_whole=self._is_whole,
             )
             self._look = self._is_whole = False
             if self._every("adopt", self._paces.adopt_seconds):
                 self._look = self._is_whole = self._adopt()
-            self._share()
+            self._hand_over()
         except Unavailable as error:
             _seldom.warn(
                 error.trouble,
@@ -335,28 +335,28 @@ class Drain:
 
     def _adopt(self) -> bool:
         """Lease one lane that nobody works on, because its worker died or all are busy."""
-        lane = next(filter(self._sharing.may_take, lanes.forgotten()), None)
+        lane = next(filter(self._handover.may_take, lanes.forgotten()), None)
         return lane is not None and self.lease(lane)
 
-    def _share(self) -> None:
+    def _hand_over(self) -> None:
         """Choose a lane to hand over, or hand over the one that was chosen, when it is time."""
-        if self._sharing.is_time():
+        if self._handover.is_time():
             waiting = {
                 line.lane for line in self._lines if line.buffer and line.health.held_at is None
             }
-            self._sharing.choose(
+            self._handover.choose(
                 waiting,
                 is_idle=not waiting and not self._attempts.in_flight,
                 somebody_idle=self._wakes.take_somebody_idle(),
                 waited_seconds=self._transport.waited_seconds - self._rested_seconds,
             )
-        if self._sharing.leaving is None:
+        if self._handover.leaving is None:
             return
-        lines = [line for line in self._lines if line.lane == self._sharing.leaving]
+        lines = [line for line in self._lines if line.lane == self._handover.leaving]
         for line in lines:
             self._lines.drop_buffer(line)
             line.may_have_more = True
-        lane = self._sharing.ready(under_way=any(line.is_busy for line in lines))
+        lane = self._handover.ready(under_way=any(line.is_busy for line in lines))
         if lane is not None and lane in self._tokens:
             self._lines.drop([lane])
             self._wakes.leave(lane)

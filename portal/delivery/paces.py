@@ -48,10 +48,10 @@ class Paces:
     unnoticed_seconds: float = 0.001
     """What a read may take without such a rest."""
 
-    share_seconds: float = 1.0
+    offer_seconds: float = 1.0
     """How often it looks whether another worker has nothing to do, or says that it has nothing
     itself."""
-    share_again_seconds: float = 30.0
+    offer_again_seconds: float = 30.0
     """How often it says so where Redis does not answer."""
     busy_share: float = 0.7
     """The part of its time that it works and does not wait for receivers, from which on another

@@ -17,7 +17,7 @@ from rq.utils import now as rq_now
 from portal import jobs, queues
 from portal.clock import HOUR, now
 from portal.db.session import db, writing
-from portal.delivery import drain, lanes, sharing
+from portal.delivery import drain, handover, lanes
 from portal.delivery.lines import Lines
 from portal.delivery.paces import Paces
 from portal.events import ingest
@@ -125,7 +125,7 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
             queues.ask_for_lane("another:1")
         return len(seen) > 1 and now_owned[1] is None
 
-    paces = replace(PACES, share_seconds=0.05, busy_share=0.0)
+    paces = replace(PACES, offer_seconds=0.05, busy_share=0.0)
     drain.drain(0, paces=paces, should_stop=stop)
     assert [None not in owned for owned in seen] == [False, True, False], "took both, gave one"
     assert 40 < len(receiver.ledger) < 780
@@ -141,8 +141,8 @@ def test_a_worker_with_nothing_to_do_gets_a_lane_of_one_that_has_too_much(
 def test_lanes_that_wait_for_their_receivers_stay(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(queues, "is_lane_asked_for", lambda: True)
     clock = [0.0]
-    monkeypatch.setattr(sharing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    run = sharing.Sharing(0)
+    monkeypatch.setattr(handover, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    run = handover.Handover(0)
     for waited, leaves in ((0.9, None), (1.2, 1)):
         clock[0] += 1.0
         run.choose({0, 1}, is_idle=False, somebody_idle=True, waited_seconds=waited)

@@ -9,7 +9,7 @@ from portal import queues
 from portal.delivery.paces import PACES, Paces
 
 
-class Sharing:
+class Handover:
     """Which lane a drain gives up, and when. It always keeps the lane that it was called for."""
 
     def __init__(self, called_for: int, paces: Paces = PACES):
@@ -37,7 +37,7 @@ class Sharing:
         self._looked_at, self._waited_then = moment, waited_seconds
         somebody_idle = somebody_idle and waited <= (1 - self._paces.busy_share) * elapsed
         if is_idle and not queues.ask_for_lane():
-            self._next = time.monotonic() + self._paces.share_again_seconds
+            self._next = time.monotonic() + self._paces.offer_again_seconds
         others = sorted(filter(self.may_take, waiting - {self._called_for}))
         # Only a Redis that has just said something is asked: one that hangs would halt the sending.
         if somebody_idle and len(waiting) > 1 and others and queues.is_lane_asked_for():
@@ -49,7 +49,7 @@ class Sharing:
         moment = time.monotonic()
         if self.leaving is not None or moment < self._next:
             return False
-        self._next = moment + self._paces.share_seconds
+        self._next = moment + self._paces.offer_seconds
         return True
 
     def ready(self, *, under_way: bool) -> int | None:

@@ -9,7 +9,7 @@ from portal.db import wal
 from portal.delivery import drain as draining
 from portal.delivery import lanes
 from portal.notices import notices, storage_notices
-from portal.recovery import recovery
+from portal.recovery import batches
 from portal.storage import measuring
 from portal.upkeep import certificates, retention
 
@@ -29,13 +29,13 @@ def drain(lane: int) -> int:
 
 def sweep() -> int:
     """Wake lanes that nobody drains, queue recoveries and the clean-up where nobody works on
-    them; how many (portal.delivery.lanes, portal.recovery.recovery, portal.upkeep.retention)."""
-    return lanes.sweep() + recovery.sweep() + retention.sweep()
+    them; how many (portal.delivery.lanes, portal.recovery.batches, portal.upkeep.retention)."""
+    return lanes.sweep() + batches.sweep() + retention.sweep()
 
 
 def recover(recovery_id: str, token: int) -> int:
-    """Work on a recovery for some seconds (portal.recovery.recovery)."""
-    return recovery.run(recovery_id, token, RunningWorker.should_stop)
+    """Work on a recovery for some seconds (portal.recovery.batches)."""
+    return batches.run(recovery_id, token, RunningWorker.should_stop)
 
 
 def purge(token: int | None = None) -> int:

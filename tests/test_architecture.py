@@ -42,7 +42,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal.upkeep": "certificates readiness redis_now refusals resealing retention vitals"},
     {
         "portal.counts": "counting overview statistics",
-        "portal.diagnosis": "bodies explain inspector outcomes reports shares signatures",
+        "portal.diagnosis": "bodies diagnoses inspector outcomes reports shares signatures",
         "portal.web": "access cookies defects extensions form_limits hosts policy_reports "
         "protection proxies rendering snippets strange_headers",
     },
@@ -59,7 +59,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {
         "portal.events": "catalogue ingest matching moments rows rules schema_table",
         "portal.notices": "account_notices choices notices storage_notices",
-        "portal.recovery": "recovery selection",
+        "portal.recovery": "batches recovery selection",
     },
     {"portal.audit": "chain log"},
     {

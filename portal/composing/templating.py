@@ -12,12 +12,10 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Sized
-from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, TextIO
 
 from cachetools import LRUCache
-from dateutil import parser
 from liquid import BoundTemplate, Environment, RenderContext, TokenStream
 from liquid.ast import Node
 from liquid.builtin.expressions.primitive import FloatLiteral
@@ -36,7 +34,7 @@ from liquid.exceptions import (
 from liquid.expression import Expression
 from liquid.output import LimitedStringIO
 
-from portal.composing import arithmetic
+from portal.composing import arithmetic, dates
 from portal.composing.cell_limits import is_template
 from portal.composing.printing import as_json, as_text, printed
 
@@ -236,7 +234,7 @@ def _environment() -> Environment:
         environment.add_tag(tag)
     environment.filters.update(arithmetic.FILTERS)
     environment.filters["json"] = as_json
-    environment.filters["date"] = _date
+    environment.filters["date"] = dates.date
     for name, function in environment.filters.items():
         environment.filters[name] = _bounded(name, function)
     return environment
@@ -276,49 +274,6 @@ def _items(value: Any) -> Any:
     return [_items(item) for item in value] if isinstance(value, list | tuple) else as_text(value)
 
 
-def _date(value: Any, pattern: Any = "") -> str:
-    """Liquid's `date`: moments in UTC, where the value names no zone itself; what is no moment
-    stays as it is, and nothing is made of nothing."""
-    moment = _moment(value)
-    if moment is None or not printed(pattern):
-        return printed(value)
-    unix = str(int(moment.timestamp()))
-    # "%s" is read in the machine's own zone otherwise.
-    text = re.sub("%%|%s", lambda found: unix if found[0] == "%s" else "%%", printed(pattern))
-    return moment.strftime(text)
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        if isinstance(value, int | float | Decimal) or (
-            isinstance(value, str) and value.isdecimal()
-        ):
-            return datetime.fromtimestamp(float(value), UTC)
-        if not isinstance(value, str) or len(value) > _LONGEST_DATE:
-            return None
-        today = datetime.now(UTC)
-        if value in ("now", "today"):
-            return today
-        midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
-        # dateutil reads "GMT+3" as POSIX does, three hours west.
-        text = _UTC_BEFORE_OFFSET.sub(" ", value)
-        is_day_first = _DOTTED_DAY.match(text) is not None
-        found: datetime = parser.parse(text, default=midnight, tzinfos=_zone, dayfirst=is_day_first)
-        return found
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _zone(name: str | None, offset: int | None) -> timezone:
-    # Other names say different things in different places, and to dateutil what the machine's own
-    # zone is called.
-    if offset is None:
-        return timezone(timedelta(hours=_MAIL_ZONES.get(name or "", 0)))
-    return timezone(timedelta(seconds=offset))
-
-
 def _spend(name: str, result: Any) -> None:
     if isinstance(result, bool):
         return
@@ -355,22 +310,6 @@ def _check_date(_moment: Any, pattern: Any = "", *_: Any) -> None:
         raise _too_much("date takes a pattern of at most 200 characters without wide padding")
 
 
-_LONGEST_DATE = 100
-_UTC_BEFORE_OFFSET = re.compile(r"\s*\b(?:UTC|GMT|UT)(?=[+-]\d)", re.I)
-"""As JavaScript's Date writes its zone, "GMT+0100"."""
-_DOTTED_DAY = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.\s?\d{4}")
-"""Where dots part a date, the day comes first."""
-_MAIL_ZONES = {
-    "EST": -5,
-    "EDT": -4,
-    "CST": -6,
-    "CDT": -5,
-    "MST": -7,
-    "MDT": -6,
-    "PST": -8,
-    "PDT": -7,
-}
-"""Names of zones that a standard gives hours (RFC 5322, 4.3)."""
 _OF_TEXT = frozenset(
     {
         "append",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from portal.diagnosis import explain
+from portal.diagnosis import diagnoses, explain
 from portal.events import matching
 from portal.logs.stories import CREATED_AFTER, TEST_OF_ANOTHER, UNKNOWN, WAS_INACTIVE, Destination
 from portal.models import Attempt
@@ -138,4 +138,4 @@ def _failure(last: Attempt | None) -> Verdict:
     if last is None or last.ok:
         return Verdict("")
     said = explain.diagnose(False, last.status, last.error)
-    return Verdict(f"{said.title}.", said.remedy, "edit" if said.whom == explain.WEBHOOK else "")
+    return Verdict(f"{said.title}.", said.remedy, "edit" if said.whom == diagnoses.WEBHOOK else "")

@@ -14,7 +14,7 @@ from portal.composing.curl import as_curl
 from portal.db.session import db
 from portal.diagnosis import bodies, explain, masking, signatures, waterfall
 from portal.diagnosis.bodies import Readable
-from portal.diagnosis.explain import Diagnosis
+from portal.diagnosis.diagnoses import Diagnosis
 from portal.diagnosis.signatures import Check, Secret
 from portal.logs.stories import AttemptDetail
 from portal.models import AttemptPayload, AuditEntry, Webhook

@@ -10,7 +10,7 @@ from flask_login import current_user
 
 from portal.audit.log import actor_of
 from portal.clock import now
-from portal.diagnosis import explain, reports, shares, signatures
+from portal.diagnosis import diagnoses, reports, shares, signatures
 from portal.errors import Conflict, Invalid, NotFound
 from portal.logs import browse, filters
 from portal.models import Merchant
@@ -26,7 +26,7 @@ bp = Blueprint("attempts", __name__, url_prefix="/m/<slug>/attempts")
 EXPLAINED: dict[str, Any] = {
     "signature_headers": signatures.SIGNATURE_HEADERS,
     "snippets": snippets.verify(),
-    "whom": explain.WHOM,
+    "whom": diagnoses.WHOM,
 }
 """What templates/attempts/_report.html needs beside a report."""
 
@@ -107,7 +107,7 @@ def log_page(merchant: Merchant | None) -> Response:
         choices=setup.list_webhooks(asked.scope) if asked.scope else [],
         methods=METHODS,
         triggers=TRIGGERS,
-        error_codes=sorted(explain.ERRORS),
+        error_codes=sorted(diagnoses.ERRORS),
     )
 
 

@@ -16,7 +16,7 @@ from portal.clock import now
 from portal.db.session import db
 from portal.delivery import drain
 from portal.delivery.paces import Paces
-from portal.diagnosis import explain
+from portal.diagnosis import diagnoses
 from portal.models import Attempt, AttemptPayload, Delivery, Merchant, Webhook
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
@@ -193,7 +193,7 @@ def test_each_fails_for_itself_with_a_code_and_a_sentence_and_all_others_arrive(
             assert (delivery.next_attempt_at or 0) > now(), "it is tried again by its schedule"
             assert (attempt.error_detail or "").endswith("."), name
             assert len(attempt.error_detail or "") < 1_000, name
-            assert explain.ERRORS[error].title
+            assert diagnoses.ERRORS[error].title
     assert len([one for one in receiver.ledger if one.path == "/bob"]) == len(CASES)
     assert not any("X-Injected" in one.headers for one in receiver.ledger)
     assert db.session.scalars(sa.select(Webhook).where(Webhook.held_at.is_not(None))).all() == [], (

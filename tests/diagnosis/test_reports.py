@@ -6,7 +6,7 @@ import pytest
 
 from portal.audit.log import record
 from portal.db.session import db, writing
-from portal.diagnosis import explain, reports, signatures, waterfall
+from portal.diagnosis import diagnoses, explain, reports, signatures, waterfall
 from portal.diagnosis.signatures import Secret
 from portal.logs import stories
 from portal.models import Attempt, Merchant
@@ -38,9 +38,9 @@ def report_of(merchant: Merchant, attempt: Attempt, *, shared: bool = False):
 def test_every_error_of_the_transport_is_explained_with_a_remedy():
     codes = set(ERRORS.values()) | set(X509_ERRORS.values()) | OWN_ERRORS
     for code in codes:
-        diagnosis = explain.ERRORS[code]
+        diagnosis = diagnoses.ERRORS[code]
         assert diagnosis.remedy, code
-        assert explain.WHOM[diagnosis.whom], code
+        assert diagnoses.WHOM[diagnosis.whom], code
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 418, 429, 500, 503, 999, 301])
@@ -48,7 +48,7 @@ def test_every_failed_status_says_what_to_do_and_who_can(status: int):
     diagnosis = explain.diagnose(False, status, None)
     assert diagnosis.kind == "bad"
     assert diagnosis.remedy
-    assert explain.WHOM[diagnosis.whom]
+    assert diagnoses.WHOM[diagnosis.whom]
 
 
 def test_a_web_page_in_place_of_an_api_is_a_warning_though_it_is_a_success():

@@ -18,7 +18,7 @@ from portal.db.session import db
 from portal.delivery import drain
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import AuditEntry, Delivery, EventPayload, Merchant, Recovery, Webhook
-from portal.recovery import recovery, selection
+from portal.recovery import batches, recovery, selection
 from portal.recovery.selection import Selection
 from tests.conftest import on_both_databases
 from tests.factories import (
@@ -208,10 +208,10 @@ def test_many_are_capped_first_and_counted_to_the_end_by_the_job(
     assert count == selection.Count(1_000, is_exact=False)
     assert (begun.state, begun.total, begun.done) == ("running", None, 0)
     assert states() == {"failed": 1_700}
-    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "RUN_SECONDS", 0.0)
     jobs.recover(begun.id, begun.token)
     row = recovery.find(merchant.id, begun.id)
-    assert (row.state, row.total, row.done) == ("running", 1_700, recovery.BATCH)
+    assert (row.state, row.total, row.done) == ("running", 1_700, batches.BATCH)
     assert jobs.recover(begun.id, begun.token - 1) == 0, "an old run changes nothing"
     row = work_off(merchant, begun.id)
     assert (row.state, row.done) == ("finished", 1_700)
@@ -223,7 +223,7 @@ def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
 ):
     webhook = make_webhook(merchant)
     make_deliveries(merchant, webhook, 1_200)
-    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
     db.session.execute(
@@ -233,26 +233,26 @@ def test_what_fails_again_meanwhile_is_not_sent_a_second_time(
     )
     db.session.commit()
     assert work_off(merchant, begun.id).done == 1_200
-    assert states() == {"failed": recovery.BATCH, "pending": 1_200 - recovery.BATCH}
+    assert states() == {"failed": batches.BATCH, "pending": 1_200 - batches.BATCH}
 
 
 def test_it_is_paused_resumed_and_cancelled(merchant: Merchant, monkeypatch: pytest.MonkeyPatch):
     webhook = make_webhook(merchant)
     make_deliveries(merchant, webhook, 2_200)
-    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
     paused = recovery.pause(merchant.id, begun.id, "user:ann@example.com")
     assert paused.state == "paused"
     assert jobs.recover(begun.id, paused.token) == 0
-    assert recovery.sweep() == 0
+    assert batches.sweep() == 0
     resumed = recovery.resume(merchant.id, begun.id, "user:ann@example.com")
     assert queues.waits_for_recovery(begun.id, resumed.token)
-    assert jobs.recover(begun.id, resumed.token) == recovery.BATCH
+    assert jobs.recover(begun.id, resumed.token) == batches.BATCH
     cancelled = recovery.cancel(merchant.id, begun.id, "user:ann@example.com")
-    assert (cancelled.state, cancelled.done) == ("cancelled", 2 * recovery.BATCH)
+    assert (cancelled.state, cancelled.done) == ("cancelled", 2 * batches.BATCH)
     assert jobs.recover(begun.id, cancelled.token) == 0
-    assert states() == {"failed": 2_200 - 2 * recovery.BATCH, "pending": 2 * recovery.BATCH}
+    assert states() == {"failed": 2_200 - 2 * batches.BATCH, "pending": 2 * batches.BATCH}
     for change in (recovery.pause, recovery.resume, recovery.cancel):
         with pytest.raises(Conflict, match="cancelled"):
             change(merchant.id, begun.id, "cli")
@@ -272,13 +272,13 @@ def test_a_webhook_that_is_disabled_meanwhile_keeps_the_rest(
 ):
     webhook = make_webhook(merchant)
     make_deliveries(merchant, webhook, 1_200)
-    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "RUN_SECONDS", 0.0)
     begun = start(merchant, send())
     jobs.recover(begun.id, begun.token)
     db.session.get_one(Webhook, webhook.id).disable("Too loud.")
     db.session.commit()
     row = work_off(merchant, begun.id)
-    assert (row.state, row.total, row.done) == ("finished", 1_200, recovery.BATCH)
+    assert (row.state, row.total, row.done) == ("finished", 1_200, batches.BATCH)
 
 
 def test_the_same_asked_twice_is_one(merchant: Merchant):
@@ -303,30 +303,30 @@ def test_all_that_a_merchant_has_running_has_the_time_of_one(
     make_deliveries(merchant, make_webhook(merchant), 1_200)
     given: list[float] = []
     monkeypatch.setattr(
-        recovery, "_work", lambda _id, _token, seconds, **_: given.append(seconds) or 0
+        batches, "work", lambda _id, _token, seconds, **_: given.append(seconds) or 0
     )
     begun = [start(merchant, send(since=now() - hours * HOUR)) for hours in (5, 6, 7, 8)]
     given.clear()
     for one in begun:
         jobs.recover(one.id, one.token)
-    assert given == [recovery.RUN_SECONDS / 4] * 4
+    assert given == [batches.RUN_SECONDS / 4] * 4
     recovery.cancel(merchant.id, begun[0].id, "cli")
     assert jobs.recover(begun[0].id, begun[0].token) == 0
     jobs.recover(begun[1].id, begun[1].token)
-    assert given[4:] == [recovery.RUN_SECONDS / 3]
+    assert given[4:] == [batches.RUN_SECONDS / 3]
 
 
 def test_one_without_a_sign_of_life_is_queued_again_once(merchant: Merchant, valkey: str):
     make_deliveries(merchant, make_webhook(merchant), 1_200)
     begun = start(merchant, send())
     token = begun.token
-    silent = {"worked_at": now() - recovery.STALE - SECOND}
+    silent = {"worked_at": now() - batches.STALE - SECOND}
     db.session.execute(sa.update(Recovery).values(silent))
     db.session.commit()
-    assert recovery.sweep() == 0, "its job waits in the queue"
+    assert batches.sweep() == 0, "its job waits in the queue"
     Redis.from_url(valkey).flushall()
-    assert recovery.sweep() == 1
-    assert recovery.sweep() == 0
+    assert batches.sweep() == 1
+    assert batches.sweep() == 0
     row = recovery.find(merchant.id, begun.id)
     assert row.token == token + 1
     assert queues.waits_for_recovery(row.id, row.token)
@@ -360,8 +360,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
 
     processes("worker.py", "--part", "maintenance")
     processes("worker.py", "--part", "deliver")
-    monkeypatch.setattr(recovery, "STALE", 0)
-    assert recovery.sweep() == 1
+    monkeypatch.setattr(batches, "STALE", 0)
+    assert batches.sweep() == 1
     wait_for(lambda: done() == count, 60)
     wait_for(lambda: states() == {"succeeded": count}, 60)
     assert len(receiver.ledger) == len(set(receiver.ids())) == count

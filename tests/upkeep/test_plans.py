@@ -39,7 +39,7 @@ from portal.models import (
 )
 from portal.notices import gathering, mail, notices
 from portal.people import invitations, resets, second_factor, sessions
-from portal.recovery import recovery
+from portal.recovery import batches
 from portal.storage import allowance, measuring, sizes
 from portal.upkeep import expiry, retention
 from tests.conftest import on_both_databases
@@ -526,7 +526,7 @@ def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask)
     well = [(one, {"state": "succeeded", "finished_at": 7}) for one in ids[5:10]]
     with noted("UPDATE") as found, writing() as session:
         recording.update_deliveries(session, [*retried, *well])
-        assert recovery._update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5
+        assert batches._update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5
     assert len(found) == 3, "retries are one statement for the driver, though each has its time"
     for statement, parameters in found:
         steps = plan(statement, parameters)

@@ -17,7 +17,7 @@ from portal import jobs
 from portal.clock import HOUR, now
 from portal.db.session import db
 from portal.models import AuditEntry, Delivery, Merchant, Recovery, Webhook
-from portal.recovery import recovery
+from portal.recovery import batches, recovery
 from portal.recovery.selection import Selection
 from tests.factories import make_deliveries, make_delivery, make_event, make_merchant, make_webhook
 
@@ -161,7 +161,7 @@ def test_neither_sent_nor_discarded_is_refused(editor: FlaskClient, webhook: Web
 def test_many_go_on_in_the_background_and_can_be_paused_resumed_and_cancelled(
     editor: FlaskClient, merchant: Merchant, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "RUN_SECONDS", 0.0)
     make_deliveries(merchant, webhook, 2_200)
     page = editor.get(HERE)
     assert "1,000+ failed deliveries" in page.text
@@ -178,20 +178,20 @@ def test_many_go_on_in_the_background_and_can_be_paused_resumed_and_cancelled(
     work()
     shown = editor.get(address, headers=PART)
     assert "<html" not in shown.text
-    assert f"{recovery.BATCH} of 2,200 on their way" in shown.text
+    assert f"{batches.BATCH} of 2,200 on their way" in shown.text
     assert 'value="500" max="2200"' in shown.text
     assert "HX-Reswap" not in shown.headers
 
     paused = editor.post(f"{address}/pause", follow_redirects=True)
     assert "It waits until someone resumes it" in paused.text
     work()
-    assert states()["pending"] == recovery.BATCH
+    assert states()["pending"] == batches.BATCH
     assert "It goes on" in editor.post(f"{address}/resume", follow_redirects=True).text
     work()
     cancelled = editor.post(f"{address}/cancel", follow_redirects=True)
     assert "The rest was left as it is" in cancelled.text
     assert 'hx-trigger="every 2s"' not in cancelled.text
-    assert states() == {"failed": 2_200 - 2 * recovery.BATCH, "pending": 2 * recovery.BATCH}
+    assert states() == {"failed": 2_200 - 2 * batches.BATCH, "pending": 2 * batches.BATCH}
     # The part that asks again and again gives way to one that does not.
     assert editor.get(address, headers=PART).headers["HX-Reswap"] == "outerHTML"
     for change in ("pause", "resume", "cancel"):

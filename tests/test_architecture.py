@@ -48,8 +48,8 @@ LEVELS: tuple[dict[str, str], ...] = (
     },
     {
         "portal.logs": "browse changes filters records saved search spellings stories",
-        "portal.webhooks": "auth_rules fields kinds pair_rules previews recipes rotation rules "
-        "setup",
+        "portal.webhooks": "auth_rules checking fields kinds pair_rules previews recipes rotation "
+        "rules setup",
     },
     {
         "portal.delivery": "actions drain health lanes",

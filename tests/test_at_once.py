@@ -83,7 +83,7 @@ def test_no_limit_is_passed_by_many_at_once(
         ),
         "webhooks": lambda number: (
             lambda: setup.create_webhook(
-                found(merchant_id), {"url": f"https://127.0.0.1/{number}", "events": ["*"]}, ACTOR
+                merchant_id, {"url": f"https://127.0.0.1/{number}", "events": ["*"]}, ACTOR
             )
         ),
         "types": lambda number: (

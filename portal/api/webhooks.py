@@ -35,7 +35,7 @@ def list_webhooks() -> Response:
 @bp.post("/webhooks")
 def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
-    made = setup.create_webhook(reading.merchant(), reading.body(), reading.actor())
+    made = setup.create_webhook(g.merchant_id, reading.body(), reading.actor())
     location = url_for("api.show_webhook", webhook_id=made.id)
     return _shown(made, 201, {"Location": location}, secret=made.secret)
 
@@ -65,7 +65,9 @@ def update_webhook(webhook_id: str) -> Response:
         raise Conflict(setup.EDITED)
     expected = conditions.version_to_change(webhook)
     try:
-        changed = setup.update_webhook(webhook, fields, reading.actor(), version or expected)
+        changed = setup.update_webhook(
+            g.merchant_id, webhook_id, fields, reading.actor(), version or expected
+        )
     except Conflict as edited:
         if expected is None:
             raise
@@ -79,7 +81,7 @@ def delete_webhook(webhook_id: str) -> tuple[str, int]:
     webhook = _webhook(webhook_id)
     expected = conditions.version_to_change(webhook)
     try:
-        setup.delete(webhook, reading.actor(), expected)
+        setup.delete(g.merchant_id, webhook_id, reading.actor(), expected)
     except Conflict as edited:
         raise PreconditionFailed(edited.detail) from edited
     return "", 204
@@ -88,10 +90,9 @@ def delete_webhook(webhook_id: str) -> tuple[str, int]:
 @bp.post("/webhooks/<webhook_id>/rotate-secret")
 def rotate_secret(webhook_id: str) -> Response:
     """Give a webhook a new secret; the old one signs too for `overlap_hours`."""
-    webhook = _webhook(webhook_id)
     fields = reading.optional_body("overlap_hours")
     hours = fields.get("overlap_hours", DEFAULT_OVERLAP_HOURS)
-    rotated = setup.rotate_secret(webhook, reading.actor(), overlap_hours=hours)
+    rotated = setup.rotate_secret(g.merchant_id, webhook_id, reading.actor(), overlap_hours=hours)
     return _shown(rotated, secret=rotated.secret)
 
 
@@ -108,20 +109,17 @@ def test_webhook(webhook_id: str) -> Response:
 @bp.post("/webhooks/<webhook_id>/enable")
 def enable_webhook(webhook_id: str) -> Response:
     """Send again."""
-    webhook = _webhook(webhook_id)
     reading.optional_body()
-    setup.enable(webhook, reading.actor())
-    return _shown(_webhook(webhook_id))
+    return _shown(setup.enable(g.merchant_id, webhook_id, reading.actor()))
 
 
 @bp.post("/webhooks/<webhook_id>/disable")
 def disable_webhook(webhook_id: str) -> Response:
     """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
     owed to it."""
-    webhook = _webhook(webhook_id)
     reason = _text(reading.optional_body("reason"), "reason", MAX_REASON)
-    setup.disable(webhook, reason or "Disabled through the API.", reading.actor())
-    return _shown(_webhook(webhook_id))
+    reason = reason or "Disabled through the API."
+    return _shown(setup.disable(g.merchant_id, webhook_id, reason, reading.actor()))
 
 
 def _shown(

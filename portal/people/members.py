@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session, scoped_session
 
 from portal.audit.log import actor_of, record
 from portal.db.session import db, writing
-from portal.errors import Conflict, FieldError, Forbidden, NotFound
+from portal.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from portal.models import Membership, Merchant, User
 from portal.models.locks import lock_merchant
-from portal.models.user import MEMBER_ROLES, hash_password
-from portal.people.accounts import find_user, join_merchant, new_password, new_user
-from portal.people.rules import clean_email, email_errors, name_errors, refuse, role_errors, unique
+from portal.models.user import MEMBER_ROLES
+from portal.people.accounts import create_user, find_user, new_password
+from portal.people.rules import clean_email, refuse, role_errors
 
 
 def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
@@ -36,28 +36,17 @@ def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str 
     invited it, and used the link without ever having its mailbox. Who is invited proves to be
     the one who may use that account.
     """
-    email, name = clean_email(email), name.strip()
-    errors = email_errors(email) + role_errors(role) + name_errors(name)
-    user = None if errors else find_user(email)
-    if user is not None and user.role_at(merchant.id):
-        errors.append(
-            FieldError("/email", f"{email} is a member already; change the role in the list.")
+    email = clean_email(email)
+    if (user := find_user(email)) is not None:
+        message = (
+            f"{email} is a member already; change the role in the list."
+            if user.role_at(merchant.id)
+            else f"{email} has an account already, and whoever uses it might be somebody else. "
+            "Invite the address instead (member invite), and hand the link to whom you mean."
         )
-    elif user is not None:
-        errors.append(
-            FieldError(
-                "/email",
-                f"{email} has an account already, and whoever uses it might be somebody "
-                f"else. Invite "
-                "the address instead (member invite), and hand the link to whom you mean.",
-            )
-        )
-    refuse(errors)
+        raise Invalid([FieldError("/email", message)])
     password = new_password()
-    password_hash = hash_password(password)
-    with unique("/email", f"{email} is being added already."), writing() as session:
-        user = new_user(session, email, password_hash, actor, None, name)
-        join_merchant(session, merchant, user, role, actor)
+    create_user(email, password, actor, name=name, merchant=merchant, role=role)
     return password
 
 

@@ -24,7 +24,7 @@ from portal.views import auth_form, event_chooser, webhook_form
 from portal.views.home import span_asked
 from portal.views.webhook_form import WebhookForm
 from portal.web import rendering
-from portal.webhooks import previews, recipes, setup
+from portal.webhooks import checking, previews, recipes, setup
 from portal.webhooks.fields import columns
 
 bp = Blueprint("webhooks", __name__, url_prefix="/m/<slug>/webhooks")
@@ -55,14 +55,14 @@ def new(slug: str) -> ResponseReturnValue:
     events = request.args.getlist("event")[:1]
     if original is not None:
         copied = webhook_form.copy_of(_get(original), g.merchant)
-        return _form(copied, None, previewed=True, is_copy=True)
+        return _form(copied, is_copy=True)
     if request.args.get("to") == "inspector":
         own = inspector.find(g.merchant.id)
         if own is None:
             return redirect(url_for("inspector.show", slug=slug), 303)
         typed = webhook_form.to_inspector(webhook_form.blank(g.merchant), inspector.url_of(own))
         typed["events"] = events or ["*"]
-        return _form(typed, None, previewed=True)
+        return _form(typed)
     if recipe is None and not events:
         return rendering.render("webhooks/recipes.html", groups=recipes.groups())
     if recipe in recipes.all_recipes():
@@ -70,25 +70,24 @@ def new(slug: str) -> ResponseReturnValue:
     else:
         typed = webhook_form.blank(g.merchant)
     typed["events"] = events or typed["events"]
-    return _form(typed, None, previewed=bool(typed["events"]))
+    return _form(typed, is_previewed=bool(typed["events"]))
 
 
 @bp.post("")
 def create(slug: str) -> ResponseReturnValue:
     """Store a new webhook; or change the form's rows, or show its preview."""
     typed = webhook_form.read(request.form, g.merchant)
-    fragment = _form_action(typed, None)
-    if fragment is not None:
-        return fragment
+    if (changed := _changed_form(typed)) is not None:
+        return changed
     webhook_id = webhook_form.token_id(g.merchant, typed.token)
     repeated = webhook_id is not None and _find(webhook_id) is not None
     fields = webhook_form.fields(typed, g.merchant)
     try:
         webhook = setup.create_webhook(
-            g.merchant, fields, actor_of(current_user), webhook_id=webhook_id
+            g.merchant.id, fields, actor_of(current_user), webhook_id=webhook_id
         )
     except (Invalid, Conflict) as error:
-        return _form(typed, None, error, error.status)
+        return _form(typed, error=error)
     if repeated:
         flash("This form had been saved before as this webhook; nothing was saved again.", "info")
     else:
@@ -102,7 +101,7 @@ def preview(slug: str) -> ResponseReturnValue:
     typed = webhook_form.read(request.form, g.merchant)
     webhook_id = request.form.get("webhook_id")
     webhook = setup.get_webhook(g.merchant.id, webhook_id) if webhook_id else None
-    return _form(typed, webhook, fragment="webhooks/_preview_part.html", previewed=True)
+    return _form(typed, webhook, part="webhooks/_preview_part.html")
 
 
 @bp.post("/check-url")
@@ -110,10 +109,10 @@ def check_url(slug: str) -> ResponseReturnValue:
     """What is wrong with the URL that was typed, for the place under its field."""
     typed = webhook_form.read(request.form, g.merchant)
     url = typed["url"].strip()
-    problem = setup.url_problem(url, g.merchant.id) if url else None
-    errors = [FieldError("/url", problem)] if problem else []
+    problem = checking.url_problem(url, g.merchant.id) if url else None
+    error = Invalid([FieldError("/url", problem)]) if problem else None
     return _form(
-        typed, None, Invalid(errors) if errors else None, fragment="webhooks/_url_notes.html"
+        typed, error=error, status=200, part="webhooks/_url_notes.html", is_previewed=False
     )
 
 
@@ -127,7 +126,7 @@ def show(slug: str, webhook_id: str) -> ResponseReturnValue:
 def edit(slug: str, webhook_id: str) -> ResponseReturnValue:
     """The form of a stored webhook."""
     webhook = _get(webhook_id)
-    return _form(webhook_form.stored(webhook), webhook, previewed=True)
+    return _form(webhook_form.stored(webhook), webhook)
 
 
 @bp.post("/<webhook_id>/edit")
@@ -135,21 +134,21 @@ def update(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Save the form; when another's edit came first, both are shown (409)."""
     webhook = _get(webhook_id)
     typed = webhook_form.read(request.form, g.merchant)
-    fragment = _form_action(typed, webhook)
-    if fragment is not None:
-        return fragment
+    if (changed := _changed_form(typed, webhook)) is not None:
+        return changed
     fields = webhook_form.fields(typed, g.merchant)
     try:
-        webhook = setup.update_webhook(webhook, fields, actor_of(current_user), typed.version or 0)
+        webhook = setup.update_webhook(
+            g.merchant.id, webhook_id, fields, actor_of(current_user), typed.version or 0
+        )
     except Invalid as error:
-        return _form(typed, _get(webhook_id), error, 422)
+        return _form(typed, _get(webhook_id), error=error)
     except Conflict as error:
         webhook = _get(webhook_id)
         theirs = webhook_form.stored(webhook)
         typed.version = theirs.version
-        return _form(
-            typed, webhook, error, 409, differences=webhook_form.differences(theirs, typed)
-        )
+        differences = webhook_form.differences(theirs, typed)
+        return _form(typed, webhook, error=error, differences=differences)
     flash(f"The webhook is saved. {_matched(webhook)}")
     return _to(webhook)
 
@@ -159,7 +158,7 @@ def delete(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Delete it; what it was owed is discarded."""
     webhook = _get(webhook_id)
     name = webhook.description or webhook.url
-    setup.delete(webhook, actor_of(current_user))
+    setup.delete(g.merchant.id, webhook_id, actor_of(current_user))
     flash(f"The webhook “{rendering.visible(name)}” is deleted. Its log stays.")
     return redirect(url_for("webhooks.index", slug=slug), 303)
 
@@ -167,8 +166,7 @@ def delete(slug: str, webhook_id: str) -> ResponseReturnValue:
 @bp.post("/<webhook_id>/enable")
 def enable(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Send again, beginning with what was held."""
-    webhook = _get(webhook_id)
-    setup.enable(webhook, actor_of(current_user))
+    webhook = setup.enable(g.merchant.id, webhook_id, actor_of(current_user))
     flash("The webhook is enabled; what was held is being sent.")
     return _to(webhook)
 
@@ -176,9 +174,10 @@ def enable(slug: str, webhook_id: str) -> ResponseReturnValue:
 @bp.post("/<webhook_id>/disable")
 def disable(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Stop sending; what comes meanwhile is not sent to it."""
-    webhook = _get(webhook_id)
     reason = request.form.get("reason", "").strip() or f"Disabled by {current_user.email}."
-    setup.disable(webhook, rendering.visible(reason), actor_of(current_user))
+    webhook = setup.disable(
+        g.merchant.id, webhook_id, rendering.visible(reason), actor_of(current_user)
+    )
     flash(
         "The webhook is disabled. What it is owed is held until you enable it; events that come "
         "meanwhile are not sent to it, then or later."
@@ -210,19 +209,17 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
 @bp.post("/<webhook_id>/secret")
 def reveal_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Show the signing secret in the answer to this very request; that is noted."""
-    webhook = _get(webhook_id)
-    secret = setup.reveal_secret(webhook, actor_of(current_user))
+    secret = setup.reveal_secret(g.merchant.id, webhook_id, actor_of(current_user))
     return _show(_get(webhook_id), "webhooks/_secret.html", secret=secret)
 
 
 @bp.post("/<webhook_id>/rotate-secret")
 def rotate_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Replace the signing secret; both sign for the hours given."""
-    webhook = _get(webhook_id)
     text = request.form.get("overlap_hours", "").strip()
     hours = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
     try:
-        setup.rotate_secret(webhook, actor_of(current_user), hours)
+        webhook = setup.rotate_secret(g.merchant.id, webhook_id, actor_of(current_user), hours)
     except Invalid as error:
         return _show(_get(webhook_id), status=422, rotate_errors=error.by_field(), typed_hours=text)
     flash("The webhook has a new signing secret. Reveal it and give it to the receiver.")
@@ -249,7 +246,7 @@ def _refresh(target: str) -> str:
 
 
 def _matched(webhook: Webhook) -> str:
-    count = setup.matched_last_week(webhook.merchant_id, columns(webhook))
+    count = previews.matched_last_week(webhook.merchant_id, columns(webhook))
     events = "1 event" if count == 1 else f"{rendering.amount(count)} events"
     return f"{events} of the last 7 days would have matched."
 
@@ -279,53 +276,48 @@ def _show(
     )
 
 
-def _form_action(typed: WebhookForm, webhook: Webhook | None) -> Response | None:
-    """What the form's buttons other than "save" do; None for saving."""
+def _changed_form(typed: WebhookForm, webhook: Webhook | None = None) -> Response | None:
+    """The form after one of its buttons other than "save" was pressed; None for saving."""
     action = request.form.get("action", "")
     if action == "preview":
-        return _form(typed, webhook, previewed=True)
+        return _form(typed, webhook)
     if action == "inspector":
         own = inspector.prepare(g.merchant.id, actor_of(current_user))
-        typed = webhook_form.to_inspector(typed, inspector.url_of(own))
-        return _form(typed, webhook, previewed=True)
+        return _form(webhook_form.to_inspector(typed, inspector.url_of(own)), webhook)
     if action == "search_events":
-        return _form(typed, webhook, fragment="webhooks/_triggers.html")
+        return _form(typed, webhook, part="webhooks/_triggers.html", is_previewed=False)
     kind = webhook_form.change_rows(typed, action)
     if kind is None:
         return None
-    response = _form(typed, webhook, fragment=f"webhooks/_{kind}.html")
+    response = _form(typed, webhook, part=f"webhooks/_{kind}.html", is_previewed=False)
     response.headers["HX-Trigger"] = _refresh("#preview")
     return response
 
 
 def _form(
     typed: WebhookForm,
-    webhook: Webhook | None,
-    error: Invalid | Conflict | None = None,
-    status: int = 200,
+    webhook: Webhook | None = None,
     *,
-    fragment: str | None = None,
-    previewed: bool = False,
+    error: Invalid | Conflict | None = None,
+    status: int | None = None,
+    part: str | None = None,
+    is_previewed: bool = True,
     differences: list[tuple[str, str, str]] | None = None,
     is_copy: bool = False,
 ) -> Response:
-    """The form, or the part of it that HTMX asks for."""
-    part = fragment if rendering.wants_fragment() else None
-    wants_preview = part == "webhooks/_preview_part.html" or (part is None and (previewed or error))
-    shown_preview: previews.Preview | None = None
-    if wants_preview:
-        fields = webhook_form.fields(typed, g.merchant)
-        shown_preview = setup.preview(g.merchant, fields, webhook)
+    """The form, or the `part` of it where HTMX asks for one; its status is that of the error,
+    where no other is given."""
+    fields = webhook_form.fields(typed, g.merchant)
     errors = webhook_form.by_place(error.errors if error else [])
     return rendering.render(
         "webhooks/form.html",
-        fragment,
-        status,
+        part,
+        status or (error.status if error else 200),
         typed=webhook_form.masked(typed),
         webhook=webhook,
         errors=errors,
         error=error,
-        preview=shown_preview,
+        preview=checking.preview(g.merchant.id, fields, webhook) if is_previewed else None,
         differences=differences,
         hint_of=webhook_form.hint_of,
         widget_of=webhook_form.widget_of,

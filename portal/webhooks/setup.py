@@ -1,35 +1,31 @@
-"""Setting up webhooks, for the form and the API alike: check, store, note in the audit log."""
+"""Setting up webhooks, for the form and the API alike: store what passed the checks, note it in the
+audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import queues, signing, vault
+from portal import queues, signing
 from portal.audit.log import record
 from portal.db.session import db, writing
 from portal.delivery.actions import discard_pending
-from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.errors import Conflict, NotFound
 from portal.events import catalogue
 from portal.events.matching import pattern_matches
 from portal.ids import new_id
-from portal.models import Attempt, AttemptPayload, Merchant, Webhook
+from portal.models import Attempt, AttemptPayload, Webhook
 from portal.models.locks import lock_merchant
 from portal.models.webhook import lane_of
-from portal.outbound import egress
-from portal.outbound.libcurl import admitted
-from portal.outbound.resolver import addresses_of
 from portal.storage.sizes import add_deleted_webhook
-from portal.webhooks import large, previews, rotation, rules
+from portal.webhooks import checking, large, rotation
 from portal.webhooks.auth_rules import certificate_ends_at
-from portal.webhooks.fields import FIELDS, columns, shown
-from portal.webhooks.kinds import RuleContext
-from portal.webhooks.url_rules import DEFAULT_PORTS, UrlContext, clean_url, origin
+from portal.webhooks.fields import FIELDS, shown
+from portal.webhooks.url_rules import origin
 
 MAX_WEBHOOKS = 100
 """Webhooks of one merchant; each event is matched with all of them."""
@@ -106,55 +102,15 @@ def types_of(webhook: Webhook) -> list[str]:
     )
 
 
-def validate(
-    merchant: Merchant, fields: Any, existing: Webhook | None = None, *, resolve: bool = True
-) -> dict[str, Any]:
-    """A webhook's columns from fields as the API takes them, checked by portal.webhooks.rules.
-
-    With `existing`, what is not sent stays as it is. `resolve` says whether the URL's host name
-    is looked up and refused when it leads to an address that may not be reached.
-    Raises Invalid naming every wrong field, with pointers such as `/headers/X-Auth`.
-    """
-    merchant_id = merchant.id
-    current = None if existing is None else columns(existing)
-    types = frozenset(catalogue.known_names(merchant_id))
-
-    def is_known(pattern: str) -> bool:
-        if pattern.endswith(".*"):
-            return any(pattern_matches(pattern, name) for name in types)
-        return pattern in types
-
-    context = RuleContext(
-        reach=_reach(merchant_id, resolve=resolve),
-        is_known=is_known,
-        nearest=lambda name: catalogue.nearest(merchant_id, name),
-        try_out=previews.Trial(merchant_id),
-        seal=vault.encrypt,
-        unseal=_opened,
-    )
-    return rules.clean(fields, current, context)
-
-
-def _opened(token: str) -> str:
-    try:
-        return vault.decrypt(token)
-    except vault.Unreadable:
-        raise ValueError(
-            "What is stored here was encrypted under a key that the portal does not have: give it "
-            "anew, or remove it."
-        ) from None
-
-
 def create_webhook(
-    merchant: Merchant, fields: Any, actor: str, *, webhook_id: str | None = None
+    merchant_id: int, fields: Any, actor: str, *, webhook_id: str | None = None
 ) -> Webhook:
     """Store a new webhook with a signing secret, the given one or a fresh one.
 
     A `webhook_id` that the merchant already has gives that webhook back unchanged, so that a
     form sent twice makes one. Raises Invalid, Conflict past MAX_WEBHOOKS, StorageFull (large.py).
     """
-    merchant_id = merchant.id
-    cleaned = validate(merchant, fields)
+    cleaned = checking.validate(merchant_id, fields)
     secret = cleaned.pop("secret", None) or signing.new_secret()
     webhook_id = webhook_id or new_id("wh")
     lanes = current_app.config["PORTAL"].lanes
@@ -195,22 +151,20 @@ def create_webhook(
 
 
 def update_webhook(
-    webhook: Webhook, fields: Any, actor: str, version: int | None = None
+    merchant_id: int, webhook_id: str, fields: Any, actor: str, version: int | None = None
 ) -> Webhook:
     """Change the given fields of a webhook; enabling sends what was held.
 
     `version` is the one that the editor saw; Conflict when it has been edited since.
-    Raises Invalid naming every wrong field, and StorageFull (large.py).
+    Raises NotFound, Invalid naming every wrong field, and StorageFull (large.py).
     """
-    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
-    merchant = db.session.get_one(Merchant, merchant_id)
     for _ in range(_RACES):
         # Checked before the transaction: a name may take its time to resolve.
         seen = get_webhook(merchant_id, webhook_id)
         seen_version = seen.version
         if version is not None and version != seen_version:
             break
-        cleaned = validate(merchant, fields, seen)
+        cleaned = checking.validate(merchant_id, fields, seen)
         with writing() as session:
             stored = _locked(merchant_id, webhook_id)
             if stored.version != seen_version:
@@ -223,43 +177,42 @@ def update_webhook(
                 record(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
             work_is_due = stored.enabled and not was_enabled
         if work_is_due:
-            queues.wake([lane])
+            queues.wake([stored.lane])
         return stored
     raise Conflict(EDITED)
 
 
-def enable(webhook: Webhook, actor: str) -> None:
-    """Send again, beginning with what was held."""
-    merchant_id, webhook_id, lane = webhook.merchant_id, webhook.id, webhook.lane
+def enable(merchant_id: int, webhook_id: str, actor: str) -> Webhook:
+    """Send again, beginning with what was held. Raises NotFound."""
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         if not stored.holds and not stored.failures:
-            return
+            return stored
         stored.enable()
         stored.version += 1
         record(session, actor, "webhook.enabled", webhook_id, merchant_id)
-    queues.wake([lane])
+    queues.wake([stored.lane])
+    return stored
 
 
-def disable(webhook: Webhook, reason: str, actor: str) -> None:
+def disable(merchant_id: int, webhook_id: str, reason: str, actor: str) -> Webhook:
     """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
-    owed to it."""
-    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+    owed to it. Raises NotFound."""
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         if not stored.enabled:
-            return
+            return stored
         stored.disable(reason[:_SHOWN_TEXT])
         stored.version += 1
         record(session, actor, "webhook.disabled", webhook_id, merchant_id, reason=reason)
+    return stored
 
 
-def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
+def delete(merchant_id: int, webhook_id: str, actor: str, version: int | None = None) -> None:
     """Take a webhook out of use for good and discard what it is owed; the log keeps its name.
 
-    Raises Conflict when it has another version than the one given.
+    Raises NotFound, and Conflict when it has another version than the one given.
     """
-    merchant_id, webhook_id = webhook.merchant_id, webhook.id
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         if version is not None and stored.version != version:
@@ -278,22 +231,22 @@ def delete(webhook: Webhook, actor: str, version: int | None = None) -> None:
     discard_pending(webhook_id, "The webhook was deleted.")
 
 
-def reveal_secret(webhook: Webhook, actor: str) -> str:
-    """The signing secret's text; that someone asked for it is noted first."""
-    merchant_id, webhook_id = webhook.merchant_id, webhook.id
+def reveal_secret(merchant_id: int, webhook_id: str, actor: str) -> str:
+    """The signing secret's text; that someone asked for it is noted first. Raises NotFound."""
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         record(session, actor, "webhook.secret_revealed", webhook_id, merchant_id)
         return stored.secret
 
 
-def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webhook:
+def rotate_secret(
+    merchant_id: int, webhook_id: str, actor: str, overlap_hours: Any = 24
+) -> Webhook:
     """Replace the signing secret, which signs on for `overlap_hours` (0–168), as do those replaced
     before it until their own ends; 0 ends all of them at once.
 
-    Raises Invalid for another overlap, and when MAX_OLD_SECRETS still sign.
+    Raises NotFound, and Invalid for another overlap, and when MAX_OLD_SECRETS still sign.
     """
-    merchant_id, webhook_id = webhook.merchant_id, webhook.id
     hours = rotation.overlap_hours(overlap_hours)
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
@@ -303,37 +256,6 @@ def rotate_secret(webhook: Webhook, actor: str, overlap_hours: Any = 24) -> Webh
             session, actor, "webhook.secret_rotated", webhook_id, merchant_id, overlap_hours=hours
         )
     return stored
-
-
-def preview(merchant: Merchant, fields: Any, existing: Webhook | None = None) -> previews.Preview:
-    """The request that the newest matching event, or an example, would make with these fields;
-    or what keeps it from being made. Stores and sends nothing, and resolves no name. Where the
-    URL is still to be given, previews.URL_TO_GIVE stands for it."""
-    if not fields.get("url", existing.url if existing else ""):
-        fields = {**fields, "url": previews.URL_TO_GIVE}
-    try:
-        cleaned = validate(merchant, fields, existing, resolve=False)
-    except Invalid as error:
-        return previews.Preview(errors=error.errors)
-    try:
-        return previews.make(merchant.id, cleaned, existing)
-    except vault.Unreadable as error:
-        return previews.Preview([FieldError("", error.detail)])
-
-
-def url_problem(url: str, merchant_id: int) -> str | None:
-    """What keeps a URL from being a merchant's webhook's, as a sentence, its host name looked up;
-    None when nothing does."""
-    try:
-        clean_url(url, _reach(merchant_id, resolve=True))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
-    """How many events of the last 7 days these columns would have matched, counted to 1,000."""
-    return previews.matched_last_week(merchant_id, cleaned)
 
 
 def _locked(merchant_id: int, webhook_id: str) -> Webhook:
@@ -376,28 +298,3 @@ def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str
 def _short(value: Any) -> Any:
     is_long = isinstance(value, str) and len(value) > _SHOWN_TEXT
     return value[:_SHOWN_TEXT] + "…" if is_long else value
-
-
-def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
-    config = current_app.config["PORTAL"]
-    public = urlsplit(config.public_url)
-    own = {
-        ((public.hostname or "").lower(), public.port or DEFAULT_PORTS[public.scheme]),
-        *((host, config.port) for host in (config.host, "localhost", "127.0.0.1", "::1")),
-    }
-    listens_everywhere = config.host in ("0.0.0.0", "::")
-    return UrlContext(
-        admitted(config),
-        frozenset(own),
-        config.inspect_url,
-        lambda address, port: (
-            listens_everywhere and port == config.port and egress.is_of_this_machine(address)
-        ),
-        (lambda host: _looked_up(host, merchant_id)) if resolve else None,
-    )
-
-
-def _looked_up(host: str, merchant_id: int) -> list[egress.Address]:
-    # It may take seconds, in which no snapshot is to be open: SQLite's log would grow as long.
-    db.session.rollback()
-    return addresses_of(host, merchant_id)

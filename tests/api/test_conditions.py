@@ -76,16 +76,16 @@ def test_of_two_editors_who_saw_the_same_the_second_is_told(
 def test_an_edit_between_the_look_and_the_write_is_not_lost(
     api: Caller, webhook: dict[str, Any], tag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from portal.webhooks import setup
+    from portal.webhooks import checking
 
-    validate = setup.validate
+    validate = checking.validate
 
     def edited_meanwhile(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(setup, "validate", validate)
+        monkeypatch.setattr(checking, "validate", validate)
         assert api.patch(f"/webhooks/{webhook['id']}", {"description": "Theirs"}).status_code == 200
         return validate(*arguments, **options)
 
-    monkeypatch.setattr(setup, "validate", edited_meanwhile)
+    monkeypatch.setattr(checking, "validate", edited_meanwhile)
     problem(change(api, webhook, tag), 412)
     assert api.get(f"/webhooks/{webhook['id']}").get_json()["description"] == "Theirs"
 

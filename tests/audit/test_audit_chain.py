@@ -47,7 +47,7 @@ def test_every_entry_is_chained_and_a_transaction_that_fails_leaves_no_gap(
     monkeypatch.setattr(chain, "BATCH", 2)
     before = chain.verify()
     webhook = make_webhook(merchant)
-    setup.disable(webhook, "For a while.", "user:ann@example.com")
+    setup.disable(webhook.merchant_id, webhook.id, "For a while.", "user:ann@example.com")
     with pytest.raises(ZeroDivisionError):
         note_and_fail()
     noted(4)

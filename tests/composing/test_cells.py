@@ -39,7 +39,7 @@ from portal.errors import Invalid
 from portal.fairness import places
 from portal.models import Attempt, Merchant
 from portal.outbound.libcurl import CurlTransport
-from portal.webhooks import previews, setup
+from portal.webhooks import checking, previews, setup
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.receiver import Receiver
 
@@ -345,11 +345,11 @@ def test_the_first_webhook_that_is_saved_waits_for_its_cell(
         "events": ["order.created"],
         "headers": {"X-One": "{{ event.id }}", "X-Two": "{{ event.type }}"},
     }
-    assert setup.create_webhook(merchant, fields, "test").headers
+    assert setup.create_webhook(merchant.id, fields, "test").headers
     own._idle.pop().kill()
     fields["headers"] = {"X-One": SLOW_ALONE, "X-Two": "{{ event.type }}"}
     with pytest.raises(Invalid) as refused:
-        setup.create_webhook(merchant, fields, "test")
+        setup.create_webhook(merchant.id, fields, "test")
     told = {one.pointer: one.message for one in refused.value.errors}
     assert "takes too long" in told["/headers/X-One"]
     assert "not tried" in told["/headers/X-Two"]
@@ -548,10 +548,10 @@ def test_a_merchants_templates_are_tried_few_at_a_time(merchant: Merchant):
     fields = {"url": "https://8.8.8.8/", "events": ["*"], "body_template": "{{ event.type }}"}
     with places.held(places.TEMPLATE, merchant.id):
         with pytest.raises(Invalid) as caught:
-            setup.create_webhook(merchant, fields, "test")
-        (error,) = setup.preview(merchant, fields).errors
-        made = setup.preview(make_merchant("other"), fields)
+            setup.create_webhook(merchant.id, fields, "test")
+        (error,) = checking.preview(merchant.id, fields).errors
+        made = checking.preview(make_merchant("other").id, fields)
     said = "The Liquid was not tried. Several templates are being tried. Try again in a moment."
     assert caught.value.errors[0].message == error.message == said
     assert not made.errors
-    assert not setup.preview(merchant, fields).errors
+    assert not checking.preview(merchant.id, fields).errors

@@ -207,10 +207,12 @@ def test_days_of_which_nothing_is_left_are_forgotten(merchant: Merchant) -> None
 
 def test_the_audit_log_stays_and_counts_once(merchant: Merchant) -> None:
     story(merchant, 70 * DAY)
-    webhook = setup.create_webhook(merchant, WEBHOOK, "cli")
+    webhook = setup.create_webhook(merchant.id, WEBHOOK, "cli")
     measure_all(now() + HOUR)
     before = measured()[merchant.id, "logs"]
-    setup.update_webhook(webhook, {"headers": {"X-Note": "n" * 8_000}}, "cli")
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"headers": {"X-Note": "n" * 8_000}}, "cli"
+    )
     accounts.create_user("staff@example.com", "a long password", "cli", "operator")
     # After what was measured, as if an hour had gone by.
     with writing() as session:
@@ -342,12 +344,12 @@ def test_whatever_comes_goes_and_dies_it_is_what_is_there(
 
 def test_the_rows_of_deleted_webhooks_count_those_of_before_too(merchant: Merchant) -> None:
     large = WEBHOOK | {"body_template": "x" * 60_000}
-    before, after = (setup.create_webhook(merchant, large, "cli") for _ in range(2))
-    setup.delete(before, "cli")
+    before, after = (setup.create_webhook(merchant.id, large, "cli") for _ in range(2))
+    setup.delete(before.merchant_id, before.id, "cli")
     # Nothing else has settled yet.
     measure_all()
     assert 60_000 < measured()[merchant.id, "logs"] < 65_000
-    setup.delete(after, "cli")
+    setup.delete(after.merchant_id, after.id, "cli")
     assert 120_000 < measured()[merchant.id, "logs"] < 130_000
     measure_all(now() + HOUR)
     assert measured() == there()

@@ -22,7 +22,7 @@ from portal.db import room, wal
 from portal.db.session import db
 from portal.errors import Unavailable
 from portal.models import Merchant
-from portal.webhooks import setup
+from portal.webhooks import checking, setup
 from tests.conftest import on_both_databases
 from tests.factories import make_event
 
@@ -119,7 +119,7 @@ def test_no_snapshot_is_open_while_a_name_is_looked_up_or_a_template_filled(
         is_open.append(db.session.registry().in_transaction())
         return fill(*given, **more)
 
-    monkeypatch.setattr(setup, "addresses_of", look_up)
+    monkeypatch.setattr(checking, "addresses_of", look_up)
     monkeypatch.setattr(cells, "fill", note)
     fields = {
         "url": "https://erp.example.com/hook",
@@ -127,9 +127,11 @@ def test_no_snapshot_is_open_while_a_name_is_looked_up_or_a_template_filled(
         "description": "ERP",
         "body_template": "{{ event.id }}",
     }
-    webhook = setup.create_webhook(merchant, fields, "a test")
-    setup.update_webhook(webhook, {"url": "https://erp.example.com/other"}, "a test")
-    assert setup.url_problem("https://erp.example.com/", merchant.id) is None
-    assert setup.preview(merchant, fields, webhook).body
+    webhook = setup.create_webhook(merchant.id, fields, "a test")
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"url": "https://erp.example.com/other"}, "a test"
+    )
+    assert checking.url_problem("https://erp.example.com/", merchant.id) is None
+    assert checking.preview(merchant.id, fields, webhook).body
     assert len(is_open) >= 5
     assert not any(is_open)

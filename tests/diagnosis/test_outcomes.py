@@ -96,20 +96,20 @@ def sent(merchant: Merchant) -> str:
 @on_both_databases
 def test_what_came_while_a_webhook_was_disabled_is_never_promised(app: Flask, merchant: Merchant):
     webhook = factories.make_webhook(merchant)
-    setup.disable(webhook, "A pause.", "cli")
+    setup.disable(webhook.merchant_id, webhook.id, "A pause.", "cli")
     event_id = sent(merchant)
     assert left_out(merchant, event_id) == (
         "It was disabled.",
         "Enable it, so that it gets the next ones; this one is not sent to it later.",
         False,
     )
-    setup.enable(webhook, "cli")
+    setup.enable(webhook.merchant_id, webhook.id, "cli")
     assert db.session.scalars(sa.select(Delivery)).all() == []
     maybe_disabled = left_out(merchant, event_id)
     assert "it was disabled" in maybe_disabled[0]
     assert maybe_disabled[1:] == ("", True)
     # Disabled anew, which was not the reason.
-    setup.disable(webhook, "Another pause.", "cli")
+    setup.disable(webhook.merchant_id, webhook.id, "Another pause.", "cli")
     assert left_out(merchant, event_id) == maybe_disabled
 
 
@@ -120,11 +120,13 @@ def test_a_reason_says_when_it_is_judged_by_settings_that_came_later(
     webhook = factories.make_webhook(merchant, events=["customer.*"])
     event_id = sent(merchant)
     assert left_out(merchant, event_id)[::2] == ("It is not triggered by this type.", False)
-    setup.update_webhook(webhook, {"events": ["order.*"]}, "cli")
+    setup.update_webhook(webhook.merchant_id, webhook.id, {"events": ["order.*"]}, "cli")
     why, remedy, is_judged_by_now = left_out(merchant, event_id)
     assert why.startswith("Its events and its filter of now take it.")
     assert (remedy, is_judged_by_now) == ("", True)
-    setup.update_webhook(webhook, {"events": ["order.*"], "only_sources": ["erp"]}, "cli")
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"events": ["order.*"], "only_sources": ["erp"]}, "cli"
+    )
     why, _, is_judged_by_now = left_out(merchant, event_id)
     assert "source filter" in why
     assert is_judged_by_now
@@ -142,7 +144,7 @@ def test_a_merchant_that_was_not_active_is_told_what_helps_now(app: Flask, merch
     was_inactive = "The merchant’s webhooks were not active when it came."
     assert left_out(merchant, event_id) == (was_inactive, "", False)
     # With a change of the webhook's own it may have been that.
-    setup.update_webhook(webhook, {"description": "ERP, anew"}, "cli")
+    setup.update_webhook(webhook.merchant_id, webhook.id, {"description": "ERP, anew"}, "cli")
     why, remedy, is_judged_by_now = left_out(merchant, event_id)
     assert "or the merchant’s webhooks were not active" in why
     assert (remedy, is_judged_by_now) == ("", True)

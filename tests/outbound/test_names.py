@@ -35,7 +35,7 @@ from portal.outbound.libcurl import CurlTransport
 from portal.outbound.names import Names, named_in
 from portal.outbound.response import Response
 from portal.upkeep import certificates
-from portal.webhooks import setup
+from portal.webhooks import checking
 from tests.conftest import on_both_databases
 from tests.factories import make_delivery, make_event, make_merchant, make_webhook
 from tests.nameserver import LASTING, NXDOMAIN, SERVFAIL, WORKS, NameServer
@@ -618,7 +618,7 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
     )
     make_delivery(make_event(merchant), away)
     drain.drain(0, paces=PACES)
-    setup.url_problem("https://typed.example.com/", merchant.id)
+    checking.url_problem("https://typed.example.com/", merchant.id)
     kinds = ("delivery", "token-delivery", "test", "token-test", "certificate", "look", "typed")
     assert noted.asked == {(f"{kind}.example.com", merchant.id) for kind in kinds}
 
@@ -628,10 +628,10 @@ def test_while_names_of_one_merchant_hang_those_of_another_are_looked_at_when_th
 ):
     monkeypatch.setattr(webhook_resolver.addresses_of, "__defaults__", (0.01,))
     for number in range(60):
-        assert setup.url_problem(silent(number), merchant.id) is None
+        assert checking.url_problem(silent(number), merchant.id) is None
     monkeypatch.setattr(webhook_resolver.addresses_of, "__defaults__", (30.0,))
     resolver.says("inside.example.com", "10.0.0.7")
-    problem = setup.url_problem("https://inside.example.com/", make_merchant("other").id)
+    problem = checking.url_problem("https://inside.example.com/", make_merchant("other").id)
     assert "inside.example.com, which is 10.0.0.7 (private)" in (problem or "")
 
 

@@ -283,7 +283,7 @@ def test_a_token_endpoint_inside_is_never_connected_to(
     assert answer.error == "egress_refused"
     with pytest.raises(Invalid) as refused:
         setup.create_webhook(
-            merchant,
+            merchant.id,
             {
                 "url": receiver.url(),
                 "events": ["*"],
@@ -319,11 +319,17 @@ def test_another_server_for_tokens_gets_no_secret_unseen(
         "token_url": receiver.url("/token")
     }
     with pytest.raises(Invalid) as refused:
-        setup.update_webhook(webhook, {"auth": moved}, "test", webhook.version)
+        setup.update_webhook(
+            webhook.merchant_id, webhook.id, {"auth": moved}, "test", webhook.version
+        )
     (error,) = refused.value.errors
     assert error.pointer == "/auth/client_secret"
     setup.update_webhook(
-        webhook, {"auth": moved | {"client_secret": "another"}}, "test", webhook.version
+        webhook.merchant_id,
+        webhook.id,
+        {"auth": moved | {"client_secret": "another"}},
+        "test",
+        webhook.version,
     )
 
 
@@ -404,7 +410,7 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
     def refused(url: str = "https://8.8.8.8/", **auth: str) -> dict[str, str]:
         fields = {"url": url, "events": ["*"], "auth": {"type": "certificate"} | auth}
         with pytest.raises(Invalid) as error:
-            setup.create_webhook(merchant, fields, "test")
+            setup.create_webhook(merchant.id, fields, "test")
         return {one.pointer: one.message for one in error.value.errors}
 
     assert "does not belong" in refused(certificate=chain, key=other_key)["/auth/key"]
@@ -437,13 +443,13 @@ def test_a_certificate_and_a_key_that_belong_together_are_stored(
 
     fields = {"url": "https://8.8.8.8/", "events": ["*"]}
     auth = {"type": "certificate", "certificate": chain, "key": key}
-    webhook = setup.create_webhook(merchant, fields | {"auth": auth}, "test")
+    webhook = setup.create_webhook(merchant.id, fields | {"auth": auth}, "test")
     assert webhook.auth is not None
     assert "PRIVATE KEY" not in str(webhook.auth)
     assert vault.decrypt(webhook.auth["key"]) == key
     # A renewed certificate of the same key needs no key.
     kept = {"type": "certificate", "certificate": chain}
-    setup.update_webhook(webhook, {"auth": kept}, "test", webhook.version)
+    setup.update_webhook(webhook.merchant_id, webhook.id, {"auth": kept}, "test", webhook.version)
 
 
 def _answer_of(transport: CurlTransport[None]) -> Response:

@@ -235,16 +235,18 @@ def test_large_changes_are_refused_and_a_webhook_can_still_be_mended(merchant: M
     """The audit log keeps what was changed for ever."""
     fields = {"url": "https://erp.example.com/hook", "events": ["order.*"]}
     large = {"headers": {"X-Note": "n" * 5_000}}
-    webhook = setup.create_webhook(merchant, fields, "cli")
+    webhook = setup.create_webhook(merchant.id, fields, "cli")
     has_stored(merchant, 10 * MB)
     with pytest.raises(StorageFull):
-        setup.create_webhook(merchant, fields | large, "cli")
+        setup.create_webhook(merchant.id, fields | large, "cli")
     with pytest.raises(StorageFull):
-        setup.update_webhook(webhook, large, "cli")
+        setup.update_webhook(webhook.merchant_id, webhook.id, large, "cli")
     db.session.rollback()
     assert db.session.scalars(sa.select(Webhook.headers)).all() == [[]]
-    setup.update_webhook(webhook, {"url": "https://erp.example.com/mended"}, "cli")
-    setup.create_webhook(merchant, fields, "cli")
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"url": "https://erp.example.com/mended"}, "cli"
+    )
+    setup.create_webhook(merchant.id, fields, "cli")
     assert db.session.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.number)).all() == [
         "webhook.created",
         "webhook.updated",
@@ -256,7 +258,7 @@ def test_large_changes_are_refused_and_a_webhook_can_still_be_mended(merchant: M
 def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: Merchant) -> None:
     """Each entry is small, and a program can have any number made."""
     webhook = setup.create_webhook(
-        merchant, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
+        merchant.id, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
     )
     accounts.create_key(merchant, "read", "one", "user:ann@example.com")
     has_stored(merchant, 19 * MB)
@@ -264,15 +266,17 @@ def test_far_beyond_it_nothing_more_is_noted_but_what_ends_something(merchant: M
     has_stored(merchant, 20 * MB)
     for act in (
         lambda: accounts.create_key(merchant, "read", "three", "user:ann@example.com"),
-        lambda: setup.update_webhook(webhook, {"description": "x"}, "key:key_1"),
+        lambda: setup.update_webhook(
+            webhook.merchant_id, webhook.id, {"description": "x"}, "key:key_1"
+        ),
     ):
         with pytest.raises(StorageFull, match="nothing was changed"):
             act()
     for key in accounts.keys(merchant):
         accounts.revoke_key(merchant, key.id, "user:ann@example.com")
-    setup.disable(webhook, "Enough.", "key:key_1")
+    setup.disable(webhook.merchant_id, webhook.id, "Enough.", "key:key_1")
     periods.change(merchant, "10", "5", "user:ann@example.com")
-    setup.delete(webhook, "key:key_1")
+    setup.delete(webhook.merchant_id, webhook.id, "key:key_1")
     accounts.create_key(merchant, "read", "by the operator", "cli")
 
 
@@ -282,7 +286,7 @@ def test_far_beyond_it_what_keeps_others_out_and_makes_room_is_possible_and_boun
 ) -> None:
     monkeypatch.setattr(log, "MOST_A_DAY", 3)
     webhook = setup.create_webhook(
-        merchant, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
+        merchant.id, {"url": "https://erp.example.com/hook", "events": ["order.*"]}, "cli"
     )
     make_user("owner", merchant, email="ann@example.com")
     bob = make_user("editor", merchant)
@@ -290,7 +294,7 @@ def test_far_beyond_it_what_keeps_others_out_and_makes_room_is_possible_and_boun
     has_stored(merchant, 20 * MB)
     again = itertools.count(10)
     acts: list[Callable[[str], object]] = [
-        lambda actor: setup.rotate_secret(webhook, actor, 0),
+        lambda actor: setup.rotate_secret(webhook.merchant_id, webhook.id, actor, 0),
         lambda actor: members.change_member(
             merchant, bob_id, ("viewer", "editor")[next(again) % 2], actor
         ),
@@ -306,7 +310,7 @@ def test_far_beyond_it_what_keeps_others_out_and_makes_room_is_possible_and_boun
     db.session.rollback()
     assert db.session.scalars(sa.select(Webhook)).one().secret != before
     with time_machine.travel(time.time() + 86_401):
-        setup.rotate_secret(webhook, "user:bob@example.com", 0)
+        setup.rotate_secret(webhook.merchant_id, webhook.id, "user:bob@example.com", 0)
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "٣", "9" * 5_000, "2000000001"])

@@ -165,13 +165,17 @@ def test_the_end_of_a_client_certificate_is_known_from_the_start(
     chain, key = authority.issue("north", days=3)
     auth = {"type": "certificate", "certificate": chain, "key": key}
     webhook = setup.create_webhook(
-        merchant, {"url": "https://8.8.8.8/", "events": ["*"], "auth": auth}, "test"
+        merchant.id, {"url": "https://8.8.8.8/", "events": ["*"], "auth": auth}, "test"
     )
     assert kinds(merchant, webhook) == ["certificate"]
     assert notices.warn_of_certificates() == 1
     chain, key = authority.issue("north", days=300)
     setup.update_webhook(
-        webhook, {"auth": auth | {"certificate": chain, "key": key}}, "test", webhook.version
+        webhook.merchant_id,
+        webhook.id,
+        {"auth": auth | {"certificate": chain, "key": key}},
+        "test",
+        webhook.version,
     )
     assert kinds(merchant, again(webhook)) == []
 
@@ -180,7 +184,11 @@ def test_another_server_has_another_certificate(merchant: Merchant):
     webhook = make_webhook(
         merchant, "https://8.8.8.8/a", certificate_ends_at=now(), certificate_checked_at=now()
     )
-    setup.update_webhook(webhook, {"url": "https://8.8.8.8/b"}, "test", webhook.version)
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"url": "https://8.8.8.8/b"}, "test", webhook.version
+    )
     assert again(webhook).certificate_ends_at is not None
-    setup.update_webhook(webhook, {"url": "https://8.8.4.4/b"}, "test", webhook.version)
+    setup.update_webhook(
+        webhook.merchant_id, webhook.id, {"url": "https://8.8.4.4/b"}, "test", webhook.version
+    )
     assert again(webhook).certificate_ends_at is None

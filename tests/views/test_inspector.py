@@ -53,7 +53,7 @@ def kept(own: Inspector) -> list[InspectedRequest]:
 
 def webhook_to(merchant: Merchant, own: Inspector, **fields: object) -> Webhook:
     return setup.create_webhook(
-        merchant, {"url": inspector.url_of(own), "events": ["*"], **fields}, "test"
+        merchant.id, {"url": inspector.url_of(own), "events": ["*"], **fields}, "test"
     )
 
 
@@ -428,7 +428,7 @@ class TestSending:
         port = app.config["PORTAL"].port
         for url in (f"http://127.0.0.1:{port}/healthz", f"{inspector.url_of(own)}/../../healthz"):
             with pytest.raises(Invalid):
-                setup.update_webhook(webhook, {"url": url}, "test")
+                setup.update_webhook(webhook.merchant_id, webhook.id, {"url": url}, "test")
             webhook.url = url
             db.session.commit()
             attempt = actions.send_test(webhook, "order.created", "test")

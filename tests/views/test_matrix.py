@@ -91,7 +91,7 @@ def furnish(slug: str, world: World) -> Merchant:
     """A merchant with one of everything that an address can name."""
     merchant = factories.make_merchant(slug)
     webhook = setup.create_webhook(
-        merchant,
+        merchant.id,
         {
             "url": "http://127.0.0.1:9/hook",
             "events": ["order.*"],

@@ -157,12 +157,12 @@ def furnish(merchant: Merchant) -> None:
         webhook = factories.make_webhook(merchant, description=name, **values)
         states_of_deliveries(merchant, webhook)
         if name == "disabled":
-            setup.disable(webhook, "cli", "on holiday")
+            setup.disable(webhook.merchant_id, webhook.id, "cli", "on holiday")
         elif name == "deleted":
             webhook.delete()
             db.session.commit()
         else:
-            setup.rotate_secret(webhook, "cli")
+            setup.rotate_secret(webhook.merchant_id, webhook.id, "cli")
     # One event that failed at webhooks which cannot be sent to any more, and nowhere else.
     lost = factories.make_event(merchant, object_id="lost")
     for name in ("disabled", "deleted"):

@@ -98,7 +98,7 @@ def test_an_unknown_recipe_is_a_blank_form(editor: FlaskClient) -> None:
 
 def test_a_copy_has_everything_but_the_secrets(editor: FlaskClient, merchant: Merchant) -> None:
     original = setup.create_webhook(
-        merchant,
+        merchant.id,
         {
             "url": "https://8.8.8.8/hook",
             "events": ["order.*"],

@@ -19,7 +19,7 @@ PART = {"HX-Request": "true", "HX-Request-Type": "partial"}
 @pytest.fixture
 def webhook(merchant: Merchant) -> Webhook:
     return setup.create_webhook(
-        merchant,
+        merchant.id,
         {"url": "http://127.0.0.1:9/hook", "events": ["*"], "description": "ERP"},
         "user:ann@example.com",
     )
@@ -69,7 +69,7 @@ def test_a_webhooks_page_shows_its_health_and_what_people_did(
     address = f"/m/alice/webhooks/{webhook.id}"
     assert "No attempt yet" in client.get(address).text
     tried(merchant, webhook)
-    setup.disable(webhook, "Moving <house>", "user:bob@example.com")
+    setup.disable(webhook.merchant_id, webhook.id, "Moving <house>", "user:bob@example.com")
     page = client.get(f"{address}?span=7d").text
     assert "Last 7 days" in page
     assert "1 succeeded and 1 failed in 7 days" in page
@@ -95,7 +95,7 @@ def test_what_was_done_to_another_merchants_webhook_is_not_shown(
     bob = factories.make_merchant("bob")
     theirs = factories.make_webhook(bob, description="Theirs")
     tried(bob, theirs)
-    setup.disable(theirs, "Secret reason", "user:bob@example.com")
+    setup.disable(theirs.merchant_id, theirs.id, "Secret reason", "user:bob@example.com")
     client = signed_in("owner")
     for path in ("/m/alice/", "/m/alice/webhooks", f"/m/alice/webhooks/{webhook.id}"):
         page = client.get(path).text

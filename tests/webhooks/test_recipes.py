@@ -15,7 +15,7 @@ from portal.delivery import drain
 from portal.delivery.paces import Paces
 from portal.events import catalogue, ingest
 from portal.models import Merchant
-from portal.webhooks import recipes, setup
+from portal.webhooks import checking, recipes, setup
 from portal.webhooks.url_rules import UrlContext, clean_url
 from tests.receiver import Received, Receiver
 
@@ -37,7 +37,7 @@ def sent(
     """What the receiver gets of a recipe's first event, or of another type."""
     recipe = recipes.all_recipes()[key]
     fields = {"events": ["order.created"], **recipe.fields, "url": receiver.url("/in")}
-    webhook = setup.create_webhook(merchant, fields, "test")
+    webhook = setup.create_webhook(merchant.id, fields, "test")
     name = event_type or fields["events"][0]
     record = catalogue.known_types(merchant.id)[name].example
     event = {
@@ -74,7 +74,7 @@ def test_every_recipe_says_what_to_do(merchant: Merchant) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.key)
 def test_the_form_takes_every_recipe_as_it_is(merchant: Merchant, recipe: recipes.Recipe) -> None:
     fields = {"events": ["order.created"], **recipe.fields, "url": "https://receiver.example/"}
-    cleaned = setup.validate(merchant, fields, resolve=False)
+    cleaned = checking.validate(merchant.id, fields, resolve=False)
     assert cleaned["events"] == fields["events"]
 
 
@@ -168,7 +168,7 @@ def test_a_speaker_gets_its_text_in_the_address(merchant: Merchant, receiver: Re
 def test_another_type_of_event_is_named_in_a_chat(merchant: Merchant, receiver: Receiver) -> None:
     recipe = recipes.all_recipes()["slack"]
     fields = recipe.fields | {"events": ["order.cancelled"], "url": receiver.url("/in")}
-    setup.create_webhook(merchant, fields, "test")
+    setup.create_webhook(merchant.id, fields, "test")
     event = {"type": "order.cancelled", "object_id": "77"}
     ingest.ingest_events(merchant.id, [event], batch=False)
     db.session.rollback()

@@ -20,7 +20,7 @@ from portal.errors import Conflict, Invalid, NotFound
 from portal.models import AuditEntry, Merchant, Webhook
 from portal.models.webhook import MASK
 from portal.signing import EVOX_HEADERS, MAX_OLD_SECRETS
-from portal.webhooks import setup
+from portal.webhooks import checking, previews, setup
 from tests import factories
 from tests.conftest import on_both_databases
 
@@ -33,7 +33,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What names resolve to; all others do not."""
     known: dict[str, str] = {}
     monkeypatch.setattr(
-        setup,
+        checking,
         "addresses_of",
         lambda host, _whose: [ipaddress.ip_address(known[host])] if host in known else [],
     )
@@ -49,14 +49,14 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def create(merchant: Merchant, **fields: Any) -> Webhook:
-    return setup.create_webhook(merchant, BASIC | fields, ACTOR)
+    return setup.create_webhook(merchant.id, BASIC | fields, ACTOR)
 
 
 def wrong(merchant: Merchant, existing: Webhook | None = None, **fields: Any) -> dict[str, str]:
     """Pointer → message of what is wrong with a webhook."""
     given = fields if existing else BASIC | fields
     with pytest.raises(Invalid) as caught:
-        setup.validate(merchant, given, existing)
+        checking.validate(merchant.id, given, existing)
     return {error.pointer: error.message for error in caught.value.errors}
 
 
@@ -112,7 +112,7 @@ def test_every_wrong_field_is_reported_at_once(merchant: Merchant) -> None:
 
 def test_a_new_webhook_without_anything_names_what_is_needed(merchant: Merchant) -> None:
     with pytest.raises(Invalid) as caught:
-        setup.create_webhook(merchant, {}, ACTOR)
+        setup.create_webhook(merchant.id, {}, ACTOR)
     assert [error.pointer for error in caught.value.errors] == ["/url", "/events"]
 
 
@@ -146,7 +146,9 @@ def test_liquid_that_makes_a_line_break_in_a_header_is_taken_and_a_space_is_sent
     merchant: Merchant,
 ) -> None:
     assert create(merchant, headers={"X-A": '{{ "%0Aa%0D%0Ab%00" | url_decode }}'})
-    shown = setup.preview(merchant, BASIC | {"headers": {"X-A": '{{ "%0Aa%0Ab" | url_decode }}'}})
+    shown = checking.preview(
+        merchant.id, BASIC | {"headers": {"X-A": '{{ "%0Aa%0Ab" | url_decode }}'}}
+    )
     assert dict(shown.headers)["X-A"] == "a b"
 
 
@@ -205,7 +207,7 @@ def test_a_merchant_has_at_most_a_hundred_webhooks(
     gone = create(merchant)
     with pytest.raises(Conflict, match="at most 2"):
         create(merchant)
-    setup.delete(gone, ACTOR)
+    setup.delete(gone.merchant_id, gone.id, ACTOR)
     assert create(merchant)
 
 
@@ -215,7 +217,7 @@ def test_a_webhook_of_another_merchant_does_not_exist(merchant: Merchant) -> Non
     with pytest.raises(NotFound):
         setup.get_webhook(bob.id, webhook.id)
     assert setup.list_webhooks(bob.id) == []
-    theirs = setup.create_webhook(bob, BASIC, ACTOR)
+    theirs = setup.create_webhook(bob.id, BASIC, ACTOR)
     assert setup.list_webhooks(bob.id) == [theirs]
 
 
@@ -229,7 +231,7 @@ def test_the_same_form_sent_many_times_at_once_makes_one_webhook(
     def send() -> None:
         with app.app_context():
             found = db.session.get_one(Merchant, merchant_id)
-            made.append(setup.create_webhook(found, BASIC, ACTOR, webhook_id="wh_form").id)
+            made.append(setup.create_webhook(found.id, BASIC, ACTOR, webhook_id="wh_form").id)
             db.session.remove()
 
     threads = [threading.Thread(target=send) for _ in range(8)]
@@ -259,7 +261,7 @@ class TestSecretValues:
     def test_they_are_masked_in_the_audit_log(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
         changed = {"headers": {"X-Auth": {"value": "canary-2", "secret": True}}}
-        setup.update_webhook(webhook, changed, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, changed, ACTOR)
         entries = audited("webhook.created") + audited("webhook.updated")
         assert len(entries) == 2
         assert "canary" not in str([entry.detail for entry in entries])
@@ -268,7 +270,7 @@ class TestSecretValues:
     def test_the_mask_keeps_the_stored_value(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
         headers = {"x-auth": {"value": MASK, "secret": True}, "X-Open": "other"}
-        setup.update_webhook(webhook, {"headers": headers}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"headers": headers}, ACTOR)
         assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
         assert webhook.headers[1]["value"] == "other"
 
@@ -289,13 +291,18 @@ class TestSecretValues:
         assert "/headers/X-Auth" in wrong(merchant, webhook, url=url, headers=masked)
         anew = {"X-Auth": {"value": "new", "secret": True}}
         moved = setup.update_webhook(
-            webhook, {"url": url, "headers": anew, "query_params": {}}, ACTOR
+            webhook.merchant_id,
+            webhook.id,
+            {"url": url, "headers": anew, "query_params": {}},
+            ACTOR,
         )
         assert moved.url == url
 
     def test_another_path_of_the_server_keeps_them(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers=self.HEADERS)
-        setup.update_webhook(webhook, {"url": "https://erp.example.com/v2"}, ACTOR)
+        setup.update_webhook(
+            webhook.merchant_id, webhook.id, {"url": "https://erp.example.com/v2"}, ACTOR
+        )
         assert vault.decrypt(webhook.headers[0]["value"]) == "canary"
 
     def test_a_preview_shows_none(self, merchant: Merchant) -> None:
@@ -304,7 +311,7 @@ class TestSecretValues:
             headers=self.HEADERS,
             query_params={"key": {"value": "canary", "secret": True}},
         )
-        shown = setup.preview(merchant, {"description": "x"}, webhook)
+        shown = checking.preview(merchant.id, {"description": "x"}, webhook)
         assert shown.errors == ()
         assert "canary" not in str(shown)
         assert f"key={MASK}" in shown.url
@@ -314,29 +321,33 @@ class TestSecretValues:
 class TestEditing:
     def test_what_is_not_given_stays(self, merchant: Merchant) -> None:
         webhook = create(merchant, headers={"X-A": "1"}, description="ERP")
-        setup.update_webhook(webhook, {"method": "PUT"}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"method": "PUT"}, ACTOR)
         assert (webhook.method, webhook.description) == ("PUT", "ERP")
         assert webhook.headers == [{"name": "X-A", "value": "1", "secret": False}]
         assert webhook.version == 2
 
     def test_each_change_is_noted_with_before_and_after(self, merchant: Merchant) -> None:
         webhook = create(merchant, description="ERP")
-        setup.update_webhook(webhook, {"description": "CRM"}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"description": "CRM"}, ACTOR)
         (entry,) = audited("webhook.updated")
         assert (entry.actor, entry.target, entry.merchant_id) == (ACTOR, webhook.id, merchant.id)
         assert entry.detail == {"description": ["ERP", "CRM"]}
 
     def test_saving_without_a_change_changes_nothing(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        setup.update_webhook(webhook, dict(BASIC), ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, dict(BASIC), ACTOR)
         assert webhook.version == 1
         assert audited("webhook.updated") == []
 
     def test_a_stale_edit_is_refused(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        setup.update_webhook(webhook, {"description": "theirs"}, ACTOR, version=1)
+        setup.update_webhook(
+            webhook.merchant_id, webhook.id, {"description": "theirs"}, ACTOR, version=1
+        )
         with pytest.raises(Conflict):
-            setup.update_webhook(webhook, {"description": "mine"}, ACTOR, version=1)
+            setup.update_webhook(
+                webhook.merchant_id, webhook.id, {"description": "mine"}, ACTOR, version=1
+            )
         assert webhook.description == "theirs"
 
     def test_the_secret_is_not_changed_by_an_edit(self, merchant: Merchant) -> None:
@@ -348,12 +359,12 @@ class TestEditing:
         webhook = create(merchant, enabled=False)
         assert webhook.state == "disabled"
         assert webhook.disabled_reason
-        setup.update_webhook(webhook, {"description": "x"}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"description": "x"}, ACTOR)
         assert woken == []
-        setup.update_webhook(webhook, {"enabled": True}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"enabled": True}, ACTOR)
         assert webhook.state == "enabled"
         assert woken == [webhook.lane]
-        setup.update_webhook(webhook, {"enabled": False}, ACTOR)
+        setup.update_webhook(webhook.merchant_id, webhook.id, {"enabled": False}, ACTOR)
         assert webhook.disabled_reason == "Disabled by ann@example.com."
 
 
@@ -363,10 +374,10 @@ def test_disabling_holds_what_is_owed_and_enabling_sends_it(
 ) -> None:
     webhook = create(merchant)
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
-    setup.disable(webhook, "Maintenance", ACTOR)
+    setup.disable(webhook.merchant_id, webhook.id, "Maintenance", ACTOR)
     assert delivery.shown_state(webhook) == "held"
     assert webhook.disabled_reason == "Maintenance"
-    setup.enable(webhook, ACTOR)
+    setup.enable(webhook.merchant_id, webhook.id, ACTOR)
     assert delivery.shown_state(webhook) == "pending"
     assert woken == [webhook.lane]
     assert [entry.detail for entry in audited("webhook.disabled")] == [{"reason": "Maintenance"}]
@@ -375,10 +386,10 @@ def test_disabling_holds_what_is_owed_and_enabling_sends_it(
 
 def test_enabling_clears_the_record_of_failures(merchant: Merchant, woken: list[int]) -> None:
     webhook = factories.make_webhook(merchant, failures=30, held_at=now(), failing_since=now())
-    setup.enable(webhook, ACTOR)
+    setup.enable(webhook.merchant_id, webhook.id, ACTOR)
     assert (webhook.failures, webhook.held_at, webhook.state) == (0, None, "enabled")
     assert woken == [webhook.lane]
-    setup.enable(webhook, ACTOR)
+    setup.enable(webhook.merchant_id, webhook.id, ACTOR)
     assert len(audited("webhook.enabled")) == 1
 
 
@@ -388,20 +399,20 @@ def test_deleting_discards_what_is_owed_and_keeps_the_row_for_the_log(merchant: 
     webhook_id = webhook.id
     delivery = factories.make_delivery(factories.make_event(merchant), webhook)
     done = factories.make_delivery(factories.make_event(merchant), webhook, "succeeded")
-    setup.delete(webhook, ACTOR)
+    setup.delete(webhook.merchant_id, webhook.id, ACTOR)
     assert (delivery.state, delivery.reason) == ("discarded", "The webhook was deleted.")
     assert done.state == "succeeded"
     assert db.session.get_one(Webhook, webhook_id).state == "deleted"
     with pytest.raises(NotFound):
         setup.get_webhook(merchant.id, webhook_id)
     with pytest.raises(NotFound):
-        setup.enable(webhook, ACTOR)
+        setup.enable(webhook.merchant_id, webhook.id, ACTOR)
     assert setup.list_webhooks(merchant.id) == []
 
 
 def test_revealing_the_secret_is_noted(merchant: Merchant) -> None:
     webhook = create(merchant)
-    assert setup.reveal_secret(webhook, ACTOR) == webhook.secret
+    assert setup.reveal_secret(webhook.merchant_id, webhook.id, ACTOR) == webhook.secret
     (entry,) = audited("webhook.secret_revealed")
     assert (entry.actor, entry.target, entry.detail) == (ACTOR, webhook.id, {})
 
@@ -409,12 +420,12 @@ def test_revealing_the_secret_is_noted(merchant: Merchant) -> None:
 def test_both_secrets_sign_while_a_rotation_overlaps(merchant: Merchant) -> None:
     webhook = create(merchant)
     old = webhook.secret
-    setup.rotate_secret(webhook, ACTOR)
+    setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR)
     moment = now()
     assert webhook.secret != old
     assert webhook.signing_secrets(moment) == [webhook.secret, old]
     assert webhook.signing_secrets(moment + 25 * HOUR) == [webhook.secret]
-    setup.rotate_secret(webhook, ACTOR, overlap_hours=0)
+    setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR, overlap_hours=0)
     assert webhook.signing_secrets(now()) == [webhook.secret]
 
 
@@ -423,7 +434,7 @@ def test_every_secret_signs_to_its_promised_end(app: Flask, merchant: Merchant) 
     webhook = factories.make_webhook(merchant, sign_ed25519=True)
     secrets = [webhook.secret]
     for hours in (24, 2, 168):
-        webhook = setup.rotate_secret(webhook, ACTOR, overlap_hours=hours)
+        webhook = setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR, overlap_hours=hours)
         secrets.insert(0, webhook.secret)
     third, _second, first = secrets[1:]
     moment = now()
@@ -456,17 +467,24 @@ def test_every_secret_signs_to_its_promised_end(app: Flask, merchant: Merchant) 
 def test_more_secrets_than_sign_at_once_are_refused_with_the_remedy(merchant: Merchant) -> None:
     webhook = factories.make_webhook(merchant)
     for _ in range(MAX_OLD_SECRETS):
-        webhook = setup.rotate_secret(webhook, ACTOR)
+        webhook = setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR)
     before = webhook.signing_secrets(now())
     with pytest.raises(Invalid) as caught:
-        setup.rotate_secret(webhook, ACTOR)
+        setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR)
     (error,) = caught.value.errors
     assert error.pointer == "/overlap_hours"
     assert "5 replaced secrets still sign" in error.message
     assert "overlap of 0 hours" in error.message
     db.session.rollback()
     assert webhook.signing_secrets(now()) == before
-    assert len(setup.rotate_secret(webhook, ACTOR, overlap_hours=0).signing_secrets(now())) == 1
+    assert (
+        len(
+            setup.rotate_secret(
+                webhook.merchant_id, webhook.id, ACTOR, overlap_hours=0
+            ).signing_secrets(now())
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("hours", [-1, 169, 1.5, "24", None, True])
@@ -474,15 +492,15 @@ def test_an_overlap_is_a_week_at_most(merchant: Merchant, hours: Any) -> None:
     webhook = create(merchant)
     secret = webhook.secret
     with pytest.raises(Invalid) as caught:
-        setup.rotate_secret(webhook, ACTOR, hours)
+        setup.rotate_secret(webhook.merchant_id, webhook.id, ACTOR, hours)
     assert caught.value.errors[0].pointer == "/overlap_hours"
     assert webhook.secret == secret
 
 
 class TestPreview:
     def test_it_shows_the_example_when_no_event_matches(self, merchant: Merchant) -> None:
-        shown = setup.preview(
-            merchant, BASIC | {"query_params": {"order": "{{ event.object_id }}"}}
+        shown = checking.preview(
+            merchant.id, BASIC | {"query_params": {"order": "{{ event.object_id }}"}}
         )
         assert (shown.event_id, shown.event_type, shown.method) == (None, "order.created", "POST")
         assert shown.url.startswith("https://erp.example.com/hooks?order=")
@@ -497,16 +515,16 @@ class TestPreview:
         factories.make_event(merchant, id="evt_erp", received_at=moment - 1, source_user_type="erp")
         factories.make_event(merchant, id="evt_paid", type="order.paid", received_at=moment)
         factories.make_event(factories.make_merchant("bob"), id="evt_bob")
-        assert setup.preview(merchant, BASIC).event_id == "evt_erp"
-        assert setup.preview(merchant, BASIC | {"events": ["order.*"]}).event_id == "evt_paid"
-        assert setup.preview(merchant, BASIC | {"events": ["*"]}).event_id == "evt_paid"
-        shown = setup.preview(merchant, BASIC | {"except_sources": ["erp"]})
+        assert checking.preview(merchant.id, BASIC).event_id == "evt_erp"
+        assert checking.preview(merchant.id, BASIC | {"events": ["order.*"]}).event_id == "evt_paid"
+        assert checking.preview(merchant.id, BASIC | {"events": ["*"]}).event_id == "evt_paid"
+        shown = checking.preview(merchant.id, BASIC | {"except_sources": ["erp"]})
         assert shown.event_id == "evt_old"
-        assert setup.preview(merchant, BASIC | {"only_sources": ["crm"]}).event_id is None
+        assert checking.preview(merchant.id, BASIC | {"only_sources": ["crm"]}).event_id is None
 
     def test_a_stored_webhook_signs_it(self, merchant: Merchant) -> None:
         webhook = create(merchant)
-        headers = dict(setup.preview(merchant, {}, webhook).headers)
+        headers = dict(checking.preview(merchant.id, {}, webhook).headers)
         assert len(headers["Evox-Signature"]) == 64
         assert headers["Evox-Time"].isdigit()
 
@@ -515,18 +533,18 @@ class TestPreview:
     ) -> None:
         names["intranet.example.com"] = "10.0.0.1"
         url = {"url": "https://intranet.example.com/"}
-        assert setup.preview(merchant, BASIC | url).errors == ()
-        shown = setup.preview(merchant, {"url": "x", "events": []})
+        assert checking.preview(merchant.id, BASIC | url).errors == ()
+        shown = checking.preview(merchant.id, {"url": "x", "events": []})
         assert [error.pointer for error in shown.errors] == ["/url", "/events"]
 
     def test_it_warns_of_a_body_that_is_not_json(self, merchant: Merchant) -> None:
         template = {"body_template": "order {{ event.object_id }}"}
-        assert "not valid JSON" in setup.preview(merchant, BASIC | template).warning
+        assert "not valid JSON" in checking.preview(merchant.id, BASIC | template).warning
         plain = template | {"headers": {"content-type": "text/plain"}}
-        assert setup.preview(merchant, BASIC | plain).warning == ""
+        assert checking.preview(merchant.id, BASIC | plain).warning == ""
 
     def test_a_get_has_no_body(self, merchant: Merchant) -> None:
-        shown = setup.preview(merchant, BASIC | {"method": "GET"})
+        shown = checking.preview(merchant.id, BASIC | {"method": "GET"})
         assert (shown.method, shown.body) == ("GET", None)
 
 
@@ -542,7 +560,9 @@ def test_the_events_of_the_last_week_that_match_are_counted(merchant: Merchant) 
     factories.make_event(factories.make_merchant("bob"))
 
     def matched(**fields: Any) -> int:
-        return setup.matched_last_week(merchant.id, setup.validate(merchant, BASIC | fields))
+        return previews.matched_last_week(
+            merchant.id, checking.validate(merchant.id, BASIC | fields)
+        )
 
     assert matched() == 3
     assert matched(events=["order.*"]) == matched(events=["*"]) == 4
@@ -557,7 +577,7 @@ def test_the_count_ends_at_a_thousand(merchant: Merchant, monkeypatch: pytest.Mo
     monkeypatch.setattr("portal.webhooks.previews.CAP", 2)
     for _ in range(3):
         factories.make_event(merchant)
-    assert setup.matched_last_week(merchant.id, setup.validate(merchant, BASIC)) == 2
+    assert previews.matched_last_week(merchant.id, checking.validate(merchant.id, BASIC)) == 2
 
 
 def test_the_list_knows_each_webhooks_newest_attempt(merchant: Merchant) -> None:

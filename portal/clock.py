@@ -21,7 +21,14 @@ DAY = 24 * HOUR
 END_OF_TIME = 253_402_300_800 * SECOND
 """The year 10000: what a date cannot say."""
 
+NO_MOMENT = (
+    "is Unix seconds such as 1763930000, or ISO 8601 with a zone such as 2025-11-23T20:33:20Z."
+)
+NO_ZONE = "has no zone; add Z or an offset."
+"""What senders are told of a field that holds no moment, behind its name."""
+
 _MAX_TEXT = 64
+_UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAP_SECOND = re.compile(r"(?<=T\d\d:\d\d:)60(?=[.,Z+-])")
 # An unescaped + of a query string arrives as a space.
@@ -61,9 +68,16 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def utc(moment: int, precise: bool = False) -> str:
+    """Unix microseconds as pages write them: `2025-11-23 20:33:20`; `precise` adds milliseconds."""
+    seconds, rest = divmod(moment, SECOND)
+    text = _to_the_second(seconds).replace("T", " ")
+    return f"{text}.{rest // MILLISECOND:03}" if precise else text
+
+
 def readable(moment: int) -> str:
-    """Unix microseconds for people, as pages write them: `2025-11-23 20:33:20 UTC`."""
-    return _to_the_second(moment // SECOND).replace("T", " ") + " UTC"
+    """Unix microseconds for people, with the zone: `2025-11-23 20:33:20 UTC`."""
+    return utc(moment) + " UTC"
 
 
 def from_seconds(seconds: int | float | Decimal) -> int:
@@ -72,6 +86,11 @@ def from_seconds(seconds: int | float | Decimal) -> int:
     if isinstance(seconds, int):
         return seconds * SECOND
     return math.floor(Decimal(str(seconds)) * SECOND)
+
+
+def from_digits(text: str) -> int | None:
+    """The moment of a text that is Unix seconds, in Unix microseconds; None for another text."""
+    return from_seconds(Decimal(text)) if _UNIX.fullmatch(text) else None
 
 
 def parse_iso(text: str) -> datetime:

@@ -9,21 +9,32 @@ if TYPE_CHECKING:
     from portal.database_errors import Trouble
 
 
+def pointer(*parts: object) -> str:
+    """The JSON Pointer (RFC 6901) to a place in what was sent, by the names and numbers that lead
+    there; without any, to the whole."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One thing wrong with one field.
 
-    `pointer` is a JSON Pointer (RFC 6901) into what was sent, such as `/events/3/type`;
-    `message` is a sentence that names the remedy.
+    `pointer` leads to it in what was sent, such as `/events/3/type`; `message` is a sentence that
+    names the remedy.
     """
 
     pointer: str
     message: str
 
     @property
+    def parts(self) -> list[str]:
+        """The names and numbers that the pointer was made of."""
+        return [part.replace("~1", "/").replace("~0", "~") for part in self.pointer.split("/")[1:]]
+
+    @property
     def field(self) -> str:
         """The first part of the pointer: the name of the form field."""
-        return self.pointer.split("/")[1] if "/" in self.pointer else ""
+        return next(iter(self.parts), "")
 
 
 class PortalError(Exception):

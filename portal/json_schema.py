@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from portal.characters import CONTROLS, DIRECTIONS, LINE_ENDS
+
 Schema = dict[str, Any]
 
-LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+LINE = f"^[^{CONTROLS}{LINE_ENDS}{DIRECTIONS}]*$"
 """Text without line breaks, control characters, and marks that change its direction."""
+NO_CONTROLS = f"^[^{CONTROLS}]*$"
 NO_NUL = r"^[^\u0000]*$"
 APPLICATION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 SOURCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:.{1,255})?$"

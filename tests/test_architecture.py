@@ -86,16 +86,17 @@ LEVELS: tuple[dict[str, str], ...] = (
     {
         "portal.errors": "",
         "portal.ids": "",
+        "portal.json_schema": "",
         "portal.journal": "log_lines request_ids security_log seldom",
         "portal.settings": "env_file private_files secret_key setting_values surroundings table",
         "portal.zones": "",
     },
     {
         "portal.addresses": "",
+        "portal.characters": "",
         "portal.clock": "",
         "portal.database_errors": "",
         "portal.installed": "",
-        "portal.json_schema": "",
         "portal.json_values": "",
         "portal.processes": "",
         "portal.redis_replies": "",

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from portal.clock import SECOND, NoZone, from_iso, from_seconds, parse_iso, rfc3339
+from portal.clock import SECOND, NoZone, from_iso, from_seconds, parse_iso, rfc3339, utc
 from portal.logs import filters
 
 MOMENT = 1_763_930_000 * SECOND
@@ -85,3 +85,8 @@ def test_seconds_lose_no_microsecond(seconds: float, moment: int):
 def test_a_moment_is_told_with_as_many_digits_as_it_has(rest: int, text: str):
     assert rfc3339(MOMENT + rest) == f"2025-11-23T20:33:20{text}Z"
     assert from_iso(rfc3339(MOMENT + rest)) == MOMENT + rest
+
+
+def test_a_moment_is_shown_in_utc() -> None:
+    assert utc(1_763_930_000_123_456) == "2025-11-23 20:33:20"
+    assert utc(1_763_930_000_123_456, precise=True) == "2025-11-23 20:33:20.123"

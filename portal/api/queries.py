@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portal.api import reading
+from portal.json_schema import NO_CONTROLS, text
 from portal.logs import filters
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
@@ -59,7 +60,7 @@ def schema(name: str) -> dict[str, Any]:
             ]
         }
     most = reading.MAX_PARAMETER if name == "cursor" else filters.MAX_TEXT
-    return {"type": "string", "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
+    return text(NO_CONTROLS, most=most)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
 from flask import g, request
@@ -13,9 +12,18 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from portal import strict_json
 from portal.api.blueprint import bp
-from portal.clock import END_OF_TIME, NoZone, from_iso, from_seconds
+from portal.characters import NOT_TEXT
+from portal.clock import (
+    END_OF_TIME,
+    NO_MOMENT,
+    NO_ZONE,
+    NoZone,
+    from_digits,
+    from_iso,
+    from_seconds,
+)
 from portal.db.session import db
-from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge
+from portal.errors import FieldError, Invalid, Malformed, NotFound, TooLarge, pointer
 from portal.json_events import parse_events
 from portal.models import Merchant
 
@@ -27,8 +35,6 @@ MAX_PARAMETER = 2_048
 DEFAULT_LIMIT, MAX_LIMIT = 50, 100
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 
 
 @bp.before_request
@@ -155,17 +161,12 @@ def refuse_unknown(fields: Iterable[str], names: Iterable[str], what: str = "fie
         else (f"there {'is only' if len(known) == 1 else 'are'} {', '.join(known)}")
     )
     errors = [
-        FieldError(pointer(field), f"There is no {what} {field[:100]!r} here; {remedy}.")
+        FieldError(pointer(field[:100]), f"There is no {what} {field[:100]!r} here; {remedy}.")
         for field in fields
         if field not in known
     ]
     if errors:
         raise Invalid(errors[:50])
-
-
-def pointer(*parts: object) -> str:
-    """A JSON Pointer (RFC 6901) to a place in what was sent."""
-    return "".join("/" + str(part)[:100].replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def parameters(*names: str) -> dict[str, str]:
@@ -182,7 +183,7 @@ def parameters(*names: str) -> dict[str, str]:
             errors.append(
                 FieldError(pointer(name), f"{name} is there {len(given)} times; give it once.")
             )
-        elif _CONTROL.search(given[0]) or len(given[0]) > MAX_PARAMETER:
+        elif NOT_TEXT.search(given[0]) or len(given[0]) > MAX_PARAMETER:
             errors.append(
                 FieldError(
                     pointer(name),
@@ -221,25 +222,16 @@ def moment(name: str, value: Any) -> int:
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _in_range(from_seconds(value))
-        if isinstance(value, str) and _UNIX.fullmatch(value):
-            return _in_range(from_seconds(Decimal(value)))
         if isinstance(value, str):
+            if (moment := from_digits(value)) is None:
+                moment = from_iso(value)
             # What lies before 1970 or after 9999 is before or after everything here.
-            return min(max(from_iso(value), 0), END_OF_TIME - 1)
+            return min(max(moment, 0), END_OF_TIME - 1)
     except NoZone:
-        message = f"{name} has no zone; add Z or an offset."
-        raise Invalid([FieldError(pointer(name), message)]) from None
+        raise Invalid([FieldError(pointer(name), f"{name} {NO_ZONE}")]) from None
     except ValueError:
         pass
-    raise Invalid(
-        [
-            FieldError(
-                pointer(name),
-                f"{name} is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
-                "2025-11-23T20:33:20Z.",
-            )
-        ]
-    )
+    raise Invalid([FieldError(pointer(name), f"{name} {NO_MOMENT}")])
 
 
 def _in_range(moment: int) -> int:

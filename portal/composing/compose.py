@@ -16,6 +16,7 @@ import requests
 from requests.exceptions import InvalidHeader, RequestException
 
 from portal import vault
+from portal.characters import CONTROLS, HALVES, LINE_ENDS, one_of
 from portal.clock import SECOND
 from portal.composing.cell_limits import is_template
 from portal.composing.cells import NotFilled, cells
@@ -27,7 +28,7 @@ from portal.strict_json import dump
 USER_AGENT = "Webhook-Portal/1.0 (Standard-Webhooks)"
 RECORD, THIN, OWN, NONE = "record", "thin", "own", "none"
 _MASK_IN_URL = "PORTALMASK"
-UNSENDABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNSENDABLE = one_of(CONTROLS, LINE_ENDS, HALVES, but="\t")
 """What a header's value cannot hold: controls (RFC 9110, 5.5), all that somebody takes for the end
 of a line, and halves of characters."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

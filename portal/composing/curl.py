@@ -6,8 +6,10 @@ import re
 import shlex
 from collections.abc import Iterable
 
-_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SPELLED = re.compile("\\A-|[\x00-\x08\x0a-\x1f!%\\\\\x7f-\x9f]")
+from portal.characters import CONTROLS, one_of
+
+_STEERS = one_of(CONTROLS, but="\t\n")
+_SPELLED = re.compile(rf"\A-|[!%\\{CONTROLS}](?<!\t)")
 """What a format of `printf` does not hold as itself: a hyphen at its start, controls, what has a
 meaning in it, and the exclamation mark, by which bash looks for earlier commands also between
 double quotes."""

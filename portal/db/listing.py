@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
 
+from portal.characters import printable
 from portal.db.session import db
 from portal.errors import PortalError
 
@@ -71,4 +72,4 @@ def _key(text: str) -> int:
 
 def clean_search(text: str) -> str:
     """What someone typed into a filter, fit for a query: PostgreSQL takes no NUL."""
-    return "".join(letter for letter in text if letter.isprintable()).strip()[:254]
+    return printable(text).strip()[:254]

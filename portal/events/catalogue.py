@@ -19,7 +19,7 @@ from rapidfuzz import fuzz, process
 
 from portal.audit.log import record
 from portal.db.session import db, writing
-from portal.errors import Conflict, FieldError, Invalid, NotFound
+from portal.errors import Conflict, FieldError, Invalid, NotFound, pointer
 from portal.events import schemas
 from portal.events.matching import pattern_matches
 from portal.models import Merchant, OwnEventType, Webhook
@@ -320,7 +320,7 @@ def delete_type(merchant: Merchant, name: str, actor: str) -> None:
 
 def _clean(fields: dict[str, Any]) -> dict[str, Any]:
     errors = [
-        FieldError(f"/{field[:100]}", f"An event type has no field {field[:100]!r}.")
+        FieldError(pointer(field[:100]), f"An event type has no field {field[:100]!r}.")
         for field in fields
         if field not in OWN_FIELDS
     ]

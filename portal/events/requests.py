@@ -180,8 +180,8 @@ class Request:
 
     def _reused(self, place: int) -> Conflict:
         message = f"The id {self.ids[place]!r} was used before with other content; send a new id."
-        pointer = f"/events/{self.first + place}/id" if self.batch else "/id"
-        return Conflict(message, [FieldError(pointer, message)])
+        where = f"/events/{self.first + place}/id" if self.batch else "/id"
+        return Conflict(message, [FieldError(where, message)])
 
 
 def request_of(

@@ -8,8 +8,19 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from portal.clock import DAY, SECOND, NoZone, from_iso, from_seconds, now, rfc3339
-from portal.errors import FieldError, Invalid
+from portal.characters import NOT_IN_LINE
+from portal.clock import (
+    DAY,
+    NO_MOMENT,
+    NO_ZONE,
+    SECOND,
+    NoZone,
+    from_iso,
+    from_seconds,
+    now,
+    rfc3339,
+)
+from portal.errors import FieldError, Invalid, pointer
 from portal.events import catalogue, schemas
 from portal.json_values import Done, nothing
 from portal.strict_json import text, text_of, whole
@@ -44,8 +55,6 @@ _UNITS = (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**
 _NUMBERS = (int, float, Decimal)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-# Controls, and the marks that change the direction of text around them (Unicode TR 36).
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class NewEvent(NamedTuple):
@@ -220,8 +229,7 @@ class _Cleaner:
                 )
 
     def _wrong(self, field: str, message: str) -> None:
-        field = field.replace("~", "~0").replace("/", "~1")
-        self.errors.append(FieldError(f"{self._pointer}/{field}", message))
+        self.errors.append(FieldError(self._pointer + pointer(field), message))
 
     def _type(self, name: Any) -> catalogue.EventType | None:
         if name is None:
@@ -268,7 +276,7 @@ class _Cleaner:
             self._wrong(field, f"{field} is text; send it in quotes.")
         elif not 1 <= len(value) <= MAX_TEXT:
             self._wrong(field, f"{field} has 1 to {MAX_TEXT} characters.")
-        elif _UNSAFE.search(value):
+        elif NOT_IN_LINE.search(value):
             self._wrong(field, f"{field} holds a control character or line break; leave it out.")
         elif pattern is not None and not pattern.fullmatch(value):
             self._wrong(field, f"{field} is made of {made_of}, and starts with a letter or digit.")
@@ -289,13 +297,9 @@ class _Cleaner:
         try:
             moment = _moment(value)
         except NoZone:
-            self._wrong("occurred_at", "occurred_at has no zone; add Z or an offset.")
+            self._wrong("occurred_at", f"occurred_at {NO_ZONE}")
         except ValueError:
-            self._wrong(
-                "occurred_at",
-                "occurred_at is Unix seconds such as 1763930000, or ISO 8601 with a zone such as "
-                "2025-11-23T20:33:20Z.",
-            )
+            self._wrong("occurred_at", f"occurred_at {NO_MOMENT}")
         else:
             if _EARLIEST <= moment <= self._moment + _FUTURE:
                 return moment

@@ -12,6 +12,7 @@ from typing import Any
 from cachetools import LRUCache
 from jsonschema_rs import Draft202012Validator, ValidationError
 
+from portal.errors import pointer
 from portal.json_values import values_of
 from portal.strict_json import dump, text_of
 
@@ -109,8 +110,8 @@ class Checker:
         try:
             self.validator.validate(data)
         except ValidationError as error:
-            pointer = "".join(f"/{part}" for part in error.instance_path) or "/"
-            return f"{pointer[:200]}: {error.message[:300]}"
+            where = pointer(*error.instance_path) or "/"
+            return f"{where[:200]}: {error.message[:300]}"
         return None
 
 

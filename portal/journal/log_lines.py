@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TextIO
 
+from portal.characters import CONTROLS, LINE_ENDS, one_of
 from portal.journal import request_ids
 
 GRANIAN = {
@@ -24,7 +25,7 @@ GRANIAN = {
 }
 """Granian's logging (log_dictconfig), so that it has no format of its own."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSAFE = one_of(CONTROLS, LINE_ENDS)
 
 
 class Lines(logging.Formatter):
@@ -53,7 +54,7 @@ class Lines(logging.Formatter):
 
 
 def _harmless(text: str) -> str:
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], _COLOUR.sub("", text))
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], _COLOUR.sub("", text))
 
 
 def _indented(text: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, timedelta, tzinfo
-from decimal import Decimal
 from typing import Any
 
 from portal import zones
-from portal.clock import DAY, END_OF_TIME, HOUR, MINUTE, SECOND, from_seconds, now, parse_iso
+from portal.characters import NOT_TEXT
+from portal.clock import DAY, END_OF_TIME, HOUR, MINUTE, SECOND, from_digits, now, parse_iso
 from portal.errors import FieldError, Invalid
 from portal.models.delivery import STATES, TRIGGERS
 from portal.models.webhook import METHODS
@@ -51,12 +51,10 @@ MAX_TEXT = 255
 """Characters of a filter's value: no column that is searched holds more."""
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
 _STATUS = re.compile(r"[1-9][0-9]{2}|[1-5]xx|none")
 _ERROR = re.compile(r"[a-z0-9_]{1,40}")
 _TEXT = re.compile(r".{3,}")
-_UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 _AGO = re.compile(r"([1-9][0-9]{0,3}) ?(m|h|d)")
 _UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 _WHOLE_MINUTE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d([Zz]|[+ -]\d\d:?\d\d)?")
@@ -117,18 +115,15 @@ def _why_empty(until: Any, place: tzinfo) -> str:
 def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
     """The first moment of what was named and the first one after it, in Unix µs."""
     if isinstance(value, int):
-        return value, (value // SECOND + 1) * SECOND
+        return _second_of(value)
     text = value.strip()
     ago = _AGO.fullmatch(text)
     if ago:
-        moment = now() - int(ago[1]) * _UNITS[ago[2]]
-        return moment, moment
+        then = now() - int(ago[1]) * _UNITS[ago[2]]
+        return then, then
     try:
-        if _UNIX.fullmatch(text):
-            first = from_seconds(Decimal(text))
-            after = (first // SECOND + 1) * SECOND
-        else:
-            first, after = _local_span(text, place)
+        moment = from_digits(text)
+        first, after = _local_span(text, place) if moment is None else _second_of(moment)
     except (ValueError, OverflowError):
         first = after = -1
     if not 0 <= first < END_OF_TIME:
@@ -137,6 +132,10 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
             "2025-11-23T20:33, ISO 8601 with a zone, Unix seconds, or how long ago: 24h."
         )
     return first, after
+
+
+def _second_of(moment: int) -> tuple[int, int]:
+    return moment, (moment // SECOND + 1) * SECOND
 
 
 def _local_span(text: str, place: tzinfo) -> tuple[int, int]:
@@ -159,7 +158,7 @@ def _text(name: str, value: Any) -> Any:
     label = name.replace("_", " ").capitalize().replace(" id", " ID")
     if len(text) > MAX_TEXT:
         raise ValueError(f"{label} is over {MAX_TEXT} characters; no such value is in the log.")
-    if _CONTROL.search(text):
+    if NOT_TEXT.search(text):
         raise ValueError(f"{label} holds a control character; type it without.")
     allowed = CHOICES.get(name)
     if allowed and text not in allowed:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal import vault
+from portal.characters import printable
 from portal.clock import now
 from portal.db.session import Base
 
@@ -36,7 +37,7 @@ class Mail(Base):
     @staticmethod
     def one_line(subject: str) -> str:
         """A subject as a header may have it."""
-        return "".join(letter if letter.isprintable() else " " for letter in subject)[:300]
+        return printable(subject, instead=" ")[:300]
 
     @classmethod
     def make(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
+from portal.characters import printable
 from portal.clock import now
 from portal.db.session import Base
 from portal.ids import digest_of, new_id, new_token
@@ -34,7 +35,7 @@ class UserSession(Base):
             user_id=user_id,
             digest=digest_of(token),
             address=address[:45],
-            agent="".join(letter for letter in agent if letter.isprintable())[:300],
+            agent=printable(agent)[:300],
         ), token
 
 

@@ -26,6 +26,7 @@ from flask import current_app
 from sqlalchemy.orm import scoped_session
 
 from portal import vault
+from portal.characters import printable
 from portal.clock import HOUR, MINUTE, now, to_datetime
 from portal.config import Config
 from portal.db.session import writing
@@ -292,7 +293,7 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
     texts = [vault.decrypt(mail.body_token) for mail in mails[:SHOWN_NOTICES]]
     subject = first.subject
     if message.merchant is not None and len(mails) > 1:
-        name = "".join(letter for letter in message.merchant.name if letter.isprintable())
+        name = printable(message.merchant.name)
         subject = f"[{name}] {len(mails)} notices about webhooks"
     if len(mails) > SHOWN_NOTICES:
         path = f"/m/{message.merchant.slug}/" if message.merchant else "/account"
@@ -372,4 +373,4 @@ def _in_words(error: Exception) -> str:
 
 def _readable(text: bytes | str) -> str:
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable(text, instead=" ")

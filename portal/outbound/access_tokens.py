@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from portal import vault
+from portal.characters import NOT_TEXT
 from portal.clock import DAY, SECOND, now
 from portal.composing.compose import OWN, USER_AGENT, Frame, Outgoing, basic
 from portal.models.webhook import MASK, Auth
@@ -36,8 +37,6 @@ TOKEN_FAILED = "token_failed"
 """The error of an attempt that got no access token."""
 
 _TOKEN = re.compile("[!-~]{1,16384}")
-_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of surrogate pairs, which JSON may hold and UTF-8 may not."""
 _SHORTEST_MASKED = 4
 """A shorter secret would be masked inside of words, and guards nothing."""
 _SHOWN = 300
@@ -199,7 +198,7 @@ def _shown(text: str, client: Client) -> str:
     for secret in (client.secret, encoded, sent):
         if len(secret) >= _SHORTEST_MASKED:
             text = text.replace(secret, MASK)
-    return _NO_TEXT.sub("\ufffd", text[:_SHOWN])
+    return NOT_TEXT.sub("\ufffd", text[:_SHOWN])
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -130,13 +130,11 @@ def count_held(webhook: Webhook) -> Count:
 
 def find(merchant_id: int, recovery_id: str) -> Recovery:
     """A merchant's recovery, as it is now. Raises NotFound."""
-    recovery = None
-    if recovery_id.isprintable():
-        recovery = db.session.scalar(
-            sa.select(Recovery)
-            .where(Recovery.merchant_id == merchant_id, Recovery.id == recovery_id)
-            .execution_options(populate_existing=True)
-        )
+    recovery = db.session.scalar(
+        sa.select(Recovery)
+        .where(Recovery.merchant_id == merchant_id, Recovery.id == recovery_id)
+        .execution_options(populate_existing=True)
+    )
     if recovery is None:
         raise NotFound("There is no such recovery.")
     return recovery

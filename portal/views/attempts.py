@@ -11,7 +11,7 @@ from flask_login import current_user
 from portal.audit.log import actor_of
 from portal.clock import now
 from portal.diagnosis import diagnoses, reports, shares, signatures
-from portal.errors import Conflict, Invalid, NotFound
+from portal.errors import Conflict, Invalid
 from portal.logs import browse, filters
 from portal.models import Merchant
 from portal.models.delivery import TRIGGERS
@@ -66,8 +66,6 @@ def revoke_share(slug: str, attempt_id: str, share_id: str) -> ResponseReturnVal
 
 
 def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
-    if not attempt_id.isprintable():
-        raise NotFound("There is no such attempt.")
     detail = browse.attempt_detail(g.merchant.id, attempt_id)
     return rendering.render(
         "attempts/show.html",

@@ -210,10 +210,7 @@ def by_place(errors: list[FieldError]) -> dict[str, list[str]]:
     """Messages by the place where the form shows them: `url`, `headers`, `headers/X-Auth`."""
     places: dict[str, list[str]] = {}
     for error in errors:
-        kind, _, name = error.pointer.removeprefix("/").partition("/")
-        name = name.replace("~1", "/").replace("~0", "~")
-        place = f"{kind}/{name}" if "/" in error.pointer[1:] else kind
-        places.setdefault(place, []).append(error.message)
+        places.setdefault("/".join(error.parts), []).append(error.message)
     return places
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portal import queues, redis_trouble
+from portal.characters import printable
 from portal.clock import HOUR, SECOND
 from portal.db.session import db, writing
 from portal.errors import Malformed
@@ -67,7 +68,7 @@ def _is_new(message: str) -> bool:
 
 def _text(value: Any) -> str:
     text = "?" if value is None else str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)[:_SHOWN]
+    return printable(text, instead="?")[:_SHOWN]
 
 
 def _origin(value: Any) -> str:

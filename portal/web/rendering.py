@@ -30,6 +30,7 @@ from pygments.lexers.ruby import RubyLexer
 from pygments.lexers.shell import BashLexer
 
 from portal import clock
+from portal.characters import CONTROLS, DIRECTIONS, HALVES, INVISIBLE, one_of
 from portal.logs.spellings import spellings
 from portal.web import cookies
 
@@ -41,10 +42,7 @@ SHOWN_LIMIT = 2_000_000
 _JSON_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 _OPEN, _CLOSE = ("{", "["), ("}", "]")
 # C0 and C1 controls but tab and line breaks; direction overrides and isolates; invisible spaces.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    "\ud800-\udfff]"
-)
+_UNSEEN = one_of(CONTROLS, r"\u061c", DIRECTIONS, INVISIBLE, HALVES, but="\t\n\r")
 _TAG = re.compile("(<[^>]*>)")
 _FORMATTER = HtmlFormatter(nowrap=True)
 # No HTML, HTTP or XML: their lexers take minutes for 100 KB of text that is made for it.
@@ -161,12 +159,6 @@ def marked(shown: Markup, found: str) -> Markup:
             end = match.end()
         pieces.append(escape(text[end:]))
     return Markup("".join(pieces))
-
-
-def utc(moment: int, precise: bool = False) -> str:
-    """Unix µs as `2025-11-23 20:33:20`, in UTC; `precise` adds milliseconds."""
-    when = clock.to_datetime(moment)
-    return when.strftime("%Y-%m-%d %H:%M:%S") + (f".{when.microsecond // 1000:03}" * precise)
 
 
 def duration(microseconds: int | None) -> str:
@@ -289,7 +281,7 @@ def init_app(app: Flask) -> None:
         percent=percent,
         size=size,
         status_class=status_class,
-        utc=utc,
+        utc=clock.utc,
         visible=visible,
     )
     app.jinja_env.globals.update(asset=asset, theme=theme)

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from portal.characters import NOT_IN_LINE
 from portal.clock import now, readable
-from portal.errors import FieldError
+from portal.errors import FieldError, pointer
 from portal.json_schema import HTTP_URL, LINE, Schema, closed, described, text
 from portal.models.webhook import AUTH_SECRETS, MASK, Auth
 from portal.outbound.certificates import ends_at
-from portal.webhooks.pair_rules import UNSEEN, pointer
 from portal.webhooks.url_rules import MAX_URL
 
 MAX_USER = 255
@@ -186,7 +186,7 @@ def _user(user: Any, _means: SecretContext) -> str:
     if ":" in user:
         # RFC 7617, 2: the first colon ends the user.
         raise ValueError("A user of HTTP Basic cannot hold a colon.")
-    if UNSEEN.search(user):
+    if NOT_IN_LINE.search(user):
         raise ValueError("The user holds a line break or control character; leave it out.")
     return user
 
@@ -276,7 +276,7 @@ def _secret_line(secret: Any, name: str, purpose: str, most: int) -> str:
         raise ValueError(f"The {name} has at most {most:,} characters.")
     if MASK in secret:
         raise ValueError(f"The {name} holds the dots of a mask; replace it whole.")
-    if UNSEEN.search(secret):
+    if NOT_IN_LINE.search(secret):
         raise ValueError(f"The {name} holds a line break or control character; leave it out.")
     return secret
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portal import json_schema
-from portal.errors import FieldError
+from portal.characters import NOT_IN_LINE
+from portal.errors import FieldError, pointer
 from portal.json_schema import Schema, or_null, ref
 from portal.models.webhook import Auth, Pair, Webhook
 from portal.strict_json import whole
 from portal.webhooks import auth_rules, pair_rules, url_rules
 from portal.webhooks.auth_rules import SecretContext, clean_auth
-from portal.webhooks.pair_rules import UNSEEN, clean_pairs, pointer
+from portal.webhooks.pair_rules import clean_pairs
 from portal.webhooks.url_rules import UrlContext, clean_url
 
 MAX_PATTERN = 255
@@ -86,7 +87,7 @@ class Text(Kind):
             check.wrong(
                 f"The {self._noun} has {len(value):,} characters; at most {self.most} are possible."
             )
-        elif UNSEEN.search(value):
+        elif NOT_IN_LINE.search(value):
             check.wrong(f"The {self._noun} holds a line break or control character; leave it out.")
         else:
             return value.strip()
@@ -288,7 +289,7 @@ class Sources(Kind):
             )
             return []
         for source in value:
-            if not _SOURCE.fullmatch(source) or UNSEEN.search(source):
+            if not _SOURCE.fullmatch(source) or NOT_IN_LINE.search(source):
                 check.wrong(
                     f"{source[:80]!r} is not a source: give an application such as erp, or one "
                     "user of it such as admin:17."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from portal import json_schema
+from portal.characters import NOT_IN_LINE
 from portal.composing.compose import MAX_HEADERS, MAX_URL, TOKEN, UNSENDABLE
-from portal.errors import FieldError
+from portal.errors import FieldError, pointer
 from portal.models.webhook import MASK, Pair
 
 MAX_PAIRS = 50
@@ -19,8 +19,6 @@ MAX_TOGETHER = {"query_params": MAX_URL, "headers": MAX_HEADERS}
 """Bytes of all names and values: what is longer could never be sent."""
 
 KINDS = {"query_params": "query parameter", "headers": "header"}
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Controls, line breaks, and the marks that change the direction of text around them."""
 
 # The connection's own business (RFC 9110, 7.6.1), the sender's place in a chain of proxies, and
 # what the portal signs with.
@@ -66,11 +64,6 @@ SCHEMAS = {field: _schema(kind) for field, kind in KINDS.items()}
 
 class Rows(list[dict[str, Any]]):
     """Pairs as a form sends them: `{"name", "value", "secret"}`; a name may stand twice."""
-
-
-def pointer(*parts: str) -> str:
-    """A JSON Pointer (RFC 6901) from its parts."""
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def refused_header(name: str) -> bool:
@@ -167,7 +160,7 @@ def _name_problem(field: str, name: str) -> str | None:
     if len(name) > MAX_NAME:
         return f"A {kind}'s name has at most {MAX_NAME} characters."
     if field == "query_params":
-        if UNSEEN.search(name):
+        if NOT_IN_LINE.search(name):
             return "The query parameter's name holds a control character; leave it out."
         return None
     if not TOKEN.fullmatch(name):

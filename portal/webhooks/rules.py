@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from portal import signing
-from portal.errors import FieldError, Invalid
+from portal.errors import FieldError, Invalid, pointer
 from portal.models.webhook import AUTH_SECRETS
 from portal.webhooks.fields import DEFAULTS, FIELDS
 from portal.webhooks.kinds import Check, RuleContext
-from portal.webhooks.pair_rules import KINDS, pointer
+from portal.webhooks.pair_rules import KINDS
 from portal.webhooks.url_rules import origin
 
 MAX_REASON = 500

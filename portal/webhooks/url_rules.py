@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from portal.addresses import Lookalike, wire_name
+from portal.characters import CONTROLS, DIRECTIONS, INVISIBLE, LINE_ENDS, one_of
 from portal.outbound import egress
 
 MAX_URL = 2_048
@@ -18,7 +19,7 @@ MAX_HOST, MAX_LABEL = 253, 63
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # White space, controls, and what changes the direction of text or cannot be seen.
-_UNSAFE = re.compile("[\\s\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNSAFE = one_of(r"\s", CONTROLS, LINE_ENDS, DIRECTIONS, INVISIBLE)
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?]*)(.*)")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")

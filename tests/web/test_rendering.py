@@ -20,7 +20,6 @@ from portal.web.rendering import (
     pretty_json,
     size,
     status_class,
-    utc,
     visible,
 )
 
@@ -166,11 +165,6 @@ def test_a_count_that_was_cut_off_says_so() -> None:
         "1,000+",
         "50+",
     ]
-
-
-def test_a_moment_is_shown_in_utc() -> None:
-    assert utc(1_763_930_000_123_456) == "2025-11-23 20:33:20"
-    assert utc(1_763_930_000_123_456, precise=True) == "2025-11-23 20:33:20.123"
 
 
 def test_attributes_are_escaped_and_left_out_when_false() -> None:

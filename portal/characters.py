@@ -1,0 +1,39 @@
+"""Characters that nobody sees and that steer what shows them, and text without them. Pure.
+
+A set is written as the inside of a character class, in the one way that both Python and the
+patterns of JSON Schema read.
+"""
+
+from __future__ import annotations
+
+import re
+
+CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+"""C0, DEL and C1; tabs and ends of lines are among them."""
+LINE_ENDS = r"\u2028\u2029"
+"""What Unicode adds to them."""
+DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
+"""Marks that change the direction of the text around them (Unicode TR 36)."""
+INVISIBLE = r"\u200b-\u200f\u2060-\u2065\ufeff"
+"""Spaces without width, joiners and marks."""
+HALVES = r"\ud800-\udfff"
+"""Halves of characters (surrogates), which JSON may hold and UTF-8 may not."""
+
+
+def one_of(*sets: str, but: str = "") -> re.Pattern[str]:
+    """A pattern for one character of these sets that is none of those in `but`."""
+    # What is looked for stands first: so `re` skips at once what is none of it.
+    return re.compile(f"[{''.join(sets)}]" + (f"(?<![{re.escape(but)}])" if but else ""))
+
+
+NOT_TEXT = one_of(CONTROLS, HALVES)
+"""What neither a name nor a word of a search holds."""
+NOT_IN_LINE = one_of(CONTROLS, LINE_ENDS, DIRECTIONS)
+"""What a text of one line does not hold."""
+
+
+def printable(text: str, instead: str = "") -> str:
+    """The text with `instead` for each character that cannot be printed; ends of lines are such."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else instead for letter in text)

@@ -36,10 +36,6 @@ def slow(app: Flask) -> Iterator[None]:
     sa.event.remove(db.engine, "after_cursor_execute", rest)
 
 
-def found(merchant_id: int) -> Merchant:
-    return db.session.get_one(Merchant, merchant_id)
-
-
 def count(model: type) -> int:
     return db.session.scalar(sa.select(sa.func.count()).select_from(model)) or 0
 
@@ -57,7 +53,7 @@ def test_an_event_type_that_is_added_twice_at_once_is_one(
     app: Flask, merchant: Merchant, slow: None
 ):
     merchant_id = merchant.id
-    acts = [lambda: catalogue.add_type(found(merchant_id), {"name": "my.type"}, ACTOR)] * 4
+    acts = [lambda: catalogue.add_type(merchant_id, {"name": "my.type"}, ACTOR)] * 4
     assert sorted(at_once(app, acts)) == ["Conflict"] * 3 + ["done"]
     assert count(OwnEventType) == 1
 
@@ -87,7 +83,7 @@ def test_no_limit_is_passed_by_many_at_once(
             )
         ),
         "types": lambda number: (
-            lambda: catalogue.add_type(found(merchant_id), {"name": f"my.n{number}"}, ACTOR)
+            lambda: catalogue.add_type(merchant_id, {"name": f"my.n{number}"}, ACTOR)
         ),
         "shares": lambda _: lambda: shares.create_share(merchant_id, attempt_id, "1", ACTOR),
     }

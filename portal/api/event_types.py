@@ -21,5 +21,5 @@ def list_event_types() -> Response:
 @bp.post("/event-types")
 def create_event_type() -> Response:
     """Add a type to the merchant's own."""
-    added = catalogue.add_type(reading.merchant(), reading.body_with_texts(), reading.actor())
+    added = catalogue.add_type(g.merchant_id, reading.body_with_texts(), reading.actor())
     return answer(shapes.event_type(added), 201)

@@ -16,7 +16,7 @@ from portal.counts.attention import Concern
 from portal.counts.statistics import History, Point, Span, Tally
 from portal.db.session import db, writing
 from portal.errors import NotFound
-from portal.models import ApiKey, Attempt, Event, Merchant, Notice, Webhook
+from portal.models import ApiKey, Attempt, Event, Notice, Webhook
 from portal.webhooks import setup
 
 RECENT_ATTEMPTS = 8
@@ -140,9 +140,8 @@ def open_notices(merchant_id: int) -> list[Notice]:
     )
 
 
-def dismiss_notice(merchant: Merchant, notice_id: int) -> None:
+def dismiss_notice(merchant_id: int, notice_id: int) -> None:
     """Take a notice off the merchant's page. Raises NotFound when it is not the merchant's."""
-    merchant_id = merchant.id
     with writing() as session:
         notice = session.get(Notice, notice_id)
         if notice is None or notice.merchant_id != merchant_id:

@@ -24,7 +24,7 @@ from portal.events import catalogue, moments, rules
 from portal.events.rows import delivery_row, event_row, payload_row
 from portal.fairness import courtesy, places
 from portal.ids import new_id
-from portal.models import Attempt, Delivery, Event, EventPayload, Merchant, Webhook
+from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
 from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
@@ -174,16 +174,17 @@ def _in_batches(webhook_id: str, which: sa.ColumnElement[bool], values: dict[str
         courtesy.breathe(time.monotonic() - began)
 
 
-def send_test(webhook: Webhook, event_type: str, actor: str) -> Attempt:
+def send_test(merchant_id: int, webhook_id: str, event_type: str, actor: str) -> Attempt:
     """Send a type's example to a webhook now and wait for the answer; the logged attempt.
 
     It is an event of its own in the log, marked as a test, and is not retried. A disabled
-    webhook can be tried too. Raises Invalid for an unknown type, vault.Unreadable when no key
-    opens the webhook's secrets, TooManyRequests while too many tests wait for their receivers,
-    and StorageFull where the merchant has stored what it may.
+    webhook can be tried too. Raises NotFound, Invalid for an unknown type, vault.Unreadable when
+    no key opens the webhook's secrets, TooManyRequests while too many tests wait for their
+    receivers, and StorageFull where the merchant has stored what it may.
     """
-    merchant = db.session.get_one(Merchant, webhook.merchant_id)
-    merchant_id, webhook_id = merchant.id, webhook.id
+    webhook = _webhook(merchant_id, webhook_id)
+    if webhook.deleted_at is not None:
+        raise NotFound("There is no such webhook.")
     found = catalogue.find(merchant_id, event_type)
     if found is None:
         message = f"The event type {event_type} is not in the catalogue."

@@ -22,7 +22,7 @@ from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, Invalid, NotFound, pointer
 from portal.events import schemas
 from portal.events.matching import pattern_matches
-from portal.models import Merchant, OwnEventType, Webhook
+from portal.models import OwnEventType, Webhook
 from portal.models.locks import lock_merchant
 from portal.strict_json import Record, as_written, dump, loads, parse_record, text_of
 
@@ -251,13 +251,12 @@ def schema_error(
     return _built_in_checker(event_type.name).first_error(data, work)
 
 
-def add_type(merchant: Merchant, fields: dict[str, Any], actor: str) -> EventType:
+def add_type(merchant_id: int, fields: dict[str, Any], actor: str) -> EventType:
     """Add a type of the merchant's own: `name`, and where wanted `description`, `schema` (JSON
     Schema 2020-12) and `example`, whose text is kept where it is a Record.
 
     Raises Invalid naming each wrong field, Conflict when the name is taken.
     """
-    merchant_id = merchant.id
     clean = _clean(fields)
     with writing() as session:
         lock_merchant(session, merchant_id)
@@ -294,12 +293,11 @@ def _size_of_own() -> sa.ColumnElement[int]:
     )
 
 
-def delete_type(merchant: Merchant, name: str, actor: str) -> None:
+def delete_type(merchant_id: int, name: str, actor: str) -> None:
     """Delete a type of the merchant's own; its logged events stay.
 
     Raises NotFound, or Conflict while a webhook is triggered by it.
     """
-    merchant_id = merchant.id
     with writing() as session:
         row = session.get(OwnEventType, (merchant_id, name))
         if row is None:

@@ -87,7 +87,7 @@ def create(slug: str) -> ResponseReturnValue:
     """Add a type of the merchant's own."""
     typed = {field: request.form.get(field, "") for field in catalogue.OWN_FIELDS}
     try:
-        added = catalogue.add_type(g.merchant, _fields(typed), actor_of(current_user))
+        added = catalogue.add_type(g.merchant.id, _fields(typed), actor_of(current_user))
     except (Invalid, Conflict) as error:
         grouped: dict[str, list[str]] = {}
         for one in error.errors:
@@ -118,7 +118,7 @@ def _fields(typed: dict[str, str]) -> dict[str, Any]:
 def delete(slug: str, name: str) -> ResponseReturnValue:
     """Delete a type of the merchant's own."""
     try:
-        catalogue.delete_type(g.merchant, name, actor_of(current_user))
+        catalogue.delete_type(g.merchant.id, name, actor_of(current_user))
     except Conflict as error:
         flash(error.detail, "bad")
         return redirect(url_for("catalogue.show", slug=slug, name=name), 303)

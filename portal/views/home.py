@@ -45,7 +45,7 @@ def index(slug: str) -> ResponseReturnValue:
 @bp.post("/m/<slug>/notices/<int(max=2147483647):notice_id>/dismiss")
 def dismiss_notice(slug: str, notice_id: int) -> ResponseReturnValue:
     """Take a notice off the page; HTMX removes it in place."""
-    overview.dismiss_notice(g.merchant, notice_id)
+    overview.dismiss_notice(g.merchant.id, notice_id)
     if rendering.wants_fragment():
         return ""
     return redirect(url_for("home.index", slug=slug), 303)

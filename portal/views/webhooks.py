@@ -192,8 +192,8 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     event_type = request.form.get("type", "")
     if event_type not in setup.types_of(webhook):
         raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
-    attempt = actions.send_test(webhook, event_type, actor_of(current_user))
-    answer = setup.answer_of(attempt)
+    attempt = actions.send_test(g.merchant.id, webhook_id, event_type, actor_of(current_user))
+    answer = setup.answer_of(attempt.id)
     response = _show(
         _get(webhook_id),
         "webhooks/_test_result.html",

@@ -132,6 +132,6 @@ def test_a_test_has_its_place_in_the_order(
     before = send(merchant.id, *[ORDER] * 5)
     for module in (ingest, actions):
         monkeypatch.setattr(module, "now", lambda: now() - back)
-    tested = actions.send_test(webhook, "order.paid", "cli").event_id
+    tested = actions.send_test(webhook.merchant_id, webhook.id, "order.paid", "cli").event_id
     after = send(merchant.id)
     assert rises(sequences(merchant.id, [*before, tested, *after]))

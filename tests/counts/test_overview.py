@@ -119,7 +119,7 @@ def test_a_notice_is_shown_until_it_is_dismissed(app: Flask, merchant: Merchant)
     db.session.add(notice)
     db.session.commit()
     assert overview.open_notices(merchant.id) == [notice]
-    overview.dismiss_notice(merchant, notice.id)
+    overview.dismiss_notice(merchant.id, notice.id)
     assert overview.open_notices(merchant.id) == []
 
 
@@ -129,7 +129,7 @@ def test_the_notice_of_another_merchant_does_not_exist(merchant: Merchant) -> No
     db.session.add(notice)
     db.session.commit()
     with pytest.raises(NotFound):
-        overview.dismiss_notice(merchant, notice.id)
+        overview.dismiss_notice(merchant.id, notice.id)
     assert overview.open_notices(bob.id) == [notice]
 
 

@@ -166,7 +166,9 @@ def test_what_cannot_be_sent_again_says_why(merchant: Merchant):
 def test_a_test_event_is_sent_at_once_and_logged_as_one(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, receiver.url(), events=["order.*"])
     other = make_webhook(merchant, receiver.url("/other"))
-    attempt = actions.send_test(webhook, "order.paid", "user:ann@example.com")
+    attempt = actions.send_test(
+        webhook.merchant_id, webhook.id, "order.paid", "user:ann@example.com"
+    )
     assert (attempt.status, attempt.trigger, attempt.ok) == (200, "test", True)
     assert [request.path for request in receiver.ledger] == ["/hook"]
     assert the(Event).is_test
@@ -175,11 +177,11 @@ def test_a_test_event_is_sent_at_once_and_logged_as_one(merchant: Merchant, rece
 
 def test_a_test_that_fails_says_why_and_is_not_retried(merchant: Merchant, receiver: Receiver):
     webhook = make_webhook(merchant, f"http://127.0.0.2:{receiver.port}/")
-    attempt = actions.send_test(webhook, "order.paid", "cli")
+    attempt = actions.send_test(webhook.merchant_id, webhook.id, "order.paid", "cli")
     assert attempt.error == "egress_refused"
     assert the(Delivery).state == "failed"
 
 
 def test_a_test_of_an_unknown_type_is_refused(app: Flask, merchant: Merchant):
     with pytest.raises(Invalid):
-        actions.send_test(make_webhook(merchant), "order.nope", "cli")
+        actions.send_test(merchant.id, make_webhook(merchant).id, "order.nope", "cli")

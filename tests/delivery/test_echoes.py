@@ -81,7 +81,7 @@ def test_a_receiver_that_sends_the_request_back_puts_no_secret_into_the_log(
     )
     make_delivery(make_event(merchant), webhook)
     drain.drain(webhook.lane)
-    actions.send_test(webhook, "order.created", "user:ann@example.com")
+    actions.send_test(webhook.merchant_id, webhook.id, "order.created", "user:ann@example.com")
     payloads = db.session.query(AttemptPayload).all()
     assert len(payloads) >= 2
     for payload in payloads:

@@ -492,7 +492,7 @@ def test_a_test_tells_what_the_portal_fails_at(
 
     webhook = make_webhook(merchant, receiver.url())
     monkeypatch.setattr(compose.Composer, "compose", broken)
-    attempt = actions.send_test(webhook, "order.created", "tests")
+    attempt = actions.send_test(webhook.merchant_id, webhook.id, "order.created", "tests")
     assert attempt.error == "internal_error"
     assert attempt.error_detail == "The portal could not make the request (ValueError)."
 

@@ -102,16 +102,16 @@ def test_the_nearest_names_are_offered(merchant: Merchant):
 
 def test_a_merchants_own_type_is_its_own_only(merchant: Merchant):
     other = make_merchant("bob")
-    catalogue.add_type(merchant, {"name": "loyalty.points_earned"}, "cli")
+    catalogue.add_type(merchant.id, {"name": "loyalty.points_earned"}, "cli")
     assert catalogue.find(merchant.id, "loyalty.points_earned") is not None
     assert catalogue.find(other.id, "loyalty.points_earned") is None
     with pytest.raises(NotFound):
-        catalogue.delete_type(other, "loyalty.points_earned", "cli")
+        catalogue.delete_type(other.id, "loyalty.points_earned", "cli")
 
 
 def test_a_taken_name_is_refused(merchant: Merchant):
     with pytest.raises(Conflict):
-        catalogue.add_type(merchant, {"name": "order.created"}, "cli")
+        catalogue.add_type(merchant.id, {"name": "order.created"}, "cli")
 
 
 def _that_looks_again_and_again(depth: int) -> dict[str, Any]:
@@ -139,21 +139,21 @@ def _that_looks_again_and_again(depth: int) -> dict[str, Any]:
 )
 def test_a_wrong_type_is_refused_and_named(merchant: Merchant, fields):
     with pytest.raises(Invalid) as refused:
-        catalogue.add_type(merchant, fields, "cli")
+        catalogue.add_type(merchant.id, fields, "cli")
     assert refused.value.errors[0].pointer.startswith("/")
     assert set(catalogue.known_types(merchant.id)) == set(TYPES)
 
 
 def test_a_property_may_be_called_pattern(merchant: Merchant):
     schema = {"properties": {"pattern": {"type": "string"}}}
-    added = catalogue.add_type(merchant, {"name": "knit.started", "schema": schema}, "cli")
+    added = catalogue.add_type(merchant.id, {"name": "knit.started", "schema": schema}, "cli")
     assert catalogue.schema_error(added, {"pattern": 7}) is not None
 
 
 def test_a_schema_made_to_take_long_does_not(merchant: Merchant):
     branch: dict[str, object] = {"type": "object", "properties": {"never": {"type": "null"}}}
     schema = {"additionalProperties": {"anyOf": [{"not": branch}] * 500}}
-    added = catalogue.add_type(merchant, {"name": "slow.schema", "schema": schema}, "cli")
+    added = catalogue.add_type(merchant.id, {"name": "slow.schema", "schema": schema}, "cli")
     started = time.thread_time()
     catalogue.schema_error(added, {str(number): {} for number in range(50_000)})
     assert time.thread_time() - started < 2
@@ -175,7 +175,7 @@ def test_a_stored_schema_that_takes_too_long_is_not_checked(merchant: Merchant):
 
 def test_the_schemas_of_one_request_take_a_bounded_time_together(merchant: Merchant):
     schema = {"description": "x" * 3_000, "properties": {"a": {"type": "string"}}}
-    catalogue.add_type(merchant, {"name": "heavy.schema", "schema": schema}, "cli")
+    catalogue.add_type(merchant.id, {"name": "heavy.schema", "schema": schema}, "cli")
     event = {"type": "heavy.schema", "object_id": "1", "data": {"a": 1, "b": "x" * 9_000}}
     made = rules.clean_events(merchant.id, [event] * 100, batch=True)
     told = [one.schema_error or "" for one in made]
@@ -213,11 +213,11 @@ def test_schemas_and_examples_of_all_own_types_are_bounded_together(merchant: Me
     big = {"description": "x" * 60_000}
     for number in range(34):
         catalogue.add_type(
-            merchant, {"name": f"big.type_{number}", "schema": big, "example": big}, "cli"
+            merchant.id, {"name": f"big.type_{number}", "schema": big, "example": big}, "cli"
         )
     with pytest.raises(Conflict, match="4 MiB together"):
-        catalogue.add_type(merchant, {"name": "big.last", "schema": big, "example": big}, "cli")
-    catalogue.add_type(merchant, {"name": "small.one"}, "cli")
+        catalogue.add_type(merchant.id, {"name": "big.last", "schema": big, "example": big}, "cli")
+    catalogue.add_type(merchant.id, {"name": "small.one"}, "cli")
 
 
 def test_names_are_compared_quickly_however_long_they_are(merchant: Merchant):
@@ -233,10 +233,10 @@ def test_names_are_compared_quickly_however_long_they_are(merchant: Merchant):
 
 
 def test_a_type_in_use_cannot_be_deleted(merchant: Merchant):
-    catalogue.add_type(merchant, {"name": "loyalty.points_earned"}, "cli")
+    catalogue.add_type(merchant.id, {"name": "loyalty.points_earned"}, "cli")
     make_webhook(merchant, events=["loyalty.points_earned"])
     with pytest.raises(Conflict):
-        catalogue.delete_type(merchant, "loyalty.points_earned", "cli")
+        catalogue.delete_type(merchant.id, "loyalty.points_earned", "cli")
 
 
 # ── What fires together ───────────────────────────────────────────────────────────────────

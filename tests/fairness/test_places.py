@@ -136,7 +136,11 @@ class TestTests:
             with app.app_context():
                 try:
                     webhook = db.session.get_one(Webhook, webhook_id)
-                    return str(actions.send_test(webhook, "order.created", "test").status)
+                    return str(
+                        actions.send_test(
+                            webhook.merchant_id, webhook.id, "order.created", "test"
+                        ).status
+                    )
                 except TooManyRequests as error:
                     return error.detail
 

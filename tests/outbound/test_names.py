@@ -603,7 +603,7 @@ def test_whatever_is_sent_for_a_merchant_counts_as_its_own(
     webhook("delivery")
     ingest.ingest_events(merchant.id, [{"type": "order.created"}], batch=True)
     assert drain.drain(0, paces=PACES) == 1
-    actions.send_test(webhook("test", enabled=False), "order.created", "test")
+    actions.send_test(merchant.id, webhook("test", enabled=False).id, "order.created", "test")
     make_webhook(merchant, "https://certificate.example.com:9/")
     certificates.check_all()
     away = make_webhook(

@@ -302,12 +302,15 @@ def test_a_test_and_a_preview_take_the_same_way(
     preview = previews.make(merchant.id, fields.columns(webhook), webhook)
     assert ("Authorization", MASK) in preview.headers
     assert endpoint.ledger == [], "a preview asks nobody"
-    attempt = actions.send_test(webhook, "order.created", "test")
+    attempt = actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test")
     assert (attempt.status, authorizations(receiver)) == (200, ["Bearer token-1"])
     endpoint.always = 503
     receiver.answers = [401]
-    assert actions.send_test(webhook, "order.created", "test").status == 401
-    assert actions.send_test(webhook, "order.created", "test").error == "token_unavailable"
+    assert actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test").status == 401
+    assert (
+        actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test").error
+        == "token_unavailable"
+    )
 
 
 def test_another_server_for_tokens_gets_no_secret_unseen(

@@ -208,7 +208,7 @@ def test_a_test_of_a_webhook_is_refused_too(merchant: Merchant, receiver: Receiv
     webhook = make_webhook(merchant, receiver.url())
     has_stored(merchant, 10 * MB)
     with pytest.raises(StorageFull):
-        actions.send_test(webhook, "order.created", "test")
+        actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test")
     assert not receiver.ledger
     assert count(Event) == 0
 

@@ -45,7 +45,7 @@ def test_a_type_shows_its_record_its_bodies_and_who_hears_of_it(
 
 def test_a_type_of_ones_own_without_a_schema_has_a_page(signed_in: SignIn, merchant: Merchant):
     hostile = "<script>alert(1)</script>"
-    catalogue.add_type(merchant, {"name": "loyalty.joined", "description": hostile}, "cli")
+    catalogue.add_type(merchant.id, {"name": "loyalty.joined", "description": hostile}, "cli")
     page = signed_in("viewer").get("/m/alice/event-types/loyalty.joined").text
     assert "any JSON object is taken" in page
     assert hostile not in page

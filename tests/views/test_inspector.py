@@ -416,7 +416,7 @@ class TestSending:
 
     def test_a_test_event_arrives_at_it_verified(self, merchant: Merchant, own: Inspector):
         webhook = webhook_to(merchant, own)
-        attempt = actions.send_test(webhook, "order.created", "test")
+        attempt = actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test")
         assert (attempt.status, attempt.error) == (200, None)
         (one,) = kept(own)
         assert one.webhook_id == webhook.id
@@ -431,5 +431,5 @@ class TestSending:
                 setup.update_webhook(webhook.merchant_id, webhook.id, {"url": url}, "test")
             webhook.url = url
             db.session.commit()
-            attempt = actions.send_test(webhook, "order.created", "test")
+            attempt = actions.send_test(webhook.merchant_id, webhook.id, "order.created", "test")
             assert attempt.error == "egress_refused"

@@ -110,7 +110,7 @@ def furnish(slug: str, world: World) -> Merchant:
     shares.create_share(merchant.id, attempt.id, next(iter(shares.LIFETIMES)), "test")
     share = shares.list_shares(merchant.id, attempt.id)[0]
     name = f"{slug}.happened"
-    catalogue.add_type(merchant, {"name": name, "description": "It did.", "example": {}}, "test")
+    catalogue.add_type(merchant.id, {"name": name, "description": "It did.", "example": {}}, "test")
     notice = Notice(merchant_id=merchant.id, kind="held", message="It is held.")
     db.session.add(notice)
     db.session.commit()

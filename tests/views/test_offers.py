@@ -204,7 +204,7 @@ def furnish(merchant: Merchant) -> None:
             )
         )
     for name in (f"{merchant.slug}.used", f"{merchant.slug}.free"):
-        catalogue.add_type(merchant, {"name": name, "description": "", "example": {}}, "cli")
+        catalogue.add_type(merchant.id, {"name": name, "description": "", "example": {}}, "cli")
     factories.make_webhook(merchant, description="own", events=[f"{merchant.slug}.used"])
     db.session.add(Notice(merchant_id=merchant.id, kind="held", message="It is held."))
     accounts.create_key(merchant, "read", "kept", "cli")

@@ -50,6 +50,13 @@ class PortalError(Exception):
         self.detail = detail
         self.errors = errors or []
 
+    def by_field(self) -> dict[str, list[str]]:
+        """Messages grouped by form field."""
+        grouped: dict[str, list[str]] = {}
+        for error in self.errors:
+            grouped.setdefault(error.field, []).append(error.message)
+        return grouped
+
 
 class Malformed(PortalError):
     """The body cannot be read at all: not JSON, not UTF-8, too deep (400)."""
@@ -68,13 +75,6 @@ class Invalid(PortalError):
         super().__init__(
             errors[0].message if count == 1 else f"{count} fields need another value.", errors
         )
-
-    def by_field(self) -> dict[str, list[str]]:
-        """Messages grouped by form field."""
-        grouped: dict[str, list[str]] = {}
-        for error in self.errors:
-            grouped.setdefault(error.field, []).append(error.message)
-        return grouped
 
 
 class Unauthorized(PortalError):

@@ -179,11 +179,13 @@ def nearest(merchant_id: int, name: str) -> list[str]:
     return [match for match, _, _ in found]
 
 
-def groups(merchant_id: int) -> dict[str, list[EventType]]:
-    """All types of a merchant by the title of their group."""
+def groups(merchant_id: int, search: str = "") -> dict[str, list[EventType]]:
+    """All types of a merchant by the title of their group; those whose name or description holds
+    the search, whatever the case of its letters."""
     grouped: dict[str, list[EventType]] = {}
     for event_type in known_types(merchant_id).values():
-        grouped.setdefault(event_type.group, []).append(event_type)
+        if search.lower() in event_type.name or search.lower() in event_type.description.lower():
+            grouped.setdefault(event_type.group, []).append(event_type)
     return grouped
 
 

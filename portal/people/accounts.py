@@ -17,6 +17,7 @@ from portal.audit.log import actor_of, record
 from portal.db.listing import Page, clean_search, newest_first
 from portal.db.session import db, writing
 from portal.errors import Conflict, FieldError, NotFound
+from portal.ids import digest_of
 from portal.models import ApiKey, Membership, Merchant, User
 from portal.models.locks import lock_merchant, lock_user
 from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
@@ -212,6 +213,14 @@ def get_user(email: str) -> User:
     return user
 
 
+def user_of_id(user_id: int) -> User:
+    """The user with this ID; raises NotFound."""
+    user = db.session.get(User, user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    return user
+
+
 def users(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[User]]:
     """One page of users, newest first; `search` is a part of the address or name."""
     query = sa.select(User)
@@ -294,6 +303,18 @@ def user_with_password(email: str, password: str) -> User | None:
     user = find_user(clean_email(email))
     fits = User.check_nobody(password) if user is None else user.check_password(password)
     return user if user and fits and user.is_active else None
+
+
+def password_mark(user: User) -> str:
+    """What tells that the password is still the one it is now, and nothing else about it."""
+    return digest_of(user.password_hash)
+
+
+def user_with_mark(user_id: int, mark: str) -> User | None:
+    """The user with this ID, while the password is the one that had the mark and the account is
+    not disabled; else None."""
+    user = db.session.get(User, user_id)
+    return user if user and user.is_active and password_mark(user) == mark else None
 
 
 # ── The first start ───────────────────────────────────────────────────────────────────────

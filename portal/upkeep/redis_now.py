@@ -8,6 +8,7 @@ from typing import Any
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from portal import queues
+from portal.redis_trouble import TROUBLE
 from portal.strange_keys import moment_of, readable
 
 WORKERS_SHOWN = 200
@@ -35,6 +36,14 @@ class WorkerNow:
     state: str
     job: str
     seen_at: int | None
+
+
+def queues_and_workers() -> tuple[list[QueueNow], list[WorkerNow]] | tuple[None, None]:
+    """The queues and the workers; None for both while Redis does not answer."""
+    try:
+        return queues_now(), workers_now()
+    except TROUBLE:
+        return None, None
 
 
 def queues_now() -> list[QueueNow]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 
 from flask import (
     Blueprint,
@@ -25,17 +27,14 @@ from flask_login import current_user, login_user, logout_user
 from limits import parse
 from sqlalchemy.exc import DBAPIError
 
-from portal import vault
 from portal.clock import MINUTE, now
-from portal.db.session import db
 from portal.errors import TooManyRequests, Unavailable
 from portal.fairness import courtesy
-from portal.ids import digest_of, new_token
 from portal.models import User
 from portal.models.user import MAX_PASSWORD
 from portal.people import accounts, passkeys, second_factor, sessions, tries
 from portal.people.rules import clean_email
-from portal.web import cookies
+from portal.views import devices
 from portal.web.extensions import limit_by_sender, limiter, login, sender_network
 
 bp = Blueprint("auth", __name__)
@@ -47,7 +46,8 @@ SIGN_INS = parse("60 per hour")
 """Of one account with the same password, on devices that are known and on all others: each stands
 in the audit log for ever."""
 SECOND_STEP_TIME = 5 * MINUTE
-YEAR_SECONDS = 365 * 86_400
+Form = Callable[[str, int], Response]
+"""Shows a form again, with what was wrong and a status."""
 WRONG = "The address or the password is wrong."
 # A browser takes "//host", "/\host" and, after dropping tabs and line breaks, "/<tab>/host" for
 # another site.
@@ -87,29 +87,6 @@ def start_session(user: User) -> None:
     courtesy.is_for(f"user {user.id}")
 
 
-def device_of(email: str) -> str:
-    """A name of the device where it has signed in with this address before; else empty."""
-    try:
-        device, _, known = vault.decrypt(request.cookies.get(cookies.DEVICE, "")).partition(" ")
-    except vault.Unreadable:
-        return ""
-    return device if known == clean_email(email) else ""
-
-
-def remember_device(response: Response, email: str) -> Response:
-    """Let this device be known for an address from now on, a year long."""
-    response.set_cookie(
-        cookies.DEVICE,
-        vault.encrypt(f"{new_token()} {email}"),
-        max_age=YEAR_SECONDS,
-        httponly=True,
-        samesite="Lax",
-        secure=current_app.config["PORTAL"].secure_cookies,
-        path=url_for("auth.sign_in"),
-    )
-    return response
-
-
 def local_path(target: str | None) -> str | None:
     """The path to go to after signing in, when it is one of this portal; else None."""
     return target if target and _LOCAL.fullmatch(target) else None
@@ -125,23 +102,20 @@ def _was_tried(response: Response) -> bool:
 
 
 def _email_key() -> str:
-    # Who tries passwords elsewhere must not keep out the one who signs in here every day, so a
-    # device that is known counts by itself (OWASP, device cookies).
     email = clean_email(request.form.get("email", ""))
     # Hashed: what was typed may be long, or a password in the wrong field.
-    return hashlib.sha256(f"{email} {device_of(email)}".encode()).hexdigest()
+    return hashlib.sha256(f"{email} {devices.known_as(email)}".encode()).hexdigest()
 
 
 def _sender_key(sender: str) -> str:
-    return device_of(request.form.get("email", "")) or sender
+    return devices.known_as(request.form.get("email", "")) or sender
 
 
-def _too_many(limit: RequestLimit) -> Response:
+def _too_many(form: Form, limit: RequestLimit) -> Response:
     # Redis knows the end to the second, and the limiter rounds up: at most the whole period.
     seconds = min(max(1, limit.reset_at - int(time.time())), limit.limit.get_expiry())
     minutes = -(-seconds // 60)
     wait = "a minute" if minutes == 1 else f"{minutes} minutes"
-    form = _form if request.endpoint == "auth.sign_in" else _code_form
     response = form(f"There were too many tries. Wait {wait}, then try again.", 429)
     response.headers["Retry-After"] = str(seconds)
     return response
@@ -165,10 +139,14 @@ def _form(error: str = "", status: int = 200) -> Response:
     key_func=_email_key,
     methods=["POST"],
     deduct_when=_was_refused,
-    on_breach=_too_many,
+    on_breach=partial(_too_many, _form),
 )
 @limit_by_sender(
-    TRIES_PER_ADDRESS, _sender_key, methods=["POST"], deduct_when=_was_tried, on_breach=_too_many
+    TRIES_PER_ADDRESS,
+    _sender_key,
+    methods=["POST"],
+    deduct_when=_was_tried,
+    on_breach=partial(_too_many, _form),
 )
 def sign_in() -> ResponseReturnValue:
     """The form, and what it sends; only failed tries count towards the limits."""
@@ -187,36 +165,32 @@ def sign_in() -> ResponseReturnValue:
         tries.note_refused("sign_in_refused", clean_email(request.form.get("email", "")))
         return _form(WRONG, 422)
     if not user.has_second_factor:
-        return _let_in(user, target)
+        return _let_in(user, target, _form)
     session.clear()
-    session["first_step"] = [user.id, _mark(user), now(), target]
+    session["first_step"] = [user.id, accounts.password_mark(user), now(), target]
     return redirect(url_for("auth.second_step"), 303)
 
 
-def _let_in(user: User, target: str) -> Response:
+def _let_in(user: User, target: str, form: Form) -> Response:
     email = user.email
     # Counted once everything was right, so that no stranger keeps anybody out; and who does because
     # they know the password is out with the next one, which a mailed link gives.
-    known = "known" if device_of(email) else ""
-    counted = [current_app.config["RATELIMIT_KEY_PREFIX"], f"{user.id} {_mark(user)} {known}"]
+    known = "known" if devices.known_as(email) else ""
+    whose = f"{user.id} {accounts.password_mark(user)} {known}"
+    counted = [current_app.config["RATELIMIT_KEY_PREFIX"], whose]
     if not limiter.limiter.hit(SIGN_INS, *counted):
-        return _too_many(RequestLimit(limiter, SIGN_INS, counted, True, False))
+        return _too_many(form, RequestLimit(limiter, SIGN_INS, counted, True, False))
     start_session(user)
-    return remember_device(make_response(redirect(target, 303)), email)
-
-
-def _mark(user: User) -> str:
-    # Tells that the password is still the one that was checked, and nothing else about it.
-    return digest_of(user.password_hash)
+    return devices.remember(make_response(redirect(target, 303)), email)
 
 
 def _after_first_step() -> tuple[User, str] | None:
     """Who has given the right password a moment ago, and where they wanted to go."""
     user_id, mark, moment, target = session.get("first_step") or (0, "", 0, "")
-    user = db.session.get(User, user_id)
-    if user is None or not user.is_active or now() - moment > SECOND_STEP_TIME:
+    if now() - moment > SECOND_STEP_TIME:
         return None
-    return (user, target) if mark == _mark(user) else None
+    user = accounts.user_with_mark(user_id, mark)
+    return (user, target) if user else None
 
 
 def _code_key() -> str:
@@ -224,7 +198,7 @@ def _code_key() -> str:
     waiting = _after_first_step()
     if waiting is None:
         return sender_network()
-    return f"{waiting[0].id} {device_of(waiting[0].email)}"
+    return f"{waiting[0].id} {devices.known_as(waiting[0].email)}"
 
 
 def _code_form(error: str = "", status: int = 200) -> Response:
@@ -251,7 +225,7 @@ def _passkey_options(user: User) -> str:
     key_func=_code_key,
     methods=["POST"],
     deduct_when=_was_refused,
-    on_breach=_too_many,
+    on_breach=partial(_too_many, _code_form),
 )
 def second_step() -> ResponseReturnValue:
     """The second factor, after the password."""
@@ -268,7 +242,7 @@ def second_step() -> ResponseReturnValue:
             return _refuse_code(user, passkeys.WRONG_PASSKEY)
     elif not second_factor.check(user, request.form.get("code", "")):
         return _refuse_code(user, second_factor.WRONG_CODE)
-    return _let_in(user, target)
+    return _let_in(user, target, _code_form)
 
 
 def _refuse_code(user: User, error: str) -> Response:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Blueprint, abort, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from portal.audit.log import actor_of
-from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid, Malformed
-from portal.events import catalogue, matching, schema_table
-from portal.models import Webhook
+from portal.events import catalogue, schema_table
 from portal.strict_json import parse_record
 from portal.web import rendering
-from portal.webhooks import previews
+from portal.webhooks import previews, setup
 
 bp = Blueprint("catalogue", __name__, url_prefix="/m/<slug>/event-types")
 
@@ -35,20 +32,11 @@ def _index(
     status: int = 200,
 ) -> ResponseReturnValue:
     wanted = request.args.get("q", "")[:100]
-    groups = {}
-    for title, types in catalogue.groups(g.merchant.id).items():
-        kept = [
-            one
-            for one in types
-            if wanted.lower() in one.name or wanted.lower() in one.description.lower()
-        ]
-        if kept:
-            groups[title] = kept
     return rendering.render(
         "catalogue/index.html",
         "catalogue/_rows.html",
         status=status,
-        groups=groups,
+        groups=catalogue.groups(g.merchant.id, wanted),
         wanted=wanted,
         typed=typed or {},
         errors=errors or {},
@@ -61,20 +49,10 @@ def show(slug: str, name: str) -> ResponseReturnValue:
     event_type = catalogue.find(g.merchant.id, name)
     if event_type is None:
         abort(404)
-    webhooks = db.session.scalars(
-        sa.select(Webhook)
-        .where(Webhook.merchant_id == g.merchant.id, Webhook.deleted_at.is_(None))
-        .order_by(Webhook.created_at)
-    )
-    triggered = [
-        webhook
-        for webhook in webhooks
-        if any(matching.pattern_matches(pattern, name) for pattern in webhook.events)
-    ]
     return rendering.render(
         "catalogue/show.html",
         event_type=event_type,
-        webhooks=triggered,
+        webhooks=setup.triggered_by(g.merchant.id, name),
         properties=schema_table.properties(event_type.schema),
         sent=previews.example_body(g.merchant.id, name),
         example=catalogue.example_text(event_type),
@@ -89,12 +67,7 @@ def create(slug: str) -> ResponseReturnValue:
     try:
         added = catalogue.add_type(g.merchant.id, _fields(typed), actor_of(current_user))
     except (Invalid, Conflict) as error:
-        grouped: dict[str, list[str]] = {}
-        for one in error.errors:
-            grouped.setdefault(one.field, []).append(one.message)
-        if not grouped:
-            grouped = {"name": [error.detail]}
-        return _index(slug, typed, grouped, error.status)
+        return _index(slug, typed, error.by_field() or {"name": [error.detail]}, error.status)
     flash(f"The event type {added.name} is in your catalogue.", "good")
     return redirect(url_for("catalogue.show", slug=slug, name=added.name), 303)
 

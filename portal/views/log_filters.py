@@ -11,10 +11,10 @@ from flask import Response, g, request, url_for
 from flask_login import current_user
 
 from portal.db.listing import clean_search
-from portal.db.session import db
-from portal.errors import FieldError, Invalid
+from portal.errors import FieldError, Invalid, NotFound
 from portal.logs import filters, saved
 from portal.models import Merchant, SavedFilter
+from portal.people import accounts
 from portal.web import rendering
 
 Found = TypeVar("Found")
@@ -196,13 +196,11 @@ def of_audit_log() -> dict[str, Any]:
 
 
 def _choose(asked: LogFilters) -> None:
-    slug = asked.typed["merchant"]
-    chosen = None
-    if slug.isprintable():
-        chosen = db.session.scalar(db.select(Merchant).filter_by(slug=slug))
-    if chosen is None:
-        raise Invalid([FieldError("/merchant", "There is no merchant with this slug.")])
-    asked.scope = chosen.id
+    try:
+        asked.scope = accounts.get_merchant(asked.typed["merchant"]).id
+    except NotFound:
+        message = "There is no merchant with this slug."
+        raise Invalid([FieldError("/merchant", message)]) from None
 
 
 def address_of(slug: str, log: str, query: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from flask import Blueprint, Response, flash, g, redirect, request, url_for
@@ -14,12 +13,9 @@ from portal.audit import log
 from portal.audit.log import actor_of
 from portal.counts import statistics
 from portal.db.listing import clean_search
-from portal.db.session import db
 from portal.errors import FieldError, Invalid, NotFound
-from portal.models import User
 from portal.models.user import MEMBER_ROLES, STAFF_ROLES
 from portal.people import accounts
-from portal.redis_trouble import TROUBLE
 from portal.storage import allowance
 from portal.upkeep import redis_now, vitals
 from portal.views import attempts as attempt_views
@@ -153,7 +149,7 @@ def _role(role: str, slug: str) -> dict[str, Any]:
 @bp.post("/users/<int(max=2147483647):user_id>/disable")
 def disable_user(user_id: int) -> ResponseReturnValue:
     """End an account and its sessions."""
-    user = _user(user_id)
+    user = accounts.user_of_id(user_id)
     accounts.disable_user(user, actor_of(current_user))
     flash(f"{user.email} is disabled and signed out everywhere.")
     return redirect(url_for("staff.users"), 303)
@@ -162,7 +158,7 @@ def disable_user(user_id: int) -> ResponseReturnValue:
 @bp.post("/users/<int(max=2147483647):user_id>/enable")
 def enable_user(user_id: int) -> ResponseReturnValue:
     """Open a disabled account again."""
-    user = _user(user_id)
+    user = accounts.user_of_id(user_id)
     accounts.enable_user(user, actor_of(current_user))
     flash(f"{user.email} may sign in again.")
     return redirect(url_for("staff.users"), 303)
@@ -171,16 +167,9 @@ def enable_user(user_id: int) -> ResponseReturnValue:
 @bp.post("/users/<int(max=2147483647):user_id>/password")
 def reset_password(user_id: int) -> ResponseReturnValue:
     """Give a user a generated password, which is in the answer to this request."""
-    user = _user(user_id)
+    user = accounts.user_of_id(user_id)
     password = accounts.reset_password(user, actor_of(current_user))
     return _users(shown_password=password, shown_for=user.email)
-
-
-def _user(user_id: int) -> User:
-    user = db.session.get(User, user_id)
-    if user is None:
-        raise NotFound("There is no such user.")
-    return user
 
 
 # ── Logs ──────────────────────────────────────────────────────────────────────────────────
@@ -201,13 +190,12 @@ def attempts() -> ResponseReturnValue:
 @bp.get("/operations")
 def operations() -> ResponseReturnValue:
     """Queues, workers and lanes as they are now, and what the portal did by itself."""
-    now_running: dict[str, Any] = {"queues": None, "workers": None}
-    with contextlib.suppress(*TROUBLE):
-        now_running = {"queues": redis_now.queues_now(), "workers": redis_now.workers_now()}
+    queues, workers = redis_now.queues_and_workers()
     return rendering.render(
         "staff/operations.html",
         "staff/_now.html",
-        **now_running,
+        queues=queues,
+        workers=workers,
         lanes=vitals.lanes_now(),
         backlog=vitals.backlog(),
         cap=vitals.BACKLOG_CAP,

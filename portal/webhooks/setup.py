@@ -59,6 +59,15 @@ def list_webhooks(merchant_id: int) -> list[Webhook]:
     )
 
 
+def triggered_by(merchant_id: int, event_type: str) -> list[Webhook]:
+    """The merchant's webhooks that an event type triggers, the oldest first."""
+    return [
+        webhook
+        for webhook in reversed(list_webhooks(merchant_id))
+        if any(pattern_matches(pattern, event_type) for pattern in webhook.events)
+    ]
+
+
 def last_attempts(merchant_id: int) -> dict[str, Attempt]:
     """The newest attempt of each of a merchant's webhooks, by webhook ID."""
     newest = (

@@ -14,7 +14,7 @@ from portal.logs import browse, filters, stories
 def list_attempts() -> Response:
     """A page of the header log, newest first."""
     asked = queries.asked(filters.ATTEMPTS)
-    page = browse.attempts(g.merchant_id, asked.values, asked.cursor, asked.limit)
+    page = browse.ATTEMPTS.page(g.merchant_id, asked.values, asked.cursor, asked.limit)
     return listed((shapes.attempt(row) for row in page.rows), page.next_cursor)
 
 

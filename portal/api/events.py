@@ -114,7 +114,7 @@ def _accepted(accepted: Accepted) -> dict[str, Any]:
 def list_events() -> Response:
     """A page of the event log, newest first."""
     asked = queries.asked(filters.EVENTS)
-    page = browse.events(g.merchant_id, asked.values, asked.cursor, asked.limit)
+    page = browse.EVENTS.page(g.merchant_id, asked.values, asked.cursor, asked.limit)
     return listed((shapes.event(row) for row in page.rows), page.next_cursor)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -34,30 +34,22 @@ from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 from portal.models.delivery import HELD, PENDING, PENDING_LITERAL, SUCCEEDED
 
 __all__ = [
+    "ATTEMPTS",
+    "EVENTS",
+    "Log",
     "attempt_detail",
-    "attempt_floor",
-    "attempts",
     "deliveries",
     "delivery_states",
     "event_deliveries",
-    "event_floor",
     "event_story",
-    "events",
-    "events_in_view",
-    "every_attempt",
-    "every_event",
     "get_event",
-    "live_attempts",
-    "live_events",
     "merchants_of",
-    "new_attempts",
-    "new_events",
-    "recent_attempts",
     "same_action",
     "same_record",
     "webhooks_of",
 ]
 
+Row = TypeVar("Row")
 Shape = TypeVar("Shape")
 DEFAULT_LIMIT = 50
 _INGEST_TAKES = 10 * SECOND
@@ -71,69 +63,76 @@ Floor = list[Any] | None
 """The key of the oldest row that a live page shows; None where it shows all there are."""
 
 
-# ── Events ────────────────────────────────────────────────────────────────────────────────
+# ── The logs of events and of attempts ────────────────────────────────────────────────────
 
 
-def events(
-    scope: int | None,
-    given: Mapping[str, Any] | None = None,
-    cursor: str | None = None,
-    limit: int = DEFAULT_LIMIT,
-    zone: str = "UTC",
-) -> LogPage[Event]:
-    """A page of the event log, newest first.
+@dataclass(frozen=True)
+class Log(Generic[Row]):
+    """A log, and the ways to look at it; newest rows first.
 
-    Filters: portal.logs.filters.EVENTS. Raises Invalid naming a wrong filter, BadCursor; for
-    `text` TooManyRequests, where several such searches are running.
+    `wanted` makes the query of filters (portal.logs.filters), `walk` the order of a scope, `since`
+    the condition of rows from a moment on.
+
+    What takes filters raises Invalid naming a wrong one; for `text` TooManyRequests, where several
+    such searches are running; what takes a cursor BadCursor.
     """
-    with _place_to_search(scope, given or {}):
-        return keyset.page(
-            conditions.events(scope, given or {}, zone), _event_walk(scope), cursor, limit
-        )
 
+    wanted: Callable[[int | None, Mapping[str, Any], str], LogQuery[Row]]
+    walk: Callable[[int | None], Walk[Row]]
+    since: Callable[[int], sa.ColumnElement[bool]]
 
-def new_events(scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC") -> int:
-    """How many events have come since a first page with `mark` was made, up to NEWS_CAP."""
-    with _place_to_search(scope, given):
-        return keyset.news(conditions.events(scope, given, zone), _event_walk(scope), mark)
+    def page(
+        self,
+        scope: int | None,
+        given: Mapping[str, Any] | None = None,
+        cursor: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        zone: str = "UTC",
+    ) -> LogPage[Row]:
+        """A page of the rows that match."""
+        with _place_to_search(scope, given or {}):
+            wanted = self.wanted(scope, given or {}, zone)
+            return keyset.page(wanted, self.walk(scope), cursor, limit)
 
+    def news(
+        self, scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC"
+    ) -> int:
+        """How many rows have come in since the first page with this `mark` was made, counted up to
+        NEWS_CAP."""
+        with _place_to_search(scope, given):
+            return keyset.news(self.wanted(scope, given, zone), self.walk(scope), mark)
 
-def events_in_view(
-    scope: int | None, given: Mapping[str, Any], view: str, zone: str = "UTC"
-) -> Sequence[Event]:
-    """The events that a page with `view` shows."""
-    with _place_to_search(scope, given):
-        return keyset.in_view(conditions.events(scope, given, zone), _event_walk(scope), view)
+    def in_view(
+        self, scope: int | None, given: Mapping[str, Any], view: str, zone: str = "UTC"
+    ) -> Sequence[Row]:
+        """The rows that a page with `view` shows."""
+        with _place_to_search(scope, given):
+            return keyset.in_view(self.wanted(scope, given, zone), self.walk(scope), view)
 
+    def live(
+        self, scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
+    ) -> Sequence[Row]:
+        """The newest LIVE_ROWS of the last LIVE_FOR, for a live tail; none that lie below `floor`,
+        which the page does not show. It costs no more than a page, however much comes."""
+        walk = self.walk(scope)
+        wanted = self.wanted(scope, given, zone).narrowed(self.since(now() - LIVE_FOR))
+        with _place_to_search(scope, given):
+            return keyset.page(keyset.down_to(wanted, walk, floor), walk, None, LIVE_ROWS).rows
 
-def live_events(
-    scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
-) -> Sequence[Event]:
-    """The newest LIVE_ROWS of the events that came in the last LIVE_FOR, for a live tail; none that
-    lie below `floor`, which the page does not show. It costs no more than a page, however much
-    comes."""
-    walk = _event_walk(scope)
-    wanted = conditions.events(scope, given, zone).narrowed(Event.received_at >= now() - LIVE_FOR)
-    with _place_to_search(scope, given):
-        return keyset.page(keyset.down_to(wanted, walk, floor), walk, None, LIVE_ROWS).rows
+    def floor(self, scope: int | None, cursor: str | None) -> Floor:
+        """The last row of a page with this next_cursor."""
+        return keyset.floor(self.walk(scope), cursor)
 
-
-def event_floor(scope: int | None, cursor: str | None) -> Floor:
-    """The last event of a page with this next_cursor. Raises BadCursor."""
-    return keyset.floor(_event_walk(scope), cursor)
-
-
-def every_event(
-    scope: int | None,
-    given: Mapping[str, Any],
-    shape: Callable[[Sequence[Event]], list[Shape]],
-    zone: str = "UTC",
-) -> Iterator[list[Shape]]:
-    """All events that match, newest first, batch for batch as `shape` makes them (keyset.every).
-
-    Raises Invalid at once, before the first row is asked for.
-    """
-    return keyset.every(conditions.events(scope, given, zone), _event_walk(scope), shape)
+    def every(
+        self,
+        scope: int | None,
+        given: Mapping[str, Any],
+        shape: Callable[[Sequence[Row]], list[Shape]],
+        zone: str = "UTC",
+    ) -> Iterator[list[Shape]]:
+        """All rows that match, batch for batch as `shape` makes them (keyset.every). Raises Invalid
+        at once, before the first row is asked for."""
+        return keyset.every(self.wanted(scope, given, zone), self.walk(scope), shape)
 
 
 def _place_to_search(
@@ -164,65 +163,6 @@ def _event_walk(scope: int | None) -> Walk[Event]:
     )
 
 
-# ── Attempts ──────────────────────────────────────────────────────────────────────────────
-
-
-def attempts(
-    scope: int | None,
-    given: Mapping[str, Any] | None = None,
-    cursor: str | None = None,
-    limit: int = DEFAULT_LIMIT,
-    zone: str = "UTC",
-) -> LogPage[Attempt]:
-    """A page of the header log, newest first.
-
-    Filters: portal.logs.filters.ATTEMPTS. Raises Invalid naming a wrong filter, BadCursor.
-    """
-    return keyset.page(
-        conditions.attempts(scope, given or {}, zone), _attempt_walk(scope), cursor, limit
-    )
-
-
-def new_attempts(scope: int | None, given: Mapping[str, Any], mark: str, zone: str = "UTC") -> int:
-    """How many attempts have come since a first page with `mark` was made, up to NEWS_CAP."""
-    return keyset.news(conditions.attempts(scope, given, zone), _attempt_walk(scope), mark)
-
-
-def live_attempts(
-    scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
-) -> Sequence[Attempt]:
-    """The newest LIVE_ROWS of the attempts that began in the last LIVE_FOR, as `live_events`."""
-    walk = _attempt_walk(scope)
-    wanted = conditions.attempts(scope, given, zone).narrowed(
-        Attempt.id >= request_id_at(now() - LIVE_FOR)
-    )
-    return keyset.page(keyset.down_to(wanted, walk, floor), walk, None, LIVE_ROWS).rows
-
-
-def attempt_floor(scope: int | None, cursor: str | None) -> Floor:
-    """The last attempt of a page with this next_cursor. Raises BadCursor."""
-    return keyset.floor(_attempt_walk(scope), cursor)
-
-
-def recent_attempts(
-    merchant_id: int, webhook_id: str | None = None, limit: int = 10
-) -> list[Attempt]:
-    """The newest attempts of a merchant, or of one of its webhooks."""
-    given = {"webhook_id": webhook_id} if webhook_id else {}
-    query = conditions.attempts(merchant_id, given).query.order_by(Attempt.id.desc()).limit(limit)
-    return list(db.session.scalars(query))
-
-
-def every_attempt(
-    scope: int | None,
-    given: Mapping[str, Any],
-    shape: Callable[[Sequence[Attempt]], list[Shape]],
-    zone: str = "UTC",
-) -> Iterator[list[Shape]]:
-    """All attempts that match, as `every_event`."""
-    return keyset.every(conditions.attempts(scope, given, zone), _attempt_walk(scope), shape)
-
-
 def _attempt_walk(scope: int | None) -> Walk[Attempt]:
     def horizon(attempt: Attempt | None) -> list[Any]:
         return [request_id_at((attempt.attempted_at if attempt else now()) - _ATTEMPT_TAKES)]
@@ -234,6 +174,13 @@ def _attempt_walk(scope: int | None) -> Walk[Attempt]:
         horizon,
         lambda key: moment_of_request_id(key[0]),
     )
+
+
+EVENTS: Log[Event] = Log(conditions.events, _event_walk, lambda moment: Event.received_at >= moment)
+ATTEMPTS: Log[Attempt] = Log(
+    conditions.attempts, _attempt_walk, lambda moment: Attempt.id >= request_id_at(moment)
+)
+"""The header log."""
 
 
 # ── Deliveries ────────────────────────────────────────────────────────────────────────────

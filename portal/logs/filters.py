@@ -43,6 +43,8 @@ ATTEMPTS = (
     "since",
     "until",
 )
+LOGS = {"events": EVENTS, "attempts": ATTEMPTS}
+"""The filters of each log by its name."""
 DELIVERIES = ("event_id", "webhook_id", "state", "since", "until")
 
 PRESETS = (("15m", "15 min"), ("24h", "24 h"), ("7d", "7 d"))

@@ -51,7 +51,7 @@ def story(
     Raises NotFound when no event of it is in the log, BadCursor.
     """
     given = {"object_type": object_type, "object_id": object_id}
-    page = browse.events(merchant_id, given, cursor, EVENTS_ON_A_PAGE)
+    page = browse.EVENTS.page(merchant_id, given, cursor, EVENTS_ON_A_PAGE)
     if not page.rows:
         raise NotFound("No event of this record is in the log; events past their days are deleted.")
     before = _event_before(page.rows[-1])

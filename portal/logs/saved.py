@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
@@ -17,7 +17,6 @@ from portal.models.locks import lock_merchant
 MAX_NAME = 60
 MAX_SAVED = 30
 """Of one user for one log of one merchant: as many as are still found at a glance."""
-LOGS: Mapping[str, tuple[str, ...]] = {"events": filters.EVENTS, "attempts": filters.ATTEMPTS}
 
 
 def saved_filters(user_id: int, merchant_id: int, log: str) -> Sequence[SavedFilter]:
@@ -67,15 +66,15 @@ def delete_filter(user_id: int, merchant_id: int, log: str, filter_id: int) -> N
 
 
 def _kept(log: str, query: str) -> dict[str, str]:
-    if log not in LOGS:
+    if log not in filters.LOGS:
         raise NotFound("There is no such log.")
-    names = {*LOGS[log], "zone"}
+    names = {*filters.LOGS[log], "zone"}
     try:
         fields = parse_qsl(query[:4_096], max_num_fields=50)
     except ValueError:
         raise Invalid([FieldError("/query", "There are too many filters; set fewer.")]) from None
     given = {name: value.strip() for name, value in fields if name in names and value.strip()}
-    filters.clean(LOGS[log], given, given.get("zone", "UTC"))
+    filters.clean(filters.LOGS[log], given, given.get("zone", "UTC"))
     if not given:
         raise Invalid([FieldError("/query", "Set a filter first; there is none to save.")])
     return given

@@ -12,7 +12,7 @@ from portal.audit.log import actor_of
 from portal.clock import now
 from portal.diagnosis import diagnoses, reports, shares, signatures
 from portal.errors import Conflict, Invalid
-from portal.logs import browse, filters
+from portal.logs import browse
 from portal.models import Merchant
 from portal.models.delivery import TRIGGERS
 from portal.models.webhook import METHODS
@@ -85,12 +85,11 @@ def _show(attempt_id: str, status: int = 200, **shown: Any) -> Response:
 
 def log_page(merchant: Merchant | None) -> Response:
     """The attempt log: of a merchant, or of all (staff), who may filter by `merchant`."""
-    endpoint = "attempts.index" if merchant else "staff.attempts"
-    asked = log_filters.read(endpoint, merchant, filters.ATTEMPTS)
+    asked = log_filters.read("attempts", merchant)
     if log_filters.asks_for_news():
         return _news(asked)
     page = asked.find(
-        lambda: browse.attempts(
+        lambda: browse.ATTEMPTS.page(
             asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone
         )
     )
@@ -119,5 +118,5 @@ def _news(asked: LogFilters) -> Response:
         asked=asked,
         url=asked.url,
         mark=mark,
-        count=browse.new_attempts(asked.scope, asked.typed, mark, asked.zone),
+        count=browse.ATTEMPTS.news(asked.scope, asked.typed, mark, asked.zone),
     )

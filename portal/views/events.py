@@ -55,12 +55,13 @@ def resend_failed(slug: str, event_id: str) -> ResponseReturnValue:
 
 def log_page(merchant: Merchant | None) -> Response:
     """The event log: of a merchant, or of all (staff), who may filter by `merchant`."""
-    endpoint = "events.index" if merchant else "staff.events"
-    asked = log_filters.read(endpoint, merchant, filters.EVENTS)
+    asked = log_filters.read("events", merchant)
     if log_filters.asks_for_news():
         return _news(asked)
     page = asked.find(
-        lambda: browse.events(asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone)
+        lambda: browse.EVENTS.page(
+            asked.scope, asked.typed, request.args.get("cursor"), zone=asked.zone
+        )
     )
     rows = page.rows if page else []
     return log_filters.answer(
@@ -88,7 +89,7 @@ def _news(asked: LogFilters) -> Response:
 
 
 def _newer(asked: LogFilters, mark: str, view: str) -> Response:
-    rows = browse.events_in_view(asked.scope, asked.typed, view, asked.zone) if view else []
+    rows = browse.EVENTS.in_view(asked.scope, asked.typed, view, asked.zone) if view else []
     return rendering.render(
         "events/_live.html",
         asked=asked,
@@ -96,6 +97,6 @@ def _newer(asked: LogFilters, mark: str, view: str) -> Response:
         mark=mark,
         view=view,
         rows=rows,
-        count=browse.new_events(asked.scope, asked.typed, mark, asked.zone),
+        count=browse.EVENTS.news(asked.scope, asked.typed, mark, asked.zone),
         states=browse.delivery_states(rows),
     )

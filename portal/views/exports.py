@@ -16,7 +16,7 @@ from portal.api import shapes
 from portal.audit import log
 from portal.clock import iso, now
 from portal.errors import Forbidden
-from portal.logs import browse, filters
+from portal.logs import browse
 from portal.models import Attempt, Event, Merchant
 from portal.views import log_filters
 from portal.views.streams import Stream
@@ -45,6 +45,8 @@ BYTE_ORDER_MARK = "\ufeff"
 """Excel reads a table that begins otherwise in the code page of its country."""
 
 Row = dict[str, Any]
+Shape = Callable[[Any, str], Row]
+"""Makes a row of a file of a row of a log and the slug of its merchant."""
 
 
 def _flat(row: Row) -> Row:
@@ -54,32 +56,47 @@ def _flat(row: Row) -> Row:
     return flat
 
 
-EVENT_COLUMNS = ("time", "merchant", *_flat(shapes.event(Event())))
-ATTEMPT_COLUMNS = ("time", "merchant", *_flat(shapes.attempt(Attempt())))
+def _of_event(row: Event, slug: str) -> Row:
+    return {"time": iso(row.received_at), "merchant": slug, **shapes.event(row)}
+
+
+def _of_attempt(row: Attempt, slug: str) -> Row:
+    return {"time": iso(row.attempted_at), "merchant": slug, **shapes.attempt(row)}
+
+
+_LOGS: dict[str, tuple[browse.Log[Any], Sequence[str], Shape]] = {
+    "events": (browse.EVENTS, ("time", "merchant", *_flat(shapes.event(Event()))), _of_event),
+    "attempts": (
+        browse.ATTEMPTS,
+        ("time", "merchant", *_flat(shapes.attempt(Attempt()))),
+        _of_attempt,
+    ),
+}
+"""Of each log its rows, its columns, and how a row is written."""
 
 
 @bp.get("/m/<slug>/export/events.<kind>")
 def events(slug: str, kind: str) -> ResponseReturnValue:
     """The merchant's events that match, all of them."""
-    return _events(g.merchant, kind)
+    return _export("events", g.merchant, kind)
 
 
 @bp.get("/m/<slug>/export/attempts.<kind>")
 def attempts(slug: str, kind: str) -> ResponseReturnValue:
     """The merchant's attempts that match, all of them."""
-    return _attempts(g.merchant, kind)
+    return _export("attempts", g.merchant, kind)
 
 
 @bp.get("/staff/export/events.<kind>")
 def all_events(kind: str) -> ResponseReturnValue:
     """Events of all merchants."""
-    return _events(None, kind)
+    return _export("events", None, kind)
 
 
 @bp.get("/staff/export/attempts.<kind>")
 def all_attempts(kind: str) -> ResponseReturnValue:
     """Attempts of all merchants."""
-    return _attempts(None, kind)
+    return _export("attempts", None, kind)
 
 
 @bp.get("/staff/export/audit.<kind>")
@@ -89,42 +106,20 @@ def audit_log(kind: str) -> ResponseReturnValue:
     return _file(kind, None, "audit", log.FILE_COLUMNS, rows)
 
 
-def _events(merchant: Merchant | None, kind: str) -> Response:
-    asked = log_filters.asked_or_invalid(
-        "events.index" if merchant else "staff.events", merchant, filters.EVENTS
-    )
-    rows = browse.every_event(
-        asked.scope, asked.typed, _shape(merchant, shapes.event, "received_at"), asked.zone
-    )
-    return _file(kind, merchant, "events", EVENT_COLUMNS, rows)
+def _export(log: str, merchant: Merchant | None, kind: str) -> Response:
+    pages, columns, shape = _LOGS[log]
+    asked = log_filters.asked_or_invalid(log, merchant)
+    rows = pages.every(asked.scope, asked.typed, _with_owner(merchant, shape), asked.zone)
+    return _file(kind, merchant, log, columns, rows)
 
 
-def _attempts(merchant: Merchant | None, kind: str) -> Response:
-    asked = log_filters.asked_or_invalid(
-        "attempts.index" if merchant else "staff.attempts", merchant, filters.ATTEMPTS
-    )
-    rows = browse.every_attempt(
-        asked.scope, asked.typed, _shape(merchant, shapes.attempt, "attempted_at"), asked.zone
-    )
-    return _file(kind, merchant, "attempts", ATTEMPT_COLUMNS, rows)
-
-
-def _shape(
-    merchant: Merchant | None, shape: Callable[[Any], Row], moment: str
-) -> Callable[[Sequence[Event | Attempt]], list[Row]]:
-    """Rows as the API shows them, with their time for people and, for staff, their merchant."""
+def _with_owner(merchant: Merchant | None, shape: Shape) -> Callable[[Sequence[Any]], list[Row]]:
+    """Makes rows of a file: for staff each with its merchant."""
     slug = merchant.slug if merchant else None
 
-    def shaped(rows: Sequence[Event | Attempt]) -> list[Row]:
+    def shaped(rows: Sequence[Any]) -> list[Row]:
         owners = {} if slug else browse.merchants_of(rows)
-        return [
-            {
-                "time": iso(getattr(row, moment)),
-                "merchant": slug or owners[row.merchant_id].slug,
-                **shape(row),
-            }
-            for row in rows
-        ]
+        return [shape(row, slug or owners[row.merchant_id].slug) for row in rows]
 
     return shaped
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -39,20 +39,6 @@ LABELS = {
 """How filters are called where that is more than their name in capitals."""
 
 
-EXPORTS = {
-    "events.index": "exports.events",
-    "attempts.index": "exports.attempts",
-    "staff.events": "exports.all_events",
-    "staff.attempts": "exports.all_attempts",
-}
-"""Where each log is downloaded."""
-TAILS = {
-    "events.index": "tail.events",
-    "attempts.index": "tail.attempts",
-    "staff.events": "tail.all_events",
-    "staff.attempts": "tail.all_attempts",
-}
-"""Where what is new in each log comes from while its page is live."""
 FLOOR = "floor"
 """The parameter by which a live page says where it ends."""
 
@@ -144,9 +130,11 @@ class LogFilters:
         return 422 if self.errors else 200
 
 
-def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogFilters:
-    """The filters `names`, `zone` and, on pages of all merchants, `merchant` of this request."""
-    known = [*names, "zone"] + ([] if merchant else ["merchant"])
+def read(log: str, merchant: Merchant | None) -> LogFilters:
+    """The filters of a log that this request asks for, `zone` and, on pages of all merchants,
+    `merchant`."""
+    endpoint, whose = (f"{log}.index", log) if merchant else (f"staff.{log}", f"all_{log}")
+    known = [*filters.LOGS[log], "zone"] + ([] if merchant else ["merchant"])
     typed = {name: request.args[name].strip() for name in known if request.args.get(name)}
     typed = {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
     if not {"since", "until"} & typed.keys():
@@ -164,9 +152,9 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogF
         typed.get("zone", "UTC"),
         merchant.id if merchant else None,
         address,
-        lambda kind: url_for(EXPORTS[endpoint], **(place | typed | {"kind": kind})),
+        lambda kind: url_for(f"exports.{whose}", **(place | typed | {"kind": kind})),
         is_live,
-        lambda cursor: url_for(TAILS[endpoint], **(place | typed | {FLOOR: cursor})),
+        lambda cursor: url_for(f"tail.{whose}", **(place | typed | {FLOOR: cursor})),
         url_for(endpoint, **(place | typed | ({} if is_live else live))),
     )
     if not merchant and "merchant" in typed:
@@ -174,9 +162,9 @@ def read(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogF
     return asked
 
 
-def asked_or_invalid(endpoint: str, merchant: Merchant | None, names: Iterable[str]) -> LogFilters:
+def asked_or_invalid(log: str, merchant: Merchant | None) -> LogFilters:
     """What `read` gives, for what has no form to show errors in. Raises Invalid."""
-    asked = read(endpoint, merchant, names)
+    asked = read(log, merchant)
     if asked.errors:
         raise Invalid(
             [FieldError(f"/{name}", text) for name, texts in asked.errors.items() for text in texts]
@@ -210,7 +198,7 @@ def address_of(slug: str, log: str, query: str) -> str:
 
 def _saved_filters() -> Sequence[SavedFilter]:
     log = request.blueprint or ""
-    if g.merchant is None or log not in saved.LOGS:
+    if g.merchant is None or log not in filters.LOGS:
         return []
     return saved.saved_filters(current_user.id, g.merchant.id, log)
 

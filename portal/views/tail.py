@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 from flask import Blueprint, Response, copy_current_request_context, g, render_template, request
 from flask.typing import ResponseReturnValue
@@ -21,7 +22,6 @@ from portal.logs import browse, filters
 from portal.models import Merchant
 from portal.processes import is_stopping
 from portal.views import log_filters
-from portal.views.log_filters import LogFilters
 from portal.views.streams import Stream
 from portal.web import access
 
@@ -35,94 +35,64 @@ a role that was taken away is gone."""
 Seen = dict[tuple[int, str], Hashable]
 """What a tail has sent, by merchant and ID, and how that looked."""
 Look = Callable[[Seen], str]
+_LOGS: dict[str, browse.Log[Any]] = {"events": browse.EVENTS, "attempts": browse.ATTEMPTS}
 
 
 @bp.get("/m/<slug>/live/events")
 def events(slug: str) -> ResponseReturnValue:
     """The merchant's events that match."""
-    return _events(g.merchant)
+    return _tail("events", g.merchant)
 
 
 @bp.get("/m/<slug>/live/attempts")
 def attempts(slug: str) -> ResponseReturnValue:
     """The merchant's attempts that match."""
-    return _attempts(g.merchant)
+    return _tail("attempts", g.merchant)
 
 
 @bp.get("/staff/live/events")
 def all_events() -> ResponseReturnValue:
     """Events of all merchants."""
-    return _events(None)
+    return _tail("events", None)
 
 
 @bp.get("/staff/live/attempts")
 def all_attempts() -> ResponseReturnValue:
     """Attempts of all merchants."""
-    return _attempts(None)
+    return _tail("attempts", None)
 
 
-def _events(merchant: Merchant | None) -> Response:
-    asked = _asked("events", merchant, filters.EVENTS)
-    floor = browse.event_floor(asked.scope, request.args.get(log_filters.FLOOR))
+def _tail(log: str, merchant: Merchant | None) -> Response:
+    asked = log_filters.asked_or_invalid(log, merchant)
+    # Wrong ones are refused now: once the answer has begun it is too late.
+    filters.clean(filters.LOGS[log], asked.typed, asked.zone)
+    pages = _LOGS[log]
+    floor = pages.floor(asked.scope, request.args.get(log_filters.FLOOR))
 
     def look(seen: Seen) -> str:
-        rows = browse.live_events(asked.scope, asked.typed, asked.zone, floor)
-        states = browse.delivery_states(rows)
+        rows = pages.live(asked.scope, asked.typed, asked.zone, floor)
+        # An attempt stays as it was when it came.
+        states = browse.delivery_states(rows) if log == "events" else {}
         now: Seen = {
             (row.merchant_id, row.id): frozenset(states.get((row.merchant_id, row.id), {}).items())
             for row in rows
         }
         changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
         _remember(seen, now)
-        return (
-            render_template(
-                "events/_rows.html",
-                rows=changed,
-                states=states,
-                merchant=merchant,
-                typed=asked.typed,
-                is_staff_log=merchant is None,
-                merchants={} if merchant else browse.merchants_of(rows),
-            )
-            if changed
-            else ""
+        if not changed:
+            return ""
+        return render_template(
+            f"{log}/_rows.html",
+            rows=changed,
+            states=states,
+            webhooks=browse.webhooks_of(changed) if log == "attempts" else {},
+            merchant=merchant,
+            typed=asked.typed,
+            is_staff_log=merchant is None,
+            merchants={} if merchant else browse.merchants_of(changed),
         )
 
     return _answer(look, merchant)
-
-
-def _attempts(merchant: Merchant | None) -> Response:
-    asked = _asked("attempts", merchant, filters.ATTEMPTS)
-    floor = browse.attempt_floor(asked.scope, request.args.get(log_filters.FLOOR))
-
-    def look(seen: Seen) -> str:
-        rows = browse.live_attempts(asked.scope, asked.typed, asked.zone, floor)
-        now: Seen = {(row.merchant_id, row.id): None for row in rows}
-        changed = [row for row in rows if _is_news(seen, now, (row.merchant_id, row.id))]
-        _remember(seen, now)
-        return (
-            render_template(
-                "attempts/_rows.html",
-                rows=changed,
-                webhooks=browse.webhooks_of(changed),
-                merchant=merchant,
-                is_staff_log=merchant is None,
-                merchants={} if merchant else browse.merchants_of(changed),
-            )
-            if changed
-            else ""
-        )
-
-    return _answer(look, merchant)
-
-
-def _asked(log: str, merchant: Merchant | None, names: tuple[str, ...]) -> LogFilters:
-    asked = log_filters.asked_or_invalid(
-        f"{log}.index" if merchant else f"staff.{log}", merchant, names
-    )
-    # Wrong ones are refused now: once the answer has begun it is too late.
-    filters.clean(names, asked.typed, asked.zone)
-    return asked
 
 
 def _is_news(seen: Seen, now: Seen, key: tuple[int, str]) -> bool:

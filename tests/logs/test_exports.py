@@ -232,7 +232,7 @@ def test_a_hundred_thousand_rows_need_no_more_memory_than_a_thousand(merchant: M
     many(merchant, 100_000)
 
     def peak(rows: int) -> int:
-        batches = browse.every_event(merchant.id, {}, lambda part: [one.id for one in part])
+        batches = browse.EVENTS.every(merchant.id, {}, lambda part: [one.id for one in part])
         seen = 0
         tracemalloc.start()
         while seen < rows:

@@ -38,7 +38,7 @@ def test_page_after_page_finds_all(merchant: Merchant, needles: list[str]):
     cursor = None
     pages = 0
     while pages == 0 or cursor:
-        page = browse.events(merchant.id, {"source_user_type": "erp"}, cursor)
+        page = browse.EVENTS.page(merchant.id, {"source_user_type": "erp"}, cursor)
         found += [event.id for event in page.rows]
         assert (page.looked_back_to is None) == (page.next_cursor is None)
         cursor = page.next_cursor
@@ -50,22 +50,22 @@ def test_page_after_page_finds_all(merchant: Merchant, needles: list[str]):
 @on_both_databases
 def test_the_way_back_finds_the_same(merchant: Merchant, needles: list[str]):
     given = {"source_user_type": "erp"}
-    page = browse.events(merchant.id, given)
+    page = browse.EVENTS.page(merchant.id, given)
     while page.next_cursor:
-        page = browse.events(merchant.id, given, page.next_cursor)
+        page = browse.EVENTS.page(merchant.id, given, page.next_cursor)
     back: list[str] = [event.id for event in page.rows]
     while page.previous_cursor:
-        page = browse.events(merchant.id, given, page.previous_cursor)
+        page = browse.EVENTS.page(merchant.id, given, page.previous_cursor)
         back += [event.id for event in page.rows]
     assert back == needles[::-1]
 
 
 def test_an_index_needs_no_looking(merchant: Merchant, needles: list[str]):
     for given in ({"type": "order.created"}, {"object_id": "1000", "object_type": "order"}):
-        page = browse.events(merchant.id, given)
+        page = browse.EVENTS.page(merchant.id, given)
         assert len(page.rows) == 40
         assert page.looked_back_to is None
-    (found,) = browse.events(merchant.id, {"event_id": needles[1]}).rows
+    (found,) = browse.EVENTS.page(merchant.id, {"event_id": needles[1]}).rows
     assert found.id == needles[1]
 
 
@@ -80,11 +80,11 @@ def test_attempts_are_looked_for_in_the_same_way(
     attempts = [
         factories.make_attempt(delivery, method="GET" if n == 0 else "POST") for n in range(12)
     ]
-    page = browse.attempts(merchant.id, {"method": "GET"})
+    page = browse.ATTEMPTS.page(merchant.id, {"method": "GET"})
     assert page.rows == []
     assert page.looked_back_to
     assert abs(page.looked_back_to - now()) < 60 * SECOND
-    page = browse.attempts(merchant.id, {"method": "GET"}, page.next_cursor)
+    page = browse.ATTEMPTS.page(merchant.id, {"method": "GET"}, page.next_cursor)
     assert page.rows == [attempts[0]]
 
 

@@ -26,7 +26,7 @@ SignIn = Callable[..., FlaskClient]
 
 def found(merchant: Merchant | None, text: str, **filters: str) -> list[str]:
     scope = merchant.id if merchant else None
-    page = browse.events(scope, {"text": text, **filters})
+    page = browse.EVENTS.page(scope, {"text": text, **filters})
     return [event.object_id or "" for event in page.rows]
 
 
@@ -89,7 +89,7 @@ def test_a_page_looks_through_so_many_records_and_says_so(
         order(merchant, number, "needle" if number == 3 else "hay")
     cursor, pages, rows = None, 0, []
     while pages == 0 or cursor:
-        page = browse.events(merchant.id, {"text": "needle"}, cursor)
+        page = browse.EVENTS.page(merchant.id, {"text": "needle"}, cursor)
         rows += [event.object_id for event in page.rows]
         cursor, pages = page.next_cursor, pages + 1
     assert rows == ["3"]
@@ -97,9 +97,9 @@ def test_a_page_looks_through_so_many_records_and_says_so(
 
 
 def every_page(merchant: Merchant, text: str) -> list[LogPage[Event]]:
-    pages = [browse.events(merchant.id, {"text": text})]
+    pages = [browse.EVENTS.page(merchant.id, {"text": text})]
     while pages[-1].next_cursor:
-        pages.append(browse.events(merchant.id, {"text": text}, pages[-1].next_cursor))
+        pages.append(browse.EVENTS.page(merchant.id, {"text": text}, pages[-1].next_cursor))
     return pages
 
 
@@ -132,9 +132,9 @@ def test_a_search_ends_in_time_and_the_next_page_goes_on_there(
     pages = every_page(merchant, "needle")
     ids = [[event.object_id for event in page.rows] for page in pages]
     assert ids == [["3"], [], ["1"], [], []]
-    back = browse.events(merchant.id, {"text": "needle"}, pages[2].previous_cursor)
+    back = browse.EVENTS.page(merchant.id, {"text": "needle"}, pages[2].previous_cursor)
     assert back.rows == []
-    back = browse.events(merchant.id, {"text": "needle"}, back.previous_cursor)
+    back = browse.EVENTS.page(merchant.id, {"text": "needle"}, back.previous_cursor)
     assert [event.object_id for event in back.rows] == ["3"]
 
 
@@ -150,7 +150,7 @@ def test_others_go_first_between_the_records_and_it_looks_as_far(
     # Together longer than the search itself may take.
     courtesy.do(Breathing(lambda: breaths.append(None), rests=1.2 * keyset.SIFTED_SECONDS / 40))
     try:
-        page = browse.events(merchant.id, {"text": "needle"})
+        page = browse.EVENTS.page(merchant.id, {"text": "needle"})
     finally:
         courtesy.do(None)
     assert [event.object_id for event in page.rows] == ["0"]
@@ -167,12 +167,12 @@ def test_no_snapshot_is_open_while_others_go_first(
     is_open: list[bool] = []
     courtesy.do(Breathing(lambda: is_open.append(db.session.registry().in_transaction())))
     try:
-        page = browse.events(merchant.id, {"text": "needle"}, limit=7)
+        page = browse.EVENTS.page(merchant.id, {"text": "needle"}, limit=7)
         ids = [event.object_id for event in page.rows]
-        page = browse.events(merchant.id, {"text": "needle"}, page.next_cursor, limit=7)
+        page = browse.EVENTS.page(merchant.id, {"text": "needle"}, page.next_cursor, limit=7)
         ids += [event.object_id for event in page.rows]
-        back = browse.events(merchant.id, {"text": "needle"}, page.previous_cursor, limit=7)
-        same = browse.events_in_view(merchant.id, {"text": "needle"}, page.view or "")
+        back = browse.EVENTS.page(merchant.id, {"text": "needle"}, page.previous_cursor, limit=7)
+        same = browse.EVENTS.in_view(merchant.id, {"text": "needle"}, page.view or "")
     finally:
         courtesy.do(None)
     assert ids == [str(number) for number in range(39, 11, -2)]
@@ -190,7 +190,7 @@ def test_a_download_goes_on_where_a_search_must_pause(
         order(merchant, number, "needle" if number % 2 else "hay")
     monkeypatch.setattr(keyset, "SIFTED_BYTES", 50)
     monkeypatch.setattr(keyset, "BATCH", 2)
-    batches = browse.every_event(merchant.id, {"text": "needle"}, list)
+    batches = browse.EVENTS.every(merchant.id, {"text": "needle"}, list)
     assert [event.object_id for batch in batches for event in batch] == ["7", "5", "3", "1"]
 
 
@@ -198,13 +198,13 @@ def test_a_download_goes_on_where_a_search_must_pause(
 def test_what_is_new_is_counted_by_the_same_text(merchant: Merchant):
     order(merchant, 1, "needle")
     order(merchant, 2, "hay")
-    page = browse.events(merchant.id, {"text": "needle"})
+    page = browse.EVENTS.page(merchant.id, {"text": "needle"})
     assert page.mark
     assert page.view
     for number in range(3, 8):
         order(merchant, number, "needle" if number % 2 else "hay")
-    assert browse.new_events(merchant.id, {"text": "needle"}, page.mark) == 3
-    seen = browse.events_in_view(merchant.id, {"text": "needle"}, page.view)
+    assert browse.EVENTS.news(merchant.id, {"text": "needle"}, page.mark) == 3
+    seen = browse.EVENTS.in_view(merchant.id, {"text": "needle"}, page.view)
     assert [event.object_id for event in seen] == ["1"]
 
 
@@ -220,7 +220,7 @@ class TestPlaces:
     ):
         order(merchant, 1, "needle")
         other = make_merchant("other")
-        mark = browse.events(merchant.id, {"text": "needle"}).mark
+        mark = browse.EVENTS.page(merchant.id, {"text": "needle"}).mark
         person, header = signed_in("viewer"), {"Authorization": f"Bearer {api_key}"}
         with places.held(places.SEARCH, merchant.id):
             refused = client.get("/api/v1/events?text=needle", headers=header)

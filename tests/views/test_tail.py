@@ -237,10 +237,10 @@ def test_a_look_reads_the_last_minutes_alone_and_no_more_than_a_page(
             id=f"req_{moment // 1000:012x}{'0' * 20}",
             attempted_at=moment,
         )
-    assert [event.object_id for event in browse.live_events(merchant.id, {})] == ["1", "2"]
-    assert len(browse.live_attempts(merchant.id, {})) == 2
+    assert [event.object_id for event in browse.EVENTS.live(merchant.id, {})] == ["1", "2"]
+    assert len(browse.ATTEMPTS.live(merchant.id, {})) == 2
     monkeypatch.setattr(browse, "LIVE_ROWS", 1)
-    assert [event.object_id for event in browse.live_events(merchant.id, {})] == ["1"]
+    assert [event.object_id for event in browse.EVENTS.live(merchant.id, {})] == ["1"]
     # What no index finds is looked for among so many rows.
     monkeypatch.setattr(keyset, "LOOKED_THROUGH", 0)
-    assert [one.object_id for one in browse.live_events(merchant.id, {"test": "no"})] == ["1"]
+    assert [one.object_id for one in browse.EVENTS.live(merchant.id, {"test": "no"})] == ["1"]

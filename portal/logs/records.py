@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from portal.db.keyset import LogPage
 from portal.db.session import db
 from portal.errors import NotFound
-from portal.logs import browse
+from portal.logs import browse, stories
 from portal.logs.changes import Changes, between
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
 
@@ -106,7 +106,7 @@ def _sent(merchant_id: int, events: Sequence[Event]) -> dict[str, list[Sent]]:
         .order_by(Delivery.id)
     ).all()
     webhooks = browse.webhooks_of(deliveries)
-    tried = _attempts(merchant_id, ids)
+    tried = stories.attempts_by_delivery(merchant_id, ids, SHOWN_ATTEMPTS)
     sent: dict[str, list[Sent]] = {}
     for delivery in deliveries:
         webhook = webhooks.get(delivery.webhook_id)
@@ -116,36 +116,9 @@ def _sent(merchant_id: int, events: Sequence[Event]) -> dict[str, list[Sent]]:
     return sent
 
 
-def _attempts(merchant_id: int, event_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    place = sa.func.row_number().over(partition_by=Attempt.delivery_id, order_by=Attempt.id.desc())
-    numbered = (
-        sa.select(Attempt.id, place.label("place"))
-        .where(Attempt.merchant_id == merchant_id, Attempt.event_id.in_(event_ids))
-        .subquery()
-    )
-    newest = sa.select(numbered.c.id).where(numbered.c.place <= SHOWN_ATTEMPTS)
-    found: dict[str, list[Attempt]] = {}
-    for attempt in db.session.scalars(
-        sa.select(Attempt).where(Attempt.id.in_(newest)).order_by(Attempt.id.desc())
-    ):
-        found.setdefault(attempt.delivery_id, []).append(attempt)
-    return found
-
-
 def _related(event: Event) -> Sequence[Event]:
-    if event.correlation_id is None:
-        return []
     # One query an event: together, the thousand events of an import would all be read.
-    found = db.session.scalars(
-        sa.select(Event)
-        .where(
-            Event.merchant_id == event.merchant_id,
-            Event.correlation_id == event.correlation_id,
-            Event.correlation_id.is_not(None),
-        )
-        .order_by(Event.received_at.desc())
-        .limit(SHOWN_RELATED + EVENTS_ON_A_PAGE)
-    )
+    found = stories.same_action(event, SHOWN_RELATED + EVENTS_ON_A_PAGE)
     record = (event.object_type, event.object_id)
     others = [other for other in found if (other.object_type, other.object_id) != record]
     return others[:SHOWN_RELATED]

@@ -165,7 +165,7 @@ def event_deliveries(event: Event) -> list[tuple[Delivery, Webhook | None]]:
 
 
 def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[Destination]:
-    tried = _attempts_by_delivery(event)
+    tried = attempts_by_delivery(event.merchant_id, [event.id], SHOWN_ATTEMPTS)
     places = [
         Destination(
             webhook,
@@ -187,14 +187,18 @@ def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[De
     ]
 
 
-def _attempts_by_delivery(event: Event) -> dict[str, list[Attempt]]:
-    place = sa.func.row_number().over(partition_by=Attempt.delivery_id, order_by=Attempt.id.desc())
+def attempts_by_delivery(
+    merchant_id: int, event_ids: Sequence[str], most: int
+) -> dict[str, list[Attempt]]:
+    """The newest `most` attempts of each delivery of some events, by the delivery's ID, the newest
+    first."""
+    nth = sa.func.row_number().over(partition_by=Attempt.delivery_id, order_by=Attempt.id.desc())
     numbered = (
-        sa.select(Attempt.id, place.label("place"))
-        .where(Attempt.merchant_id == event.merchant_id, Attempt.event_id == event.id)
+        sa.select(Attempt.id, nth.label("nth"))
+        .where(Attempt.merchant_id == merchant_id, Attempt.event_id.in_(event_ids))
         .subquery()
     )
-    newest = sa.select(numbered.c.id).where(numbered.c.place <= SHOWN_ATTEMPTS)
+    newest = sa.select(numbered.c.id).where(numbered.c.nth <= most)
     found: dict[str, list[Attempt]] = {}
     for attempt in db.session.scalars(
         sa.select(Attempt).where(Attempt.id.in_(newest)).order_by(Attempt.id.desc())

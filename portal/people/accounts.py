@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import InstrumentedAttribute, Session, scoped_session
 
 from portal.audit.log import actor_of, record
 from portal.db.listing import Page, clean_search, newest_first
@@ -36,6 +36,7 @@ from portal.people.rules import (
     unique,
 )
 
+Column = InstrumentedAttribute[str]
 MAX_KEYS = 100
 """Of one merchant, in use: all of them stand on one page, and a program may ask for many."""
 _PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -101,13 +102,7 @@ def get_merchant(slug: str) -> Merchant:
 
 def merchants(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[Merchant]]:
     """One page of merchants, newest first; `search` is a part of the slug or name."""
-    query = sa.select(Merchant)
-    search = clean_search(search)
-    if search := clean_email(search) if "@" in search else search.lower():
-        query = query.where(
-            Merchant.slug.contains(search, autoescape=True)
-            | sa.func.lower(Merchant.name).contains(search, autoescape=True)
-        )
+    query = sa.select(Merchant).where(*_called(search, Merchant.slug, Merchant.name))
     return newest_first(query, Merchant.id, cursor, limit)
 
 
@@ -223,13 +218,7 @@ def user_of_id(user_id: int) -> User:
 
 def users(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple[User]]:
     """One page of users, newest first; `search` is a part of the address or name."""
-    query = sa.select(User)
-    search = clean_search(search)
-    if search := clean_email(search) if "@" in search else search.lower():
-        query = query.where(
-            User.email.contains(search, autoescape=True)
-            | sa.func.lower(User.name).contains(search, autoescape=True)
-        )
+    query = sa.select(User).where(*_called(search, User.email, User.name))
     return newest_first(query, User.id, cursor, limit)
 
 
@@ -392,3 +381,11 @@ def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
         .with_for_update()
     )
     return session.scalars(query).all() == [user.id]
+
+
+def _called(text: str, key: Column, name: Column) -> list[sa.ColumnElement[bool]]:
+    """The condition that a key or a name holds the text, whatever the case; none without a text."""
+    text = clean_search(text)
+    text = clean_email(text) if "@" in text else text.lower()
+    columns = (key, sa.func.lower(name))
+    return [sa.or_(*(one.contains(text, autoescape=True) for one in columns))] if text else []

@@ -255,7 +255,6 @@ def test_no_password_is_hashed_while_the_database_is_locked(
         return user_models.hash_password(password)
 
     monkeypatch.setattr(accounts, "hash_password", hash_while_another_writes)
-    monkeypatch.setattr(members, "hash_password", hash_while_another_writes)
     created = user("ann@example.com")
     accounts.change_password(created, PASSWORD + "2", "cli")
     members.add_member(shop, "bob@example.com", "viewer", "cli")

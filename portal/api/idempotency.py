@@ -58,15 +58,15 @@ def key_of(text: str | None) -> str | None:
 def with_ids(events: list[Any], key: str) -> list[Any]:
     """The events, each without an ID given one that follows from the key and its place."""
     return [
-        event | {"id": _event_id(key, place)}
+        event | {"id": _event_id(key, index)}
         if isinstance(event, dict) and event.get("id") is None
         else event
-        for place, event in enumerate(events)
+        for index, event in enumerate(events)
     ]
 
 
-def _event_id(key: str, place: int) -> str:
-    return f"evt_{hashlib.sha256(f'{place} {key}'.encode()).hexdigest()[:32]}"
+def _event_id(key: str, index: int) -> str:
+    return f"evt_{hashlib.sha256(f'{index} {key}'.encode()).hexdigest()[:32]}"
 
 
 def reused(conflict: Conflict) -> KeyReused:

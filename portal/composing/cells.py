@@ -308,11 +308,11 @@ cells = Cells()
 os.register_at_fork(after_in_child=cells.forget)
 
 
-def _write(fd: int, data: bytes, place: int) -> None:
+def _write(fd: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(fd, view, place)
-        view, place = view[written:], place + written
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _texts(made: memoryview, sizes: Sequence[int]) -> Iterator[str]:

@@ -237,9 +237,9 @@ class Composer:
         ]
         body = "" if target.method == "GET" else target.body_template or ""
         in_body = [(body, "the body template")] if is_template(body) else []
-        self._places = dict(reversed(in_frame + in_body))
+        self._called = dict(reversed(in_frame + in_body))
         """Where each template stands first."""
-        self.templates = list(self._places)
+        self.templates = list(self._called)
         """The templates that must be filled for each request."""
         self._is_fixed = not in_frame
         self._fixed: Frame | None = None
@@ -271,8 +271,8 @@ class Composer:
 
     def failure(self, error: NotFilled) -> ComposeError:
         """What it means for a request that its templates were not filled."""
-        place = self._places[self.templates[error.template]]
-        return ComposeError("template_error", f"In {place}, {error}.")
+        called = self._called[self.templates[error.template]]
+        return ComposeError("template_error", f"In {called}, {error}.")
 
     def _body(self, payload: Payload, texts: Mapping[str, str]) -> tuple[bytes | None, str]:
         target = self._target

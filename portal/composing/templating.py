@@ -176,13 +176,13 @@ def _sentence(error: Exception) -> str:
         return "the template is nested too deep; make it simpler"
     if isinstance(error, LiquidError):
         start = error.token.start_index if error.token is not None else None
-        place = f" (at character {start + 1})" if start is not None else ""
+        where = f" (at character {start + 1})" if start is not None else ""
         remedy = (
             "; guard it with “if” or “default”, for records that hold something else there"
             if isinstance(error, _OF_VALUES)
             else ""
         )
-        return f"{error.message}{place}{remedy}"
+        return f"{error.message}{where}{remedy}"
     return f"the template cannot be filled with this record ({type(error).__name__}: {error})"
 
 

@@ -135,8 +135,8 @@ def history(
         total.add(row)
         if row.starts_at < hour:
             recent.add(row)
-        if place := points.get(row.starts_at - row.starts_at % span.step):
-            place.add(row)
+        if tally := points.get(row.starts_at - row.starts_at % span.step):
+            tally.add(row)
     earlier = (first - span.length, hour - span.length)
     for row in chain(
         _attempts(merchant_id, webhook_id or ALL, *earlier, span.length),
@@ -156,11 +156,11 @@ def by_webhook(merchant_id: int, moment: int | None = None) -> dict[str, list[Po
     for row in chain(
         _by_hour(merchant_id, starts[0]), _Uncounted(merchant_id, None, starts[0]).rows()
     ):
-        place = (row.starts_at - starts[0]) // HOUR
-        if row.attempts and 0 <= place < len(starts):
+        index = (row.starts_at - starts[0]) // HOUR
+        if row.attempts and 0 <= index < len(starts):
             if row.webhook_id not in found:
                 found[row.webhook_id] = [Point(start, Tally()) for start in starts]
-            found[row.webhook_id][place].tally.add(row)
+            found[row.webhook_id][index].tally.add(row)
     return found
 
 
@@ -211,10 +211,10 @@ def _attempts(
     merchant_id: int, webhook_id: str, since: int, until: int, step: int
 ) -> Iterator[Row]:
     """Counts of a webhook, or ALL, from `since` until before `until`, by step and class."""
-    place = AttemptCount.starts_at - AttemptCount.starts_at % sa.literal_column(str(step))
+    start = AttemptCount.starts_at - AttemptCount.starts_at % sa.literal_column(str(step))
     rows = (
         sa.select(
-            place.label("place"), AttemptCount.took, AttemptCount.attempts, AttemptCount.successes
+            start.label("start"), AttemptCount.took, AttemptCount.attempts, AttemptCount.successes
         )
         .where(
             AttemptCount.merchant_id == merchant_id,
@@ -224,7 +224,7 @@ def _attempts(
         )
         .subquery()
     )
-    key = (rows.c.place, rows.c.took)
+    key = (rows.c.start, rows.c.took)
     for found in db.session.execute(
         sa.select(*key, sa.func.sum(rows.c.attempts), sa.func.sum(rows.c.successes)).group_by(*key)
     ):

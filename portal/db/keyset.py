@@ -105,17 +105,17 @@ def page(wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int)
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid([FieldError("/limit", f"limit is a number from 1 to {MAX_LIMIT}.")])
-    direction, place = _OLDER, None
+    direction, position = _OLDER, None
     if cursor:
-        direction, place = _unseal(walk, cursor, _OLDER, _NEWER)
+        direction, position = _unseal(walk, cursor, _OLDER, _NEWER)
     backwards = direction == _NEWER
     key = sa.tuple_(*walk.columns)
     order = [column.asc() if backwards else column.desc() for column in walk.columns]
 
     def onward(query: sa.Select[Any]) -> sa.Select[Any]:
-        if place is None:
+        if position is None:
             return query
-        return query.where(key > tuple(place) if backwards else key < tuple(place))
+        return query.where(key > tuple(position) if backwards else key < tuple(position))
 
     query = onward(wanted.query)
     edge = _edge(wanted, walk, onward, order)
@@ -128,7 +128,7 @@ def page(wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int)
         rows.reverse()
     stopped = None if more else reached or edge
     older = walk.key(rows[-1]) if rows and (backwards or more) else None
-    newer = walk.key(rows[0]) if rows and (more if backwards else place is not None) else None
+    newer = walk.key(rows[0]) if rows and (more if backwards else position is not None) else None
     if backwards:
         newer = stopped or newer
     else:
@@ -137,8 +137,8 @@ def page(wanted: LogQuery[Row], walk: Walk[Row], cursor: str | None, limit: int)
         rows=rows,
         next_cursor=_seal(walk, _OLDER, older) if older else None,
         previous_cursor=_seal(walk, _NEWER, newer) if newer else None,
-        is_first=place is None,
-        mark=_mark(walk, rows, more) if place is None else None,
+        is_first=position is None,
+        mark=_mark(walk, rows, more) if position is None else None,
         view=_seal(walk, _VIEW, [walk.key(rows[0]), walk.key(rows[-1])]) if rows else None,
         looked_back_to=walk.moment(stopped) if stopped and not backwards else None,
     )
@@ -190,13 +190,13 @@ def every(
     """All wanted rows, the newest first, in bounded memory: batch for batch as `shape` makes them
     (some may be empty). Each is read in a transaction of its own that looks through no more than a
     page does, so that neither a slow reader nor a rare row keeps one open for long."""
-    place: list[Any] | None = None
+    position: list[Any] | None = None
     edge: list[Any] | None = None
     key = sa.tuple_(*walk.columns)
     order = [column.desc() for column in walk.columns]
 
     def onward(query: sa.Select[Any]) -> sa.Select[Any]:
-        return query if place is None else query.where(key < tuple(place))
+        return query if position is None else query.where(key < tuple(position))
 
     while True:
         with reading():
@@ -215,11 +215,11 @@ def every(
         breathe(time.monotonic() - started)
         yield shaped
         if reached is not None:
-            place = reached
+            position = reached
         elif edge is None:
             return
         else:
-            place, edge = edge, None
+            position, edge = edge, None
 
 
 def _find(
@@ -282,8 +282,8 @@ def _sift(
                     break
             else:
                 return keys, None
-        place = tuple(key)
-        onward = texts.where(whole_key > place if backwards else whole_key < place)
+        position = tuple(key)
+        onward = texts.where(whole_key > position if backwards else whole_key < position)
         db.session.rollback()
         end += breathe()
 

@@ -46,8 +46,8 @@ def newest_first(
     """
     backwards = cursor.startswith("-")
     if cursor:
-        place = _key(cursor.removeprefix("-"))
-        query = query.where(key > place if backwards else key < place)
+        position = _key(cursor.removeprefix("-"))
+        query = query.where(key > position if backwards else key < position)
     query = query.order_by(key.asc() if backwards else key.desc()).limit(limit + 1)
     found = list(db.session.execute(query.add_columns(key.label("page_key"))))
     more = len(found) > limit

@@ -64,19 +64,19 @@ _NOT_SENT = {
 
 def glance(destinations: Sequence[Destination]) -> Glance:
     """What became of an event, over all webhooks that it was owed to."""
-    owed = [place for place in destinations if place.delivery is not None]
+    owed = [one for one in destinations if one.delivery is not None]
     if not owed:
         return Glance("No webhook was told", "info")
-    counts = Counter(place.state or "" for place in owed)
+    counts = Counter(one.state or "" for one in owed)
     arrived, total = counts["succeeded"], len(owed)
     if arrived == total:
         title = "Delivered" if total == 1 else f"Delivered to all {total} webhooks"
     else:
         title = f"Delivered to {arrived} of {total} webhook{'s' if total > 1 else ''}"
     waiting = [
-        place.delivery.next_attempt_at
-        for place in owed
-        if place.delivery and place.state == "pending" and place.delivery.next_attempt_at
+        one.delivery.next_attempt_at
+        for one in owed
+        if one.delivery and one.state == "pending" and one.delivery.next_attempt_at
     ]
     return Glance(title, _kind(counts, total), counts, min(waiting, default=None))
 
@@ -89,21 +89,21 @@ def _kind(counts: Counter[str], total: int) -> str:
     return "good" if counts["succeeded"] == total else "info"
 
 
-def verdict(place: Destination) -> Verdict:
+def verdict(destination: Destination) -> Verdict:
     """Why one webhook did or did not get the event, and what to do."""
-    delivery, webhook = place.delivery, place.webhook
+    delivery, webhook = destination.delivery, destination.webhook
     if delivery is None:
-        return _NOT_SENT[place.reason or UNKNOWN]
-    last = place.attempts[0] if place.attempts else None
+        return _NOT_SENT[destination.reason or UNKNOWN]
+    last = destination.attempts[0] if destination.attempts else None
     failure = _failure(last)
-    if place.state == "succeeded":
-        return Verdict(_delivered(place))
-    if place.state == "discarded":
+    if destination.state == "succeeded":
+        return Verdict(_delivered(destination))
+    if destination.state == "discarded":
         return Verdict(
             delivery.reason or "It was discarded.",
-            "" if place.not_again else "If it should arrive after all, send it again.",
+            "" if destination.not_again else "If it should arrive after all, send it again.",
         )
-    if place.state == "held" and webhook is not None:
+    if destination.state == "held" and webhook is not None:
         if not webhook.enabled:
             return Verdict(
                 "It waits, since the webhook is disabled.",
@@ -115,19 +115,19 @@ def verdict(place: Destination) -> Verdict:
             f"{failure.remedy} When it answers again, everything that waits is sent.".strip(),
             failure.mend or "show",
         )
-    if place.state == "pending":
+    if destination.state == "pending":
         return failure if last else Verdict("It is on its way.")
     why = f"{failure.why} No attempt is left.".strip()
     return Verdict(f"{why} {delivery.reason or ''}".strip(), failure.remedy, failure.mend)
 
 
-def _delivered(place: Destination) -> str:
+def _delivered(destination: Destination) -> str:
     """That it got it, and what became of sending it once more."""
-    delivery, last = place.delivery, place.attempts[0] if place.attempts else None
+    delivery, last = destination.delivery, destination.attempts[0] if destination.attempts else None
     tries = delivery.attempts if delivery is not None else 1
     again = ""
     if last is not None and not last.ok:
-        tries = max((attempt.number for attempt in place.attempts if attempt.ok), default=1)
+        tries = max((attempt.number for attempt in destination.attempts if attempt.ok), default=1)
         again = " Sent once more it did not arrive; it stays delivered."
     if delivery is not None and delivery.is_resent:
         again = " It is being sent once more."

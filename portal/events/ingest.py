@@ -298,7 +298,7 @@ class _Rows:
         merchant_id = request.merchant_id
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
-        wanting = [self._wanting(merchant_id, request.events[place]) for place in fresh.values()]
+        wanting = [self._wanting(merchant_id, request.events[index]) for index in fresh.values()]
         owed_in_all = sum(map(len, wanting))
         if len(fresh) > 1 and owed_in_all > PART_DELIVERIES:
             raise _TooMuch(math.ceil(owed_in_all / PART_DELIVERIES))
@@ -308,8 +308,8 @@ class _Rows:
             if request.is_large or (self._events and is_too_much):
                 raise _Heavier
         counts = {}
-        for (event_id, place), owed in zip(fresh.items(), wanting, strict=True):
-            event, fingerprint = request.events[place], request.fingerprints[place]
+        for (event_id, index), owed in zip(fresh.items(), wanting, strict=True):
+            event, fingerprint = request.events[index], request.fingerprints[index]
             received_at = self._next[merchant_id]
             self._next[merchant_id] = received_at + 1
             # By the clock alone, wherever the numbers of its merchant are: this is when to send.

@@ -48,7 +48,7 @@ class Request:
     fingerprints: list[str]
     batch: bool
     first: int = 0
-    """The place of its first event in what was sent."""
+    """The index of its first event in what was sent."""
 
     is_part: bool = False
     settled: dict[str, str | None] = field(default_factory=dict)
@@ -104,27 +104,27 @@ class Request:
         ]
 
     def fresh(self, known: Mapping[tuple[int, str], Known]) -> dict[str, int]:
-        """By ID the places of its events that are not among the `known`, which are by merchant and
+        """By ID the indices of its events that are not among the `known`, which are by merchant and
         ID. Raises Unsettled."""
         fresh: dict[str, int] = {}
         before: dict[str, Known] = {}
         is_settled = True
-        for place, event_id in enumerate(self.ids):
+        for index, event_id in enumerate(self.ids):
             if event_id in fresh or event_id in before:
                 # The same as the first (compare_doubles).
                 continue
-            one = known.get((self.merchant_id, event_id)) if self.events[place].id else None
+            one = known.get((self.merchant_id, event_id)) if self.events[index].id else None
             if one is None:
-                fresh[event_id] = place
+                fresh[event_id] = index
                 continue
             before[event_id] = one
-            is_settled = is_settled and self._is_settled(one, place)
+            is_settled = is_settled and self._is_settled(one, index)
         if not is_settled:
             raise Unsettled(before)
         return fresh
 
-    def _is_settled(self, known: Known, place: int) -> bool:
-        if known.fingerprint == self.fingerprints[place]:
+    def _is_settled(self, known: Known, index: int) -> bool:
+        if known.fingerprint == self.fingerprints[index]:
             return True
         return known.id in self.settled and self.settled[known.id] == known.fingerprint
 
@@ -134,37 +134,37 @@ class Request:
         known = {one.id: one for one in found}
         # Whoever compares, or waits for it, keeps no snapshot and no connection.
         db.session.rollback()
-        for place, event_id in enumerate(self.ids):
+        for index, event_id in enumerate(self.ids):
             one = known.pop(event_id, None)
-            if one is None or self._is_settled(one, place):
+            if one is None or self._is_settled(one, index):
                 continue
             stored = repeats.load(one)
             if stored is None:
                 # Deleted meanwhile: it is no other's any more.
                 continue
-            if not self._has(place, stored):
-                raise self._reused(place)
+            if not self._has(index, stored):
+                raise self._reused(index)
             self.settled[event_id] = one.fingerprint
 
     def compare_doubles(self) -> None:
         """Compare those of its events that have one ID. Raises Conflict and TooManyRequests."""
         if len(set(self.ids)) == len(self.ids):
             return
-        places_of: dict[str, list[int]] = {}
-        for place, event_id in enumerate(self.ids):
-            places_of.setdefault(event_id, []).append(place)
-        for first, *others in places_of.values():
+        indices_of: dict[str, list[int]] = {}
+        for index, event_id in enumerate(self.ids):
+            indices_of.setdefault(event_id, []).append(index)
+        for first, *others in indices_of.values():
             # Read once, however many it is compared with.
             content = Content(self.events[first])
-            for place in others:
-                if self.fingerprints[place] == self.fingerprints[first]:
+            for index in others:
+                if self.fingerprints[index] == self.fingerprints[first]:
                     continue
-                if not self._has(place, content):
-                    raise self._reused(place)
+                if not self._has(index, content):
+                    raise self._reused(index)
 
-    def _has(self, place: int, content: Content) -> bool:
+    def _has(self, index: int, content: Content) -> bool:
         """Whether an event has this content. It may take a tenth of a second."""
-        event = self.events[place]
+        event = self.events[index]
         characters = event.characters + content.event.characters
         if characters <= LONG_CHARACTERS:
             is_same = content.is_of(event)
@@ -178,9 +178,9 @@ class Request:
             breathe()
         return is_same
 
-    def _reused(self, place: int) -> Conflict:
-        message = f"The id {self.ids[place]!r} was used before with other content; send a new id."
-        where = f"/events/{self.first + place}/id" if self.batch else "/id"
+    def _reused(self, index: int) -> Conflict:
+        message = f"The id {self.ids[index]!r} was used before with other content; send a new id."
+        where = f"/events/{self.first + index}/id" if self.batch else "/id"
         return Conflict(message, [FieldError(where, message)])
 
 

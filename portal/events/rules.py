@@ -123,8 +123,8 @@ def clean_events(
         )
     clean = []
     cleaner = _Cleaner(_Types(merchant_id), now(), batch=batch)
-    for place, event in enumerate(events):
-        result = cleaner.clean(event, place)
+    for index, event in enumerate(events):
+        result = cleaner.clean(event, index)
         if result is not None:
             clean.append(result)
             done(result.characters)
@@ -164,12 +164,12 @@ class _Cleaner:
         self._types = types
         self._moment = moment
         self._batch = batch
-        self._place = 0
+        self._index = 0
         self.errors: list[FieldError] = []
 
-    def clean(self, event: Any, place: int) -> NewEvent | None:
-        """The event at a place of its request; None where there are more errors for it."""
-        self._place = place
+    def clean(self, event: Any, index: int) -> NewEvent | None:
+        """The event, whose index in its request it is, checked; None where something is wrong."""
+        self._index = index
         if not isinstance(event, dict):
             self.errors.append(
                 FieldError(self._pointer, 'An event is an object such as {"type": "order.paid"}.')
@@ -210,7 +210,7 @@ class _Cleaner:
 
     @property
     def _pointer(self) -> str:
-        return f"/events/{self._place}" if self._batch else ""
+        return f"/events/{self._index}" if self._batch else ""
 
     def _check_size(self, texts: Sequence[str | None]) -> None:
         size = sum(len((text or "").encode()) for text in texts)

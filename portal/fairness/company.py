@@ -59,20 +59,20 @@ class Company:
         seconds = clock - self._others(_BEGUN, owner)
         return seconds if seconds >= 0 else math.inf
 
-    def _note(self, place: int, owner: str, clock: float, is_stranger: bool) -> None:
+    def _note(self, offset: int, owner: str, clock: float, is_stranger: bool) -> None:
         who = _name(owner)
-        last, at, other, other_at = _RECORD.unpack_from(self._memory, place)
+        last, at, other, other_at = _RECORD.unpack_from(self._memory, offset)
         if last != who:
             other, other_at = last, at
-        _RECORD.pack_into(self._memory, place, who, clock, other, other_at)
+        _RECORD.pack_into(self._memory, offset, who, clock, other, other_at)
         if not is_stranger:
-            _MOMENT.pack_into(self._memory, place + _RECORD.size, clock)
+            _MOMENT.pack_into(self._memory, offset + _RECORD.size, clock)
 
-    def _others(self, place: int, owner: str | None) -> float:
+    def _others(self, offset: int, owner: str | None) -> float:
         if owner == STRANGERS:
-            known_at: float = _MOMENT.unpack_from(self._memory, place + _RECORD.size)[0]
+            known_at: float = _MOMENT.unpack_from(self._memory, offset + _RECORD.size)[0]
             return known_at
-        last, at, _, other_at = _RECORD.unpack_from(self._memory, place)
+        last, at, _, other_at = _RECORD.unpack_from(self._memory, offset)
         then: float = other_at if owner is not None and last == _name(owner) else at
         return then
 

@@ -102,8 +102,8 @@ def _compare(path: str, before: Any, after: Any) -> Iterator[Change]:
                 f"{path}.{name}", before.get(name, _ABSENT), after.get(name, _ABSENT)
             )
     elif isinstance(before, list) and isinstance(after, list):
-        for place in range(max(len(before), len(after))):
-            yield from _compare(f"{path}[{place}]", _at(before, place), _at(after, place))
+        for index in range(max(len(before), len(after))):
+            yield from _compare(f"{path}[{index}]", _at(before, index), _at(after, index))
     elif before is _ABSENT:
         yield Change(path, ADDED, None, _shown(after))
     elif after is _ABSENT:
@@ -112,8 +112,8 @@ def _compare(path: str, before: Any, after: Any) -> Iterator[Change]:
         yield Change(path, CHANGED, _shown(before), _shown(after))
 
 
-def _at(items: list[Any], place: int) -> Any:
-    return items[place] if place < len(items) else _ABSENT
+def _at(items: list[Any], index: int) -> Any:
+    return items[index] if index < len(items) else _ABSENT
 
 
 def _shown(value: Any) -> str:

@@ -75,9 +75,9 @@ def clean(names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC") -> 
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
 
-    place: tzinfo = UTC
+    typed_in: tzinfo = UTC
     try:
-        place = zones.named(zone)
+        typed_in = zones.named(zone)
     except ValueError as error:
         errors.append(FieldError("/zone", str(error)))
     for name in names:
@@ -86,7 +86,7 @@ def clean(names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC") -> 
             continue
         try:
             if name in ("since", "until"):
-                values[name] = _span(name, value, place)[name == "until"]
+                values[name] = _span(name, value, typed_in)[name == "until"]
             else:
                 values[name] = _text(name, value)
         except ValueError as error:
@@ -97,24 +97,24 @@ def clean(names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC") -> 
         if values["before"] < since:
             errors.append(FieldError("/until", "To is before From; give a later moment."))
         elif values["before"] == since:
-            errors.append(FieldError("/until", _why_empty(given["until"], place)))
+            errors.append(FieldError("/until", _why_empty(given["until"], typed_in)))
     if errors:
         raise Invalid(errors)
     return values
 
 
-def _why_empty(until: Any, place: tzinfo) -> str:
+def _why_empty(until: Any, zone: tzinfo) -> str:
     """Why nothing lies between a moment and `until`."""
     day = str(until).strip()
     if _WHOLE_DAY.fullmatch(day):
-        first, after = _local_span(day, place)
+        first, after = _local_span(day, zone)
         if first == after:
-            return f"The clocks of {place} skipped the day {day}; give another one in To."
+            return f"The clocks of {zone} skipped the day {day}; give another one in To."
     # Two ages that are the same, or times in an hour that clocks skip.
     return "From and To are the same moment; give a later one in To."
 
 
-def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
+def _span(name: str, value: Any, zone: tzinfo) -> tuple[int, int]:
     """The first moment of what was named and the first one after it, in Unix µs."""
     if isinstance(value, int):
         return _second_of(value)
@@ -125,7 +125,7 @@ def _span(name: str, value: Any, place: tzinfo) -> tuple[int, int]:
         return then, then
     try:
         moment = from_digits(text)
-        first, after = _local_span(text, place) if moment is None else _second_of(moment)
+        first, after = _local_span(text, zone) if moment is None else _second_of(moment)
     except (ValueError, OverflowError):
         first = after = -1
     if not 0 <= first < END_OF_TIME:
@@ -140,10 +140,10 @@ def _second_of(moment: int) -> tuple[int, int]:
     return moment, (moment // SECOND + 1) * SECOND
 
 
-def _local_span(text: str, place: tzinfo) -> tuple[int, int]:
-    """What `_span` gives for a date and time, by the clocks of `place` where it names no zone."""
+def _local_span(text: str, zone: tzinfo) -> tuple[int, int]:
+    """What `_span` gives for a date and time, by the clocks of `zone` where it names no zone."""
     when = parse_iso(text)
-    when = when if when.tzinfo else when.replace(tzinfo=place)
+    when = when if when.tzinfo else when.replace(tzinfo=zone)
     unit = timedelta(seconds=1)
     if _WHOLE_MINUTE.fullmatch(text):
         unit = timedelta(minutes=1)

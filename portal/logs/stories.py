@@ -63,14 +63,14 @@ class EventStory:
     @property
     def has_failed_to_send_again(self) -> bool:
         """Whether something of it failed that can be sent again."""
-        return any(place.state == FAILED and place.not_again is None for place in self.destinations)
+        return any(one.state == FAILED and one.not_again is None for one in self.destinations)
 
     @property
     def is_moving(self) -> bool:
         """Whether something of it may change by itself."""
         return any(
-            place.delivery is not None and place.delivery.state == "pending"
-            for place in self.destinations
+            one.delivery is not None and one.delivery.state == "pending"
+            for one in self.destinations
         )
 
 
@@ -166,7 +166,7 @@ def event_deliveries(event: Event) -> list[tuple[Delivery, Webhook | None]]:
 
 def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[Destination]:
     tried = attempts_by_delivery(event.merchant_id, [event.id], SHOWN_ATTEMPTS)
-    places = [
+    owed = [
         Destination(
             webhook,
             delivery,
@@ -176,13 +176,13 @@ def _destinations(merchant: Merchant, event: Event, has_record: bool) -> list[De
         )
         for delivery, webhook in event_deliveries(event)
     ]
-    reached = {place.delivery.webhook_id for place in places if place.delivery}
+    reached = {one.delivery.webhook_id for one in owed if one.delivery}
     others = db.session.scalars(
         sa.select(Webhook)
         .where(Webhook.merchant_id == merchant.id, Webhook.deleted_at.is_(None))
         .order_by(Webhook.created_at.desc(), Webhook.id.desc())
     )
-    return places + [
+    return owed + [
         _left_out(merchant, event, webhook) for webhook in others if webhook.id not in reached
     ]
 

@@ -129,9 +129,9 @@ def _send_all(
     """Send until all is sent or the time is over, but one message at least: a server that takes
     long to greet would never get any."""
     sent = 0
-    for place, whole in enumerate(messages):
-        if place and time.monotonic() > end:
-            _put_back(messages[place:])
+    for index, whole in enumerate(messages):
+        if index and time.monotonic() > end:
+            _put_back(messages[index:])
             break
         message = _that_can_be_sent(whole, config)
         if message is None:
@@ -142,7 +142,7 @@ def _send_all(
             _failed(message, error)
             # smtplib closes where a server says 421: the next would only fail for that.
             if _is_gone(error) or server.sock is None:
-                _put_back(messages[place + 1 :])
+                _put_back(messages[index + 1 :])
                 break
         else:
             sent += 1

@@ -45,11 +45,11 @@ def check_data(data: Any) -> None:
     """Look through authenticator data: its public key and extensions. Raises Malformed."""
     if not isinstance(data, bytes) or len(data) < _FIXED_BYTES:
         raise Malformed("The authenticator data is too short.")
-    flags, place = data[_FIXED_BYTES - 5], _FIXED_BYTES
+    flags, offset = data[_FIXED_BYTES - 5], _FIXED_BYTES
     if flags & _ATTESTED:
-        place += _AAGUID_BYTES
-        place += 2 + int.from_bytes(data[place : place + 2])
-    reader = _Reader(data[place:])
+        offset += _AAGUID_BYTES
+        offset += 2 + int.from_bytes(data[offset : offset + 2])
+    reader = _Reader(data[offset:])
     # One after the other to the end, however many: some devices count a key's parts wrongly, which
     # the library mends.
     while reader.is_left():
@@ -64,12 +64,12 @@ class _Reader:
 
     def __init__(self, data: bytes):
         self._data = data
-        self._place = 0
+        self._offset = 0
         self._items = 0
 
     def is_left(self) -> bool:
         """Whether something follows."""
-        return self._place < len(self._data)
+        return self._offset < len(self._data)
 
     def value(self, depth: int = 0) -> Any:
         """The next value. Raises Malformed."""
@@ -120,8 +120,8 @@ class _Reader:
         return number
 
     def _take(self, count: int) -> bytes:
-        taken = self._data[self._place : self._place + count]
+        taken = self._data[self._offset : self._offset + count]
         if len(taken) < count:
             raise Malformed("CBOR that ends too soon.")
-        self._place += count
+        self._offset += count
         return taken

@@ -81,7 +81,7 @@ class Challenge:
         return [bytes_to_base64url(self.value), self.moment]
 
 
-def site(config: Config) -> Site | None:
+def site_of(config: Config) -> Site | None:
     """The portal's public address as passkeys see it; None where that is an IP address, to which
     browsers bind none. A portal on this machine alone has them under `localhost`."""
     address = urlsplit(config.public_url)
@@ -189,10 +189,10 @@ def remove(user: User, passkey_id: str, password: str) -> None:
 def check(user: User, answer: str, challenge: Challenge | None) -> bool:
     """Whether one of the user's passkeys has signed the challenge, which is used up by that. A copy
     of one is refused, noted, and told to the user."""
-    place = site(current_app.config["PORTAL"])
-    if challenge is None or place is None or len(answer) > MAX_ANSWER:
+    site = site_of(current_app.config["PORTAL"])
+    if challenge is None or site is None or len(answer) > MAX_ANSWER:
         return False
-    signed = _verify(user, answer, challenge, place)
+    signed = _verify(user, answer, challenge, site)
     if signed is None:
         return False
     used, given = signed
@@ -211,7 +211,7 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
         return True
 
 
-def _verify(user: User, answer: str, challenge: Challenge, place: Site) -> tuple[str, int] | None:
+def _verify(user: User, answer: str, challenge: Challenge, site: Site) -> tuple[str, int] | None:
     """Which of the user's passkeys has signed the challenge, by ID, and its count; None: none."""
     known = {one.credential: one for one in user.passkeys}
     try:
@@ -221,8 +221,8 @@ def _verify(user: User, answer: str, challenge: Challenge, place: Site) -> tuple
         verified: VerifiedAuthentication = webauthn.verify_authentication_response(
             credential=given,
             expected_challenge=challenge.value,
-            expected_rp_id=place.name,
-            expected_origin=place.origin,
+            expected_rp_id=site.name,
+            expected_origin=site.origin,
             # Compared later: a count that went back is told apart from what does not fit.
             credential_public_key=passkey.public_key,
             credential_current_sign_count=0,
@@ -241,8 +241,8 @@ def _went_back(known: int, given: int) -> bool:
 
 def _verify_new(answer: str, challenge: Challenge | None) -> VerifiedRegistration | None:
     """What webauthn says of a new passkey; None when it does not fit."""
-    place = site(current_app.config["PORTAL"])
-    if challenge is None or place is None or len(answer) > MAX_ANSWER:
+    site = site_of(current_app.config["PORTAL"])
+    if challenge is None or site is None or len(answer) > MAX_ANSWER:
         return None
     try:
         given = parse_registration_credential_json(_parsed(answer))
@@ -250,8 +250,8 @@ def _verify_new(answer: str, challenge: Challenge | None) -> VerifiedRegistratio
         made = webauthn.verify_registration_response(
             credential=given,
             expected_challenge=challenge.value,
-            expected_rp_id=place.name,
-            expected_origin=place.origin,
+            expected_rp_id=site.name,
+            expected_origin=site.origin,
         )
     except Exception:  # noqa: BLE001 - libraries raise anything at what strangers write
         _log.debug("a new passkey does not fit", exc_info=True)

@@ -38,8 +38,8 @@ WRONG_CODE = "This code is wrong, too old, or was used already. Wait for the nex
 def code_at(secret: bytes, step: int, digits: int = DIGITS) -> str:
     """The code of a step, which is Unix seconds ÷ STEP_SECONDS (RFC 6238 §4, RFC 4226 §5.3)."""
     digest = hmac.digest(secret, step.to_bytes(8, "big"), hashlib.sha1)
-    place = digest[-1] & 0xF
-    number = int.from_bytes(digest[place : place + 4], "big") & 0x7FFF_FFFF
+    offset = digest[-1] & 0xF
+    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
     return f"{number % 10**digits:0{digits}}"
 
 

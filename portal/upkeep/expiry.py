@@ -44,7 +44,7 @@ PAGE = 1_000
 
 Key = tuple[Any, ...]
 Mark = tuple[int, int, str]
-"""A walk's place among all: its log's, the merchant's ID (0 for everybody's rows) and the owner."""
+"""A walk's position among all: its log's, the merchant's ID (0 for everybody's rows), the owner."""
 FIRST: Mark = (0, 0, "")
 Session = scoped_session[Any]
 
@@ -307,11 +307,11 @@ def _owners(
     if log.owned is None or log.owned.column.name != "webhook_id":
         yield from ((merchant, merchant) for merchant in merchants if merchant >= merchant_id)
         return
-    place: tuple[int, str] | None = (merchant_id, owner)
-    while merchants and place is not None:
-        found = _webhooks_from(*place)
+    position: tuple[int, str] | None = (merchant_id, owner)
+    while merchants and position is not None:
+        found = _webhooks_from(*position)
         yield from (pair for pair in found[:PAGE] if pair[0] in merchants)
-        place = found[PAGE] if len(found) > PAGE else None
+        position = found[PAGE] if len(found) > PAGE else None
 
 
 def _webhooks_from(merchant_id: int, webhook_id: str) -> list[tuple[int, str]]:

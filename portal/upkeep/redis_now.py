@@ -31,7 +31,7 @@ class WorkerNow:
     """A worker as Redis knows it; `seen_at` is its last sign of life (Unix µs)."""
 
     name: str
-    place: str
+    process: str
     queue: str
     state: str
     job: str
@@ -89,7 +89,7 @@ def workers_now() -> list[WorkerNow]:
         for worker, fields in zip(keys, workers, strict=True)
         if fields
     ]
-    return sorted(living, key=lambda worker: (worker.queue, worker.place))
+    return sorted(living, key=lambda worker: (worker.queue, worker.process))
 
 
 def _workers_of(queue: str) -> set[Any]:

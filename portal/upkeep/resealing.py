@@ -37,9 +37,9 @@ def reseal() -> Resealed:
     for column in _columns():
         name = f"{column.table.name}.{column.name}"
         result.renewed[name] = 0
-        for place in _batches(column.table):
+        for position in _batches(column.table):
             with writing() as session:
-                _reseal_batch(session, column, place, name, result)
+                _reseal_batch(session, column, position, name, result)
     return result
 
 

@@ -320,12 +320,12 @@ def _remove(
     return True
 
 
-def _pause(token: int, place: list[object], started: float) -> int | None:
+def _pause(token: int, position: list[object], started: float) -> int | None:
     with writing() as session:
         session.execute(
             sa.update(_row)
             .where(_row.c.token == token)
-            .values(place=place, work_us=_row.c.work_us + _since(started))
+            .values(place=position, work_us=_row.c.work_us + _since(started))
         )
         return _hand_on(session, token)
 

@@ -211,7 +211,7 @@ def _code_form(error: str = "", status: int = 200) -> Response:
 
 def _passkey_options(user: User) -> str:
     """A new challenge for the user's passkeys, bound to this sign-in; empty without any."""
-    site = passkeys.site(current_app.config["PORTAL"])
+    site = passkeys.site_of(current_app.config["PORTAL"])
     if site is None or not user.passkeys:
         return ""
     challenge = passkeys.Challenge.make()

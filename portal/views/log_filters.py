@@ -139,23 +139,23 @@ def read(log: str, merchant: Merchant | None) -> LogFilters:
     typed = {name: text[: filters.MAX_TEXT + 1] for name, text in typed.items() if text}
     if not {"since", "until"} & typed.keys():
         typed.pop("zone", None)
-    place: dict[str, Any] = {"slug": merchant.slug} if merchant else {}
+    in_path: dict[str, Any] = {"slug": merchant.slug} if merchant else {}
 
     live = {"live": "1"}
     is_live = request.args.get("live") == live["live"]
 
     def address(values: dict[str, Any]) -> str:
-        return url_for(endpoint, **place, **(values | live if is_live else values))
+        return url_for(endpoint, **in_path, **(values | live if is_live else values))
 
     asked = LogFilters(
         typed,
         typed.get("zone", "UTC"),
         merchant.id if merchant else None,
         address,
-        lambda kind: url_for(f"exports.{whose}", **(place | typed | {"kind": kind})),
+        lambda kind: url_for(f"exports.{whose}", **(in_path | typed | {"kind": kind})),
         is_live,
-        lambda cursor: url_for(f"tail.{whose}", **(place | typed | {FLOOR: cursor})),
-        url_for(endpoint, **(place | typed | ({} if is_live else live))),
+        lambda cursor: url_for(f"tail.{whose}", **(in_path | typed | {FLOOR: cursor})),
+        url_for(endpoint, **(in_path | typed | ({} if is_live else live))),
     )
     if not merchant and "merchant" in typed:
         asked.find(lambda: _choose(asked))

@@ -32,7 +32,7 @@ def _page(status: int = 200, **shown: Any) -> Response:
 
 def _passkeys() -> dict[str, Any]:
     """The user's passkeys, and a new challenge for one more."""
-    site = passkeys.site(current_app.config["PORTAL"])
+    site = passkeys.site_of(current_app.config["PORTAL"])
     shown: dict[str, Any] = {"passkeys": passkeys.passkeys(current_user), "site": site}
     if site:
         challenge = passkeys.Challenge.make()

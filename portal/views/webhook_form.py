@@ -206,17 +206,17 @@ def facts(webhook: Webhook) -> list[tuple[str, str]]:
     ]
 
 
-def by_place(errors: list[FieldError]) -> dict[str, list[str]]:
-    """Messages by the place where the form shows them: `url`, `headers`, `headers/X-Auth`."""
-    places: dict[str, list[str]] = {}
+def by_input(errors: list[FieldError]) -> dict[str, list[str]]:
+    """Messages by the input that they stand beside: `url`, `headers`, `headers/X-Auth`."""
+    grouped: dict[str, list[str]] = {}
     for error in errors:
-        places.setdefault("/".join(error.parts), []).append(error.message)
-    return places
+        grouped.setdefault("/".join(error.parts), []).append(error.message)
+    return grouped
 
 
 def parts_of(errors: dict[str, list[str]]) -> set[str]:
     """The folded parts of the form in which something is wrong (`by_place`)."""
-    wrong = {FIELDS[name].part for place in errors if (name := place.partition("/")[0]) in FIELDS}
+    wrong = {FIELDS[name].part for key in errors if (name := key.partition("/")[0]) in FIELDS}
     return wrong.difference(_ALWAYS_OPEN)
 
 

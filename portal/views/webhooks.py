@@ -308,7 +308,7 @@ def _form(
     """The form, or the `part` of it where HTMX asks for one; its status is that of the error,
     where no other is given."""
     fields = webhook_form.fields(typed, g.merchant)
-    errors = webhook_form.by_place(error.errors if error else [])
+    errors = webhook_form.by_input(error.errors if error else [])
     return rendering.render(
         "webhooks/form.html",
         part,

@@ -34,8 +34,8 @@ class Portal(Flask):
         of them: its page and its answer name the ID that stands there."""
         route = request.url_rule.rule if request.url_rule else "an address without a route"
         frames = traceback.extract_tb(exc_info[2])
-        place = (frames[-1].filename, frames[-1].lineno) if frames else None
+        where = (frames[-1].filename, frames[-1].lineno) if frames else None
         text = f"{request.method} {route} failed."
-        if not _tracebacks.warn((exc_info[0], place), text, exc_info=exc_info):
+        if not _tracebacks.warn((exc_info[0], where), text, exc_info=exc_info):
             name = exc_info[0].__name__ if exc_info[0] else "unknown"
             _log.error("%s Its traceback stands above (%s).", text, name)

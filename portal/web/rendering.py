@@ -146,7 +146,7 @@ def marked(shown: Markup, found: str) -> Markup:
     if not found:
         return shown
     spelled = sorted({visible(one) for one in spellings(found)}, key=len, reverse=True)
-    place = re.compile("|".join(map(re.escape, spelled)), re.IGNORECASE)
+    pattern = re.compile("|".join(map(re.escape, spelled)), re.IGNORECASE)
     pieces: list[str] = []
     # Each second piece is a tag of the highlighter's own: in texts "<" is escaped.
     for number, piece in enumerate(_TAG.split(shown)):
@@ -154,7 +154,7 @@ def marked(shown: Markup, found: str) -> Markup:
             pieces.append(piece)
             continue
         text, end = html.unescape(piece), 0
-        for match in place.finditer(text):
+        for match in pattern.finditer(text):
             pieces += (escape(text[end : match.start()]), "<mark>", escape(match[0]), "</mark>")
             end = match.end()
         pieces.append(escape(text[end:]))

@@ -137,8 +137,8 @@ def clean_auth(
         return None, []
     kind = value.get("type") if isinstance(value, Mapping) else None
     if not isinstance(kind, str) or kind not in FIELDS:
-        place = "/auth/type" if isinstance(value, Mapping) else "/auth"
-        return None, [FieldError(place, f"The authentication is {_EXAMPLES}.")]
+        where = "/auth/type" if isinstance(value, Mapping) else "/auth"
+        return None, [FieldError(where, f"The authentication is {_EXAMPLES}.")]
     if stored is not None and stored["type"] != kind:
         stored = None
     errors = [

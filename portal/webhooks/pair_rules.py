@@ -174,18 +174,18 @@ def _name_problem(field: str, name: str) -> str | None:
 
 
 def _value_problem(field: str, name: str, value: str) -> str | None:
-    place = f"The value of the {KINDS[field]} {name}"
+    what = f"The value of the {KINDS[field]} {name}"
     if len(value.encode("utf-8", "replace")) > MAX_VALUE:
-        return f"{place} is longer than {MAX_VALUE // 1024} KiB."
+        return f"{what} is longer than {MAX_VALUE // 1024} KiB."
     if "\0" in value:
-        return f"{place} holds a NUL character; leave it out."
+        return f"{what} holds a NUL character; leave it out."
     if MASK in value and value != MASK:
-        return f"{place} holds the dots of a mask; replace it whole."
+        return f"{what} holds the dots of a mask; replace it whole."
     if field == "headers":
         if UNSENDABLE.search(value):
-            return f"{place} holds a line break or control character; leave it out."
+            return f"{what} holds a line break or control character; leave it out."
         if value != value.strip():
-            return f"{place} starts or ends with a space; remove it."
+            return f"{what} starts or ends with a space; remove it."
     return None
 
 

@@ -47,7 +47,7 @@ def device(app: Flask) -> Authenticator:
 
 
 def a_device(app: Flask) -> Authenticator:
-    site = passkeys.site(app.config["PORTAL"])
+    site = passkeys.site_of(app.config["PORTAL"])
     assert site
     return Authenticator(site.origin)
 
@@ -361,5 +361,5 @@ def test_an_operator_can_take_it_away(
 def test_a_passkey_is_bound_to_the_public_address(
     app: Flask, url: str, site: tuple[str, str] | None
 ) -> None:
-    found = passkeys.site(replace(app.config["PORTAL"], public_url=url))
+    found = passkeys.site_of(replace(app.config["PORTAL"], public_url=url))
     assert found == (passkeys.Site(*site) if site else None)

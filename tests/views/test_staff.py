@@ -48,7 +48,7 @@ def test_queues_and_workers_are_shown_as_they_are(
         ]
         (seen,) = redis_now.workers_now()
         assert (seen.queue, seen.name) == ("deliveries", worker.name[:8])
-        assert socket.gethostname() in seen.place
+        assert socket.gethostname() in seen.process
         page = signed_in("auditor").get("/staff/operations").text
         assert socket.gethostname() in page
         assert "1 waiting" in page

@@ -144,6 +144,16 @@ def test_a_wrong_type_is_refused_and_named(merchant: Merchant, fields):
     assert set(catalogue.known_types(merchant.id)) == set(TYPES)
 
 
+def test_a_slash_in_a_name_parts_no_pointer(merchant: Merchant):
+    with pytest.raises(Invalid) as refused:
+        catalogue.add_type(merchant.id, {"name": "a.b", "either/or~": 1}, "cli")
+    (error,) = refused.value.errors
+    assert (error.pointer, error.parts) == ("/either~1or~0", ["either/or~"])
+    schema = {"properties": {"w/h": {"type": "string"}}}
+    added = catalogue.add_type(merchant.id, {"name": "box.cut", "schema": schema}, "cli")
+    assert (catalogue.schema_error(added, {"w/h": 7}) or "").startswith("/w~1h: ")
+
+
 def test_a_property_may_be_called_pattern(merchant: Merchant):
     schema = {"properties": {"pattern": {"type": "string"}}}
     added = catalogue.add_type(merchant.id, {"name": "knit.started", "schema": schema}, "cli")

@@ -31,7 +31,7 @@ MAX_DESCRIPTION = 500
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_OWN_TYPES = 500
 MAX_OWN_BYTES = 4 * 1024 * 1024
-"""Schemas and examples of a merchant's own types together: pages and the API show all of them."""
+"""For the schemas and examples of all of a merchant's own types: one page shows all of them."""
 OWN_GROUP = "Your own"
 OWN_FIELDS = ("name", "description", "schema", "example")
 
@@ -40,8 +40,8 @@ _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 @dataclass(frozen=True)
 class EventType:
-    """A kind of event. `example_text` is a whole record as JSON text, as it was written; `previous`
-    what an update changed."""
+    """A kind of event. `example_text` is a whole record, as the JSON text that it was written in;
+    `previous` is what an update changed."""
 
     name: str
     description: str
@@ -53,11 +53,11 @@ class EventType:
     object_id: str = "1000"
     source_user_type: str = "storefront"
     fires_with: tuple[str, ...] = ()
-    """Types that come with it for one action, so that who takes both hears of it twice."""
+    """Types that the same action fires too: a webhook for both hears of it twice."""
 
     @cached_property
     def example(self) -> Record | None:
-        """The whole record; read when it is asked for."""
+        """The whole record, parsed when it is asked for."""
         return None if self.example_text is None else parse_record(self.example_text.encode())
 
     @property
@@ -95,7 +95,7 @@ def built_in() -> dict[str, EventType]:
 
 
 def _together() -> dict[str, set[str]]:
-    """Which types fire with which, in both directions; a type's file names one."""
+    """Which types fire together, in both directions; the files name only one of them."""
     together: dict[str, set[str]] = {}
     folder = Path(__file__).parent / "types"
     for title in _GROUPS:
@@ -107,8 +107,9 @@ def _together() -> dict[str, set[str]]:
 
 
 def fires_together(patterns: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of built-in types that fire together for one action and that the triggers (exact,
-    `order.*`, `*`) both cover: such a webhook hears of one action twice. Each pair once, sorted.
+    """Pairs of built-in types that one action fires together and that these triggers (exact,
+    `order.*`, `*`) both cover, so that the webhook hears of the action twice. Each pair once,
+    sorted.
     """
     patterns = list(patterns)
     covered = {
@@ -180,8 +181,8 @@ def nearest(merchant_id: int, name: str) -> list[str]:
 
 
 def groups(merchant_id: int, search: str = "") -> dict[str, list[EventType]]:
-    """All types of a merchant by the title of their group; those whose name or description holds
-    the search, whatever the case of its letters."""
+    """A merchant's types by the title of their group; with a search, those whose name or
+    description contains it, in any case."""
     grouped: dict[str, list[EventType]] = {}
     for event_type in known_types(merchant_id).values():
         if search.lower() in event_type.name or search.lower() in event_type.description.lower():
@@ -192,8 +193,8 @@ def groups(merchant_id: int, search: str = "") -> dict[str, list[EventType]]:
 def example_event(event_type: EventType, object_id: str | None = None) -> dict[str, Any]:
     """A whole event of the type, in the shape that a store sends.
 
-    With an `object_id` it is about that object: what names the example's in its record (its `id`,
-    a `number` such as SO-1042) names that one.
+    With an `object_id` it is about that object: wherever the record names its own (its `id`, a
+    `number` such as SO-1042), it names that one.
     """
     example: dict[str, Any] | None = event_type.example
     if object_id is None:
@@ -217,14 +218,14 @@ def example_event(event_type: EventType, object_id: str | None = None) -> dict[s
 
 
 def example_text(event_type: EventType) -> str:
-    """What `example_event` gives, as JSON text; the record as it was written."""
+    """The same as JSON text, with the record as it was written."""
     event = example_event(event_type)
     return dump(event | {"data": as_written(event["data"])})
 
 
 def _renamed(record: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The record with another object's ID where it is named: `id`, and texts that are the old ID
-    or end in it after `-` or `/`."""
+    """The record with another object's ID: in `id`, and in texts that are the old ID or end with it
+    after `-` or `/`."""
     named = re.compile(rf"(^|[-/]){re.escape(old)}$")
     renamed = {
         name: named.sub(lambda found: found[1] + new, value) if isinstance(value, str) else value
@@ -243,8 +244,8 @@ def _built_in_checker(name: str) -> schemas.Checker:
 def schema_error(
     event_type: EventType, data: dict[str, Any] | None, work: schemas.Work | None = None
 ) -> str | None:
-    """Where `data` breaks the type's schema, in a sentence with a JSON Pointer; None when it
-    fits, or when there is no data or no schema. `work` is what is left to the request."""
+    """Where `data` breaks the type's schema, as a JSON Pointer and a sentence; None when it fits,
+    or when there is no data or no schema. `work` is what the request may still spend on checks."""
     if data is None or event_type.schema is None:
         return None
     work = work or schemas.Work()
@@ -254,8 +255,8 @@ def schema_error(
 
 
 def add_type(merchant_id: int, fields: dict[str, Any], actor: str) -> EventType:
-    """Add a type of the merchant's own: `name`, and where wanted `description`, `schema` (JSON
-    Schema 2020-12) and `example`, whose text is kept where it is a Record.
+    """Add a type of the merchant's own: `name`, and optionally `description`, `schema` (JSON Schema
+    2020-12) and `example`, which keeps its text if it is a Record.
 
     Raises Invalid naming each wrong field, Conflict when the name is taken.
     """

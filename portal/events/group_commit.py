@@ -1,8 +1,8 @@
-"""Requests that come at the same moment share one transaction, and so one wait for the disk.
+"""Requests that come in at the same moment share one transaction, and so one wait for the disk.
 
-Whoever has the turn stores what all others wait for; while it waits for the disk the next group
+One thread stores what all of its group have brought; while it waits for the disk, the next group
 gathers (group commit: DeWitt and others, "Implementation Techniques for Main Memory Database
-Systems", 1984). Alone, a request stores its own at once.
+Systems", 1984). A request that is alone is stored at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Result = TypeVar("Result")
 class GroupCommit(Generic[Task, Result]):
     """Runs the tasks of several threads in groups, one group at a time.
 
-    `run` gives the result of each task of a group, or the exception that it ends with; what it
-    raises ends all of them. `then` gets the results of a group before anybody has theirs, while the
-    next group runs. `weigh` says how much a task is: a group has at most `most()`, or one task.
+    `run` returns for each task of a group its result or the exception it ended with; if it raises,
+    all of them end with that. `then` gets the results of a group before any thread has its own,
+    while the next group runs. `weigh` gives a task's weight: a group weighs at most `most()`, or is
+    a single task.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class GroupCommit(Generic[Task, Result]):
         self._turn = threading.Lock()
 
     def submit(self, task: Task) -> Result:
-        """The result of a task, run by this thread or by another; raises what it ends with."""
+        """The result of a task, run by this thread or another. Raises what the task ended with."""
         waiting = _Waiting[Task, Result](task)
         with self._gate:
             self._waiting.append(waiting)
@@ -54,7 +55,7 @@ class GroupCommit(Generic[Task, Result]):
                     done.append((group, self._results(group)))
         finally:
             with contextlib.ExitStack() as giving:
-                # To each of them, whatever `then` raises for one: nobody may wait for ever.
+                # All of them get theirs, even if `then` raises: no thread may wait for ever.
                 for group, results in reversed(done):
                     giving.callback(self._give, group, results)
         return waiting.future.result()

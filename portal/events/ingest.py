@@ -1,8 +1,8 @@
 """1 EVENT IN: check events, store them with the deliveries they owe, then wake the lanes.
 
-What is answered was committed, each event in one transaction with its record data and one delivery
-for each webhook that wants it. A request is one transaction too, but for the few that would keep
-everybody else from writing for long: they are stored part by part (ingest_events).
+An event is answered once it is committed, in one transaction with its record data and a delivery
+for each webhook that wants it. A whole request is one transaction too, except for the few that
+would keep everybody else from writing for long: those are stored in parts (ingest_events).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from portal.storage import allowance
 MAX_BATCH = rules.MAX_BATCH
 _RACES = 5
 PART_DELIVERIES, PART_CHARACTERS = 1_000, 1_048_576
-"""What one transaction stores of a request at most: some 20 ms of SQLite's one turn to write."""
+"""The most that one transaction stores of a request: some 20 ms, in which SQLite has no other
+writer."""
 BESIDE_OTHERS = 4
-"""Into how many each of these parts is divided while others may want to write."""
+"""Into how many pieces such a part is divided while others may want to write."""
 
 
 @dataclass(slots=True)
 class Accepted:
-    """The answer for one event: its ID and how many deliveries it owes; `added` are those that it
-    owes from now on, none where it had come before. Not frozen, which takes three times as long to
-    make."""
+    """The answer for one event: its ID and how many deliveries it owes; `added` are those that are
+    new, none if the event had come before. Not frozen: that takes three times as long to make."""
 
     id: str
     deliveries: int
@@ -53,11 +53,11 @@ class Accepted:
 
 
 class _Heavier(Exception):
-    """A request owes more than was known, too much beside those of its group."""
+    """A request owes more than was expected: too much to share its group's transaction."""
 
 
 class _TooMuch(Exception):
-    """A request is too much for one transaction; it wants so many `parts`."""
+    """A request is too much for one transaction and needs this many `parts`."""
 
     def __init__(self, parts: int):
         super().__init__(parts)
@@ -66,7 +66,7 @@ class _TooMuch(Exception):
 
 @dataclass(eq=False)
 class _Stored:
-    """What is committed of a request, and the lanes to wake."""
+    """What has been committed of a request, and the lanes to wake."""
 
     answers: list[Accepted]
     lanes: set[int]
@@ -75,21 +75,21 @@ class _Stored:
 def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> list[Accepted]:
     """Store a merchant's events and the deliveries they owe: all or none, as long as they owe at
     most PART_DELIVERIES and their records have at most PART_CHARACTERS. More are stored in parts,
-    between which others write; what ends that early leaves the first of them stored.
+    with writes of others between them; if that ends early, the first parts stay stored.
 
     `events` are parsed JSON values in the shape of docs/api.md; `batch` says whether they came
-    in a list, for the pointers of errors. Sending an `id` again with the same content gives the
-    first answer again and stores nothing.
-    Raises Invalid for wrong fields, Conflict for an `id` in use with other content, Unavailable
-    when the database cannot take the write, TooManyRequests where too many are stored in parts,
-    StorageFull where the merchant has stored what it may.
+    in a list, for the pointers of errors. An `id` that is sent again with the same content gets the
+    first answer again, and nothing is stored.
+    Raises Invalid for wrong fields, Conflict for an `id` that has other content, Unavailable when
+    the database cannot write, TooManyRequests while too many requests are stored in parts,
+    StorageFull when the merchant has used up its storage.
     """
-    # Once, before the first part: what is taken is taken as a whole.
+    # Once, before the first part: a request is accepted or refused as a whole.
     allowance.ask(merchant_id)
     done = Pace(db.session.rollback).done
     clean = rules.clean_events(merchant_id, events, batch=batch, done=done)
-    # Whoever waits for the group that stores this needs no connection: that group needs one. Nor
-    # does who compares.
+    # A thread that waits for its group, or compares, gives its connection back: the group needs
+    # one.
     db.session.rollback()
     request = request_of(merchant_id, clean, batch=batch, done=Pace().done)
     try:
@@ -99,15 +99,15 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
 
 
 def likely_deliveries(merchant_id: int, events: Sequence[Any]) -> int:
-    """How many deliveries a merchant's events are likely to owe, by what those before them owed;
-    `events` are parsed JSON values."""
+    """How many deliveries a merchant's events will probably owe, judged by earlier ones; `events`
+    are parsed JSON values."""
     types = [one.get("type") for one in events if isinstance(one, dict)]
     return _weights().of(merchant_id, [one for one in types if isinstance(one, str)])
 
 
 def _stored_in_parts(request: Request, parts: int) -> list[Accepted]:
     with places.held(places.BATCH, request.merchant_id):
-        # Before the first of them is stored.
+        # Before the first part is stored.
         request.compare(repeats.find(request.merchant_id, request.given_ids))
         answers, waiting = list[Accepted](), request.split(parts)[::-1]
         small = math.ceil(len(waiting[0].events) / BESIDE_OTHERS)
@@ -141,7 +141,7 @@ def _ended_early(error: Unavailable, stored: int, request: Request) -> Unavailab
 
 
 def _stored(request: Request) -> list[Accepted]:
-    """The answers of what was stored in one transaction. Raises _TooMuch."""
+    """The answers to a request that is stored in one transaction. Raises _TooMuch."""
     room.ask(current_app.config["PORTAL"])
     if len(request.events) > 1 and (characters := request.characters) > PART_CHARACTERS:
         raise _TooMuch(math.ceil(characters / PART_CHARACTERS))
@@ -152,7 +152,7 @@ def _stored(request: Request) -> list[Accepted]:
         try:
             return _commit_soon(request).answers
         except _Heavier:
-            # It comes again as what it is: in a group that has room for it, or alone.
+            # It tries again with its real weight: in a group that has room for it, or alone.
             continue
         except Unsettled as unsettled:
             request.compare(unsettled.known.values())
@@ -166,8 +166,8 @@ def _stored(request: Request) -> list[Accepted]:
             if races == _RACES:
                 raise Unavailable(BUSY) from None
         except IntegrityError:
-            # Another process stored one of these IDs at the same moment; now it can be seen. Or
-            # an ID's event was deleted for its age, and its record is still there.
+            # Another process stored one of these IDs at the same moment, and now it can be seen. Or
+            # an event was deleted for its age, and the record with its ID is still there.
             races += 1
             if races == _RACES:
                 raise
@@ -177,7 +177,7 @@ def _stored(request: Request) -> list[Accepted]:
 def _commit_soon(request: Request) -> _Stored:
     if not request.is_large:
         return _group_commit().submit(request)
-    # By itself: those who share a transaction with it would wait in its line.
+    # Alone: whoever shared a transaction with it would have to wait in line with it.
     (outcome,) = _store([request])
     if isinstance(outcome, Exception):
         raise outcome
@@ -203,17 +203,17 @@ def _weights() -> Weights:
 
 
 def _wake(stored: list[_Stored]) -> None:
-    # By the thread that has stored them: any other may have to wait for the interpreter first,
-    # while the senders of its group have their answers.
+    # In the thread that stored them: another might have to wait for the interpreter first, while
+    # the senders of the group get their answers.
     queues.wake(set().union(*(request.lanes for request in stored)))
 
 
 def _store(requests: list[Request]) -> list[_Stored | Exception]:
-    """Store requests together, or each alone where that fails by one of them."""
+    """Store requests together; if one of them makes that fail, each alone."""
     try:
         return _commit(requests)
     except Unavailable as error:
-        # Not raised: others may be stored, each alone, and must hear so.
+        # Returned and not raised: the others may get stored, each alone, and must be told so.
         return [error] * len(requests)
     except Exception as error:  # noqa: BLE001 - whose it is gets it
         if len(requests) == 1:
@@ -233,14 +233,14 @@ def _commit(requests: list[Request]) -> list[_Stored | Exception]:
         rows.insert()
     for outcome in outcomes:
         if isinstance(outcome, _Stored):
-            # One of them wakes the lanes of all.
+            # The lanes of all are woken with one of the results.
             outcome.lanes = rows.lanes
             break
     return outcomes
 
 
 class _Rows:
-    """What one transaction stores."""
+    """The rows that one transaction stores."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -260,8 +260,8 @@ class _Rows:
         """What is stored, by merchant and ID."""
 
     def add(self, request: Request) -> list[Accepted]:
-        """Take up a request's events and what they owe; its answers. Raises Unsettled or _TooMuch,
-        and then has taken up nothing."""
+        """Add the rows of a request's events and deliveries; returns its answers. Adds nothing
+        where it raises Unsettled or _TooMuch."""
         merchant_id = request.merchant_id
         for known in repeats.find(merchant_id, request.given_ids):
             self._known[merchant_id, known.id] = known
@@ -282,7 +282,7 @@ class _Rows:
         ]
 
     def insert(self) -> None:
-        """Write what was taken up."""
+        """Write the rows that were added."""
         for model, made in (
             (Event, self._events),
             (EventPayload, self._payloads),
@@ -293,8 +293,8 @@ class _Rows:
                 bulk.insert(self._connection, table(model), tuple(made[0]), rows)
 
     def _take_up(self, request: Request, fresh: dict[str, int]) -> dict[str, int]:
-        """Make the rows of a request's fresh events, which are by ID where they are among its
-        events; how many deliveries each owes."""
+        """Make the rows of a request's new events, given as their indices by ID; how many
+        deliveries each owes."""
         merchant_id = request.merchant_id
         if fresh and merchant_id not in self._webhooks:
             self._look_up(merchant_id)
@@ -312,7 +312,7 @@ class _Rows:
             event, fingerprint = request.events[index], request.fingerprints[index]
             received_at = self._next[merchant_id]
             self._next[merchant_id] = received_at + 1
-            # By the clock alone, wherever the numbers of its merchant are: this is when to send.
+            # By the clock alone, whatever the merchant's log counts: this is when to send.
             due_from = self._moment + len(self._events)
             counts[event_id] = len(owed)
             if event.id:
@@ -341,7 +341,7 @@ class _Rows:
         return counts
 
     def _wanting(self, merchant_id: int, event: NewEvent) -> list[Any]:
-        # The events of a batch are often of one type and source, and matching is dear.
+        # The events of a batch often have one type and source, and matching is expensive.
         key = (merchant_id, event.type, event.source_user_type, event.source_user_id)
         wanting = self._matched.get(key)
         if wanting is None:
@@ -386,5 +386,5 @@ _SENDING = (
     )
     .where(Merchant.id == sa.bindparam("merchant_id"))
 )
-"""When the merchant's last event came in, and with it, in one question to the database, the
-webhooks that could get an event now: none when the feature is inactive."""
+"""When the merchant's last event came in and, in the same query, the webhooks that could get an
+event now: none while the feature is inactive."""

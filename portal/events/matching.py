@@ -1,4 +1,4 @@
-"""Which webhooks want an event, and why the others do not. Pure."""
+"""Which webhooks get an event, and why the others do not. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def why_not(
     """Why a webhook does not get an event: `not_subscribed`, `source_filtered`, `disabled` or
     `feature_inactive`; None when it does.
 
-    The first reason that a person would have to mend to make a difference comes first.
+    Of several reasons it is the one that a person would have to deal with first.
     """
     if not any(pattern_matches(pattern, event_type) for pattern in webhook.events):
         return NOT_SUBSCRIBED

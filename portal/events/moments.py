@@ -1,4 +1,4 @@
-"""When a merchant's next event comes in, as the log counts it: its moments are its order too."""
+"""The moment that the log gives a merchant's next event: its moments are also its order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from portal.db.session import db
 from portal.models import Event
 
 LEAD = DAY
-"""How far ahead of the clock a merchant's last event may be, and the next one still comes after it.
-Beyond that the clock was wrong then, and the log does not follow it."""
+"""How far ahead of the clock a merchant's last event may be for the next one still to come after
+it. Further ahead means that the clock was wrong then, and the log does not follow it."""
 
 last = (
     sa.select(Event.received_at)
@@ -21,12 +21,12 @@ last = (
     .limit(1)
     .scalar_subquery()
 )
-"""When the merchant's last event came in, of those before `latest`."""
+"""The moment of the merchant's last event, of those before `latest`."""
 
 
 def next_moment(merchant_id: int, moment: int) -> int:
-    """When a merchant's next event comes in, as the log counts it, at a moment of the clock; for an
-    event that is stored in the running transaction and not by `ingest_events`. Unix µs."""
+    """The moment in the log of a merchant's next event, when the clock shows `moment` (both Unix
+    µs); for an event that is stored in the running transaction, and not by `ingest_events`."""
     found = db.session.scalar(
         sa.select(last), {"merchant_id": merchant_id, "latest": moment + LEAD}
     )

@@ -1,8 +1,8 @@
-"""An ID that comes again: with the same content it is a repeat, with other content a conflict.
+"""An ID that is sent again: with the same content it is a repeat, with other content a conflict.
 
-What is stored with each event is a fingerprint of its text, which costs nearly nothing. One that
-differs says nothing yet: the same content may be spelled otherwise, or have been stored by an older
-portal, which read numbers as doubles. Only then is the content itself compared.
+Each event is stored with a fingerprint of its text, which costs almost nothing. If the fingerprints
+differ, the content may still be the same: spelled in another way, or stored by an older portal,
+which read numbers as doubles. Only then is the content itself compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from portal.models import Event, EventPayload
 from portal.storage import sizes
 
 TOGETHER = 500
-"""IDs that one statement asks for."""
+"""How many IDs one statement asks for."""
 
 _COLUMNS = (
     "type",
@@ -38,8 +38,8 @@ _RECORDS = FIELDS.index("data")
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of an event that is stored, or will be at the end of this transaction.
-    `fingerprint` is None where an older portal gave the ID."""
+    """What is known of an event that is stored, or will be when this transaction ends.
+    `fingerprint` is None if an older portal chose the ID."""
 
     merchant_id: int
     id: str
@@ -48,7 +48,7 @@ class Known:
 
 
 class Content:
-    """What a new event says, however it is spelled; its records are read once."""
+    """The content of a new event, however it is spelled; its records are parsed once."""
 
     def __init__(self, event: NewEvent):
         self.event = event
@@ -65,7 +65,7 @@ class Content:
         )
 
     def _is_beside(self, event: NewEvent) -> bool:
-        """Whether all but its records is the same."""
+        """Whether everything but the records is the same."""
         return event[:_RECORDS] == self.event[:_RECORDS]
 
 
@@ -88,9 +88,9 @@ class Stored(Content):
         self._row = row
 
     def is_of(self, event: NewEvent) -> bool:
-        """Whether an event that came with the ID has its content.
+        """Whether an event that came with the same ID has this content.
 
-        Once the record data is past its days, a spelling that differs counts as other content.
+        Once the record data has been deleted, another spelling counts as other content.
         """
         if self._row.has_records and super().is_of(event):
             return True
@@ -110,8 +110,8 @@ class Stored(Content):
         return abs(event.occurred_at - self._row.occurred_at) <= 1
 
     def _may_be_old(self) -> bool:
-        """Whether a portal before 2026-12 may have stored it: its fingerprint is not the one of
-        today, as far as can be told."""
+        """Whether a portal before 2026-12 may have stored it: as far as can be told, its
+        fingerprint is not one that is made today."""
         row, event = self._row, self.event
         moments = {row.occurred_at, None if row.occurred_at == row.received_at else row.occurred_at}
         return not row.has_records or row.fingerprint not in [
@@ -120,7 +120,7 @@ class Stored(Content):
 
 
 def find(merchant_id: int, ids: list[str]) -> Iterable[Known]:
-    """Those of a merchant's events that are stored already."""
+    """Those of these events of a merchant that are stored already."""
     for start in range(0, len(ids), TOGETHER):
         query = sa.select(Event.merchant_id, Event.id, Event.fingerprint, Event.deliveries).where(
             Event.merchant_id == merchant_id, Event.id.in_(ids[start : start + TOGETHER])
@@ -130,7 +130,7 @@ def find(merchant_id: int, ids: list[str]) -> Iterable[Known]:
 
 
 def load(known: Known) -> Stored | None:
-    """A stored event as it is to be compared; None when it is gone. In a transaction of its own."""
+    """A stored event, ready to be compared; None when it is gone. In a transaction of its own."""
     event, payload = table(Event), table(EventPayload)
     query = (
         sa.select(
@@ -173,7 +173,7 @@ def _records(*texts: str | None) -> list[Any]:
 
 
 def _worth(number: str) -> tuple[Decimal | float]:
-    # In a tuple, which JSON does not have: 1 is not the same as true.
+    # In a tuple, a type that JSON does not have, so that 1 is not the same as true.
     try:
         return (Decimal(number),)
     except InvalidOperation:
@@ -182,7 +182,7 @@ def _worth(number: str) -> tuple[Decimal | float]:
 
 
 def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
-    """The one that portals before 2026-12 made of an event with an ID."""
+    """The fingerprint that portals before 2026-12 made of an event with an ID."""
     content = dict(zip(FIELDS, event, strict=False))
     if event.occurred_at is not None and abs(event.occurred_at - occurred_at) <= 1:
         content["occurred_at"] = occurred_at
@@ -193,7 +193,7 @@ def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
 
 
 def forget_records(merchant_id: int, ids: list[str]) -> None:
-    """Delete the records of these IDs whose events are gone: each would refuse its ID for ever."""
+    """Delete records with these IDs whose events are gone: an ID would be refused for ever."""
     payload, part = table(EventPayload), sizes.part_of(table(EventPayload))
     assert part is not None
     with writing() as session:

@@ -1,8 +1,8 @@
-"""Events that came together and are stored all or none, and which of them came before.
+"""Events that came together, all of which are stored or none; and which of them had come before.
 
-All that takes long is done before the transaction that stores them, since in it nobody else writes:
-there fingerprints alone are compared. What they do not settle ends that request's part in it, is
-compared by the thread that brought it, and then comes back.
+Nobody else writes during the transaction that stores them, so whatever takes long is done before
+it, and in it only fingerprints are compared. If they do not settle it, the request leaves the
+transaction, its own thread compares the content, and it comes back.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from portal.ids import new_id
 from portal.json_values import Done, nothing
 
 LARGE_EVENTS = LARGE_DELIVERIES = 100
-"""A request with more waits in the line of those that write much."""
+"""A request with more waits in the line of the large ones."""
 LONG_CHARACTERS = 65_536
-"""To compare records of more, together, takes a place; and after as much others go first."""
+"""Comparing more than this takes a place; and after each such amount others go first."""
 PATIENCE_SECONDS = 5.0
-"""How long it waits for one."""
+"""How long a comparison waits for a place."""
 
 
 class Unsettled(Exception):
-    """Some events of a request came before with a text that differs; `known` has all that came
+    """Some events of a request had come before, with another text; `known` has all that had come
     before, by ID."""
 
     def __init__(self, known: dict[str, Known]):
@@ -52,18 +52,19 @@ class Request:
 
     is_part: bool = False
     settled: dict[str, str | None] = field(default_factory=dict)
-    """By ID the fingerprints of events that came before and were found to have the content that
-    came now; its parts have the same."""
+    """The fingerprints, by ID, of events that had come before and were found to have the same
+    content; its parts share them."""
 
     owes: int = 0
-    """How many deliveries, as far as is known."""
+    """How many deliveries it owes, as far as is known."""
 
     _compared: int = 0
-    """Characters since its last breath."""
+    """Characters compared since it last let others go first."""
 
     @property
     def is_large(self) -> bool:
-        """Whether it writes much, or has been compared: then it shares a transaction with none."""
+        """Whether it writes much, or has been compared: then it shares a transaction with no
+        other."""
         return (
             self.is_part
             or bool(self.settled)
@@ -73,12 +74,12 @@ class Request:
 
     @property
     def weight(self) -> int:
-        """What it is of a transaction: the deliveries that it owes, and at least its events."""
+        """How much of a transaction it takes: its deliveries, or its events if those are more."""
         return max(len(self.events), self.owes)
 
     @property
     def characters(self) -> int:
-        """How long its records are."""
+        """The length of its records."""
         return sum(event.characters for event in self.events)
 
     @property
@@ -87,7 +88,7 @@ class Request:
         return [event.id for event in self.events if event.id]
 
     def split(self, parts: int) -> list[Request]:
-        """About so many parts of it, in their order."""
+        """It in about this many parts, in order."""
         size = math.ceil(len(self.events) / min(parts, len(self.events)))
         return [
             Request(
@@ -104,8 +105,8 @@ class Request:
         ]
 
     def fresh(self, known: Mapping[tuple[int, str], Known]) -> dict[str, int]:
-        """By ID the indices of its events that are not among the `known`, which are by merchant and
-        ID. Raises Unsettled."""
+        """The indices, by ID, of its events that are not among the `known` ones, which are given by
+        merchant and ID. Raises Unsettled."""
         fresh: dict[str, int] = {}
         before: dict[str, Known] = {}
         is_settled = True
@@ -129,10 +130,10 @@ class Request:
         return known.id in self.settled and self.settled[known.id] == known.fingerprint
 
     def compare(self, found: Iterable[Known]) -> None:
-        """Compare its events with those that came before. Raises Conflict, and TooManyRequests
-        where others of its merchant are being compared."""
+        """Compare its events with those that had come before. Raises Conflict, and TooManyRequests
+        while others of its merchant are being compared."""
         known = {one.id: one for one in found}
-        # Whoever compares, or waits for it, keeps no snapshot and no connection.
+        # Comparing, and waiting to, hold neither a snapshot nor a connection.
         db.session.rollback()
         for index, event_id in enumerate(self.ids):
             one = known.pop(event_id, None)
@@ -140,7 +141,7 @@ class Request:
                 continue
             stored = repeats.load(one)
             if stored is None:
-                # Deleted meanwhile: it is no other's any more.
+                # Deleted meanwhile, so that the ID is free.
                 continue
             if not self._has(index, stored):
                 raise self._reused(index)
@@ -154,7 +155,7 @@ class Request:
         for index, event_id in enumerate(self.ids):
             indices_of.setdefault(event_id, []).append(index)
         for first, *others in indices_of.values():
-            # Read once, however many it is compared with.
+            # Parsed once, however many it is compared with.
             content = Content(self.events[first])
             for index in others:
                 if self.fingerprints[index] == self.fingerprints[first]:
@@ -174,7 +175,7 @@ class Request:
         self._compared += characters
         if self._compared > LONG_CHARACTERS:
             self._compared = 0
-            # Counted at once, and who has had much lets others go first.
+            # Counted at once: after much comparing it lets others go first.
             breathe()
         return is_same
 
@@ -187,9 +188,9 @@ class Request:
 def request_of(
     merchant_id: int, events: list[NewEvent], *, batch: bool, done: Done = nothing
 ) -> Request:
-    """Checked events as they are to be stored, all or none; `done` is told how long the records of
-    each are. Raises Conflict where two of them have one ID and other content, TooManyRequests where
-    others of their merchant are being compared."""
+    """A request of checked events; `done` is told the length of each one's records. Raises Conflict
+    where two of them have one ID and different content, TooManyRequests while others of their
+    merchant are being compared."""
     ids = [event.id or new_id("evt") for event in events]
     fingerprints = []
     for event_id, event in zip(ids, events, strict=True):

@@ -18,8 +18,8 @@ def event_row(
     fingerprint: str | None = None,
     is_test: bool = False,
 ) -> dict[str, Any]:
-    """The `event` row of a checked event, whose fingerprint may have been made before;
-    `received_at` in Unix µs."""
+    """The `event` row of a checked event; `received_at` is in Unix µs, and the fingerprint is made
+    unless it is given."""
     return {
         "merchant_id": merchant_id,
         "id": event_id,
@@ -61,9 +61,9 @@ def delivery_row(
     *,
     object_key: str | None = None,
 ) -> dict[str, Any]:
-    """The `delivery` row of one event owed to one webhook, first due at `due_at`, and with an
-    `object_key` after what is owed before it for the same record; `moment` is when the event came
-    in. Both in Unix µs."""
+    """The `delivery` row of an event that is owed to a webhook. It is first due at `due_at`; with
+    an `object_key` it waits for earlier ones of the same record. `moment` is when the event came
+    in. Both are in Unix µs."""
     return {
         "id": new_id("dlv"),
         "merchant_id": merchant_id,

@@ -28,12 +28,12 @@ from portal.strict_json import text, text_of, whole
 MAX_BATCH = 1_000
 MAX_TEXT = 255
 MAX_RECORD = 2 * 1_048_576
-"""Bytes of an event's `data` and `previous` together, in a batch too: each delivery of it is made
-of them at one go."""
+"""Bytes of an event's `data` and `previous` together, also in a batch: each delivery has all of
+them in memory at once."""
 _LONG = MAX_RECORD // 4
-"""Characters that may be more bytes: none is more than four."""
+"""Fewer characters cannot be too many bytes: none has more than four."""
 MAX_ERRORS = 50
-"""Errors named in one answer; a thousand wrong events need no thousand sentences each."""
+"""Errors named in one answer: nobody needs a thousand sentences about a thousand wrong events."""
 
 FIELDS = (
     "type",
@@ -59,8 +59,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 class NewEvent(NamedTuple):
     """A checked event: FIELDS, and where its data breaks the type's schema. `occurred_at` is in
-    Unix µs; None means the moment it came in. `data` and `previous` are the JSON text that targets
-    get of them. A tuple, since a frozen dataclass takes seven times as long to make."""
+    Unix µs; None means the moment it came in. `data` and `previous` are JSON texts, as targets get
+    them. A tuple, since a frozen dataclass takes seven times as long to make."""
 
     type: str
     object_type: str
@@ -85,8 +85,8 @@ class NewEvent(NamedTuple):
         return len(self.data or "") + len(self.previous or "")
 
     def fingerprint(self, event_id: str) -> str:
-        """SHA-256 (hex) of the event as it was written, under its ID. Another spelling of the same
-        content has another one (portal.events.repeats)."""
+        """SHA-256 (hex) of the event's ID and its text as it was written. The same content, spelled
+        in another way, has another one (portal.events.repeats)."""
         told = (
             f"{event_id}\n{self.type}\n{self.object_type}\n{self.object_id or ''}\n"
             f"{self.source_user_type or ''}\n{self.source_user_id or ''}\n{self.occurred_at}\n"
@@ -95,12 +95,12 @@ class NewEvent(NamedTuple):
         return hashlib.sha256(told.encode()).hexdigest()
 
     def head(self, event_id: str, received_at: int) -> str:
-        """The JSON text a target receives, without the object record. Its `sequence` is the moment
-        it came in, as the log counts it: one that was sent after another was answered has the
-        greater number."""
+        """The JSON text that a target receives, without the object record. Its `sequence` is the
+        moment it has in the log: an event sent after another was answered has the greater
+        number."""
         occurred_at = received_at if self.occurred_at is None else self.occurred_at
-        # Written out, because encoding a dict costs three times as much. What _ID, _NAME and the
-        # catalogue's names are made of needs no escapes.
+        # Written by hand, because encoding a dict takes three times as long. Texts of _ID and _NAME
+        # and the names of the catalogue need no escapes.
         return (
             f'{{"id":"{event_id}","type":"{self.type}",'
             f'"timestamp":"{rfc3339(occurred_at)}","created":{occurred_at // SECOND},'
@@ -157,8 +157,8 @@ class _Types:
 
 
 class _Cleaner:
-    """Checks the events of a request one after the other. What most events leave out costs no
-    call."""
+    """Checks the events of a request one after the other, without a call for fields that most of
+    them leave out."""
 
     def __init__(self, types: _Types, moment: int, *, batch: bool):
         self._types = types
@@ -168,7 +168,7 @@ class _Cleaner:
         self.errors: list[FieldError] = []
 
     def clean(self, event: Any, index: int) -> NewEvent | None:
-        """The event, whose index in its request it is, checked; None where something is wrong."""
+        """The event with this index in its request, checked; None if something is wrong with it."""
         self._index = index
         if not isinstance(event, dict):
             self.errors.append(

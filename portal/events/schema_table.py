@@ -1,4 +1,4 @@
-"""A JSON Schema as rows that people can read. Pure."""
+"""A JSON Schema as rows of a table for people. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Property:
 
 
 def properties(schema: dict[str, Any] | None) -> list[Property]:
-    """The properties of an object's schema and of the objects in it, in its order: at most
-    MAX_ROWS, down to MAX_DEPTH. What is no plain schema of properties is left out."""
+    """The properties of an object's schema and of the objects within it, in their order: at most
+    MAX_ROWS, down to MAX_DEPTH. Whatever is not a plain list of properties is left out."""
     return list(islice(_walk(schema, "", 0), MAX_ROWS))
 
 

@@ -24,32 +24,32 @@ _REFUSED_KEYWORDS: dict[str, type] = {
     "$recursiveRef": str,
     "uniqueItems": bool,
 }
-"""In merchants' schemas: patterns can take for ever to match, references can lead anywhere, again
-and again (one from the schema to itself, three times, made two minutes of nine levels of data), and
-comparing all items with each other takes the square of their number."""
+"""Not allowed in merchants' schemas: a pattern can take for ever to match, a reference can lead
+anywhere again and again (three from a schema to itself took two minutes for nine levels of data),
+and comparing all items with each other takes the square of their number."""
 _UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 _MAX_UNEVALUATED = 4
-"""How deep these may stand in each other: each level looks at everything below it three times more.
-(Eighteen of them, 781 bytes, took ten seconds.)"""
+"""How deep these may be nested: each level looks at everything below it three more times. (Eighteen
+levels, in 781 bytes, took ten seconds.)"""
 _MAX_SCHEMA_WORK = 30_000_000
-"""Length of a merchant's schema times length of the data: a bound for the time a check takes, some
+"""Length of a merchant's schema times length of the data: it bounds the time of a check to some
 50 ms."""
 _DIVISION, _LONG_DIVISION = 150, 2_000
-"""Characters of a schema as which each multipleOf counts: it divides fractions exactly, and numbers
-with large exponents have hundreds of digits then. (Twelve kilobytes took four seconds.)"""
+"""How many characters of a schema each multipleOf counts as: it divides fractions exactly, where
+numbers with large exponents have hundreds of digits. (Twelve kilobytes took four seconds.)"""
 _ORDINARY_DIVISORS = (1e-9, 1e15)
 _LONG_NUMBER = re.compile(r"\d[eE]|\d{20}")
 _READING = 300
-"""Characters of data as which it counts to read a schema before it can be checked against; as much
-again for each unevaluated… in it, as far as they may stand in each other."""
+"""How many characters of data it counts as to read a schema before its first check; as many again
+for each level of unevaluated… in it."""
 _MAX_KEPT = 1024 * 1024
-"""Characters of schemas that are kept as they were read, each as often as unevaluated… stands in
-itself and once more: so read they take a hundred times their text."""
+"""Characters of the schemas that are kept parsed, each counted once more for each level of
+unevaluated…: parsed, they take a hundred times the memory of their text."""
 _NOT_CHECKED = "/: not checked, because schema and data together are too large."
 _MOST_TOLD = 50_000
-"""Of how many values it is told where they break a schema, some 15 ms: who tells it copies all of
+"""For how many values the place of an error is looked for, some 15 ms: the library copies all of
 them, and once more for each thing that alternatives ask for. (900 KB took a quarter of a second;
-840 bytes and 500 alternatives a tenth.)"""
+840 bytes with 500 alternatives a tenth.)"""
 _NOT_TOLD = "/: does not fit; where is not told, because schema and data together are too large."
 _ALTERNATIVES = ("anyOf", "oneOf")
 
@@ -57,14 +57,14 @@ _ALTERNATIVES = ("anyOf", "oneOf")
 @dataclass
 class Work:
     """How much checking a request may still ask for, in characters of schemas times characters of
-    data: a thousand events that each cost the most would keep everybody else waiting."""
+    data: a thousand events at the highest cost would keep everybody else waiting."""
 
     left: int = 10 * _MAX_SCHEMA_WORK
     left_to_tell: int = 20 * _MOST_TOLD
-    """The same in values: how much may be told of what breaks a schema."""
+    """The same in values, for finding out where data breaks a schema."""
 
     def may_do(self, amount: int) -> bool:
-        """Take so much of it; False when it is too much, for once or for all."""
+        """Spend this much; False when it is too much, for one check or for the request."""
         if amount > min(self.left, _MAX_SCHEMA_WORK):
             return False
         self.left -= amount
@@ -80,7 +80,7 @@ class Work:
         return True
 
     def may_tell(self, values: int) -> bool:
-        """The same, to tell where so many values break a schema."""
+        """The same, to find where data of this many values breaks a schema."""
         if values > min(self.left_to_tell, _MOST_TOLD):
             return False
         self.left_to_tell -= values
@@ -93,16 +93,16 @@ class Checker:
 
     validator: Draft202012Validator
     copies: int
-    """How many times all of the data is copied at most, to tell where it breaks the schema."""
+    """How often all of the data may be copied to find where it breaks the schema."""
 
     @classmethod
     def of(cls, schema: dict[str, Any]) -> Checker:
-        """That of a schema which may be used."""
+        """The checker of a schema that is allowed."""
         return cls(Draft202012Validator(schema, offline=True), 1 + _asked_by_alternatives(schema))
 
     def first_error(self, data: dict[str, Any], work: Work) -> str | None:
-        """What is wrong first, in a sentence with a JSON Pointer; None when nothing is."""
-        # To say what is wrong costs more than to see that nothing is, and to say all far more.
+        """The first error, as a JSON Pointer and a sentence; None when the data fits."""
+        # Finding an error costs more than seeing that there is none, and finding all far more.
         if self.validator.is_valid(data):
             return None
         if not work.may_tell(self.copies * values_of(text_of(data).encode(), 0)):
@@ -117,8 +117,8 @@ class Checker:
 
 @dataclass(frozen=True)
 class _Own:
-    """A merchant's schema as it was read. `checker` is None for one that takes too long, of before
-    such were refused."""
+    """A merchant's schema, parsed. `checker` is None for one that takes too long, stored before
+    such schemas were refused."""
 
     checker: Checker | None
     length: int
@@ -134,11 +134,11 @@ class _Own:
 
     @property
     def size(self) -> int:
-        """What it counts as among those that are kept."""
+        """Its share of the schemas that are kept."""
         return self.length * (1 + self.depth)
 
     def cost(self, data: str) -> int:
-        """What a check of JSON text takes."""
+        """The cost of checking a JSON text."""
         least, most = _ORDINARY_DIVISORS
         each = 0
         if self.divisors:
@@ -150,15 +150,15 @@ class _Own:
 _kept: LRUCache[str, _Own] = LRUCache(_MAX_KEPT, getsizeof=lambda own: own.size)
 _kept_lock = threading.Lock()
 _reading = threading.Lock()
-"""One is read at a time: while it is, it takes several times what it takes then."""
+"""One schema is parsed at a time: meanwhile it takes several times the memory it needs later."""
 
 
 def _own(text: str, work: Work) -> _Own | None:
-    """A merchant's schema as it was read; None where to read it is too much."""
+    """A merchant's schema, parsed; None if parsing it is too much for this request."""
     known = _known(text)
     if known is None and work.may_read(text):
         with _reading:
-            # Another thread may have read it meanwhile.
+            # Another thread may have parsed it meanwhile.
             known = _known(text) or _Own.of(text)
             if known.size <= _MAX_KEPT:
                 with _kept_lock:
@@ -172,7 +172,7 @@ def _known(text: str) -> _Own | None:
 
 
 def error_by_own(schema: dict[str, Any], data: dict[str, Any], work: Work) -> str | None:
-    """Where `data` breaks a merchant's schema, or that it was not checked; None when it fits."""
+    """Where `data` breaks a merchant's schema, or why it was not checked; None when it fits."""
     written = text_of(data)
     own = _own(dump(schema), work)
     if own is None or own.checker is None or not work.may_do(own.cost(written)):
@@ -194,17 +194,17 @@ def problem(schema: dict[str, Any]) -> str | None:
 
 
 def _refusal(schema: dict[str, Any]) -> str | None:
-    """What of a schema could make a check take too long, as a sentence."""
+    """What in a schema could make a check take too long, as a sentence; None if nothing."""
     pending: list[Any] = [schema]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
             for keyword, kind in _REFUSED_KEYWORDS.items():
-                # A property may be called so; then its value is a schema.
+                # A property may have such a name; then its value is a schema.
                 if isinstance(value.get(keyword), kind):
                     return f"schema uses {keyword}, which is not allowed here; leave it out."
             if value is not schema and isinstance(value.get("$schema"), str):
-                # It would be read by the words of another version, and references of that one.
+                # It would be read by the rules of another version, with that one's references.
                 return "schema has a $schema inside, which is not allowed here; leave it out."
             pending.extend(value.values())
         elif isinstance(value, list):
@@ -218,7 +218,7 @@ def _refusal(schema: dict[str, Any]) -> str | None:
 
 
 def _divisors(schema: Any) -> tuple[float, ...]:
-    """What numbers are to be multiples of."""
+    """The numbers that values are to be multiples of."""
     found, pending = [], [schema]
     while pending:
         value = pending.pop()
@@ -233,7 +233,7 @@ def _divisors(schema: Any) -> tuple[float, ...]:
 
 
 def _unevaluated_depth(schema: Any) -> int:
-    """How deep keywords that look at what is unevaluated stand in each other."""
+    """How deep the unevaluated… keywords are nested."""
     deepest, pending = 0, [(schema, 0)]
     while pending:
         value, depth = pending.pop()
@@ -247,7 +247,7 @@ def _unevaluated_depth(schema: Any) -> int:
 
 
 def _asked_by_alternatives(schema: Any) -> int:
-    """How many keywords, and alternatives themselves, a schema has in lists of alternatives."""
+    """How many keywords and alternatives there are in a schema's lists of alternatives."""
     count, pending = 0, [(schema, False)]
     while pending:
         value, is_inside = pending.pop()

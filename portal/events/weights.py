@@ -1,5 +1,5 @@
-"""What events are likely to owe, before anything is read for them: a transaction is as long as the
-deliveries that it stores."""
+"""How many deliveries events will probably owe, before anything is read for them: a transaction
+takes as long as the deliveries that it stores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MOST_MERCHANTS, MOST_TYPES = 10_000, 1_000
 
 
 class Weights:
-    """How many deliveries an event of each merchant and type owed last, in this process."""
+    """How many deliveries the last event of each merchant and type owed, in this process."""
 
     def __init__(self) -> None:
         self._owed: OrderedDict[int, dict[str, int]] = OrderedDict()
         self._mutex = threading.Lock()
 
     def note(self, merchant_id: int, event_type: str, owed: int) -> None:
-        """An event of this type has owed so many."""
+        """Remember how many deliveries an event of this type owed."""
         with self._mutex:
             types = self._owed.setdefault(merchant_id, {})
             self._owed.move_to_end(merchant_id)
@@ -29,8 +29,8 @@ class Weights:
                 self._owed.popitem(last=False)
 
     def of(self, merchant_id: int, event_types: Iterable[str]) -> int:
-        """How many deliveries events of these types are likely to owe; one of a type that is not
-        known as many as any of its merchant."""
+        """How many deliveries events of these types will probably owe; for an unknown type, the
+        most that an event of its merchant has owed."""
         with self._mutex:
             types = self._owed.get(merchant_id)
             if not types:

@@ -53,12 +53,12 @@ Row = TypeVar("Row")
 Shape = TypeVar("Shape")
 DEFAULT_LIMIT = 50
 _INGEST_TAKES = 10 * SECOND
-"""A batch is in the log this long after the moment of its first event, at the latest."""
+"""The longest time from the moment of a batch's first event until the batch is in the log."""
 _ATTEMPT_TAKES = 3 * MINUTE
-"""An attempt is in the log this long after it began: the longest timeout, and the commit."""
+"""The longest time from an attempt's start until it is in the log: its timeout, and the commit."""
 LIVE_FOR, LIVE_ROWS = _ATTEMPT_TAKES, keyset.MAX_LIMIT
 JOINED_COST = 8
-"""For how many rows a delivery counts that is found by its event (keyset.LogQuery.cost)."""
+"""How many rows a delivery that is found by way of its event counts as (keyset.LogQuery.cost)."""
 Floor = list[Any] | None
 """The key of the oldest row that a live page shows; None where it shows all there are."""
 
@@ -73,8 +73,8 @@ class Log(Generic[Row]):
     `wanted` makes the query of filters (portal.logs.filters), `walk` the order of a scope, `since`
     the condition of rows from a moment on.
 
-    What takes filters raises Invalid naming a wrong one; for `text` TooManyRequests, where several
-    such searches are running; what takes a cursor BadCursor.
+    Methods that take filters raise Invalid, which names the wrong one, and for `text`
+    TooManyRequests while several such searches are running; those that take a cursor, BadCursor.
     """
 
     wanted: Callable[[int | None, Mapping[str, Any], str], LogQuery[Row]]
@@ -113,7 +113,7 @@ class Log(Generic[Row]):
         self, scope: int | None, given: Mapping[str, Any], zone: str = "UTC", floor: Floor = None
     ) -> Sequence[Row]:
         """The newest LIVE_ROWS of the last LIVE_FOR, for a live tail; none that lie below `floor`,
-        which the page does not show. It costs no more than a page, however much comes."""
+        since the page does not show those. It costs no more than a page, however many there are."""
         walk = self.walk(scope)
         wanted = self.wanted(scope, given, zone).narrowed(self.since(now() - LIVE_FOR))
         with _place_to_search(scope, given):
@@ -138,8 +138,8 @@ class Log(Generic[Row]):
 def _place_to_search(
     scope: int | None, given: Mapping[str, Any]
 ) -> contextlib.AbstractContextManager[None]:
-    """A place for as long as records are looked through. Raises TooManyRequests. A download has
-    one of its own kind already."""
+    """A place to hold while records are searched. Raises TooManyRequests. A download holds one of
+    another kind already."""
     return places.held(SEARCH, scope) if given.get("text") else contextlib.nullcontext()
 
 
@@ -205,8 +205,8 @@ def deliveries(
     if "webhook_id" in values:
         query = query.where(Delivery.webhook_id == values["webhook_id"])
     elif "event_id" not in values:
-        # By the merchant's events, whose index is in order: a delivery is made in the moment
-        # of its event, and an index of its own would cost each ingest.
+        # By way of the merchant's events, whose index has the right order: a delivery is made in
+        # the same moment as its event, and an index on deliveries would slow every ingest down.
         moment = Event.received_at
         query = (
             sa.select(Delivery)
@@ -218,7 +218,7 @@ def deliveries(
             .where(Event.merchant_id == merchant_id)
         )
         if not {"since", "before"} & set(values):
-            # Without a bound SQLite reads all that the merchant is owed, and sorts it.
+            # Without a bound SQLite reads and sorts all of the merchant's deliveries.
             query = query.where(moment >= 0)
     query = conditions.between(query, moment, values)
     wanted = LogQuery(query)
@@ -241,7 +241,7 @@ def deliveries(
 
 
 _is_resent = sa.and_(Delivery.state == PENDING_LITERAL, Delivery.finished_at.is_not(None))
-"""As Delivery.is_resent says it."""
+"""The same as Delivery.is_resent, in SQL."""
 
 
 def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
@@ -262,15 +262,15 @@ def _in_state(merchant_id: int, state: str) -> sa.ColumnElement[bool]:
 
 
 def delivery_states(rows: Sequence[Event]) -> dict[tuple[int, str], Counter[str]]:
-    """How many deliveries of each of some events are in which state, as people see them; by
-    merchant and event ID."""
+    """For each event, how many of its deliveries are in each state that people see; by merchant and
+    event ID."""
     owed: dict[int, list[str]] = {}
     for event in rows:
         if event.deliveries:
             owed.setdefault(event.merchant_id, []).append(event.id)
     if not owed:
         return {}
-    # A list of pairs would be compared with every delivery there is: SQLite has no index for it.
+    # SQLite uses no index for a list of pairs: it would read every delivery there is.
     these = sa.or_(
         *(
             sa.and_(Delivery.merchant_id == merchant_id, Delivery.event_id.in_(ids))

@@ -10,11 +10,11 @@ from typing import Any
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 MAX_CHANGES = 100
-"""Changed fields that are named; `is_cut` says that there are more."""
+"""How many changed fields are listed; `is_cut` says that there are more."""
 MAX_COMPARED = 262_144
-"""Characters of a record that is compared; a page holds some twenty of them."""
+"""Characters of a record that is still compared; a page compares some twenty of them."""
 MAX_SHOWN = 200
-"""Characters of a value that are shown."""
+"""How many characters of a value are shown."""
 
 
 @dataclass(frozen=True)

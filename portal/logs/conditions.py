@@ -1,4 +1,4 @@
-"""Which rows of a log its filters want, said so that an index serves."""
+"""The filters of a log as conditions of SQL, written so that the database uses an index."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from portal.models import Attempt, Event, EventPayload, Merchant
 from portal.recovery.selection import status_is
 
 TEXT_COST = 5
-"""To look for a text in a record takes as long as to look at so many rows of the log."""
+"""Searching one record for a text takes as long as looking at this many rows of the log."""
 
 _EQUAL: dict[str, Any] = {
     "object_type": Event.object_type,
     "source_user_type": Event.source_user_type,
     "source_user_id": Event.source_user_id,
 }
-"""Without an index of their own: it would cost each ingest."""
+"""Columns without an index: one would slow every ingest down."""
 _SELECTIVE: dict[str, Any] = {
     "object_id": Event.object_id,
     "correlation_id": Event.correlation_id,
@@ -34,7 +34,7 @@ _SELECTIVE: dict[str, Any] = {
 
 
 def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> LogQuery[Event]:
-    """Events that the filters portal.logs.filters.EVENTS want. Raises Invalid."""
+    """The events that match filters (portal.logs.filters.EVENTS). Raises Invalid."""
     values = filters.clean(filters.EVENTS, given, zone)
     query = sa.select(Event)
     selective = _SELECTIVE.keys() & values.keys()
@@ -45,7 +45,7 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Lo
     for name in selective:
         query = query.where(_SELECTIVE[name] == values[name])
     if "correlation_id" in values:
-        # The index holds no other rows, and a planner must be told so.
+        # The index is partial, and the planner uses it only for a query that says so.
         query = query.where(Event.correlation_id.is_not(None))
     query = between(query, Event.received_at, values)
 
@@ -66,7 +66,7 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Lo
         rest.append(Event.is_test if values["test"] == "yes" else ~Event.is_test)
     if "text" in values:
         config: Config = current_app.config["PORTAL"]
-        # Nobody keeps record data for longer: what is older need not be looked through.
+        # Record data is kept no longer than this, so nothing older needs to be searched.
         query = query.where(Event.received_at >= now() - config.payload_days * DAY)
         sieve = _record_holds(values["text"])
         return LogQuery(query.where(*rest), base=query, cost=TEXT_COST, sieve=sieve)
@@ -74,14 +74,14 @@ def events(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> Lo
 
 
 def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> LogQuery[Attempt]:
-    """Attempts that the filters portal.logs.filters.ATTEMPTS want. Raises Invalid."""
+    """The attempts that match filters (portal.logs.filters.ATTEMPTS). Raises Invalid."""
     values = filters.clean(filters.ATTEMPTS, given, zone)
     query = sa.select(Attempt)
     merchant = Attempt.merchant_id
     if scope is None and "event_id" in values:
         query = query.where(_of_any_merchant(merchant))
     elif scope is not None and "webhook_id" in values and "event_id" not in values:
-        # As an expression it cannot draw the planner to the index of the merchant's whole log.
+        # An expression, so that the planner does not choose the index of the merchant's whole log.
         query = query.where(merchant + 0 == scope)
     elif scope is not None:
         query = query.where(merchant == scope)
@@ -106,7 +106,7 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
     if values.get("outcome") == "ok":
         rest.append(Attempt.ok)
     elif failed or "error" in values or values.get("status", "2")[0] in "345n":
-        # All of these failed: a merchant's index of failures serves.
+        # All of these are failures, so the merchant's index of failures finds them.
         if scope is not None and "webhook_id" not in values:
             query = query.where(~Attempt.ok)
         else:
@@ -115,7 +115,7 @@ def attempts(scope: int | None, given: Mapping[str, Any], zone: str = "UTC") -> 
 
 
 def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa.Select[Any]:
-    """`query` from `since` on and before `before`, where the filters say so."""
+    """The query, limited to moments from `since` on and before `before` where they are given."""
     if "since" in values:
         query = query.where(moment >= values["since"])
     if "before" in values:
@@ -124,15 +124,16 @@ def between(query: sa.Select[Any], moment: Any, values: Mapping[str, Any]) -> sa
 
 
 def _record_holds(text: str) -> Sieve:
-    """Whether an event's record data holds a text, whatever the case, plain or as in JSON."""
-    # No text that is looked for holds a line break, and so none is found across the two.
+    """Tells whether an event's record data holds a text, in any case, plain or escaped as in
+    JSON."""
+    # A text that is searched for has no line break, so that none is found across the two.
     texts = (
         sa.func.coalesce(EventPayload.data, "") + "\n" + sa.func.coalesce(EventPayload.previous, "")
     )
     column = (
         sa.select(texts)
         .where(EventPayload.merchant_id == Event.merchant_id, EventPayload.event_id == Event.id)
-        # Not a join, which a planner may make over all that is kept.
+        # A join could be made over all the payloads there are.
         .correlate(Event)
         .scalar_subquery()
     )
@@ -140,6 +141,6 @@ def _record_holds(text: str) -> Sieve:
 
 
 def _of_any_merchant(column: Any) -> sa.ColumnElement[bool]:
-    # Each index starts with the merchant: this way one is searched once per merchant.
+    # Every index starts with the merchant, so the index is searched once for each of them.
     found: sa.ColumnElement[bool] = column.in_(sa.select(Merchant.id))
     return found

@@ -1,6 +1,6 @@
-"""What people look for in the logs: filters as they are typed, checked, as values of a query.
+"""The filters of the logs: what people typed, checked and made into values for a query.
 
-Pages and the API take the same ones. No database, no request.
+Pages and the API take the same ones. Knows no database and no request.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ LOGS = {"events": EVENTS, "attempts": ATTEMPTS}
 DELIVERIES = ("event_id", "webhook_id", "state", "since", "until")
 
 PRESETS = (("15m", "15 min"), ("24h", "24 h"), ("7d", "7 d"))
-"""Values of `since` that pages offer: so long ago."""
+"""The periods that pages offer, as values of `since`."""
 MAX_TEXT = 255
-"""Characters of a filter's value: no column that is searched holds more."""
+"""Characters of a filter's value: no column that is searched is longer."""
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 
 _TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
@@ -64,12 +64,12 @@ _WHOLE_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def clean(names: Iterable[str], given: Mapping[str, Any], zone: str = "UTC") -> dict[str, Any]:
-    """The values of the filters `names` that were given; empty ones are left out.
+    """The values of those filters among `names` that were given; empty ones are left out.
 
-    Takes texts as they were typed; `since` and `until` may be moments (Unix µs) already, and
-    `15m`, `24h`, `7d` are so long ago. Text without a zone is a time in `zone`. In the answer
-    `since` is a moment, and `before` the one from which nothing is wanted any more: `until`
-    includes the second, minute or day it names, by the clocks of `zone` (portal.zones).
+    Takes texts as they were typed. `since` and `until` may also be moments (Unix µs); `15m`, `24h`
+    and `7d` mean that long ago; a text without a zone is a time in `zone`. The result has `since`
+    and, in place of `until`, `before`: the first moment that is not wanted any more, since `until`
+    includes the whole second, minute or day it names, by the clocks of `zone` (portal.zones).
     Raises Invalid with a pointer such as `/since` for each wrong value.
     """
     values: dict[str, Any] = {}
@@ -110,12 +110,12 @@ def _why_empty(until: Any, zone: tzinfo) -> str:
         first, after = _local_span(day, zone)
         if first == after:
             return f"The clocks of {zone} skipped the day {day}; give another one in To."
-    # Two ages that are the same, or times in an hour that clocks skip.
+    # Twice the same age, or two times within an hour that the clocks skip.
     return "From and To are the same moment; give a later one in To."
 
 
 def _span(name: str, value: Any, zone: tzinfo) -> tuple[int, int]:
-    """The first moment of what was named and the first one after it, in Unix µs."""
+    """The first moment of the time that was named, and the first one after it, in Unix µs."""
     if isinstance(value, int):
         return _second_of(value)
     text = value.strip()
@@ -141,7 +141,7 @@ def _second_of(moment: int) -> tuple[int, int]:
 
 
 def _local_span(text: str, zone: tzinfo) -> tuple[int, int]:
-    """What `_span` gives for a date and time, by the clocks of `zone` where it names no zone."""
+    """The same for a date and time, by the clocks of `zone` where it names none itself."""
     when = parse_iso(text)
     when = when if when.tzinfo else when.replace(tzinfo=zone)
     unit = timedelta(seconds=1)

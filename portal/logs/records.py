@@ -33,8 +33,8 @@ class Sent:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One event of the record. `changes` is None where its record data is past its days, or where
-    it came without; `is_first` says that no earlier event of the record is in the log."""
+    """One event of the record. `changes` is None where the record data has been deleted for its age
+    or was never sent; `is_first` says that the log has no earlier event of the record."""
 
     event: Event
     changes: Changes | None
@@ -117,7 +117,7 @@ def _sent(merchant_id: int, events: Sequence[Event]) -> dict[str, list[Sent]]:
 
 
 def _related(event: Event) -> Sequence[Event]:
-    # One query an event: together, the thousand events of an import would all be read.
+    # One query for each event: a single one for all would read the thousand events of an import.
     found = stories.same_action(event, SHOWN_RELATED + EVENTS_ON_A_PAGE)
     record = (event.object_type, event.object_id)
     others = [other for other in found if (other.object_type, other.object_id) != record]

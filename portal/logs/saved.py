@@ -16,7 +16,7 @@ from portal.models.locks import lock_merchant
 
 MAX_NAME = 60
 MAX_SAVED = 30
-"""Of one user for one log of one merchant: as many as are still found at a glance."""
+"""For each user, merchant and log: more could not be taken in at a glance."""
 
 
 def saved_filters(user_id: int, merchant_id: int, log: str) -> Sequence[SavedFilter]:
@@ -27,8 +27,8 @@ def saved_filters(user_id: int, merchant_id: int, log: str) -> Sequence[SavedFil
 
 
 def save_filter(user_id: int, merchant_id: int, log: str, name: str, query: str) -> SavedFilter:
-    """Keep the filters of a query string such as `type=order.*&since=24h`; one of the same name
-    is replaced.
+    """Save the filters of a query string such as `type=order.*&since=24h`, in place of one with the
+    same name.
 
     Raises Invalid naming what is wrong with name or filters, Conflict when there are MAX_SAVED,
     NotFound for a log that does not exist.
@@ -53,7 +53,7 @@ def save_filter(user_id: int, merchant_id: int, log: str, name: str, query: str)
 
 
 def delete_filter(user_id: int, merchant_id: int, log: str, filter_id: int) -> None:
-    """Forget a user's own filter. Raises NotFound."""
+    """Delete a filter that the user saved. Raises NotFound."""
     with writing() as session:
         row = session.scalar(
             sa.select(SavedFilter).where(

@@ -1,6 +1,6 @@
-"""One box for all: what people type when they look for something, found by its exact key.
+"""The search box: finds what people type by its exact key, whatever kind of thing it names.
 
-Every query here walks an index to a handful of rows, however long the logs are.
+Every query here follows an index to a handful of rows, however long the logs are.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from portal.db.session import db
 from portal.models import Attempt, Delivery, Event, Merchant, Webhook
 
 SHOWN = 6
-"""Rows of each kind. More of them are no answer: the logs have filters for that."""
+"""Rows of each kind. For more than these there are the filters of the logs."""
 LOOKED_AT = 1_000
-"""Events of an object ID among which its object types are looked for."""
+"""How many events with an object ID are read to find its object types."""
 MIN_PART = 2
-"""Characters from which on a part of a webhook's or merchant's name is searched."""
+"""The least characters with which the names of webhooks and merchants are searched."""
 
 _TYPED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*[\s:/#]\s*#?(\S.*)")
 """`order 1042`, `order:1042`, `order/1042`, `order #1042`."""
@@ -46,8 +46,8 @@ class Action:
 
 @dataclass(frozen=True)
 class Found:
-    """What matches, by kind, at most SHOWN each; `merchants` are those of all the rows, by ID.
-    `events` hold those that deliveries were asked for, too."""
+    """What matches, at most SHOWN of each kind; `merchants` are those of all the rows, by ID.
+    `events` also has the events of deliveries that were searched for."""
 
     text: str
     records: Sequence[Record] = ()
@@ -72,10 +72,10 @@ class Found:
 
 
 def find(text: str, merchant_ids: Collection[int] | None) -> Found:
-    """What `text` names: an order or another record by its number, an event, request, delivery
-    or webhook ID, a correlation ID, a part of a webhook's or (for staff) a merchant's name.
+    """What `text` names: a record by its number, an event, request, delivery or webhook by its ID,
+    an action by its correlation ID, a webhook or (for staff) a merchant by a part of its name.
 
-    `merchant_ids` are the merchants that the reader may see; None is all of them: staff alone.
+    `merchant_ids` are the merchants that the reader may see; None means all, for staff only.
     """
     text = clean_search(text)
     if not text or (merchant_ids is not None and not merchant_ids):
@@ -127,7 +127,7 @@ def _records(text: str, own: sa.Select[Any]) -> list[Record]:
         of_record = [Event.object_id == object_id]
         if object_type:
             of_record.append(Event.object_type == object_type)
-        # One look into the index a merchant; distinct() would read every event of the record.
+        # One look into the index for each merchant; distinct() would read all events of the record.
         owners = db.session.scalars(
             own.where(sa.exists().where(Event.merchant_id == Merchant.id, *of_record))
             .order_by(Merchant.id)

@@ -1,4 +1,4 @@
-"""How a text may be spelled in JSON: records are kept as their senders wrote them. Pure."""
+"""The ways to write a text in JSON, since records are kept as their senders wrote them. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ESCAPED_BY_SOME = re.compile(r"[<>&'+`\u007f\u2028\u2029]")
 
 
 def spellings(text: str) -> list[str]:
-    """The ways in which common writers of JSON put a text into a string: as it is, with escapes
-    for what is not ASCII (PHP, Python), for slashes (PHP), for what HTML would read (Go, Rails,
-    .NET); and as part of the JSON itself. One for most texts."""
+    """How common JSON libraries write a text within a string: as it is, with escapes for what is
+    not ASCII (PHP, Python), for slashes (PHP), for what HTML would read (Go, Rails, .NET); and how
+    it stands in the JSON itself. For most texts these are all the same."""
     plain, ascii_only = (json.dumps(text, ensure_ascii=kind)[1:-1] for kind in (False, True))
     found = [text, plain, ascii_only]
     if not text.isascii():
-        # An escape is of a letter in one case, and a search is for any.
+        # An escape stands for one letter in one case, and the search ignores case.
         found += [json.dumps(one)[1:-1] for one in (text.lower(), text.upper())]
     found += [one.replace("/", "\\/") for one in found[1:]]
     found += [_ESCAPED_BY_SOME.sub(_escape, one) for one in (plain, ascii_only)]
@@ -28,23 +28,23 @@ def spellings(text: str) -> list[str]:
 
 
 def finder(text: str) -> Callable[[str], bool]:
-    """Tells of a record's JSON text whether it holds a text in any of its spellings, whatever the
-    case of any letter in it.
+    """A function that tells whether a record's JSON text holds a text in any of its spellings and
+    in any case.
 
-    What it takes grows with the record, and not with the record times the text: Python looks for
-    a text by the two-way algorithm (Crochemore and Perrin, 1991), where LIKE, instr() and strpos()
-    begin again at every letter. 250 `x` and a `y` take 3 ms in a million `x` here, and by LIKE 330
-    to 590 ms.
+    Its time grows with the record, not with the record times the text: Python searches by the
+    two-way algorithm (Crochemore and Perrin, 1991), while LIKE, instr() and strpos() start anew at
+    every letter. To find 250 `x` and a `y` in a million `x` takes 3 ms here, and 330 to 590 ms
+    with LIKE.
     """
     folded = {one.casefold() for one in spellings(text)}
     in_bytes = [one.encode() for one in folded if one.isascii()]
 
     def holds(record: str) -> bool:
         if text.isascii() or record.isascii():
-            # In bytes: to fold other letters takes four times as long.
+            # In bytes: folding letters that are not ASCII takes four times as long.
             folded_bytes = record.encode().lower()
             return any(one in folded_bytes for one in in_bytes)
-        # Part by part: the other threads wait while one is folded.
+        # Part by part, since all other threads wait while a part is folded.
         folded_text = "".join(
             record[start : start + FOLDED_AT_ONCE].casefold()
             for start in range(0, len(record), FOLDED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""One event or one attempt with all that belongs to it, as its page and the API show it."""
+"""One event, or one attempt, with everything that its page and the API show of it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Destination:
-    """A webhook and what became of an event there: a delivery with its newest attempts, or the
+    """A webhook, and what became of an event there: a delivery with its newest attempts, or the
     reason why there is none.
 
-    The reasons of portal.events.matching, and `created_after` (the event), `test_of_another` (the
-    event was a test of another webhook), `was_inactive` (the merchant, which is active now),
-    `unknown` (by its events and filter of now it would have been sent). `is_judged_by_now` says
-    that the webhook was changed after the event, and its reason comes from its settings of now.
-    `not_again` is a sentence that says why the delivery cannot be sent again, None where it can.
+    The reasons are those of portal.events.matching, and `created_after` (the webhook is younger
+    than the event), `test_of_another` (the event was a test of another webhook), `was_inactive`
+    (the merchant was, and is active now), `unknown` (with today's settings it would have been
+    sent). `is_judged_by_now` says that the webhook was changed after the event, so that the reason
+    is found by today's settings. `not_again` is a sentence that says why the delivery cannot be
+    sent again; None where it can.
     """
 
     webhook: Webhook | None
@@ -51,7 +52,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class EventStory:
-    """An event's page. `payload` is None once the record data is past its days."""
+    """All that an event's page shows. `payload` is None once the record data has been deleted."""
 
     event: Event
     payload: EventPayload | None
@@ -62,12 +63,12 @@ class EventStory:
 
     @property
     def has_failed_to_send_again(self) -> bool:
-        """Whether something of it failed that can be sent again."""
+        """Whether a delivery failed that can be sent again."""
         return any(one.state == FAILED and one.not_again is None for one in self.destinations)
 
     @property
     def is_moving(self) -> bool:
-        """Whether something of it may change by itself."""
+        """Whether something here may still change by itself."""
         return any(
             one.delivery is not None and one.delivery.state == "pending"
             for one in self.destinations
@@ -78,10 +79,10 @@ class EventStory:
 class AttemptDetail:
     """An attempt with its payload log, as exact bytes.
 
-    Past its days (`is_expired`) headers and bodies are None; so they are where there never were any
-    (`was_not_kept`). `request_body` is None too for a
-    request without a body, and where the event's record data went first
-    (`request_body_is_lost`). `not_again` is as in Destination.
+    Headers and bodies are None once they have been deleted for their age (`is_expired`), and where
+    there never were any (`was_not_kept`). `request_body` is also None for a request without a body,
+    and where the event's record data was deleted first (`request_body_is_lost`). `not_again` is as
+    in Destination.
     """
 
     attempt: Attempt
@@ -109,8 +110,8 @@ def get_event(merchant_id: int, event_id: str) -> Event:
 
 
 def event_story(merchant: Merchant, event_id: str) -> EventStory:
-    """A merchant's event with its record, related events and what became of it at every
-    webhook. Raises NotFound."""
+    """A merchant's event with its record, related events, and what became of it at each webhook.
+    Raises NotFound."""
     event = get_event(merchant.id, event_id)
     payload = db.session.get(EventPayload, (merchant.id, event.id))
     return EventStory(
@@ -154,7 +155,7 @@ def _related(event: Event, limit: int, *which: sa.ColumnElement[bool]) -> Sequen
 
 
 def event_deliveries(event: Event) -> list[tuple[Delivery, Webhook | None]]:
-    """What an event was owed to, with the webhooks, deleted ones too."""
+    """An event's deliveries, each with its webhook, also where that has been deleted."""
     found = db.session.execute(
         sa.select(Delivery, Webhook)
         .outerjoin(Webhook, Webhook.id == Delivery.webhook_id)
@@ -223,7 +224,7 @@ def _reason(merchant: Merchant, event: Event, webhook: Webhook) -> tuple[str, bo
     was_changed = webhook.updated_at > event.received_at
     if reason is None and not merchant.active:
         reason = matching.FEATURE_INACTIVE
-    # Where the webhook was as it is, only that can have kept it from being sent.
+    # The webhook has not changed since, so only the merchant can have kept it from being sent.
     elif reason is None and (merchant.activated_at or 0) > event.received_at and not was_changed:
         reason = WAS_INACTIVE
     return reason or UNKNOWN, was_changed

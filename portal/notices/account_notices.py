@@ -1,5 +1,5 @@
-"""Who signs in is told by mail when what they sign in with changes, or was copied: a thief of a
-password or of a session changes no lock unseen."""
+"""Mail to users when what they sign in with changes, or was copied, so that a thief of a password
+or a session cannot change the lock unseen."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ CHANGES: Mapping[str, str] = {
     "user.password_changed": "The password of your account was changed",
     "user.password_reset": "The password of your account was changed by a link for that",
 }
-"""What is told, as the audit log calls it; `{…}` is a detail of the entry."""
+"""What users are told, by the action in the audit log; `{…}` is a detail of the entry."""
 SUBJECT = "Check how you sign in to Webhook Portal"
 AT_ONCE, PERIOD = 3, 15 * MINUTE
-"""How many changes of an hour are told at once; the others together at the end of each period."""
+"""How many changes within an hour are told at once; the others go together at the end of a
+period."""
 
 
 def note_and_tell(
     session: scoped_session[Session], user: User, actor: str, action: str, **detail: Any
 ) -> None:
-    """Note one of CHANGES at an account in the running transaction, and owe its owner a mail of it
-    where PORTAL_SMTP_URL is set. `actor` and `detail` are as in portal.audit.log.record."""
+    """Note one of CHANGES of an account in the running transaction and, if PORTAL_SMTP_URL is set,
+    queue a mail about it to its owner. `actor` and `detail` are as in portal.audit.log.record."""
     entry = record(session, actor, action, user.email, **detail)
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
@@ -45,10 +46,10 @@ def note_and_tell(
 
 
 def _due_at(session: Session | scoped_session[Session], email: str) -> int:
-    """When the mail is sent: after AT_ONCE within an hour they go out together, so that nobody
-    is flooded by who changes an account, which may be in another's name, again and again."""
+    """When the mail is sent: after AT_ONCE within an hour they go out together, so that changing an
+    account again and again, perhaps one in somebody else's name, floods no mailbox."""
     moment = now()
-    # By action and time: of an account's own entries there may be many, such as sign-ins.
+    # By action and time: an account may have many other entries, such as sign-ins.
     target = AuditEntry.target.concat(sa.literal_column("''"))
     lately = session.scalars(
         sa.select(AuditEntry.at)
@@ -76,7 +77,7 @@ def _text(entry: AuditEntry, user: User, config: Config) -> str:
 
 
 def _by(entry: AuditEntry, user: User) -> str:
-    """Who did it, where it was not the account itself, and from where."""
+    """Who did it, if it was not the account's own user, and from where."""
     by = ""
     if entry.actor == "cli":
         by = " by a command on the portal's own machine"

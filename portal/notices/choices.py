@@ -1,4 +1,4 @@
-"""Which kinds of notices there are, and who gets which by mail."""
+"""The kinds of notices, and who gets which of them by mail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: Mapping[str, str] = {
     "client_certificate": "The certificate that it shows to its target ends within two weeks",
     "storage": "What the store may store is nearly used up, or is; then its events are refused",
 }
-"""Every kind of notice, of a webhook but for the last, and what has happened then."""
+"""Every kind of notice and what it tells of; all but the last are about a webhook."""
 TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
     "owner": tuple(KINDS),
     "editor": tuple(kind for kind in KINDS if kind != "storage"),
@@ -32,7 +32,7 @@ TOLD_BY_DEFAULT: Mapping[str, tuple[str, ...]] = {
 
 
 def chosen(user: User) -> dict[int, tuple[str, ...]]:
-    """The kinds that a user gets by mail, by merchant ID."""
+    """The kinds that a user gets by mail, by the merchant's ID."""
     choices = {
         choice.merchant_id: choice.kinds
         for choice in db.session.scalars(
@@ -47,11 +47,11 @@ def chosen(user: User) -> dict[int, tuple[str, ...]]:
 
 def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
     """Mail a user exactly these kinds of a merchant's notices from now on; the user must be a
-    member. Raises Invalid for a kind that is not one."""
+    member. Raises Invalid for an unknown kind."""
     if not set(kinds) <= set(KINDS):
         raise Invalid([FieldError("/kinds", "Choose among the kinds of notices that are listed.")])
     with writing() as session:
-        # Sent twice at once, the second waits here and finds the first one's row.
+        # Of two requests at once the second waits here, and finds the row of the first.
         session.execute(sa.select(User.id).where(User.id == user.id).with_for_update())
         session.merge(
             NoticeChoice(
@@ -63,7 +63,8 @@ def choose(user: User, merchant: Merchant, kinds: Sequence[str]) -> None:
 
 
 def listeners(session: scoped_session[Any], merchant_id: int) -> list[tuple[str, tuple[str, ...]]]:
-    """The addresses of a merchant's members whose account is open, with the kinds they get."""
+    """The addresses of a merchant's members whose accounts are not disabled, and the kinds they
+    get."""
     query = (
         sa.select(User.email, Membership.role, NoticeChoice.kinds)
         .join(Membership, Membership.user_id == User.id)

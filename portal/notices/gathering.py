@@ -1,9 +1,9 @@
-"""Notices on their way to people: one row owed to all of a merchant's members, from which the mail
-job makes one mail for each, of all that came together.
+"""Notices on their way to people: a notice is one row for all of a merchant's members, and the mail
+job makes one mail for each member of all the notices that have gathered.
 
-A merchant has up to hundreds of members and webhooks, and one event may trouble them all: what is
-told of that is written in the transaction that holds everybody's lock, so it is one row for each
-webhook, and who is told is found out later.
+A merchant has up to hundreds of members and webhooks, and one event may cause trouble at all of
+them. The notices are written in the transaction that holds everybody's lock, so there is one row
+for each webhook, and who gets it is found out later.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from portal.models import Mail, Merchant, Notice, OperationsEntry
 from portal.notices.choices import listeners
 
 WAIT = MINUTE
-"""How long a notice waits for others, so that a dead server with ten webhooks makes one mail."""
+"""How long a notice waits for others, so that a dead server with ten webhooks makes only one
+mail."""
 CALM = ((30, HOUR), (5, 10 * MINUTE))
-"""Where a merchant had notices in so many different minutes of the last hour, of whichever of its
-webhooks, they come and go, and its mails go out together at the end of each such time."""
+"""If a merchant had notices in this many different minutes of the last hour, of any of its
+webhooks, its webhooks come and go, and its mails go out together at the end of each such period."""
 MOST_WAITING = 100
-"""Notices of one merchant that wait to be handed out, and mails of it to one address that wait to
-be sent; all is in the portal."""
+"""Notices of one merchant that may wait to be handed out, and mails about it to one address that
+may wait to be sent; the portal itself shows all of them."""
 SHOWN = 20
 """Notices that one mail names."""
 MERCHANTS = 50
-"""How many merchants' notices are handed out in one run."""
+"""Merchants whose notices are handed out in one run."""
 
 
 def owe(session: scoped_session[Any], merchant_id: int, kind: str, subject: str, text: str) -> None:
-    """Owe a notice to those members who want its kind, in the running transaction."""
+    """Queue a notice, in the running transaction, for those members who want its kind."""
     waiting = sa.select(Mail.id).where(_is_owed_by(merchant_id)).limit(MOST_WAITING).subquery()
     if session.scalar(sa.select(sa.func.count()).select_from(waiting)) == MOST_WAITING:
         return
@@ -45,8 +46,9 @@ def owe(session: scoped_session[Any], merchant_id: int, kind: str, subject: str,
 
 
 def hand_out() -> None:
-    """Make a mail for each member of what is owed and has waited long enough, merchant by merchant:
-    so nobody gets more than one a minute of a merchant, and some ten in an hour at most."""
+    """Make a mail for each member of the notices that have waited long enough, merchant by
+    merchant. So nobody gets more than one a minute about a merchant, and at most some ten an
+    hour."""
     moment = now()
     with reading() as session:
         due = session.scalars(
@@ -90,7 +92,7 @@ def _hand_out(merchant_id: int, moment: int) -> None:
         wanted = [mail for mail in owed if mail.kind in kinds and mail.id in texts]
         if wanted:
             key = tuple(mail.id for mail in wanted)
-            # Encrypted once, whoever gets the same.
+            # Encrypted once for all who get the same.
             if key not in told:
                 told[key] = _digest(merchant, wanted, texts, config)
             rows.append({"to_email": email, **told[key]})
@@ -124,7 +126,7 @@ def _hand_out(merchant_id: int, moment: int) -> None:
 
 
 def _opened(owed: Sequence[Any]) -> tuple[dict[int, str], list[Any]]:
-    """The texts by row's ID, and the rows that no key opens."""
+    """The texts by the IDs of their rows, and the rows that no key decrypts."""
     texts, lost = {}, []
     for mail in owed:
         try:
@@ -137,7 +139,7 @@ def _opened(owed: Sequence[Any]) -> tuple[dict[int, str], list[Any]]:
 def _digest(
     merchant: Any, wanted: Sequence[Any], texts: dict[int, str], config: Config
 ) -> dict[str, Any]:
-    """What a mail says of some notices, as its row."""
+    """The row of a mail about some notices."""
     shown = [texts[mail.id] for mail in wanted[:SHOWN]]
     subject = wanted[0].subject
     if len(wanted) > 1:
@@ -153,7 +155,8 @@ def _digest(
 
 
 def _ready_at(session: scoped_session[Any], merchant_id: int, oldest: int) -> int:
-    """When what a merchant's people are owed since `oldest` (Unix µs) is handed out."""
+    """When a merchant's notices, the oldest of which is from `oldest`, are handed out (both Unix
+    µs)."""
     minute = Notice.at - Notice.at % MINUTE
     minutes = (
         session.scalar(
@@ -165,7 +168,7 @@ def _ready_at(session: scoped_session[Any], merchant_id: int, oldest: int) -> in
     )
     for most, period in CALM:
         if minutes > most:
-            # The same moment for all of them; each merchant has its own.
+            # One moment for all notices of a merchant, and another for each merchant.
             own = merchant_id * 37 * SECOND
             return oldest + period - (oldest - own) % period
     return oldest

@@ -1,5 +1,5 @@
-"""Sends the mail that waits in the database, in the maintenance worker: SMTP alone, at least once,
-with retries. Nobody else ever waits for a mail server."""
+"""Sends the mail that waits in the database, from the maintenance worker: only by SMTP, at least
+once, with retries. Nothing else ever waits for a mail server."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ from portal.notices import gathering
 from portal.notices.mail_servers import Server, TlsServer, Watchdog
 
 RETRIES = (MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR)
-"""Pauses between tries, in µs; after one more the mail is given up."""
+"""Pauses between tries, in µs; if the try after the last one fails, the mail is given up."""
 BATCH = 200
 MOST_CLAIMED = 500
-"""Messages, and rows of them, that a run takes under the lock at most."""
+"""The most messages, and rows of them, that a run claims under the lock."""
 CLAIM = 5 * MINUTE
-"""How long a run has for what it took; then another run sends it, as after a crash."""
+"""How long a run has for what it claimed; then another run sends it, as after a crash."""
 TIMEOUT_SECONDS = 10
 RUN_SECONDS = 5
-"""A run begins no other message then, because sweeps wait behind it; and TIMEOUT_SECONDS later the
-connection is cut, greeting and all, for a server that answers byte by byte is never silent long."""
+"""After this a run begins no other message, since sweeps wait behind it. TIMEOUT_SECONDS later the
+connection is cut, whatever it is doing: a server that answers byte by byte is never silent for
+long."""
 SHOWN_NOTICES = gathering.SHOWN
 
 _GROUP = (
@@ -53,14 +54,14 @@ _GROUP = (
     sa.case((Mail.merchant_id.is_(None), Mail.subject), else_=""),
     sa.case((Mail.merchant_id.is_(None), Mail.next_attempt_at), else_=0),
 )
-"""What is the same for the mails of one message."""
+"""The columns that are the same for all mails of one message."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Text(UnstructuredHeader):
-    """A header that says what others wrote, letter for letter. The library's own decodes what looks
-    like an encoded word (RFC 2047), line breaks and all, which so become headers."""
+    """A header with text of others, letter for letter. The library's own class decodes what looks
+    like an encoded word (RFC 2047), and line breaks in that would begin new headers."""
 
     @classmethod
     def parse(cls, value: str, kwds: dict[str, Any]) -> None:
@@ -81,8 +82,8 @@ _POLICY = SMTP.clone(header_factory=_HEADERS)
 
 @dataclass(frozen=True)
 class _Message:
-    """What is sent to one address: one mail, several notices about one merchant, or several mails
-    of no merchant that have waited for the same moment."""
+    """A message to one address: one mail, several notices about one merchant, or several mails
+    about no merchant that have waited for the same moment."""
 
     mails: Sequence[Mail]
     merchant: Merchant | None
@@ -93,14 +94,14 @@ class _Message:
 
 
 class _Refused(Exception):
-    """The server will never take this message."""
+    """The server will never accept this message."""
 
 
 def send_due() -> int:
-    """Send the mail whose time has come; how many messages the server took.
+    """Send the mail whose time has come. Returns how many messages the server accepted.
 
-    Without PORTAL_SMTP_URL there is nothing to do. A server that is away, or refuses, is tried
-    again after each of RETRIES; what is given up is noted in the operations log.
+    Without PORTAL_SMTP_URL there is nothing to do. A server that is down, or refuses, is tried
+    again after each of RETRIES; mail that is given up is noted in the operations log.
     """
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
@@ -126,8 +127,8 @@ def send_due() -> int:
 def _send_all(
     server: smtplib.SMTP, messages: Sequence[_Message], config: Config, end: float
 ) -> int:
-    """Send until all is sent or the time is over, but one message at least: a server that takes
-    long to greet would never get any."""
+    """Send until everything is sent or the time is over, but at least one message: else a server
+    that is slow to greet would never get any."""
     sent = 0
     for index, whole in enumerate(messages):
         if index and time.monotonic() > end:
@@ -152,8 +153,8 @@ def _send_all(
 
 
 def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
-    """The message without what cannot be read or written, which is given up; None when nothing is
-    left. Each notice fails by itself."""
+    """The message without the mails that cannot be read or written, which are given up; None if
+    none is left. Each notice fails alone."""
     good = []
     for mail in message.mails:
         alone = _Message([mail], message.merchant)
@@ -170,12 +171,12 @@ def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
 
 def _claim() -> list[_Message]:
     moment = now()
-    # What concerns accounts first, of each address in turn, then a notice of each merchant in turn:
-    # many of one keep no other's waiting. What is sent as one message comes whole.
+    # First mail about accounts, one of each address in turn, then a notice of each merchant in
+    # turn, so that many of one delay nobody else's. The mails of one message are claimed together.
     whose = sa.case((Mail.merchant_id.is_(None), Mail.to_email))
     turn = sa.func.row_number().over(partition_by=[Mail.merchant_id, whose], order_by=Mail.id)
     due = sa.and_(Mail.kind.is_(None), Mail.next_attempt_at <= moment)
-    # Who was tried in vain comes after all others: a server may hang at one address.
+    # Addresses that failed before come last, since a server may hang at one of them.
     first = (Mail.attempts > 0, Mail.merchant_id.is_not(None))
     next_ones = sa.select(*_GROUP).where(due).order_by(*first, turn, Mail.id).limit(BATCH)
     rows = (
@@ -308,7 +309,7 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
     composed["To"] = first.to_email
     composed["Subject"] = subject
     composed["Date"] = format_datetime(to_datetime(now()))
-    # The same for each try, so that a mailbox can tell a repetition.
+    # The same for each try, so that a mailbox can recognize a repeated message.
     composed["Message-ID"] = (
         f"<{first.created_at}.{first.id}@{urlsplit(config.public_url).hostname}>"
     )
@@ -324,14 +325,14 @@ def _is_gone(error: Exception) -> bool:
 
 
 def _put_back(messages: Sequence[_Message]) -> None:
-    """Let the next run send what this one did not get to."""
+    """Leave the messages that this run did not get to for the next one."""
     numbers = [number for message in messages for number in message.numbers]
     with writing() as session:
         session.execute(sa.update(Mail).where(Mail.id.in_(numbers)).values(next_attempt_at=now()))
 
 
 def _failed(message: _Message, error: Exception) -> None:
-    """Try again later, or give up and say so in the operations log: each mail by its own tries."""
+    """Try again later, or give up and note that in the operations log, by each mail's own tries."""
     address, words = message.mails[0].to_email, _in_words(error)
     _log.warning("mail to %s failed: %s", address, words)
     given_up: list[Mail] = []

@@ -1,5 +1,5 @@
-"""Connections to mail servers that neither last nor say more than they should: smtplib's own, which
-trust the server in both."""
+"""Connections to mail servers with limits on how long they last and how much the server says; those
+of smtplib trust the server in both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ REPLY_BYTES = 64 * 1_024
 
 
 class Watchdog:
-    """Cuts a connection when its time is over, from the first byte of a handshake on: whoever waits
-    for it finds it closed by the server."""
+    """Cuts a connection when its time is over, from the first byte of the handshake on. Whoever
+    reads from it then finds it closed."""
 
     def __init__(self, seconds: float):
         self._line: socket.socket | None = None
@@ -26,9 +26,9 @@ class Watchdog:
         self._timer.start()
 
     def watch(self, line: socket.socket) -> None:
-        """Watch over a connection, at once or as soon as it is there."""
+        """Watch this connection."""
         with self._mutex:
-            # TLS takes the socket itself away from whoever had it; a second handle stays.
+            # TLS takes over the socket and leaves this handle without it; a second handle remains.
             self._line = line.dup()
         if self._is_over:
             self._cut()
@@ -40,7 +40,7 @@ class Watchdog:
                 self._line.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._timer.cancel()
         with self._mutex:
             if self._line is not None:
@@ -49,8 +49,8 @@ class Watchdog:
 
 
 class _Replies:
-    """What a server says, of which no reply may be longer than REPLY_BYTES: smtplib bounds a line,
-    and keeps as many as come."""
+    """A server's replies, none longer than REPLY_BYTES: smtplib limits the length of a line, but
+    not their number."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -72,14 +72,14 @@ class _Replies:
 
 
 class Server(smtplib.SMTP):
-    """A mail server, whose connection is watched over and whose replies have an end."""
+    """A mail server whose connection is watched and whose replies are limited."""
 
     def __init__(self, watchdog: Watchdog, *where: Any, **how: Any):
         self._watchdog = watchdog
         super().__init__(*where, **how)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        # smtplib's own place for what differs between plain connections and TLS.
+        # The hook of smtplib for what differs between plain connections and TLS.
         line: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
         self._watchdog.watch(line)
         return line
@@ -93,7 +93,7 @@ class Server(smtplib.SMTP):
         return super().getreply()
 
     def greet(self) -> None:
-        """Say EHLO. Raises SMTPHeloError unless the server takes it."""
+        """Say EHLO. Raises SMTPHeloError unless the server accepts it."""
         code, text = self.ehlo()
         if code != 250:
             raise smtplib.SMTPHeloError(code, text)

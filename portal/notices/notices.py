@@ -1,5 +1,5 @@
-"""What people must be told of their webhooks: in the portal until someone dismisses it, and by
-mail those who want it so."""
+"""Notices about webhooks: shown in the portal until someone dismisses them, and mailed to those who
+want that."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from portal.notices import gathering, mail
 
 REFUSED = "refused"
 OF_FAILURES = ("held", REFUSED, "ending")
-"""What tells that a webhook fails, and calls for "recovered" once it does no more."""
+"""Kinds which say that a webhook is failing, so that "recovered" must follow once it works
+again."""
 REFUSED_FOR = 5 * MINUTE
-"""How long a webhook that somebody answers must have failed before people are told: a single event
-that many webhooks dislike, or many of one kind at once, are no news of the receiver."""
+"""How long a webhook whose receiver responds must have failed before people are told: that a single
+event, or many of one kind at once, are refused says nothing about the receiver."""
 _HEADLINES: Mapping[str, str] = {
     "held": "deliveries are held",
     "refused": "everything is refused",
@@ -35,16 +36,16 @@ _HEADLINES: Mapping[str, str] = {
     "client_certificate": "its client certificate ends",
 }
 _CERTIFICATES = ("certificate", "client_certificate")
-"""That one of these ends, and that a webhook fails, are things to know beside each other."""
+"""Notices of ends, which stand beside one that the webhook is failing, and do not replace it."""
 WARNED_BEFORE = DAY
 TOLD_AT_ONCE = 100
-"""Webhooks that are told of in one transaction; the others come the next time."""
+"""Webhooks that get a notice in one transaction; the others get theirs the next time."""
 KEPT_AFTER = 2 * DAY
-"""How long notices of a webhook that has recovered are kept after others came in their place."""
+"""How long the notices of a webhook that has recovered are kept after newer ones replaced them."""
 
 
 def refused(failures: int, failing_since: int | None, config: Config) -> str:
-    """What is told of a webhook whose receiver answers and takes nothing."""
+    """The text about a webhook whose receiver responds, but accepts nothing."""
     until = (failing_since or now()) + config.disable_after_days * DAY
     return (
         f"The last {failures:,} attempts failed, though somebody answers there. Deliveries go on "
@@ -62,9 +63,9 @@ def notify(
     moment: int,
     config: Config,
 ) -> None:
-    """Leave a notice about a webhook inside the running transaction: in the portal, in place of
-    the webhook's last one of its sort; in the audit log; and as mail, of which one
-    row is owed to all members who want this kind (portal.notices.gathering).
+    """Write a notice about a webhook in the running transaction: in the portal, in place of the
+    webhook's last one of the same sort; in the audit log; and, for the members who want this kind,
+    as one row of mail (portal.notices.gathering).
 
     `kind` is one of KINDS, `moment` Unix µs.
     """
@@ -122,8 +123,8 @@ def tell_members(
     message: str,
     path: str,
 ) -> None:
-    """Owe a mail to those of a merchant's members who want this kind, where there is mail; `path`
-    is what its page's address ends with. In the running transaction."""
+    """Queue, in the running transaction, a mail to those of a merchant's members who want this
+    kind, if mail is set up; `path` is the last part of its page's address."""
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
         gathering.owe(
@@ -136,9 +137,9 @@ def tell_members(
 
 
 def run() -> int:
-    """Tell of webhooks whose receivers refuse everything, warn of those that will be disabled
-    within a day and of certificates that end, and send the mail that is due; how many messages were
-    sent. Cron calls it now and then."""
+    """Write notices about webhooks whose receivers refuse everything, warn of those that will be
+    disabled within a day and of certificates that end, and send the mail that is due. Returns how
+    many messages were sent. Cron calls it from time to time."""
     warn_of_refusals()
     warn_of_ends()
     warn_of_certificates()
@@ -146,9 +147,9 @@ def run() -> int:
 
 
 def warn_of_refusals(moment: int | None = None) -> int:
-    """Tell, once for each time a webhook fails, that its receiver answers and has taken nothing of
-    PORTAL_HOLD_AFTER_FAILURES attempts in a row and for REFUSED_FOR, at `moment` (Unix µs, default
-    now); how many were told of."""
+    """Write a notice, once for each time that a webhook is failing, if its receiver responds but
+    has accepted nothing in PORTAL_HOLD_AFTER_FAILURES attempts in a row and for REFUSED_FOR, at
+    `moment` (Unix µs, default now). Returns how many."""
     config: Config = current_app.config["PORTAL"]
     moment = now() if moment is None else moment
     refusing = (
@@ -174,7 +175,7 @@ def warn_of_refusals(moment: int | None = None) -> int:
 
 
 def _was_told(*kinds: str) -> sa.ColumnElement[bool]:
-    """Whether a notice of one of the kinds was left since a webhook fails."""
+    """Whether a notice of one of these kinds was written since the webhook began to fail."""
     return sa.exists().where(
         Notice.merchant_id == Webhook.merchant_id,
         Notice.webhook_id == Webhook.id,
@@ -184,8 +185,8 @@ def _was_told(*kinds: str) -> sa.ColumnElement[bool]:
 
 
 def warn_of_ends(moment: int | None = None) -> int:
-    """Tell, once for each time a webhook fails, that it will be disabled within a day from
-    `moment` (Unix µs, default now); how many were told of."""
+    """Write a notice, once for each time that a webhook is failing, that it will be disabled within
+    a day from `moment` (Unix µs, default now). Returns how many."""
     config: Config = current_app.config["PORTAL"]
     moment = now() if moment is None else moment
     lasts = config.disable_after_days * DAY
@@ -223,8 +224,9 @@ def warn_of_ends(moment: int | None = None) -> int:
 
 
 def warn_of_certificates(moment: int | None = None) -> int:
-    """Tell, once for each certificate, that it ends within ENDS_SOON of `moment` (Unix µs, default
-    now) or has ended: that of a webhook's target, or the one that is shown to it. How many."""
+    """Write a notice, once for each certificate, that it has ended or ends within ENDS_SOON of
+    `moment` (Unix µs, default now): the one of a webhook's target, or the one that is shown to the
+    target. Returns how many."""
     config: Config = current_app.config["PORTAL"]
     moment = now() if moment is None else moment
     told = 0

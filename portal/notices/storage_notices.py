@@ -1,5 +1,5 @@
-"""What people are told by mail of what their store has stored: once when it is nearly all of what
-it may, once when it is all, and not again until there was room."""
+"""Mail about a merchant's storage: once when it is nearly used up, once when it is used up, and not
+again until there was room in between."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from portal.storage.allowance import Usage, amount, in_words
 
 KIND = "storage"
 ROOM = 0.75
-"""The part of what a merchant may store below which its people are told anew: where it goes up and
-down around a mark, day and night, they are told once."""
+"""The used part of the storage below which people will be told again: if it goes up and down around
+a mark day and night, they are told only once."""
 NOTHING, NEARLY, FULL = 0, 1, 2
 
 
 def run() -> int:
-    """Tell of what has changed since; how many merchants were told of."""
+    """Queue mail about what has changed since the last time. Returns for how many merchants."""
     with reading() as session:
         told = dict(session.execute(sa.select(Merchant.id, Merchant.storage_told)).all())
     return sum(
@@ -34,7 +34,8 @@ def run() -> int:
 
 
 def _level(usage: Usage, told: int) -> int:
-    """What people have been told once this is told; never less before there was room."""
+    """The level that people have been told of after this; never a lower one until there was
+    room."""
     if usage.is_full:
         return FULL
     if usage.is_nearly_full:
@@ -48,7 +49,7 @@ def _tell(merchant_id: int, before: int) -> bool:
     with writing() as session:
         merchant = session.get(Merchant, merchant_id, with_for_update=True)
         if merchant is None or merchant.storage_told != before:
-            # Another has.
+            # Another process has told them.
             return False
         merchant.storage_told = level
         if level <= before:

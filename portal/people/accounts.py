@@ -38,14 +38,14 @@ from portal.people.rules import (
 
 Column = InstrumentedAttribute[str]
 MAX_KEYS = 100
-"""Of one merchant, in use: all of them stand on one page, and a program may ask for many."""
+"""Keys of one merchant in use: one page shows all of them, and a program might create many."""
 _PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without letters that are mistaken for others: a new password may be read from paper."""
+"""Without letters that look like others: people may copy a new password from paper."""
 
 
 @dataclass(frozen=True)
 class FirstStart:
-    """What an empty portal was given, to be shown once."""
+    """What an empty portal is given at its first start, to be shown once."""
 
     email: str
     password: str
@@ -56,9 +56,10 @@ class FirstStart:
 
 
 def create_merchant(slug: str, name: str, actor: str, active: bool = False) -> Merchant:
-    """Add a merchant; its feature is off until it is activated. Without a name it gets its slug.
+    """Add a merchant, whose feature is off until it is activated. Without a name it is called by
+    its slug.
 
-    Raises Invalid for a slug that is not fit for an address or is taken.
+    Raises Invalid for a slug that is taken or not fit for an address.
     """
     slug = slug.strip()
     name = name.strip() or slug
@@ -83,7 +84,7 @@ def activate(merchant: Merchant, actor: str) -> None:
 
 
 def deactivate(merchant: Merchant, actor: str) -> None:
-    """Turn a merchant's feature off: events are logged, nothing new is sent."""
+    """Turn a merchant's feature off: events are logged, and nothing new is sent."""
     with writing() as session:
         if merchant.active:
             merchant.deactivate()
@@ -110,10 +111,10 @@ def merchants(cursor: str = "", search: str = "", limit: int = 50) -> Page[tuple
 
 
 def create_key(merchant: Merchant, scope: str, name: str, actor: str) -> str:
-    """Give a merchant an API key; its text, which is kept nowhere and so shown once.
+    """Give a merchant an API key. Returns its text, which is stored nowhere and so shown only once.
 
-    Two keys in use cannot have one name, so that a form sent twice makes one key; of keys without
-    a name there may be several. Raises Invalid, also past MAX_KEYS.
+    Two keys in use cannot have the same name, so that a form sent twice makes one key; there may be
+    several without a name. Raises Invalid, also past MAX_KEYS.
     """
     name = name.strip()
     errors = name_errors(name)
@@ -244,8 +245,8 @@ def enable_user(user: User, actor: str) -> None:
 
 
 def change_password(user: User, password: str, actor: str, checked: str | None = None) -> None:
-    """Give a user another password and end all their sessions; with `checked` as in `lock_user`.
-    Raises Invalid."""
+    """Change a user's password and end all their sessions; `checked` is as in `lock_user`. Raises
+    Invalid."""
     refuse(password_errors(password))
     password_hash = hash_password(password)
     with writing() as session:
@@ -255,8 +256,8 @@ def change_password(user: User, password: str, actor: str, checked: str | None =
 
 
 def change_own_password(user: User, current: str, password: str, repeated: str) -> None:
-    """The same by the user, who knows the current one. Raises Invalid, and Conflict where it is
-    changed or the account disabled meanwhile."""
+    """The same, by the user, who knows the current password. Raises Invalid, and Conflict if the
+    password was changed or the account disabled meanwhile."""
     checked = user.password_hash
     errors = new_password_errors(password, repeated)
     if len(current) > MAX_PASSWORD or not user.check_password(current):
@@ -267,7 +268,7 @@ def change_own_password(user: User, current: str, password: str, repeated: str) 
 
 
 def reset_password(user: User, actor: str) -> str:
-    """Give a user a generated password, which is shown once, and end all their sessions."""
+    """Give a user a generated password and end all their sessions. Returns it, to be shown once."""
     if actor == actor_of(user):
         raise Conflict("Change your own password on your account's page.")
     password = new_password()
@@ -285,9 +286,9 @@ def new_password() -> str:
 
 
 def user_with_password(email: str, password: str) -> User | None:
-    """The user, when address and password fit and the account is not disabled; else None.
+    """The user, if address and password are right and the account is not disabled; else None.
 
-    It takes the same time whether or not the address has an account.
+    Takes the same time whether or not the address has an account.
     """
     user = find_user(clean_email(email))
     fits = User.check_nobody(password) if user is None else user.check_password(password)
@@ -295,13 +296,13 @@ def user_with_password(email: str, password: str) -> User | None:
 
 
 def password_mark(user: User) -> str:
-    """What tells that the password is still the one it is now, and nothing else about it."""
+    """A mark that stays the same until the password is changed, and tells nothing else about it."""
     return digest_of(user.password_hash)
 
 
 def user_with_mark(user_id: int, mark: str) -> User | None:
-    """The user with this ID, while the password is the one that had the mark and the account is
-    not disabled; else None."""
+    """The user with this ID, if the password still has the mark and the account is not disabled;
+    else None."""
     user = db.session.get(User, user_id)
     return user if user and user.is_active and password_mark(user) == mark else None
 
@@ -310,8 +311,8 @@ def user_with_mark(user_id: int, mark: str) -> User | None:
 
 
 def first_start(actor: str) -> FirstStart | None:
-    """Give an empty portal an operator who also owns the merchant `demo`, with the feature active
-    and an API key; None when there is any user. All of it in one transaction."""
+    """Give an empty portal an operator, who also owns the merchant `demo` with its feature active
+    and an API key; None if there is any user already. All in one transaction."""
     if db.session.scalar(sa.select(User.id).limit(1)) is not None:
         return None
     email, password = "operator@localhost", new_password()
@@ -349,7 +350,7 @@ def new_user(
     staff_role: str | None,
     name: str,
 ) -> User:
-    """Add a user in the running transaction; the caller has checked what is given."""
+    """Add a user in the running transaction; the caller has checked the fields."""
     user = User(email=email, name=name, password_hash=password_hash, staff_role=staff_role)
     session.add(user)
     session.flush()
@@ -384,7 +385,7 @@ def _is_last_operator(session: scoped_session[Session], user: User) -> bool:
 
 
 def _called(text: str, key: Column, name: Column) -> list[sa.ColumnElement[bool]]:
-    """The condition that a key or a name holds the text, whatever the case; none without a text."""
+    """The condition that a key or a name contains the text, in any case; none for an empty text."""
     text = clean_search(text)
     text = clean_email(text) if "@" in text else text.lower()
     columns = (key, sa.func.lower(name))

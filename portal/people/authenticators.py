@@ -1,6 +1,6 @@
 """What an authenticator's answer may look like (WebAuthn level 2, §6): it comes from a stranger,
-and is measured before a library makes anything of it. By tags a CBOR of 600 letters can say "this
-list, twice" thirty times over; who copies or writes what that means takes minutes and gigabytes.
+and is checked before a library works with it. With tags, 600 bytes of CBOR can say "this list,
+twice" thirty times over, and copying or writing that takes minutes and gigabytes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 from portal.errors import Malformed
 
 MAX_DEPTH = 8
-"""How deep lists and maps lie in each other; a real answer has three levels."""
+"""How deep lists and maps may be nested; a real answer has three levels."""
 MAX_ITEMS = 1_000
-"""How many values there are in all, keys too; a real answer has some twenty."""
+"""How many values there may be in all, with the keys; a real answer has some twenty."""
 _ATTESTED, _EXTENDED = 0x40, 0x80
 _FIXED_BYTES = 37
 """Name, flags and count of authenticator data, before what the flags announce (§6.1)."""
@@ -22,9 +22,9 @@ _SIMPLE = {20: False, 21: True, 22: None}
 
 
 def check_attestation(whole: bytes) -> None:
-    """Look through an attestation object: plain values alone, and no statement about the device
-    but none, or one that the passkey has signed itself. No other is asked for, and browsers take
-    any other away (§5.1.3), so that no certificate of a stranger is ever read. Raises Malformed."""
+    """Check an attestation object: it holds only plain values, and about the device either no
+    statement or one that the passkey signed itself. The portal asks for no other, and browsers
+    remove others (§5.1.3), so that no stranger's certificate is ever read. Raises Malformed."""
     reader = _Reader(whole)
     told = reader.value()
     if reader.is_left() or not isinstance(told, dict):
@@ -42,7 +42,7 @@ def check_attestation(whole: bytes) -> None:
 
 
 def check_data(data: Any) -> None:
-    """Look through authenticator data: its public key and extensions. Raises Malformed."""
+    """Check authenticator data: its public key and extensions. Raises Malformed."""
     if not isinstance(data, bytes) or len(data) < _FIXED_BYTES:
         raise Malformed("The authenticator data is too short.")
     flags, offset = data[_FIXED_BYTES - 5], _FIXED_BYTES
@@ -50,17 +50,17 @@ def check_data(data: Any) -> None:
         offset += _AAGUID_BYTES
         offset += 2 + int.from_bytes(data[offset : offset + 2])
     reader = _Reader(data[offset:])
-    # One after the other to the end, however many: some devices count a key's parts wrongly, which
-    # the library mends.
+    # All of them up to the end, however many: some devices count a key's parts wrongly, which the
+    # library corrects.
     while reader.is_left():
         reader.value()
 
 
 class _Reader:
-    """Reads CBOR (RFC 8949) as authenticators must write it (CTAP2's canonical form): lengths that
-    are told, in as few bytes as they take, no tags and no fractions. So what is written again is as
-    long as it was, and the library, which finds by that where the next value begins, never looks at
-    what was not looked at here."""
+    """Reads CBOR (RFC 8949) as authenticators must write it (CTAP2's canonical form): with lengths,
+    in as few bytes as possible, without tags and fractions. So a value that is written again has
+    the same length, and the library, which finds the next value by that, never reads anything that
+    was not checked here."""
 
     def __init__(self, data: bytes):
         self._data = data
@@ -68,7 +68,7 @@ class _Reader:
         self._items = 0
 
     def is_left(self) -> bool:
-        """Whether something follows."""
+        """Whether there is more to read."""
         return self._offset < len(self._data)
 
     def value(self, depth: int = 0) -> Any:

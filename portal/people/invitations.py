@@ -31,16 +31,16 @@ from portal.people.rules import (
 
 LIFETIME = 7 * DAY
 MAX_PEOPLE = 500
-"""Members of a merchant and invitations together: each is told of its webhooks, in the transaction
-that something happens in, and all of them stand on one page."""
+"""Members and invitations of a merchant together: all of them are notified of its webhooks, within
+the transaction in which something happens, and one page shows them all."""
 
 
 def invite(merchant: Merchant, email: str, role: str, actor: str) -> str:
-    """Ask an address to join a merchant; the link, which works once within LIFETIME and is kept
-    nowhere. It is mailed too where PORTAL_SMTP_URL is set. An earlier invitation ends.
+    """Invite an address to join a merchant. Returns the link, which works once within LIFETIME and
+    is stored nowhere; it is also mailed if PORTAL_SMTP_URL is set. An earlier invitation ends.
 
-    Raises Invalid, also past MAX_PEOPLE, and Forbidden for oneself: nobody gives themselves a
-    role.
+    Raises Invalid, also past MAX_PEOPLE, and Forbidden for inviting oneself: nobody gives
+    themselves a role.
     """
     email = clean_email(email)
     refuse(email_errors(email) + role_errors(role))
@@ -104,7 +104,7 @@ def _people(session: scoped_session[Session], merchant: Merchant) -> int:
 
 
 def invitations(merchant: Merchant) -> Sequence[Invitation]:
-    """What a merchant's owners may look at and revoke: who has not come yet, by address."""
+    """A merchant's invitations that nobody has accepted yet, by address."""
     return db.session.scalars(
         sa.select(Invitation)
         .where(Invitation.merchant_id == merchant.id)
@@ -113,8 +113,8 @@ def invitations(merchant: Merchant) -> Sequence[Invitation]:
 
 
 def is_open(invitation: Invitation) -> bool:
-    """Whether the link still lets someone in: it is not too old, and whoever made it may still
-    invite. So an owner who is removed leaves no way back in."""
+    """Whether the link still works: it is not too old, and whoever made it may still invite, so
+    that an owner who is removed has left no way back in."""
     return invitation.expires_at > now() and has_role_still(
         invitation.created_by, invitation.merchant_id, ("owner", "operator")
     )
@@ -135,7 +135,7 @@ def revoke(merchant: Merchant, invitation_id: str, actor: str) -> None:
 
 
 def find(token: str) -> Invitation:
-    """The invitation of a link. Raises the same NotFound for one that is unknown, accepted,
+    """The invitation of a link. Raises the same NotFound whether the link is unknown, accepted,
     revoked or too old."""
     invitation = db.session.scalar(
         sa.select(Invitation).where(Invitation.digest == digest_of(token))
@@ -149,9 +149,9 @@ def find(token: str) -> Invitation:
 
 
 def join(token: str, user: User) -> Merchant:
-    """Make the invited person, who is signed in, a member; the merchant.
+    """Make the invited person, who is signed in, a member. Returns the merchant.
 
-    Raises NotFound, Forbidden for anybody else, Conflict for a member.
+    Raises NotFound, Forbidden for anybody else, Conflict for someone who is a member already.
     """
     with writing() as session:
         invitation = _take(session, token)
@@ -164,9 +164,9 @@ def join(token: str, user: User) -> Merchant:
 
 
 def join_anew(token: str, name: str, password: str, repeated: str) -> User:
-    """Give the invited person, who has no account yet, one, and make them a member.
+    """Make an account for the invited person, who has none yet, and make them a member.
 
-    Raises NotFound, Invalid, Conflict when the address has an account by now.
+    Raises NotFound, Invalid, Conflict if the address has got an account meanwhile.
     """
     find(token)
     name = name.strip()
@@ -174,7 +174,7 @@ def join_anew(token: str, name: str, password: str, repeated: str) -> User:
     password_hash = hash_password(password)
     email = find(token).email
     taken = f"{email} has an account by now. Open the invitation again and sign in."
-    # Two invitations of one address may be taken up in the same moment.
+    # Two invitations of one address may be accepted at the same moment.
     with unique("", taken), writing() as session:
         invitation = _take(session, token)
         if find_user(invitation.email):
@@ -187,7 +187,7 @@ def join_anew(token: str, name: str, password: str, repeated: str) -> User:
 
 
 def _take(session: scoped_session[Session], token: str) -> Invitation:
-    """The invitation, and nobody else's look at it until the transaction ends: it works once."""
+    """The invitation, locked until the transaction ends, since it works only once."""
     found = find(token)
     lock_merchant(session, found.merchant_id)
     session.expire(found)

@@ -1,4 +1,4 @@
-"""Who works for a merchant, and as what: viewer, editor or owner."""
+"""The people who work for a merchant, and their roles: viewer, editor or owner."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def members(merchant: Merchant) -> Sequence[tuple[User, str]]:
 
 
 def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str = "") -> str:
-    """Give an address its account, as a member of a merchant; its generated password, which is
-    shown once.
+    """Make an account for an address, as a member of a merchant. Returns its generated password, to
+    be shown once.
 
-    Raises Invalid, also where the address has an account already: an owner elsewhere may have
-    invited it, and used the link without ever having its mailbox. Who is invited proves to be
-    the one who may use that account.
+    Raises Invalid, also if the address has an account already: an owner of another merchant may
+    have invited the address and used the link without ever having its mailbox. Someone who is
+    invited has to sign in to that account.
     """
     email = clean_email(email)
     if (user := find_user(email)) is not None:
@@ -53,7 +53,7 @@ def add_member(merchant: Merchant, email: str, role: str, actor: str, name: str 
 def change_member(merchant: Merchant, user_id: int, role: str, actor: str) -> None:
     """Give a member another role.
 
-    Raises NotFound for one who is no member, Forbidden for a higher role of one's own, Conflict
+    Raises NotFound if the user is no member, Forbidden for giving oneself a higher role, Conflict
     for the last owner.
     """
     refuse(role_errors(role))

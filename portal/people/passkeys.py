@@ -1,6 +1,6 @@
 """Passkeys as a second factor (WebAuthn level 2): a device signs a challenge after the password.
 
-A challenge waits in the browser's signed session and works once: what is older than the last one
+A challenge waits in the browser's signed session and works once: one that is older than the last
 that was answered is refused, as with codes by time.
 """
 
@@ -41,7 +41,7 @@ from portal.people.second_factor import ISSUER, end_if_last, password_errors, re
 
 CHALLENGE_TIME = 5 * MINUTE
 MAX_ANSWER = 20_000
-"""Characters of what a browser answers; attestation is not asked for, so it is short."""
+"""Characters of a browser's answer: it is short, since the portal asks for no attestation."""
 MAX_CREDENTIAL = 1_023
 """Bytes of a credential's ID (WebAuthn §5.8.3)."""
 MAX_NAME = 100
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Site:
-    """What a passkey is bound to: a name (RP ID), and the origin of the pages that may use it."""
+    """What passkeys are bound to: a name (RP ID), and the origin of the pages that may use them."""
 
     name: str
     origin: str
@@ -73,17 +73,17 @@ class Challenge:
 
     @classmethod
     def read(cls, kept: Any) -> Challenge | None:
-        """What `keep` gave; None when there is nothing."""
+        """The challenge that `keep` wrote; None if there is none."""
         return cls(base64url_to_bytes(kept[0]), kept[1]) if kept else None
 
     def keep(self) -> list[Any]:
-        """For the session."""
+        """It as the session keeps it."""
         return [bytes_to_base64url(self.value), self.moment]
 
 
 def site_of(config: Config) -> Site | None:
-    """The portal's public address as passkeys see it; None where that is an IP address, to which
-    browsers bind none. A portal on this machine alone has them under `localhost`."""
+    """The portal's public address as passkeys see it; None for an IP address, to which browsers
+    bind no passkeys. A portal for this machine alone has the name `localhost`."""
     address = urlsplit(config.public_url)
     name = address.hostname or ""
     try:
@@ -138,8 +138,8 @@ IN_USE = "This passkey is in use already."
 def add(
     user: User, name: str, answer: str, password: str, challenge: Challenge | None
 ) -> list[str]:
-    """Take a new passkey from the next sign-in on, with what the browser answered to
-    `creation_options`; recovery codes when it is the first second factor, else none.
+    """Add a passkey, made with the browser's answer to `creation_options`, for the next sign-in on.
+    Returns recovery codes if it is the first second factor, else none.
 
     Raises Invalid.
     """
@@ -173,7 +173,7 @@ def add(
 
 
 def remove(user: User, passkey_id: str, password: str) -> None:
-    """Take one of a user's passkeys no more. Raises Invalid and NotFound."""
+    """Remove one of a user's passkeys. Raises Invalid and NotFound."""
     checked = user.password_hash
     refuse(password_errors(user, password))
     with writing() as session:
@@ -187,8 +187,8 @@ def remove(user: User, passkey_id: str, password: str) -> None:
 
 
 def check(user: User, answer: str, challenge: Challenge | None) -> bool:
-    """Whether one of the user's passkeys has signed the challenge, which is used up by that. A copy
-    of one is refused, noted, and told to the user."""
+    """Whether one of the user's passkeys has signed the challenge, which is then used up. A copy of
+    a passkey is refused, noted, and reported to the user."""
     site = site_of(current_app.config["PORTAL"])
     if challenge is None or site is None or len(answer) > MAX_ANSWER:
         return False
@@ -197,7 +197,7 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
         return False
     used, given = signed
     with writing() as session:
-        # Two who send the same answer at once come one after the other.
+        # Two requests with the same answer at once are handled one after the other.
         lock_user(session, user)
         passkey = next((one for one in user.passkeys if one.id == used), None)
         if passkey is None or not _is_fresh(user, challenge):
@@ -212,7 +212,7 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
 
 
 def _verify(user: User, answer: str, challenge: Challenge, site: Site) -> tuple[str, int] | None:
-    """Which of the user's passkeys has signed the challenge, by ID, and its count; None: none."""
+    """The ID of the user's passkey that signed the challenge, and its count; None if none did."""
     known = {one.credential: one for one in user.passkeys}
     try:
         given = parse_authentication_credential_json(_parsed(answer))
@@ -223,7 +223,7 @@ def _verify(user: User, answer: str, challenge: Challenge, site: Site) -> tuple[
             expected_challenge=challenge.value,
             expected_rp_id=site.name,
             expected_origin=site.origin,
-            # Compared later: a count that went back is told apart from what does not fit.
+            # Compared later, to tell a count that went back from a signature that does not fit.
             credential_public_key=passkey.public_key,
             credential_current_sign_count=0,
         )
@@ -234,13 +234,13 @@ def _verify(user: User, answer: str, challenge: Challenge, site: Site) -> tuple[
 
 
 def _went_back(known: int, given: int) -> bool:
-    """Whether a device that counts gave no higher count: there is a copy of it (WebAuthn §7.2,
-    step 21). One that does not count says 0 each time."""
+    """Whether a device that counts did not count up, so that a copy of it exists (WebAuthn §7.2,
+    step 21). A device that does not count always says 0."""
     return given <= known and (given, known) != (0, 0)
 
 
 def _verify_new(answer: str, challenge: Challenge | None) -> VerifiedRegistration | None:
-    """What webauthn says of a new passkey; None when it does not fit."""
+    """What the library found in a new passkey; None if it does not fit."""
     site = site_of(current_app.config["PORTAL"])
     if challenge is None or site is None or len(answer) > MAX_ANSWER:
         return None

@@ -1,4 +1,4 @@
-"""How long a merchant's logs are kept: as the portal's settings say, or for less."""
+"""How long a merchant's logs are kept: as long as the portal's settings say, or less."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.people.rules import refuse
 
 
 def event_days(merchant: Merchant | None) -> int:
-    """Days for which a merchant's events and header logs are kept; for None, those of merchants
+    """How many days a merchant's events and header logs are kept; for None, those of merchants
     without a period of their own."""
     config: Config = current_app.config["PORTAL"]
     own = merchant.event_days if merchant else None
@@ -21,7 +21,7 @@ def event_days(merchant: Merchant | None) -> int:
 
 
 def payload_days(merchant: Merchant) -> int:
-    """Days for which a merchant's payload logs and record data are kept."""
+    """How many days a merchant's payload logs and record data are kept."""
     config: Config = current_app.config["PORTAL"]
     return merchant.payload_days if merchant.payload_days is not None else config.payload_days
 
@@ -29,7 +29,8 @@ def payload_days(merchant: Merchant) -> int:
 def change(merchant: Merchant, event_text: str, payload_text: str, actor: str) -> None:
     """Keep a merchant's logs for as many days as a form says, from the next clean-up on.
 
-    As many as the portal's settings say follow these when they change. Raises Invalid.
+    If these are as many as in the portal's settings, they follow the settings when those change.
+    Raises Invalid.
     """
     config: Config = current_app.config["PORTAL"]
     events, errors = _days("/event_days", event_text, config.event_days)

@@ -1,5 +1,5 @@
-"""Another password for who has forgotten theirs: by a link that is mailed, or that an operator
-makes. It works once, for an hour."""
+"""New passwords for people who have forgotten theirs, by a link that is mailed or that an operator
+makes. It works once, within an hour."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FORGOTTEN = "user.password_forgotten"
 def ask(email: str) -> None:
     """Mail a link to an address that has an account; needs PORTAL_SMTP_URL.
 
-    It answers the same, and takes as long, for one that has none. Only accounts that exist have an
-    entry, and at most one in tries.EVERY: who wishes for any address fills nothing. Raises Invalid
-    for what is no e-mail address.
+    It does the same, and takes as long, for an address without an account. The audit log gets an
+    entry only for accounts that exist, and at most one in tries.EVERY, so that asking for many
+    addresses fills nothing. Raises Invalid if it is no e-mail address.
     """
     email = clean_email(email)
     refuse(email_errors(email))
-    # Made, and encrypted, for who has no account too: that takes longer than all else here.
+    # Made and encrypted also without an account: that takes longer than everything else here.
     token = new_token()
     mail = Mail.make(
         email,
@@ -53,14 +53,14 @@ def ask(email: str) -> None:
         if user and user.is_active:
             session.add_all((_reset(user, token), mail))
         else:
-            # Written, and so waited for, as if it were owed.
+            # Waits for its turn to write, just as if a mail were written.
             session.add(mail)
             session.flush()
             session.delete(mail)
 
 
 def make_link(user: User, actor: str) -> str:
-    """A link for a user to choose another password, for an operator to hand over."""
+    """A link by which a user can choose a new password, for an operator to hand over."""
     with writing() as session:
         record(session, actor, "user.reset_link_made", user.email)
         _forget_ended(session)
@@ -70,8 +70,8 @@ def make_link(user: User, actor: str) -> str:
 
 
 def find(token: str) -> User:
-    """Whose password a link changes. Raises the same NotFound for one that is unknown, used or
-    too old, and for an account that is disabled."""
+    """The user whose password a link changes. Raises the same NotFound whether the link is unknown,
+    used or too old, or the account disabled."""
     user: User | None = db.session.scalar(
         sa.select(User)
         .join(PasswordReset, PasswordReset.user_id == User.id)
@@ -83,7 +83,7 @@ def find(token: str) -> User:
 
 
 def choose(token: str, password: str, repeated: str) -> None:
-    """Give the link's user another password; all their sign-ins and links end.
+    """Change the password of a link's user; all their sign-ins and links end.
 
     Raises NotFound, Invalid.
     """
@@ -92,7 +92,7 @@ def choose(token: str, password: str, repeated: str) -> None:
     password_hash = hash_password(password)
     with writing() as session:
         user = find(token)
-        # Another who uses the link at this moment waits here, and then finds it gone.
+        # Whoever else uses the link at this moment waits here, and then finds it gone.
         lock_user(session, user)
         find(token)
         user.set_password_hash(password_hash)

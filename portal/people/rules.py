@@ -1,4 +1,4 @@
-"""What an address, a name, a password, a slug and a role must look like, as field errors."""
+"""The rules for addresses, names, passwords, slugs and roles, as errors of fields."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 def refuse(errors: list[FieldError]) -> None:
-    """Raise Invalid when there are errors."""
+    """Raise Invalid if there are errors."""
     if errors:
         raise Invalid(errors)
 
 
 @contextmanager
 def unique(pointer: str, message: str) -> Iterator[None]:
-    """Say it as a field's error when the database finds a value in use already: a look before
-    the write would miss two requests at once."""
+    """Raise Invalid for a field if the database finds that its value is taken: looking before
+    writing would miss two requests at once."""
     try:
         yield
     except IntegrityError as error:

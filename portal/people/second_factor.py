@@ -1,5 +1,5 @@
-"""A second factor for signing in: codes of an app by time (TOTP, RFC 6238), and recovery codes for
-when app and passkeys (portal.people.passkeys) are lost. Each works once."""
+"""A second factor for signing in: an app's codes by time (TOTP, RFC 6238), and recovery codes for
+when the app and the passkeys (portal.people.passkeys) are lost. Each code works once."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from portal.people import tries
 STEP_SECONDS = 30
 DIGITS = 6
 DRIFT = 1
-"""Steps before and after now whose codes are taken too, for clocks that differ (§5.2)."""
+"""How many steps before and after now are accepted too, for clocks that differ (§5.2)."""
 SECRET_BYTES = 20
-"""As long as the hash, as RFC 4226 §4 asks for."""
+"""As long as the hash, as RFC 4226 §4 recommends."""
 RECOVERY_CODES = 10
 ISSUER = "Webhook Portal"
 WRONG_CODE = "This code is wrong, too old, or was used already. Wait for the next one."
 
 
 def code_at(secret: bytes, step: int, digits: int = DIGITS) -> str:
-    """The code of a step, which is Unix seconds ÷ STEP_SECONDS (RFC 6238 §4, RFC 4226 §5.3)."""
+    """The code of a step; its number is Unix seconds ÷ STEP_SECONDS (RFC 6238 §4, RFC 4226
+    §5.3)."""
     digest = hmac.digest(secret, step.to_bytes(8, "big"), hashlib.sha1)
     offset = digest[-1] & 0xF
     number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
@@ -44,20 +45,21 @@ def code_at(secret: bytes, step: int, digits: int = DIGITS) -> str:
 
 
 def new_secret() -> str:
-    """A secret for a new app, in Base32 as apps take it."""
+    """A secret for a new app, in Base32, as apps read it."""
     return base64.b32encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def app_address(user: User, secret: str) -> str:
-    """What the app reads from the picture: an `otpauth:` address."""
+    """The `otpauth:` address that the app reads from the picture."""
     label = quote(f"{ISSUER}:{user.email}")
     return f"otpauth://totp/{label}?{urlencode({'secret': secret, 'issuer': ISSUER})}"
 
 
 def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
-    """Ask for a second factor from the next sign-in on; the recovery codes, which are shown once.
+    """Ask for a second factor from the next sign-in on. Returns the recovery codes, to be shown
+    once.
 
-    `code` is one of the app, which shows that it has the secret. Raises Invalid.
+    `code` comes from the app and proves that it has the secret. Raises Invalid.
     """
     checked, errors = user.password_hash, password_errors(user, password)
     step = _step_of(secret, code)
@@ -85,7 +87,7 @@ def renew_codes(user: User, password: str) -> list[str]:
 
 
 def turn_off(user: User, password: str) -> None:
-    """Ask a user for the password alone. Raises Invalid."""
+    """Ask a user only for the password from now on. Raises Invalid."""
     checked = user.password_hash
     if errors := password_errors(user, password):
         raise Invalid(errors)
@@ -93,7 +95,7 @@ def turn_off(user: User, password: str) -> None:
 
 
 def remove(user: User, actor: str, checked: str | None = None) -> None:
-    """The same without the password, for an operator who knows whom they help."""
+    """The same without the password, by an operator who knows whom they are helping."""
     with writing() as session:
         lock_user(session, user, checked)
         if user.has_second_factor:
@@ -104,8 +106,8 @@ def remove(user: User, actor: str, checked: str | None = None) -> None:
 
 
 def end_if_last(session: scoped_session[Session], user: User) -> None:
-    """Drop the recovery codes inside the running transaction when there is no second factor that
-    they stand in for."""
+    """Delete the recovery codes, in the running transaction, if there is no second factor left that
+    they could stand in for."""
     if not user.has_second_factor:
         session.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
 
@@ -123,9 +125,9 @@ def codes_left(user: User) -> int:
 
 
 def check(user: User, code: str) -> bool:
-    """Whether this is a code of the user's app or a recovery code; it is used up by that."""
+    """Whether this is a code of the user's app, or a recovery code; it is then used up."""
     with writing() as session:
-        # Two who send the same code at once come one after the other.
+        # Two requests with the same code at once are handled one after the other.
         lock_user(session, user)
         if not user.has_second_factor:
             return False
@@ -142,7 +144,7 @@ def check(user: User, code: str) -> bool:
 
 
 def _step_of(secret: str, code: str) -> int | None:
-    """The step around now whose code this is."""
+    """The step, around now, to which the code belongs."""
     try:
         key = base64.b32decode(secret)
     except ValueError:
@@ -159,7 +161,7 @@ def _secret_of(user: User) -> str:
     try:
         return vault.decrypt(user.totp_token or "")
     except vault.Unreadable:
-        # The secret key is lost: the recovery codes still work.
+        # The portal's secret key is lost; the recovery codes still work.
         return ""
 
 
@@ -168,7 +170,7 @@ def _clean(code: str) -> str:
 
 
 def password_errors(user: User, password: str) -> list[FieldError]:
-    """What is wrong with a password that must be the user's own."""
+    """Errors if this is not the user's own password."""
     if len(password) > MAX_PASSWORD or not user.check_password(password):
         tries.note_refused("password_refused", user.email)
         return [FieldError("/password", "This is not your current password.")]
@@ -176,7 +178,7 @@ def password_errors(user: User, password: str) -> list[FieldError]:
 
 
 def replace_codes(session: scoped_session[Session], user: User) -> list[str]:
-    """New codes of 80 random bits each, of which hashes are kept."""
+    """New codes of 80 random bits each; only their hashes are stored."""
     session.execute(sa.delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     codes = [
         base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)

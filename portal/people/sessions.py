@@ -1,4 +1,4 @@
-"""Sign-ins: each is a row, so that it can be listed and ended by itself."""
+"""Sign-ins: each is a row, so that it can be listed, and ended without the others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from portal.models import User, UserSession
 from portal.models.locks import lock_user
 
 MAX_SESSIONS = 100
-"""Of one user: a program may sign in anew for each of its requests, and whatever shows or ends all
-of them takes as long as they are many, the latter with the database locked."""
+"""Of one user: a program may sign in again for each request, and the more sign-ins there are, the
+longer it takes to show them, and to end them, for which the database is locked."""
 NOTED_EVERY = 10 * MINUTE
-"""How often it is written that a sign-in is in use."""
+"""How often the use of a sign-in is noted."""
 
 
 def begin(user: User, address: str = "", agent: str = "") -> str:
-    """Sign a user in, whose password (and second factor) the caller has checked; the token that
-    the cookie holds. `address` and `agent` are shown in the list.
+    """Sign in a user whose password (and second factor) the caller has checked. Returns the token
+    for the cookie. `address` and `agent` are shown in the list.
 
-    Of more than MAX_SESSIONS the one ends that was used least recently. Raises Conflict when the
-    password was changed, or the account disabled, since it was checked.
+    Past MAX_SESSIONS, the one that was not used for longest ends. Raises Conflict if the password
+    was changed, or the account disabled, since the check.
     """
     checked = user.password_hash
     with writing() as session:
@@ -48,8 +48,8 @@ def begin(user: User, address: str = "", agent: str = "") -> str:
 
 
 def find(token: str) -> tuple[UserSession, User] | None:
-    """The sign-in of a token and whose it is; None once it has ended, is over
-    PORTAL_SESSION_HOURS old, or the account is disabled."""
+    """The sign-in of a token, and its user; None if it has ended or is over PORTAL_SESSION_HOURS
+    old, or if the account is disabled."""
     found = db.session.execute(
         sa.select(UserSession, User)
         .join(User, User.id == UserSession.user_id)
@@ -59,7 +59,7 @@ def find(token: str) -> tuple[UserSession, User] | None:
 
 
 def note_use(session_id: str, address: str) -> None:
-    """Write that a sign-in is in use, from which address."""
+    """Note that a sign-in is in use, and from which address."""
     with writing() as session:
         session.execute(
             sa.update(UserSession)
@@ -69,7 +69,7 @@ def note_use(session_id: str, address: str) -> None:
 
 
 def sessions(user: User) -> Sequence[UserSession]:
-    """A user's sign-ins that have not ended, the one used last first."""
+    """A user's sign-ins that have not ended, the last used first."""
     return db.session.scalars(
         sa.select(UserSession)
         .where(UserSession.user_id == user.id, UserSession.created_at > _oldest())
@@ -92,7 +92,7 @@ def end(user: User, session_id: str) -> None:
 
 
 def end_others(user: User, session_id: str) -> None:
-    """End all of a user's sign-ins but this one."""
+    """End all of a user's sign-ins except this one."""
     with writing() as session:
         ended = session.scalars(
             sa.delete(UserSession)
@@ -104,6 +104,6 @@ def end_others(user: User, session_id: str) -> None:
 
 
 def _oldest() -> int:
-    """When a sign-in that ends now began, in Unix µs."""
+    """When a sign-in that is just ending for its age began, in Unix µs."""
     hours: int = current_app.config["PORTAL"].session_hours
     return now() - hours * HOUR

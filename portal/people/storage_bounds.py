@@ -1,4 +1,4 @@
-"""How much staff let a merchant store."""
+"""How much storage staff give a merchant."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MOST_MB = 2_000_000_000
 
 
 def change(merchant: Merchant, text: str, actor: str) -> None:
-    """Let a merchant store as many MB as a text says: 0 for any amount, nothing for as much as
-    PORTAL_MERCHANT_MB says. Raises Invalid."""
+    """Let a merchant store as many MB as a text says: 0 means any amount, an empty text as much as
+    PORTAL_MERCHANT_MB. Raises Invalid."""
     mb = _mb(text)
     with writing() as session:
         before = merchant.storage_mb

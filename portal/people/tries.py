@@ -1,11 +1,10 @@
-"""Tries to get into an account that were refused: where they came from for the operator's log
-(portal.journal.security_log), and which account was tried for the audit log.
+"""Refused tries to get into an account: the operator's log has where they came from
+(portal.journal.security_log), and the audit log which account they were for.
 
-Only accounts that exist have entries, and each at most one of a kind in EVERY, so that who tries
-many passwords fills nothing. For others a turn to write is taken too, and nothing is written: how
-many turns there were is in /metrics, and how long one is waited for can be measured. Writing takes
-some milliseconds, which might tell who has an account: whoever measures that has one answer in that
-time to go by.
+Only accounts that exist have entries, and at most one of a kind in EVERY, so that trying many
+passwords fills nothing. For other addresses a turn to write is taken too, and nothing is written:
+/metrics counts the turns, and the wait for one can be measured. Writing itself takes some
+milliseconds, which might show that an account exists; but it can be measured only once in EVERY.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from portal.people.rules import email_errors
 
 Kind = Literal["sign_in_refused", "second_factor_refused", "password_refused"]
 ACTIONS = tuple(f"user.{kind}" for kind in get_args(Kind))
-"""The entries that are made here."""
+"""The entries that are made in the audit log."""
 EVERY = 15 * MINUTE
 PATIENCE_SECONDS = 0.5
-"""How long the answer may wait for the entry: it is a refusal also where nothing can be written."""
+"""How long the answer waits for the entry: it is a refusal even if nothing can be written."""
 
 
 def note_refused(kind: Kind, email: str) -> None:
-    """Note for the operator that somebody was refused (portal.journal.security_log), and for staff
-    that it was who tried to be the user with an address, unless that was noted a moment ago."""
+    """Note a refusal for the operator (portal.journal.security_log), and for staff the account that
+    it was for, unless that was noted a moment ago."""
     security_log.note(kind)
     if email_errors(email):
-        # Nobody has it; and PostgreSQL takes no NUL.
+        # Nobody has such an address, and PostgreSQL accepts no NUL.
         return
     action = f"user.{kind}"
     try:
@@ -45,13 +44,13 @@ def note_refused(kind: Kind, email: str) -> None:
             if known is not None and not was_noted(session, action, email):
                 record(session, "portal", action, email)
     except Unavailable:
-        # Said by whoever must write.
+        # Whoever has to write reports it.
         db.session.rollback()
 
 
 def was_noted(session: Session | scoped_session[Session], action: str, email: str) -> bool:
-    """Whether there is an entry in the audit log, not older than EVERY, of such a try to be the
-    user with an address."""
+    """Whether the audit log has an entry, not older than EVERY, of such a try for the account with
+    this address."""
     moment = now()
     return (
         session.scalar(
@@ -59,7 +58,7 @@ def was_noted(session: Session | scoped_session[Session], action: str, email: st
             .where(
                 AuditEntry.action == action,
                 AuditEntry.target == email,
-                # What lies further ahead was noted before the clock was set back.
+                # An entry further ahead was made before the clock was set back.
                 AuditEntry.at > moment - EVERY,
                 AuditEntry.at < moment + EVERY,
             )

@@ -1,4 +1,4 @@
-"""What a webhook authenticates to its target with must be."""
+"""The rules for how a webhook authenticates to its target."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
 
 @dataclass(frozen=True)
 class SecretContext:
-    """What the rules need beyond the fields: `seal` encrypts a secret and `unseal` opens it;
+    """What the rules need beside the fields: `seal` encrypts a secret and `unseal` decrypts it;
     `clean_url` gives the plain form of a URL. The last two raise ValueError with a sentence."""
 
     seal: Callable[[str], str]
@@ -128,10 +128,10 @@ class SecretContext:
 def clean_auth(
     value: Any, stored: Auth | None, means: SecretContext
 ) -> tuple[Auth | None, list[FieldError]]:
-    """The authentication of a webhook, and what is wrong with it.
+    """A webhook's authentication, and what is wrong with it.
 
-    A new secret is sealed. Where it is left out, or is the mask, the one that is `stored` for the
-    same type stays.
+    A new secret is sealed. If it is left out, or is the mask, the one that is `stored` for the same
+    type is kept.
     """
     if value is None:
         return None, []
@@ -175,7 +175,7 @@ def certificate_ends_at(auth: Auth | None) -> int | None:
     return None if auth is None or auth["type"] != "certificate" else ends_at(auth["certificate"])
 
 
-# ── Fields that everybody may see ─────────────────────────────────────────────────────────
+# ── Fields that are not secret ─────────────────────────────────────────────────────────
 
 
 def _user(user: Any, _means: SecretContext) -> str:
@@ -305,11 +305,11 @@ def _key(key: Any) -> str:
 
 
 def _check_pair(auth: Auth, stored: Auth | None, means: SecretContext) -> None:
-    """Certificate and key belong together, and TLS can use them."""
+    """Check that certificate and key belong together and that TLS can use them."""
     certificate = x509.load_pem_x509_certificates(auth["certificate"].encode())[0]
     text = means.unseal(auth["key"])
     try:
-        # To see that its numbers are primes takes seconds, and concerns its owner alone.
+        # Whether its numbers are primes takes seconds to check, and concerns only its owner.
         key = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
         mine, theirs = (
             one.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -321,7 +321,7 @@ def _check_pair(auth: Auth, stored: Auth | None, means: SecretContext) -> None:
             "as it is stored."
         ) from None
     except (ValueError, UnsupportedAlgorithm, InternalError):
-        # The last is made of an error that the library does not know, as of a key of Ed448 that is
+        # The last stands for errors that the library does not know, such as an Ed448 key that is
         # too short.
         raise ValueError(
             "This is no private key in PEM: it begins with -----BEGIN PRIVATE KEY-----."

@@ -1,4 +1,5 @@
-"""Whether a webhook may be set up so, and what it would send: for the form and the API alike."""
+"""Checks of a webhook before it is stored, and a preview of what it would send, for the form and
+the API alike."""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ def validate(
 
 
 def preview(merchant_id: int, fields: Any, existing: Webhook | None = None) -> previews.Preview:
-    """The request that the newest matching event, or an example, would make with these fields;
-    or what keeps it from being made. Stores and sends nothing, and resolves no name. Where the
-    URL is still to be given, previews.URL_TO_GIVE stands for it."""
+    """The request that these fields would make of the newest matching event, or of an example; or
+    the reason why there is none. Stores and sends nothing, and looks up no name. While there is no
+    URL, previews.URL_TO_GIVE stands in for it."""
     if not fields.get("url", existing.url if existing else ""):
         fields = {**fields, "url": previews.URL_TO_GIVE}
     try:
@@ -67,8 +68,8 @@ def preview(merchant_id: int, fields: Any, existing: Webhook | None = None) -> p
 
 
 def url_problem(url: str, merchant_id: int) -> str | None:
-    """What keeps a URL from being a merchant's webhook's, as a sentence, its host name looked up;
-    None when nothing does."""
+    """Why a merchant's webhook cannot have this URL, as a sentence; None if it can. The host name
+    is looked up."""
     try:
         clean_url(url, _reach(merchant_id, resolve=True))
     except ValueError as error:
@@ -106,6 +107,6 @@ def _reach(merchant_id: int, *, resolve: bool) -> UrlContext:
 
 
 def _looked_up(host: str, merchant_id: int) -> list[egress.Address]:
-    # It may take seconds, in which no snapshot is to be open: SQLite's log would grow as long.
+    # It may take seconds, and SQLite's log would grow as long as a snapshot were open.
     db.session.rollback()
     return addresses_of(host, merchant_id)

@@ -1,9 +1,9 @@
-"""A webhook is a table: one row a field. From it come the rules, the form, the API's document and
-its answers, what recipes fill and copies take over, and what the audit log shows.
+"""A webhook is a table with a row for each field. From the rows come the rules, the form, the API's
+document and answers, what recipes fill in and copies take over, and what the audit log shows.
 
-A new field of a kind that is here costs its row, its column (portal.models.webhook, a migration),
-the place where it works, and its line in the documents. A new kind costs a class in
-portal.webhooks.kinds and how a form shows it (portal.views.inputs).
+A new field of an existing kind needs its row, its column (portal.models.webhook, a migration), the
+code that acts on it, and its line in the documents. A new kind needs a class in
+portal.webhooks.kinds and an input in the form (portal.views.inputs).
 """
 
 from __future__ import annotations
@@ -46,21 +46,20 @@ class Field:
     """Of the form."""
     label: str
     hint: str = ""
-    """What the form says under it; {default} stands for the setting that counts where it is
-    empty."""
+    """The hint under it in the form; {default} stands for the value of its `setting`."""
     about: str = ""
-    """What the API's document says of it."""
+    """Its description in the API's document."""
     setting: str = ""
-    """The setting that counts where it is empty."""
+    """The setting that applies while the field is empty."""
     is_required: bool = False
     is_copied: bool = True
-    """Whether a copy of a webhook has it; else the default."""
+    """Whether a copy of a webhook takes it over, or begins with the default."""
     is_told_apart: bool = False
-    """Whether the webhook's page has words of its own for it; else its label and its value."""
+    """Whether the webhook's page shows it in its own way, or just as label and value."""
 
     @property
     def schema(self) -> Schema:
-        """What the API takes and shows, for its document."""
+        """The JSON Schema of what the API takes and shows."""
         return described(self.kind.schema, self.about) if self.about else self.kind.schema
 
 

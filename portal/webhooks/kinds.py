@@ -1,5 +1,5 @@
-"""What a webhook's fields are made of: how the value of each kind is cleaned, how it is shown where
-nobody may read its secrets, and how OpenAPI says what it must be. Pure.
+"""The kinds of a webhook's fields: how a value is cleaned, how it is shown with its secrets masked,
+and what its JSON Schema is. Pure.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(?::.{1,255})?", re.DOTAL
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What the rules need to know beyond the fields themselves.
+    """What the rules need to know beside the fields themselves.
 
     `is_known` and `nearest` ask the catalogue; `try_out` renders a template of a field
     (`query_params`, `headers`, `body_template`) for the events of a webhook and raises
-    ValueError with a sentence; `seal` encrypts a secret value and `unseal` opens it.
+    ValueError with a sentence; `seal` encrypts a secret value and `unseal` decrypts it.
     """
 
     reach: UrlContext
@@ -44,8 +44,7 @@ class RuleContext:
 
 @dataclass
 class Check:
-    """One field that is being checked: its name, what is `stored` for it now, and what was found
-    wrong with it."""
+    """A field that is being checked: its name, its `stored` value, and the errors found so far."""
 
     name: str
     stored: Any
@@ -53,7 +52,7 @@ class Check:
     errors: list[FieldError] = field(default_factory=list)
 
     def wrong(self, message: str, *parts: str) -> None:
-        """Say what is wrong, with the whole field or a part of it."""
+        """Add an error about the whole field or a part of it."""
         self.errors.append(FieldError(pointer(self.name, *parts), message))
 
 
@@ -64,16 +63,16 @@ class Kind(ABC):
 
     @abstractmethod
     def clean(self, value: Any, check: Check) -> Any:
-        """The value as it is stored, its secrets sealed. What is wrong is said to the check; then
-        what comes back is not used."""
+        """The value as it is stored, with its secrets sealed. Errors are added to the check; then
+        the result is not used."""
 
     def shown(self, value: Any) -> Any:
-        """The stored value as the API shows it, its secrets masked."""
+        """The stored value as the API shows it, with its secrets masked."""
         return value
 
 
 class Text(Kind):
-    """One line of text; `noun` is its name in a sentence."""
+    """One line of text; sentences call it by its `noun`."""
 
     def __init__(self, noun: str, most: int):
         self._noun, self.most = noun, most
@@ -95,7 +94,7 @@ class Text(Kind):
 
 
 class Url(Kind):
-    """Where requests go (portal.webhooks.url_rules)."""
+    """The address that requests go to (portal.webhooks.url_rules)."""
 
     schema = json_schema.text(json_schema.HTTP_URL, most=url_rules.MAX_URL)
 
@@ -140,8 +139,8 @@ class Flag(Kind):
 
 
 class Whole(Kind):
-    """A whole number from 1 on, or nothing for the portal's own. `noun` begins the sentence that
-    refuses another, where the field's name does not; `unit` says what is counted."""
+    """A whole number from 1 on, or nothing for the portal's own setting. The sentence about a wrong
+    one begins with `noun` in place of the field's name, if given; `unit` is what is counted."""
 
     def __init__(self, most: int, unit: str, noun: str = ""):
         self.most, self._unit, self._noun = most, unit, noun
@@ -161,7 +160,7 @@ class Whole(Kind):
 
 
 class Delays(Kind):
-    """Seconds to wait before each attempt, or nothing for the portal's own."""
+    """Seconds to wait before each attempt, or nothing for the portal's own setting."""
 
     def __init__(self, noun: str, most: int, longest: int):
         self._noun, self._most, self._longest = noun, most, longest
@@ -224,7 +223,7 @@ class Pairs(Kind):
 
 
 class Authentication(Kind):
-    """What requests authenticate with (portal.webhooks.auth_rules)."""
+    """How requests authenticate (portal.webhooks.auth_rules)."""
 
     schema = auth_rules.SCHEMA
 
@@ -239,12 +238,12 @@ class Authentication(Kind):
         return auth
 
     def shown(self, value: Auth | None) -> Auth | None:
-        """The same, its secret masked."""
+        """The same with its secret masked."""
         return Webhook.shown_auth(value)
 
 
 class Triggers(Kind):
-    """Which event types a webhook wants: `order.created`, `order.*`, `*`."""
+    """The event types that trigger a webhook: `order.created`, `order.*`, `*`."""
 
     def __init__(self, most: int):
         self._most = most
@@ -272,7 +271,7 @@ class Triggers(Kind):
 
 
 class Sources(Kind):
-    """Whose changes: an application such as `erp`, or one user of it such as `admin:17`."""
+    """Who made a change: an application such as `erp`, or one of its users such as `admin:17`."""
 
     def __init__(self, most: int):
         self._most = most

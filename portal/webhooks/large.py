@@ -1,5 +1,5 @@
-"""Changes of webhooks that leave much in the audit log, which keeps them for ever, and large new
-webhooks: the row of one that is deleted stays, too."""
+"""Large changes of webhooks, which the audit log keeps for ever, and large new webhooks, whose rows
+stay when they are deleted: both need room in the merchant's storage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from portal.storage import allowance
 from portal.strict_json import dump
 
 LARGE = 4_096
-"""Characters of what is noted of a change, from which on the merchant must have room for it. Most
-changes are far smaller, and a webhook can be mended also where the storage is full."""
+"""From so many characters in the audit log on, a change needs room. Most changes are far smaller,
+so that a webhook can be corrected even while the storage is full."""
 
 
 def ask(merchant_id: int, detail: Mapping[str, Any]) -> None:
-    """Whether a change, or a new webhook, may be stored. Raises StorageFull where it is large and
-    the merchant has stored what it may."""
+    """Check that a change, or a new webhook, may be stored. Raises StorageFull if it is large and
+    the merchant has used up its storage."""
     if len(dump(detail)) >= LARGE:
         allowance.ask(merchant_id)

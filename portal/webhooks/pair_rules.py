@@ -1,4 +1,4 @@
-"""What query parameters and headers of a webhook must be. Pure."""
+"""The rules for a webhook's query parameters and headers. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NAME = 255
 MAX_VALUE = 8 * 1024
 
 MAX_TOGETHER = {"query_params": MAX_URL, "headers": MAX_HEADERS}
-"""Bytes of all names and values: what is longer could never be sent."""
+"""Bytes of all names and values together: more could never be sent."""
 
 KINDS = {"query_params": "query parameter", "headers": "header"}
 
@@ -63,7 +63,7 @@ SCHEMAS = {field: _schema(kind) for field, kind in KINDS.items()}
 
 
 class Rows(list[dict[str, Any]]):
-    """Pairs as a form sends them: `{"name", "value", "secret"}`; a name may stand twice."""
+    """Pairs as a form sends them: `{"name", "value", "secret"}`; a name may occur twice."""
 
 
 def refused_header(name: str) -> bool:
@@ -77,8 +77,8 @@ def clean_pairs(
 ) -> tuple[list[Pair], list[FieldError]]:
     """The pairs of `query_params` or `headers`, and what is wrong with them.
 
-    `value` is an object as the API takes it, or Rows. New secret values are sealed; the mask
-    keeps the value that is `stored` under the same name.
+    `value` is an object as the API takes it, or Rows. New secret values are sealed; a mask keeps
+    the value that is `stored` under the same name.
     """
     rows, errors = _rows(field, value)
     kind = KINDS[field]

@@ -1,4 +1,4 @@
-"""What a webhook's settings would do: the request they make, the events they match."""
+"""What a webhook's settings would do: the request they would make, the events they would match."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from portal.webhooks.pair_rules import KINDS, MAX_VALUE
 CAP = 1_000
 """Matching events are counted up to here."""
 _SCANNED = 50_000
-"""Events looked at for a count: a source filter that hardly anything passes stays cheap."""
+"""How many events a count looks at, so that a source filter that hardly any event passes is
+cheap."""
 _NEWEST = 100
-"""Events of each type looked at for a preview."""
+"""How many events of each type a preview looks at."""
 EXAMPLE_ID = "evt_example"
 URL_TO_GIVE = "https://your-receiver.example/"
-"""Stands in a preview for a URL that is not given yet; nobody can have this name (RFC 2606)."""
+"""Stands in a preview for a URL that is not given yet; nobody can own this name (RFC 2606)."""
 _TOKEN = "asked-for-when-it-is-sent"
 """Stands for an access token, which is masked."""
 _PATIENCE_SECONDS = 5.0
-"""How long templates that are saved wait for those of other merchants: each takes a moment."""
+"""How long saving a template waits for those of other merchants: each takes a moment."""
 _MASKED_SIGNATURE = "made with the secret when it is sent"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The request that an event would make now, or what keeps it from being made.
+    """The request that an event would make now, or the reason why there is none.
 
-    `event_id` is None where the catalogue's example stands in for an event.
+    `event_id` is None when the catalogue's example stands in for an event.
     """
 
     errors: Sequence[FieldError] = ()
@@ -58,7 +59,7 @@ class Preview:
 
 
 class Trial:
-    """Fills templates from the example of the first event type that triggers a webhook."""
+    """Fills templates with the example of the first event type that triggers a webhook."""
 
     def __init__(self, merchant_id: int):
         self._merchant_id = merchant_id
@@ -72,7 +73,7 @@ class Trial:
         if self._takes_too_long:
             raise ValueError("The Liquid was not tried, because another one here takes too long.")
         example = self._event(cleaned)
-        # No snapshot is open while a cell is waited for: SQLite's log would grow as long.
+        # No snapshot stays open while it waits for a cell: SQLite's log would grow meanwhile.
         db.session.rollback()
         try:
             with places.held(places.TEMPLATE, self._merchant_id, _PATIENCE_SECONDS):
@@ -96,9 +97,9 @@ class Trial:
 
 
 def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None) -> Preview:
-    """The request that checked columns make of the newest event they match.
+    """The request that checked columns make of the newest event that matches.
 
-    Signed with the secrets of `existing`; a new webhook has none yet, so its signatures are
+    It is signed with the secrets of `existing`; a new webhook has none yet, so its signatures are
     masked.
     """
     moment = now()
@@ -113,7 +114,7 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
     target = Target.of(Webhook(**cleaned), secrets)
     if Client.of(cleaned["auth"]) is not None:
         target = target.with_token(_TOKEN)
-    # As above: a cell may fill its templates.
+    # As in Trial: a cell may fill its templates.
     db.session.rollback()
     try:
         outgoing = Composer(target).compose(event_id, payload, moment)
@@ -136,7 +137,7 @@ def make(merchant_id: int, cleaned: Mapping[str, Any], existing: Webhook | None)
 
 
 def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
-    """How many events of the last 7 days match, tests left out; counted up to CAP."""
+    """How many events of the last 7 days match, without tests; counted up to CAP."""
     is_any = "*" in cleaned["events"]
     events = (
         sa.select(Event.type, Event.source_user_type, Event.source_user_id)
@@ -149,7 +150,7 @@ def matched_last_week(merchant_id: int, cleaned: Mapping[str, Any]) -> int:
         .limit(_SCANNED)
         .subquery()
     )
-    # By what is decided from, so that it is decided where it is for each event that comes in.
+    # Grouped by what the decision depends on, so that the same function decides as for new events.
     alike = db.session.execute(sa.select(*events.c, sa.func.count()).group_by(*events.c)).all()
     wants = _wants(cleaned)
     count: int = sum(row[3] for row in alike if wants(*row[:3]))
@@ -184,7 +185,7 @@ def _warning(outgoing: Outgoing) -> str:
 
 
 def _types(merchant_id: int, patterns: Sequence[str]) -> list[str]:
-    """The catalogue's types that the patterns cover, in the patterns' order."""
+    """The catalogue's types that the patterns cover, in the order of the patterns."""
     known = catalogue.known_names(merchant_id)
     return list(
         dict.fromkeys(
@@ -194,13 +195,13 @@ def _types(merchant_id: int, patterns: Sequence[str]) -> list[str]:
 
 
 def _example_type(merchant_id: int, patterns: Sequence[str]) -> str:
-    """The first type that the patterns cover; any, where what they covered is gone."""
+    """The first type that the patterns cover; any type if those they covered are gone."""
     names = _types(merchant_id, patterns) or catalogue.known_names(merchant_id)
     return names[0]
 
 
 def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
-    """ID and payload of a type's example, as an event that happens now."""
+    """The ID and payload of a type's example, as if it happened now."""
     found = catalogue.find(merchant_id, event_type)
     assert found is not None, "known a moment ago"
     example = catalogue.example_event(found)
@@ -212,12 +213,13 @@ def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
 
 
 def example_body(merchant_id: int, event_type: str) -> str:
-    """The body that a webhook gets of a known type's example, with its record, as JSON text."""
+    """The body that a webhook would get for the example of a known type, with its record, as JSON
+    text."""
     return event_body(_example(merchant_id, event_type)[1], include_record=True)
 
 
 def _newest(merchant_id: int, cleaned: Mapping[str, Any]) -> tuple[str, str, Payload] | None:
-    """Type, ID and payload of the newest event that matches and still has its payload."""
+    """The type, ID and payload of the newest matching event that still has its payload."""
     event = table(Event).c
     names: Sequence[str | None] = [None]
     if "*" not in cleaned["events"]:
@@ -226,7 +228,7 @@ def _newest(merchant_id: int, cleaned: Mapping[str, Any]) -> tuple[str, str, Pay
     is_filtered = bool(cleaned["only_sources"] or cleaned["except_sources"])
     best: Any = None
     for name in names:
-        # One short walk down an index for each type, however many events there are.
+        # For each type a few steps down an index, however many events there are.
         newest = (
             sa.select(
                 event.id,

@@ -1,6 +1,6 @@
-"""Recipes: a webhook of a well-known kind, so that people give a URL and are done.
+"""Recipes: webhooks of well-known kinds, for which people only need to give a URL.
 
-All of them are in recipes.toml; nothing here knows any one of them.
+All of them are in recipes.toml; the code knows none by name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _MESSAGE = "@message@"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe. `fields` are a webhook's as the API takes them, all but the URL; `url` shows
-    what a URL of this kind looks like; `steps` say what to paste where."""
+    """One recipe. `fields` are those of a webhook as the API takes them, except the URL; `url`
+    shows what such a URL looks like; `steps` say what to paste where."""
 
     key: str
     title: str
@@ -39,7 +39,7 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def groups() -> dict[str, list[Recipe]]:
-    """The recipes as a page offers them: by the title of their group."""
+    """The recipes by the title of their group, as a page offers them."""
     found: dict[str, list[Recipe]] = {}
     for recipe in all_recipes().values():
         found.setdefault(recipe.group, []).append(recipe)

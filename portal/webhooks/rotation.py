@@ -1,4 +1,4 @@
-"""How long a signing secret that is replaced signs on, and how many of them may."""
+"""How long a replaced signing secret goes on signing, and how many of them at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POINTER = "/overlap_hours"
 
 
 def overlap_hours(value: Any) -> int:
-    """The hours of an overlap as they were given. Raises Invalid for others."""
+    """The hours of an overlap, checked. Raises Invalid."""
     hours = whole(value)
     if hours is None or not 0 <= hours <= MAX_OVERLAP_HOURS:
         raise Invalid(
@@ -30,8 +30,8 @@ def overlap_hours(value: Any) -> int:
 
 
 def refuse_many(webhook: Webhook, hours: int) -> None:
-    """Raise Invalid where one more secret would sign on beside MAX_OLD_SECRETS others; with an
-    overlap of 0 hours none does."""
+    """Raise Invalid if the secret would be one more than MAX_OLD_SECRETS that go on signing; with
+    an overlap of 0 hours none does."""
     signing_still = webhook.old_secrets_at(now())
     if hours and len(signing_still) >= MAX_OLD_SECRETS:
         first = min(old["until"] for old in signing_still)

@@ -1,8 +1,8 @@
-"""What a webhook's fields must be, the same for the form and the API. Pure.
+"""The rules for a webhook's fields, the same for the form and the API. Pure.
 
-`clean` reports every wrong field at once and gives the columns of a webhook, with secret
-values sealed. What each field must be by itself says its kind (portal.webhooks.kinds); here is what
-they must be together.
+`clean` gives the columns of a webhook, with secret values sealed, or reports every wrong field at
+once. The rules of a single field are those of its kind (portal.webhooks.kinds); the rules between
+fields are here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from portal.webhooks.pair_rules import KINDS
 from portal.webhooks.url_rules import origin
 
 MAX_REASON = 500
-"""Characters of why a webhook was disabled."""
+"""Characters of the reason for which a webhook was disabled."""
 
 
 def clean(fields: Any, current: Mapping[str, Any] | None, context: RuleContext) -> dict[str, Any]:
-    """A webhook's columns from what a form or the API sent.
+    """A webhook's columns, from what a form or the API sent.
 
-    `current` are the columns of the webhook that is edited: what is not sent stays. A new
-    webhook may come with its own `secret`. Raises Invalid naming every wrong field.
+    `current` are the columns of the webhook that is edited; fields that are not sent keep them. A
+    new webhook may bring its own `secret`. Raises Invalid naming every wrong field.
     """
     return _Cleaner(fields, current, context).clean()
 
@@ -113,7 +113,7 @@ class _Cleaner:
         self._check_moved(cleaned)
 
     def _check_moved(self, cleaned: dict[str, Any]) -> None:
-        """A secret value is for the server it was given for: another gets none of them unseen."""
+        """Secret values are kept only for the server that they were given for."""
         if self._is_new or not cleaned["url"]:
             return
         moved = origin(cleaned["url"]) != origin(self._current["url"])

@@ -35,7 +35,7 @@ _RACES = 5
 
 
 def get_webhook(merchant_id: int, webhook_id: str) -> Webhook:
-    """A merchant's webhook. Raises NotFound when it has none of this ID, or deleted it."""
+    """A merchant's webhook. Raises NotFound if there is none with this ID, or it is deleted."""
     webhook = db.session.scalar(
         sa.select(Webhook).where(
             Webhook.merchant_id == merchant_id,
@@ -116,8 +116,9 @@ def create_webhook(
 ) -> Webhook:
     """Store a new webhook with a signing secret, the given one or a fresh one.
 
-    A `webhook_id` that the merchant already has gives that webhook back unchanged, so that a
-    form sent twice makes one. Raises Invalid, Conflict past MAX_WEBHOOKS, StorageFull (large.py).
+    If the merchant already has a webhook with this `webhook_id`, that one is returned unchanged, so
+    that a form sent twice makes one webhook. Raises Invalid, Conflict past MAX_WEBHOOKS,
+    StorageFull (large.py).
     """
     cleaned = checking.validate(merchant_id, fields)
     secret = cleaned.pop("secret", None) or signing.new_secret()
@@ -168,7 +169,7 @@ def update_webhook(
     Raises NotFound, Invalid naming every wrong field, and StorageFull (large.py).
     """
     for _ in range(_RACES):
-        # Checked before the transaction: a name may take its time to resolve.
+        # Checked before the transaction: looking a host name up may take its time.
         seen = get_webhook(merchant_id, webhook_id)
         seen_version = seen.version
         if version is not None and version != seen_version:
@@ -205,8 +206,8 @@ def enable(merchant_id: int, webhook_id: str, actor: str) -> Webhook:
 
 
 def disable(merchant_id: int, webhook_id: str, reason: str, actor: str) -> Webhook:
-    """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
-    owed to it. Raises NotFound."""
+    """Send nothing until someone enables it: deliveries that wait are held, and events that come
+    meanwhile make none. Raises NotFound."""
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         if not stored.enabled:
@@ -218,7 +219,8 @@ def disable(merchant_id: int, webhook_id: str, reason: str, actor: str) -> Webho
 
 
 def delete(merchant_id: int, webhook_id: str, actor: str, version: int | None = None) -> None:
-    """Take a webhook out of use for good and discard what it is owed; the log keeps its name.
+    """Take a webhook out of use for good and discard its waiting deliveries; the log keeps its
+    name.
 
     Raises NotFound, and Conflict when it has another version than the one given.
     """
@@ -241,7 +243,7 @@ def delete(merchant_id: int, webhook_id: str, actor: str, version: int | None = 
 
 
 def reveal_secret(merchant_id: int, webhook_id: str, actor: str) -> str:
-    """The signing secret's text; that someone asked for it is noted first. Raises NotFound."""
+    """The signing secret; who asked for it is first noted in the audit log. Raises NotFound."""
     with writing() as session:
         stored = _locked(merchant_id, webhook_id)
         record(session, actor, "webhook.secret_revealed", webhook_id, merchant_id)
@@ -251,10 +253,10 @@ def reveal_secret(merchant_id: int, webhook_id: str, actor: str) -> str:
 def rotate_secret(
     merchant_id: int, webhook_id: str, actor: str, overlap_hours: Any = 24
 ) -> Webhook:
-    """Replace the signing secret, which signs on for `overlap_hours` (0–168), as do those replaced
-    before it until their own ends; 0 ends all of them at once.
+    """Replace the signing secret. The old one goes on signing for `overlap_hours` (0–168), and
+    those before it until their own ends; 0 ends all of them at once.
 
-    Raises NotFound, and Invalid for another overlap, and when MAX_OLD_SECRETS still sign.
+    Raises NotFound; Invalid for another overlap, and when MAX_OLD_SECRETS still sign.
     """
     hours = rotation.overlap_hours(overlap_hours)
     with writing() as session:
@@ -268,7 +270,7 @@ def rotate_secret(
 
 
 def _locked(merchant_id: int, webhook_id: str) -> Webhook:
-    """The webhook inside a write transaction, where nobody else changes it."""
+    """The webhook, locked in the running transaction."""
     webhook = db.session.scalar(
         sa.select(Webhook)
         .where(
@@ -284,7 +286,7 @@ def _locked(merchant_id: int, webhook_id: str) -> Webhook:
 
 
 def _change(stored: Webhook, cleaned: Mapping[str, Any], actor: str) -> dict[str, Any]:
-    """Set what differs; each change as [before, after], secrets masked."""
+    """Set the fields that differ; returns each as [before, after], with secrets masked."""
     changed = {}
     for name in FIELDS:
         before, after = getattr(stored, name), cleaned[name]

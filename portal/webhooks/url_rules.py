@@ -1,6 +1,6 @@
-"""Which URLs a webhook may have. Pure but for the resolver that it is given and the kernel.
+"""The rules for a webhook's URL. Pure, except for the resolver that it is given, and the kernel.
 
-A host name is kept in the form that goes over the wire (portal.addresses).
+A host name is kept in the form in which it goes over the wire (portal.addresses).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_URL = 2_048
 MAX_HOST, MAX_LABEL = 253, 63
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# White space, controls, and what changes the direction of text or cannot be seen.
+# White space, control characters, and what is invisible or changes the direction of text.
 _UNSAFE = one_of(r"\s", CONTROLS, LINE_ENDS, DIRECTIONS, INVISIBLE)
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?]*)(.*)")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -29,11 +29,10 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 class UrlContext:
     """What a URL is checked against.
 
-    `allow` are private networks that may be reached, `own` the hosts and ports at which the
-    portal itself answers, `is_own` tells whether it does at an address and a port; only what is an
-    inspector (`inspect_url`, egress.is_inspector) may be
-    sent to there. `resolve` gives the addresses of a name, none when it has none or
-    takes too long; without it names are not resolved.
+    `allow` are private networks that may be reached. `own` are the hosts and ports at which the
+    portal itself answers, and `is_own` tells whether it does at an address and port: there only an
+    inspector may be sent to (`inspect_url`, egress.is_inspector). `resolve` gives the addresses of
+    a name, none if it has none or takes too long; without it names are not looked up.
     """
 
     allow: Sequence[egress.Admitted] = ()
@@ -44,9 +43,9 @@ class UrlContext:
 
 
 def clean_url(text: str, reach: UrlContext) -> str:
-    """The URL with scheme and host in their plain form.
+    """The URL, with scheme and host in their plain form.
 
-    Raises ValueError whose message is a sentence for people.
+    Raises ValueError with a sentence for people.
     """
     if not text:
         raise ValueError("Give the URL to send to, such as https://erp.example.com/hooks.")
@@ -81,7 +80,7 @@ def clean_url(text: str, reach: UrlContext) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL that `clean_url` gave."""
+    """The scheme, host and port of a URL from `clean_url`."""
     found = _SHAPE.fullmatch(url)
     assert found is not None
     host, port = _split(found[3])
@@ -108,7 +107,7 @@ def _split(netloc: str) -> tuple[str, int | None]:
 def _clean_host(host: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         try:
-            # No zone: it names an interface of this machine, not a receiver.
+            # Without a zone, which names an interface of this machine and not a receiver.
             return str(ipaddress.IPv6Address("" if "%" in host else host[1:-1]))
         except ValueError:
             raise ValueError(f"The URL's host {host!r} is not an IPv6 address.") from None

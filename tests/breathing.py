@@ -22,3 +22,9 @@ class Breathing:
 
     def count(self, seconds: float) -> None:
         """portal.fairness.courtesy.Work."""
+
+    def asks(self) -> None:
+        """portal.fairness.courtesy.Work."""
+
+    def is_answered(self) -> None:
+        """portal.fairness.courtesy.Work."""

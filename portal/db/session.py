@@ -26,6 +26,7 @@ from portal.database_errors import LOCKED, MISSING, say_nothing_of_rows, trouble
 from portal.db.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
 from portal.db.writers import Manners, Writers
 from portal.errors import Unavailable
+from portal.fairness import courtesy
 from portal.fairness.company import Company
 
 LOCK_WAIT_MS = 5_000
@@ -273,6 +274,7 @@ def prepare_engine(engine: Engine, company: Company) -> None:
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
         original = context.original_exception
+        courtesy.is_answered()
         if say_nothing_of_rows(original) and context.sqlalchemy_exception:
             # Its text was made of the driver's.
             name = f"{type(original).__module__}.{type(original).__name__}"
@@ -284,6 +286,10 @@ def prepare_engine(engine: Engine, company: Company) -> None:
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
         return
+
+    # Its processes work for whoever asks, and their time is in no account of ours.
+    event.listen(engine, "before_cursor_execute", lambda *_: courtesy.asks())
+    event.listen(engine, "after_cursor_execute", lambda *_: courtesy.is_answered())
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -28,6 +28,8 @@ class Work(Protocol):
 
     def breathe(self, at_least: float = 0.0) -> float: ...
     def count(self, seconds: float) -> None: ...
+    def asks(self) -> None: ...
+    def is_answered(self) -> None: ...
 
 
 def do(work: Work | None) -> None:
@@ -70,6 +72,20 @@ def count(seconds: float) -> None:
     work: Work | None = getattr(_thread, "work", None)
     if work is not None:
         work.count(seconds)
+
+
+def asks() -> None:
+    """Say that another machine, or processes of nobody's, work for this thread from here on."""
+    work: Work | None = getattr(_thread, "work", None)
+    if work is not None:
+        work.asks()
+
+
+def is_answered() -> None:
+    """Say that they do no more."""
+    work: Work | None = getattr(_thread, "work", None)
+    if work is not None:
+        work.is_answered()
 
 
 def is_for(owner: str) -> None:

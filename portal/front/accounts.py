@@ -37,8 +37,8 @@ pages, no page for a large body that stalls, and no piece of a body for a reques
 AT_ONCE = frozenset((EVENTS, HEALTH, BODIES))
 """Single events are quick and stored together, health has threads of its own, and bodies need none
 until they are here. Of all else an
-account begins no more at once than there are threads: nobody knows what a request costs until it
-has ended. Others would wait behind as many as were begun, and for so long count as not there, for
+account begins no more at once than there are threads: nobody knows what a request will cost when it
+begins. Others would wait behind as many as were begun, and for so long count as not there, for
 which still more were. While they are there it begins three eighths of that: one that reads for
 seconds would else have all threads for as long."""
 PIECE_SECONDS = 0.00005
@@ -125,7 +125,7 @@ class Accounts:
 
     async def _take_turn(self, work: Work, is_known: bool) -> None:
         account, clock = work.account, time.monotonic()
-        if account.owes(clock) > FREE_SECONDS:
+        if self._owes(account, clock) > FREE_SECONDS:
             if not self._may_begin(account):
                 try:
                     async with asyncio.timeout(WAIT_SECONDS), account.turn:
@@ -152,10 +152,10 @@ class Accounts:
         together = work.strangers.account
         try:
             async with asyncio.timeout(WAIT_SECONDS), work.strangers.turn(work.had):
-                is_heavy = together.owes(time.monotonic()) > FREE_SECONDS
+                is_heavy = self._owes(together, time.monotonic()) > FREE_SECONDS
                 while not self._has_place(together) or (is_heavy and not self._may_begin(together)):
                     await self._change(self._left(together) if is_heavy else LOOK_SECONDS)
-                    is_heavy = is_heavy or together.owes(time.monotonic()) > FREE_SECONDS
+                    is_heavy = is_heavy or self._owes(together, time.monotonic()) > FREE_SECONDS
                 self._place(work, together)
                 self._begin(work)
         except TimeoutError:
@@ -170,7 +170,7 @@ class Accounts:
         clock = time.monotonic()
         with self._mutex:
             if seconds:
-                self._charge(work, seconds, clock)
+                self._charge_part(work, seconds, clock)
             self._uncount(work)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -179,6 +179,8 @@ class Accounts:
     def count(self, work: Work, seconds: float) -> None:
         """Count more of a request."""
         with self._mutex:
+            for one in work.charged:
+                one.learn(seconds)
             self._charge(work, seconds, time.monotonic())
 
     def set_aside(self, work: Work) -> None:
@@ -199,12 +201,13 @@ class Accounts:
             account = self._account((owner, work.part))
             if account.owes(clock) <= FREE_SECONDS:
                 for one in work.charged:
-                    one.under_way -= work.is_counted
+                    one.under_way.discard(work)
                 work.charged, work.beyond, work.had = [], [], None
             if account not in work.charged:
                 work.account = account
                 work.charged = [*work.charged, account]
-                account.under_way += work.is_counted
+                if work.is_counted:
+                    account.under_way.add(work)
                 account.began_at = clock
 
     async def take_piece(self, owner: str, *, is_stranger: bool) -> None:
@@ -234,7 +237,8 @@ class Accounts:
         began = time.monotonic()
         took = began - work.since
         with self._mutex:
-            self._charge(work, took, began)
+            self._charge_part(work, took, began)
+            work.is_at_work = False
             account = work.account
             heavy = [
                 one
@@ -283,10 +287,25 @@ class Accounts:
             self._accounts.move_to_end(name)
         return account
 
-    def _charge(self, work: Work, seconds: float, clock: float, *, is_part: bool = True) -> None:
+    def _owes(self, account: Account, clock: float) -> float:
+        """What is not paid off, with what its requests under way have used by now: one more than
+        that is long must not begin because nothing has ended yet."""
+        with self._mutex:
+            for work in account.under_way:
+                if work.is_at_work and (more := work.used - work.told) > 0:
+                    work.told += more
+                    self._charge(work, more, clock)
+            return account.owes(clock)
+
+    def _charge_part(self, work: Work, seconds: float, clock: float) -> None:
+        """Count what a part took that has ended, less what was while it went on."""
         for one in work.charged:
-            if is_part:
-                one.learn(seconds)
+            one.learn(seconds)
+        self._charge(work, max(0.0, seconds - work.told), clock)
+        work.told = 0.0
+
+    def _charge(self, work: Work, seconds: float, clock: float) -> None:
+        for one in work.charged:
             one.charge_beside(self._company, seconds, clock, is_beyond=one in work.beyond)
         if work.had is not None:
             work.had.charge(seconds)
@@ -296,9 +315,9 @@ class Accounts:
         with self._mutex:
             # Here, since it may end twice: when its thread has, and when its task has.
             work.beyond = [one for one in work.charged if one.owes(clock) > FREE_SECONDS]
-            self._charge(work, REQUEST_SECONDS, clock, is_part=False)
+            self._charge(work, REQUEST_SECONDS, clock)
             for account in work.charged:
-                account.under_way += 1
+                account.under_way.add(work)
                 account.began_at = clock
             work.is_counted = True
 
@@ -307,7 +326,7 @@ class Accounts:
         if work.is_counted:
             work.is_counted = False
             for account in work.charged:
-                account.under_way -= 1
+                account.under_way.discard(work)
 
     def _let_others_begin(self, work: Work) -> None:
         """Of one that rests, all but its own account's place."""
@@ -323,7 +342,7 @@ class Accounts:
         """In how many seconds one more request may begin, as things are; 0 where it may now."""
         clock = time.monotonic()
         left = self._quiet_left(account, clock)
-        if not left or account.owes(clock) > FREE_SECONDS:
+        if not left or self._owes(account, clock) > FREE_SECONDS:
             return left
         is_late = clock - account.began_at >= PATIENCE_SECONDS
         is_next = not account.under_way and not self._is_awaited(account.owner, clock)
@@ -335,7 +354,7 @@ class Accounts:
             return 0.0
         if self._is_awaited(account.owner, clock):
             return BEGUN_SECONDS
-        needs = (account.under_way + 1) * account.cost
+        needs = (len(account.under_way) + 1) * account.cost
         return account.quiet_left(self._company, needs, clock)
 
     def _is_awaited(self, owner: str, clock: float) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from portal.fairness.company import Company
+
+if TYPE_CHECKING:
+    from portal.front.work import Work
 
 RATE = 0.15
 """Seconds of a process that an account has in each second, beside others."""
@@ -33,7 +37,8 @@ class Account:
     counted_at: float = 0.0
     began_at: float = float("-inf")
     """When its last request began."""
-    under_way: int = 0
+    under_way: set[Work] = field(default_factory=set)
+    """Its requests that are."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     places: asyncio.Semaphore | None = None
     """Those of its requests that may be with threads at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,18 +12,26 @@ from portal.front.strangers import Had, Strangers
 if TYPE_CHECKING:
     from portal.front.accounts import Accounts
 
+USUAL_SECONDS = 0.01
+"""So much of each statement of the database is nobody's: it is waited for, and at work for others
+too."""
+
 
 class Work:
     """A request under way."""
 
     __slots__ = (
         "_accounts",
+        "_answered",
+        "_asked_at",
+        "_clock",
         "_cpu",
         "_whose",
         "account",
         "beyond",
         "charged",
         "had",
+        "is_at_work",
         "is_counted",
         "is_with_thread",
         "needed",
@@ -31,6 +40,7 @@ class Work:
         "session_given",
         "since",
         "strangers",
+        "told",
     )
 
     def __init__(
@@ -46,8 +56,18 @@ class Work:
         self.placed: list[Account] = []
         """Those of which it has a place."""
         self.since = self._cpu = 0.0
+        self._clock = 0
+        """The clock of its thread's processor time."""
+        self._asked_at: float | None = None
+        """Since when the database works for it."""
+        self._answered = 0.0
+        """For how many seconds the database has, since its last breath."""
+        self.is_at_work = False
+        """Whether it is in a part that is counted by what it uses."""
+        self.told = 0.0
+        """How much of what it has used since its last breath is charged."""
         self.needed = 0.0
-        """How much of the processor it has used since its last breath, once it has ended."""
+        """What it has used since its last breath, once it has ended."""
         self._whose: str | None = None
         self.session_given: int | None = None
         """By what the session is remembered that its answer gives (portal.front.credentials)."""
@@ -68,7 +88,29 @@ class Work:
 
     def begin(self) -> None:
         """By the thread that does it: count from here."""
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self.since, self._cpu = time.monotonic(), time.thread_time()
+        self.told, self._answered, self._asked_at = 0.0, 0.0, None
+        self.is_at_work = True
+
+    @property
+    def used(self) -> float:
+        """What it has used since its last breath, by now; for any thread: seconds of a processor,
+        and those in which the database worked for it."""
+        asked_at, used = self._asked_at, time.clock_gettime(self._clock) - self._cpu
+        if asked_at is not None:
+            used += max(0.0, time.monotonic() - asked_at - USUAL_SECONDS)
+        return used + self._answered
+
+    def asks(self) -> None:
+        """portal.fairness.courtesy.asks: by the thread that does it."""
+        self._asked_at = time.monotonic()
+
+    def is_answered(self) -> None:
+        """portal.fairness.courtesy.is_answered: by the thread that does it."""
+        asked_at, self._asked_at = self._asked_at, None
+        if asked_at is not None:
+            self._answered += max(0.0, time.monotonic() - asked_at - USUAL_SECONDS)
 
     def breathe(self, at_least: float = 0.0) -> float:
         """portal.fairness.courtesy.breathe: by the thread that does it, between two parts."""
@@ -86,4 +128,4 @@ class Work:
 
     def end(self) -> None:
         """By the thread that does it: count no more."""
-        self.needed = time.thread_time() - self._cpu
+        self.needed, self.is_at_work = self.used, False

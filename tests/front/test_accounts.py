@@ -13,15 +13,21 @@ from pathlib import Path
 
 import pytest
 import requests
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
 
 from portal import create_app
 from portal.config import load_config
+from portal.db.session import db, one_statement
 from portal.fairness import courtesy
 from portal.fairness.company import Company
 from portal.front import accounts, credentials
 from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials, session_of
 from portal.front.owing import ALONE_SECONDS, FREE_SECONDS, MOST_SECONDS, Account
+from portal.front.work import Work
+from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user
 from tests.front.test_front import Server, clients, running
 from tests.front_server import SHARE
@@ -83,6 +89,94 @@ def test_while_others_ask_one_has_three_eighths_of_the_threads_at_once(
         assert not await begins(own, "store"), "there are eight"
 
     asyncio.run(play())
+
+
+def _work_on(work: Work, seconds: float, ends: threading.Event) -> threading.Thread:
+    """Let a thread use so much of the processor for a request, and then wait; it is back when it
+    has used it."""
+    has_used = threading.Event()
+
+    def use() -> None:
+        work.begin()
+        while time.thread_time() < seconds:
+            pass
+        has_used.set()
+        ends.wait()
+        work.end()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    has_used.wait()
+    return thread
+
+
+def test_what_a_long_request_has_used_is_counted_while_it_goes_on(
+    own: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(own._company, "has_others", lambda *_: True)
+    ends = threading.Event()
+
+    async def play() -> None:
+        work = await own.enter(("store", PEOPLE))
+        thread = _work_on(work, 2 * FREE_SECONDS, ends)
+        assert not await begins(own, "store")
+        assert await begins(own, "other")
+        ends.set()
+        thread.join()
+        own.leave(work)
+        assert 2 * FREE_SECONDS <= work.account.owed < 3 * FREE_SECONDS, "it is counted once"
+        assert work.account.cost >= FREE_SECONDS, "as one request"
+
+    try:
+        asyncio.run(play())
+    finally:
+        ends.set()
+
+
+def test_a_part_that_was_counted_while_it_went_on_is_not_counted_again_at_its_breath(
+    own: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    others = [True]
+    monkeypatch.setattr(own._company, "has_others", lambda *_: others[0])
+    ends = threading.Event()
+
+    async def play() -> None:
+        work = await own.enter(("store", PEOPLE))
+        thread = _work_on(work, 2 * FREE_SECONDS, ends)
+        assert not await begins(own, "store")
+        owed = work.account.owed
+        took = time.monotonic() - work.since
+        await asyncio.to_thread(own.breathe, work, 0.0)
+        assert owed < work.account.owed < owed + took
+        ends.set()
+        thread.join()
+
+    try:
+        asyncio.run(play())
+    finally:
+        ends.set()
+
+
+@on_both_databases
+def test_the_time_of_a_database_server_is_counted_to_who_asks(app: Flask, own: Accounts):
+    with app.app_context():
+        is_server = db.engine.dialect.name == "postgresql"
+        work = asyncio.run(own.enter(("store", PEOPLE)))
+        courtesy.do(work)
+        try:
+            work.begin()
+            with one_statement() as connection:
+                connection.execute(sa.text("SELECT pg_sleep(0.5)" if is_server else "SELECT 1"))
+            assert (work.used >= 0.45) == is_server
+            with pytest.raises(SQLAlchemyError), one_statement() as connection:
+                connection.execute(sa.text("SELECT nothing"))
+            used = work.used
+            time.sleep(MOMENT)
+            assert work.used < used + MOMENT, "it works no more"
+            work.end()
+        finally:
+            courtesy.do(None)
+        assert (work.needed >= 0.45) == is_server
 
 
 def test_a_request_counts_once_however_often_it_ends(own: Accounts):
@@ -325,7 +419,7 @@ def test_who_is_heavy_waits_for_what_has_begun_in_another_process(
         assert not here._may_begin(account)
         there.leave(work)
         monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 0.0)
-        account.under_way = 0
+        account.under_way.clear()
         here._light.clear()
         assert here._may_begin(account)
 

@@ -100,7 +100,8 @@ def test_one_that_rests_keeps_no_other_stranger_waiting(own: Accounts):
         await resting
         for work in works:
             own.leave(work)
-        assert own._strangers.account.placed == own._strangers.account.under_way == 0
+        assert not own._strangers.account.placed
+        assert not own._strangers.account.under_way
 
     asyncio.run(play())
 
@@ -121,8 +122,8 @@ def test_what_one_did_who_was_found_to_be_somebody_is_no_strangers(own: Accounts
         assert await begins(own, MANY[0])
         assert await begins(own, MANY[1])
         assert not await begins(own, "merchant 1")
-        assert own._strangers.account.under_way == 0
-        assert all(account.under_way == 0 for account in own._accounts.values())
+        assert not own._strangers.account.under_way
+        assert not any(account.under_way for account in own._accounts.values())
 
     asyncio.run(play())
 
@@ -138,8 +139,8 @@ def test_who_is_heavy_gains_nothing_by_coming_as_a_stranger(own: Accounts):
         own.leave(work)
         assert not await begins(own, MANY[0])
         assert not await begins(own, MANY[1])
-        assert own._strangers.account.under_way == 0
-        assert all(account.under_way == 0 for account in own._accounts.values())
+        assert not own._strangers.account.under_way
+        assert not any(account.under_way for account in own._accounts.values())
 
     asyncio.run(play())
 

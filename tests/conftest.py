@@ -35,6 +35,7 @@ from portal.config import load_config
 from portal.db import keyset
 from portal.db.session import db
 from portal.delivery import lanes
+from portal.jobs import RunningWorker
 from portal.models import ApiKey, Merchant, User
 from portal.models import user as user_module
 from portal.views import page_limits
@@ -93,6 +94,15 @@ def _permissions_of_new_files() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_runs_on() -> Iterator[None]:
+    """Who makes a worker in the test's own process is the one that all jobs ask whether to stop."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("should_stop", "keep_alive"):
+            patch.setattr(RunningWorker, name, vars(RunningWorker)[name])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import DBAPIError
 
-from portal import create_app, database_errors, jobs, queues
+from portal import create_app, database_errors, queues
 from portal.config import SettingError, load_config
 from portal.db import schema, session
 from portal.db.engine_settings import engine_settings
@@ -649,9 +649,6 @@ def test_jobs_that_must_wait_for_the_database_have_a_line_and_no_traceback(
     monkeypatch.setattr(lanes, "sweep", refuse)
     monkeypatch.setattr(worker, "_seldom", Seldom(logging.getLogger("portal.run.worker"), 10))
     monkeypatch.setattr(worker.PortalWorker, "_install_signal_handlers", lambda _: None)
-    for name in ("should_stop", "keep_alive"):
-        as_it_is = staticmethod(getattr(jobs.RunningWorker, name))
-        monkeypatch.setattr(jobs.RunningWorker, name, as_it_is)
     queue = queues.queue_of(queues.MAINTENANCE)
     for _ in range(3):
         queue.enqueue(queues.SWEEP)

@@ -26,12 +26,14 @@ from portal.outbound.response import Response
 from portal.outbound.transport import Transport
 
 LONGEST_PAUSE_SECONDS = 60.0
-RECORD_COUNT, MOST_UNRECORDED = 500, 2_000
-"""So many results are written at once, however short a time the oldest has waited; and while so
-many wait for the database, nothing is started."""
-MOST_UNWRITTEN, SHARE = 64 * 1024 * 1024, 3
-"""How many bytes of results may wait for the database, which may be locked or full for a long time;
-and how many times what is left of that one merchant may have."""
+RECORD_COUNT = 500
+"""So many results are written at once, however short a time the oldest has waited."""
+MOST_UNRECORDED, MOST_UNWRITTEN = 2_000, 64 * 1024 * 1024
+"""How many results may wait for the database, which may be locked or full for a long time, and how
+many bytes of them."""
+SHARE = 3
+"""How many times what is left of these one merchant may have: what it has sent keeps nobody else's
+deliveries waiting until that is written."""
 _MAKE, _TAKE = "make the request", "take the answer"
 
 
@@ -83,10 +85,20 @@ class Attempts:
 
     def have_too_much(self) -> set[int]:
         """The merchants that may not begin more until some of their results are recorded."""
-        left = MOST_UNWRITTEN - self._unwritten_bytes
-        if SHARE * left >= self._unwritten_bytes:
-            return set()
-        return {whose for whose, size in self._unwritten.items() if size > SHARE * max(0, left)}
+        found, left = set[int](), MOST_UNWRITTEN - self._unwritten_bytes
+        if SHARE * left < self._unwritten_bytes:
+            found |= _beyond_share(self._unwritten, left)
+        left = MOST_UNRECORDED - self.results
+        if SHARE * left < self.results:
+            found |= _beyond_share(
+                Counter(result.tried.due.merchant_id for result in self._results), left
+            )
+        return found
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody may begin anything until some results are recorded."""
+        return self.results >= 2 * MOST_UNRECORDED
 
     def _count(self, tried: FinishedAttempt, sign: int) -> None:
         whose, change = tried.due.merchant_id, sign * _size(tried)
@@ -210,6 +222,10 @@ class Attempts:
             self._oldest_result = time.monotonic()
         self._results.append(result)
         self._count(tried, 1)
+
+
+def _beyond_share(taken: Counter[int], left: int) -> set[int]:
+    return {whose for whose, size in taken.items() if size > SHARE * max(0, left)}
 
 
 def _size(tried: FinishedAttempt) -> int:

@@ -30,7 +30,7 @@ from flask import Flask, current_app
 from portal import queues
 from portal.clock import now
 from portal.delivery import health, holding, lanes, recording
-from portal.delivery.attempts import MOST_UNRECORDED, RECORD_COUNT, Attempts
+from portal.delivery.attempts import RECORD_COUNT, Attempts
 from portal.delivery.handover import Handover
 from portal.delivery.lines import Lines
 from portal.delivery.paces import PACES, Paces
@@ -156,7 +156,7 @@ class Drain:
             self._turns.is_cut = self._lines.is_cut = False
         else:
             self._read(called=called)
-            if self._attempts.results < MOST_UNRECORDED:
+            if not self._attempts.is_full:
                 self._turns.take(self._heavy, self._handover.leaving)
             if self._every("probe", self._paces.probe_seconds):
                 self._holding.look_after(self._handover.leaving)

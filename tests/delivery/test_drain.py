@@ -659,3 +659,40 @@ def test_answers_that_cannot_be_recorded_yet_fill_no_memory(
     assert not is_away
     assert len(receiver.ledger) == 151
     assert db.session.get_one(Delivery, owed.id).state == "succeeded"
+
+
+@pytest.mark.parametrize("settings", [{"LANES": "1"}])
+def test_results_that_wait_for_the_database_keep_nobody_elses_deliveries_waiting(
+    app: Flask, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(attempts, "MOST_UNRECORDED", 40)
+    many, other = make_webhook(merchant, receiver.url("/many")), make_merchant("other")
+    for _ in range(150):
+        make_delivery(make_event(merchant), many)
+    make_delivery(
+        make_event(other),
+        make_webhook(other, receiver.url("/other")),
+        next_attempt_at=now() + 1_500_000,
+    )
+    is_away = True
+
+    def away_for_long(batch: recorder.Batch, config: Config) -> None:
+        if is_away:
+            raise Unavailable("Others are writing.")
+        recorder.commit(batch, config)
+
+    own = recorder.Recorder(app, app.config["PORTAL"], away_for_long)
+    began = time.monotonic()
+
+    def other_has_come() -> bool:
+        nonlocal is_away
+        paths = [one.path for one in receiver.ledger]
+        if is_away and time.monotonic() - began > 4:
+            # The first are with the recorder; and a webhook's limit may be under way beyond that.
+            assert 30 <= paths.count("/many") <= 2 * 40 + 20, paths.count("/many")
+            assert paths.count("/other") == 1
+            is_away = False
+        return False
+
+    assert drain.Drain(0, paces=PACES, recorder=own).run(other_has_come) == 151
+    assert not is_away

@@ -6,13 +6,27 @@ from datetime import timedelta
 
 from flask import Flask
 
-from portal import installed
+from portal import api, installed, runtime, views
+from portal.api import door, key_use, limits
+from portal.audit import chain
 from portal.config import Config, load_config
 from portal.db.engine_settings import engine_settings
 from portal.db.session import db, migrate, prepare_engine
-from portal.fairness import places
+from portal.diagnosis import inspector
+from portal.events import ingest
 from portal.fairness.company import Company
+from portal.fairness.places import Places
+from portal.installation import KnownName
+from portal.jobs import RunningWorker
 from portal.journal import request_ids, security_log
+from portal.outbound.access_tokens import Tokens
+from portal.outbound.looking import Looking
+from portal.queues import Queues
+from portal.redis_trouble import RedisTrouble
+from portal.runtime import Runtime
+from portal.storage import allowance
+from portal.upkeep import readiness, refusals, vitals
+from portal.views import page_limits
 from portal.web import access, cookies, form_limits, hosts, proxies, strange_headers
 from portal.web.defects import Portal
 from portal.web.extensions import csrf, limiter, limiter_settings, login
@@ -20,11 +34,7 @@ from portal.web.extensions import csrf, limiter, limiter_settings, login
 
 def make(config: Config | None) -> Flask:
     """The portal (portal.create_app)."""
-    from portal import api, views
-    from portal.api import door
-    from portal.views import page_limits
-
-    config = config or load_config()
+    config, redis_trouble = config or load_config(), RedisTrouble()
     app = Portal("portal", static_folder=installed.folder("static"))
     app.config.update(
         PORTAL=config,
@@ -40,7 +50,7 @@ def make(config: Config | None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
         WTF_CSRF_TIME_LIMIT=None,
-        **limiter_settings(config.redis_url, config.secret_keys[0]),
+        **limiter_settings(config.redis_url, config.secret_keys[0], redis_trouble),
     )
     app.wsgi_app = hosts.add_to(app.wsgi_app, config)  # type: ignore[method-assign, assignment]
     app.wsgi_app = door.add_to(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
@@ -52,7 +62,6 @@ def make(config: Config | None) -> Flask:
     app.wsgi_app = request_ids.add_to(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.before_request(hosts.check_host)
     form_limits.init_app(app)
-    places.init_app(app)
     app.after_request(security_log.note_answer)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(installed.folder("migrations")))
@@ -60,7 +69,29 @@ def make(config: Config | None) -> Flask:
     login.init_app(app)
     limiter.init_app(app)
     with app.app_context():
-        prepare_engine(db.engine, Company(config.data_dir))
+        database = prepare_engine(db.engine, Company(config.data_dir))
+    chain.install(db.session)
+    app.extensions[runtime.NAME] = Runtime(
+        # What each of these remembers, its class says.
+        database,
+        redis_trouble,
+        Queues(config.redis_url),
+        KnownName(),
+        Places(config.web_threads),
+        door.Door(),
+        limits.Limits(),
+        key_use.KeyUse(),
+        page_limits.PageLimits(),
+        allowance.KnownUsage(),
+        ingest.Ingest(),
+        Tokens(),
+        Looking(),
+        inspector.SlowAnswers(),
+        readiness.Readiness(),
+        refusals.Refusals(),
+        vitals.KnownVitals(),
+        RunningWorker(),
+    )
 
     views.init_app(app)
     api.init_app(app)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import secrets
 
 import sqlalchemy as sa
-from flask import current_app
 
+from portal import runtime
 from portal.db.session import db, insert_into, table, unavailable_when_away, writing
 from portal.models import Installation
 
-_INSTALLATION = "portal-installation"
+
+class KnownName:
+    """The name, as this process has read it."""
+
+    text: str | None = None
 
 
 def installation() -> str:
@@ -18,10 +22,10 @@ def installation() -> str:
 
     Raises Unavailable when the database cannot be read now.
     """
-    kept: dict[str, str] = current_app.extensions
-    if _INSTALLATION not in kept:
-        kept[_INSTALLATION] = _installation() or _new_installation()
-    return kept[_INSTALLATION]
+    known = runtime.part(KnownName)
+    if known.text is None:
+        known.text = _installation() or _new_installation()
+    return known.text
 
 
 def _installation() -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from portal import runtime
 from portal.counts import counting
 from portal.db import wal
 from portal.delivery import drain as draining
@@ -14,16 +16,20 @@ from portal.storage import measuring
 from portal.upkeep import certificates, retention
 
 
+@dataclass
 class RunningWorker:
-    """The worker that runs the jobs of this process; portal.run.worker fills it in."""
+    """The worker that runs the jobs of one process (portal.run.worker): whether it was told to
+    stop, how it shows that it lives, and when each job without arguments was taken last."""
 
-    should_stop: Callable[[], bool] = staticmethod(lambda: False)
-    keep_alive: Callable[[], None] = staticmethod(lambda: None)
+    should_stop: Callable[[], bool] = lambda: False
+    keep_alive: Callable[[], None] = lambda: None
+    taken_at: dict[str, float] = field(default_factory=dict)
+    """By the job's path, on the process's clock."""
 
 
 def drain(lane: int) -> int:
     """Send what is due in a lane (portal.delivery.drain)."""
-    worker = RunningWorker
+    worker = runtime.part(RunningWorker)
     return draining.drain(lane, should_stop=worker.should_stop, keep_alive=worker.keep_alive)
 
 
@@ -35,13 +41,13 @@ def sweep() -> int:
 
 def recover(recovery_id: str, token: int) -> int:
     """Work on a recovery for some seconds (portal.recovery.batches)."""
-    return batches.run(recovery_id, token, RunningWorker.should_stop)
+    return batches.run(recovery_id, token, runtime.part(RunningWorker).should_stop)
 
 
 def purge(token: int | None = None) -> int:
     """Work on the clean-up for some seconds (portal.upkeep.retention); without a token, as cron
     queues it, begin one."""
-    return retention.run(token, RunningWorker.should_stop)
+    return retention.run(token, runtime.part(RunningWorker).should_stop)
 
 
 def summarize() -> int:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,11 +40,22 @@ LIVES, READY = "lives", "ready"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
-_signals: int | None = None
-"""Where the numbers of signals arrive that have a handler."""
-_pulse: int | None = None
-_stepped_at: float | None = None
-_step_seconds = 0.0
+
+
+@dataclass
+class This:
+    """What this process knows of itself, whatever it runs: the system has signals and files for
+    each process once."""
+
+    signals: int | None = None
+    """Where the numbers of signals arrive that have a handler."""
+    pulse: int | None = None
+    """Where its signs of life go."""
+    stepped_at: float | None = None
+    step_seconds: float = 0.0
+
+
+this = This()
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
@@ -58,8 +70,7 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 def notice_signals() -> None:
     """Let `is_stopping` see signals, whoever handles them later (signal.set_wakeup_fd); called by
     the main thread."""
-    global _signals
-    _signals, write = os.pipe()
+    this.signals, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
@@ -72,7 +83,6 @@ class Loop(Protocol):
 
 def notice_signals_of(loop: Loop) -> None:
     """Let `is_stopping` see signals that an event loop handles; called by the main thread."""
-    global _signals
     seen, write = os.pipe()
     os.set_blocking(write, False)
     to_loop = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -82,16 +92,16 @@ def notice_signals_of(loop: Loop) -> None:
         os.write(noticed, numbers)
         os.write(to_loop, numbers)
 
-    _signals, noticed = os.pipe()
+    this.signals, noticed = os.pipe()
     loop.add_reader(seen, pass_on)
 
 
 def is_stopping() -> bool:
     """Whether a process that called `notice_signals` was asked to end; for any thread."""
-    if _signals is None:
+    if this.signals is None:
         return False
     poll = select.poll()
-    poll.register(_signals, select.POLLIN)
+    poll.register(this.signals, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -123,36 +133,35 @@ def call(name: str) -> None:
 
 def show_life_on(fd: int) -> None:
     """Have this process, and all that it forks, write their signs of life to `fd`."""
-    global _pulse
-    _pulse = fd
+    this.pulse = fd
 
 
 def has_stepped(seconds: float = 0.0) -> None:
     """Say that the loop which does this process's work has come round, from now on: a process whose
     loop stands still for long shows no more signs of life, though its other threads go on. What it
     does next may take so many seconds more."""
-    global _stepped_at, _step_seconds
-    _stepped_at, _step_seconds = time.monotonic(), seconds
+    this.stepped_at, this.step_seconds = time.monotonic(), seconds
 
 
 def show_life() -> None:
     """Show signs of life from now on, by a thread; one process does it once."""
-    if _pulse is not None:
+    if this.pulse is not None:
         threading.Thread(target=_beat, name="pulse", daemon=True).start()
 
 
 def _beat() -> None:
     while True:
-        if _stepped_at is None or time.monotonic() - _stepped_at < LOOP_SECONDS + _step_seconds:
+        longest = LOOP_SECONDS + this.step_seconds
+        if this.stepped_at is None or time.monotonic() - this.stepped_at < longest:
             _send(LIVES)
         time.sleep(BEAT_SECONDS)
 
 
 def _send(word: str) -> None:
-    if _pulse is not None:
+    if this.pulse is not None:
         # Nobody reads while the supervisor stands still; what is lost then does not matter.
         with contextlib.suppress(OSError):
-            os.write(_pulse, f"{os.getpid()} {word}\n".encode())
+            os.write(this.pulse, f"{os.getpid()} {word}\n".encode())
 
 
 def say(line: str) -> None:

@@ -23,12 +23,12 @@ from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
-from portal import redis_trouble
+from portal import runtime
 from portal.errors import Unavailable
 from portal.installation import installation as installation
 from portal.installation import key as key
 from portal.redis_replies import bounded
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, Beside, RedisTrouble
 from portal.strange_keys import forget_job, is_queued
 
 DELIVERIES, MAINTENANCE = "deliveries", "maintenance"
@@ -68,26 +68,30 @@ NO_NAME = (Unavailable, SQLAlchemyError)
 has committed: nothing that goes wrong then makes his answer an error."""
 
 _log = logging.getLogger(__name__)
-_queued_at: dict[int, float] = {}
-_clients: dict[str, Redis] = {}
-_beside = redis_trouble.Beside()
 
 
-def client() -> Redis:
-    """The process's connection for short commands: it gives up after a second and does not
-    retry, because a request may be waiting."""
-    url = current_app.config["PORTAL"].redis_url
-    if url not in _clients:
-        _clients[url] = bounded(
+class Queues:
+    """What one process has of them; `address` is that of Redis."""
+
+    def __init__(self, address: str):
+        self.client = bounded(
             Redis.from_url(
-                url,
+                address,
                 socket_timeout=1,
                 socket_connect_timeout=1,
                 retry=Retry(NoBackoff(), 0),
                 protocol=PROTOCOL,
             )
         )
-    return _clients[url]
+        self.queued_at: dict[int, float] = {}
+        """When the job of each lane was queued last."""
+        self.beside = Beside()
+
+
+def client() -> Redis:
+    """The process's connection for short commands: it gives up after a second and does not
+    retry, because a request may be waiting."""
+    return runtime.part(Queues).client
 
 
 def blocking_client() -> Redis:
@@ -109,14 +113,8 @@ def answers() -> bool:
     try:
         return client().ping() is True
     except TROUBLE as error:
-        redis_trouble.leave_alone(error, "work is looked for in the database")
+        runtime.part(RedisTrouble).leave_alone(error, "work is looked for in the database")
         return False
-
-
-def forget_trouble() -> None:
-    """Ask Redis again at once although it did not answer, or has a job, since a moment ago."""
-    redis_trouble.forget()
-    _queued_at.clear()
 
 
 def name_of(queue: str) -> str:
@@ -145,21 +143,21 @@ def wake(lanes: Iterable[int]) -> None:
     Called after the commit. Never raises for a Redis that is down, or whatever that answers: the
     sweep finds the work. Who calls does not wait for one that is slow, but for its first answer.
     """
-    lanes = sorted(set(lanes))
-    if not lanes or redis_trouble.is_left_alone():
+    lanes, trouble = sorted(set(lanes)), runtime.part(RedisTrouble)
+    if not lanes or trouble.is_left_alone:
         return
-    if not redis_trouble.is_slow():
+    if not trouble.is_slow:
         lanes = _tell(lanes)
-        if not redis_trouble.is_slow():
+        if not trouble.is_slow:
             _enqueue(lanes)
             return
     if lanes:
-        _beside.add(lanes, partial(_wake_in, current_app._get_current_object()))  # type: ignore[attr-defined]
+        runtime.part(Queues).beside.add(lanes, partial(_wake_in, current_app._get_current_object()))  # type: ignore[attr-defined]
 
 
 def _wake_in(app: Flask, lanes: list[int]) -> None:
     with app.app_context():
-        if not redis_trouble.is_left_alone():
+        if not runtime.part(RedisTrouble).is_left_alone:
             _enqueue(_tell(lanes))
 
 
@@ -169,7 +167,7 @@ def _tell(lanes: list[int]) -> list[int]:
         pipeline = client().pipeline(transaction=False)
         for lane in lanes:
             pipeline.publish(wake_channel(lane), "work")
-        with redis_trouble.timed():
+        with runtime.part(RedisTrouble).timed():
             heard = pipeline.execute()
         return [
             lane
@@ -177,20 +175,21 @@ def _tell(lanes: list[int]) -> list[int]:
             if not (type(ears) is int and ears > 0)
         ]
     except TROUBLE as error:
-        redis_trouble.leave_alone(error, "the sweep will find the work")
+        runtime.part(RedisTrouble).leave_alone(error, "the sweep will find the work")
     except NO_NAME:
         _log.warning("The database was not there to name the queue; the sweep will find the work.")
     return []
 
 
 def _enqueue(lanes: list[int]) -> None:
+    queued_at = runtime.part(Queues).queued_at
     try:
         for lane in lanes:
-            if time.monotonic() - _queued_at.get(lane, -1.0) > QUEUED_SECONDS:
-                _queued_at[lane] = time.monotonic()
+            if time.monotonic() - queued_at.get(lane, -1.0) > QUEUED_SECONDS:
+                queued_at[lane] = time.monotonic()
                 enqueue_drain(lane)
     except TROUBLE as error:
-        redis_trouble.leave_alone(error, "the sweep will find the work")
+        runtime.part(RedisTrouble).leave_alone(error, "the sweep will find the work")
     except NO_NAME:
         _log.warning("The database was not there to name the queue; the sweep will find the work.")
 
@@ -240,7 +239,7 @@ def ask_for_lane(name: str | None = None) -> bool:
         pipeline.publish(idle_channel(), name)
         pipeline.execute()
     except TROUBLE as error:
-        redis_trouble.note(error, "no lane was asked for")
+        runtime.part(RedisTrouble).note(error, "no lane was asked for")
         return False
     return True
 
@@ -251,7 +250,7 @@ def is_lane_asked_for() -> bool:
     try:
         name = client().getdel(key("idle-worker"))
     except TROUBLE as error:
-        redis_trouble.note(error, "no lane is handed over")
+        runtime.part(RedisTrouble).note(error, "no lane is handed over")
         return False
     return isinstance(name, bytes) and name != this_process().encode()
 
@@ -276,7 +275,7 @@ def enqueue_recovery(recovery_id: str, token: int) -> None:
             description=f"recovery {recovery_id}",
         )
     except (*TROUBLE, *NO_NAME) as error:
-        redis_trouble.note(error, "the sweep will find the recovery")
+        runtime.part(RedisTrouble).note(error, "the sweep will find the recovery")
 
 
 def enqueue_next(path: str) -> None:
@@ -295,7 +294,7 @@ def enqueue_next(path: str) -> None:
                 description=f"{path}, what was left",
             )
     except (*TROUBLE, *NO_NAME) as error:
-        redis_trouble.note(error, "cron does so later")
+        runtime.part(RedisTrouble).note(error, "cron does so later")
 
 
 def enqueue_purge(token: int) -> None:
@@ -312,7 +311,7 @@ def enqueue_purge(token: int) -> None:
             description="clean-up",
         )
     except (*TROUBLE, *NO_NAME) as error:
-        redis_trouble.note(error, "the sweep will find the clean-up")
+        runtime.part(RedisTrouble).note(error, "the sweep will find the clean-up")
 
 
 def waits_for_purge(token: int) -> bool:

@@ -45,49 +45,51 @@ _WORDS = {
     ResponseError: "it refuses a command",
 }
 _seldom = Seldom(logging.getLogger(__name__), 30)
-_quiet_until = 0.0
-_latest: tuple[float, str] = (float("-inf"), "")
-_is_slow = False
 
 
-def note(error: BaseException, then: str) -> None:
-    """Say what went wrong, seldom, and what comes of it."""
-    global _latest
-    _latest = time.monotonic(), in_a_word(error)
-    if isinstance(error, RedisError | OSError):
-        what = str(error) or type(error).__name__
-    else:
-        what = f"its answer cannot be read: {type(error).__name__}: {error}"
-    _seldom.warn((type(error), then), f"Redis does not serve ({what[:200]!a}); {then}.")
+class RedisTrouble:
+    """What one process has met with."""
 
+    def __init__(self) -> None:
+        self.is_slow = False
+        """Whether Redis was slow when it was asked last."""
+        self._quiet_until = 0.0
+        self._latest = float("-inf"), ""
 
-def leave_alone(error: BaseException, then: str) -> None:
-    """The same, and ask nothing that can be left for QUIET_SECONDS."""
-    global _quiet_until
-    note(error, then)
-    _quiet_until = time.monotonic() + QUIET_SECONDS
+    def note(self, error: BaseException, then: str) -> None:
+        """Say what went wrong, seldom, and what comes of it."""
+        self._latest = time.monotonic(), in_a_word(error)
+        if isinstance(error, RedisError | OSError):
+            what = str(error) or type(error).__name__
+        else:
+            what = f"its answer cannot be read: {type(error).__name__}: {error}"
+        _seldom.warn((type(error), then), f"Redis does not serve ({what[:200]!a}); {then}.")
 
+    def leave_alone(self, error: BaseException, then: str) -> None:
+        """The same, and ask nothing that can be left for QUIET_SECONDS."""
+        self.note(error, then)
+        self._quiet_until = time.monotonic() + QUIET_SECONDS
 
-def is_left_alone() -> bool:
-    """Whether Redis did not answer this process just now."""
-    return time.monotonic() < _quiet_until
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether Redis did not answer just now."""
+        return time.monotonic() < self._quiet_until
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Note whether Redis is slow at what is asked within."""
+        started = time.monotonic()
+        yield
+        took = time.monotonic() - started
+        self.is_slow = took > SLOW_SECONDS
+        if self.is_slow:
+            _seldom.warn("slow", f"Redis takes {took:.1f} s for an answer; nobody waits for it.")
 
-@contextmanager
-def timed() -> Iterator[None]:
-    """Note whether Redis is slow at what is asked within."""
-    global _is_slow
-    started = time.monotonic()
-    yield
-    took = time.monotonic() - started
-    _is_slow = took > SLOW_SECONDS
-    if _is_slow:
-        _seldom.warn("slow", f"Redis takes {took:.1f} s for an answer; nobody waits for it.")
-
-
-def is_slow() -> bool:
-    """Whether Redis was slow when this process asked last."""
-    return _is_slow
+    @property
+    def latest(self) -> str:
+        """What was the matter lately (in_a_word); empty when nothing was."""
+        at, what = self._latest
+        return what if time.monotonic() - at < LATEST_SECONDS else ""
 
 
 class Beside:
@@ -125,14 +127,3 @@ def in_a_word(error: BaseException) -> str:
         if isinstance(error, kind):
             return words
     return "its answers cannot be read"
-
-
-def latest() -> str:
-    """What was the matter lately (in_a_word); empty when nothing was."""
-    return _latest[1] if time.monotonic() - _latest[0] < LATEST_SECONDS else ""
-
-
-def forget() -> None:
-    """Ask again at once."""
-    global _quiet_until, _latest, _is_slow
-    _quiet_until, _latest, _is_slow = 0.0, (float("-inf"), ""), False

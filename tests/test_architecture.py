@@ -38,7 +38,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"portal": ""},
     {"portal.application": ""},
     {"portal.front": "application", "portal.views": "page_limits"},
-    {"portal.api": "blueprint door limits shapes", "portal.jobs": ""},
+    {"portal.api": "blueprint door key_use limits shapes", "portal.jobs": ""},
     {"portal.upkeep": "certificates readiness redis_now refusals resealing retention vitals"},
     {
         "portal.counts": "counting overview statistics",
@@ -100,6 +100,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "portal.json_values": "",
         "portal.processes": "",
         "portal.redis_replies": "",
+        "portal.runtime": "",
         "portal.signing": "",
     },
 )

@@ -6,7 +6,6 @@ from importlib import import_module
 
 from flask import Flask
 
-from portal.api import idempotency
 from portal.api.blueprint import bp
 from portal.api.documentation import docs
 from portal.web.extensions import csrf
@@ -31,5 +30,4 @@ def init_app(app: Flask) -> None:
         import_module(f"portal.api.{name}")
     csrf.exempt(bp)
     app.register_blueprint(bp)
-    idempotency.init_app(app)
     app.register_blueprint(docs)

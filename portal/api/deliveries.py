@@ -7,6 +7,7 @@ from flask import Response, g
 from portal.api import queries, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.api.idempotency import done_once
 from portal.delivery import actions
 from portal.logs import browse, filters
 
@@ -20,6 +21,7 @@ def list_deliveries() -> Response:
 
 
 @bp.post("/deliveries/<delivery_id>/resend")
+@done_once
 def resend_delivery(delivery_id: str) -> Response:
     """Make one more attempt of a delivery as soon as possible."""
     reading.optional_body()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
+from portal import runtime
 from portal.api import events, idempotency, key_use, limits, reading
 from portal.api.blueprint import PREFIX
 from portal.journal import request_ids
@@ -23,10 +24,15 @@ from portal.web import access, hosts, protection
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-CLOSED = "portal_door_closed"
-"""Among the extensions of an application whose hooks must see every request for now."""
 _PATH = f"{PREFIX}/events"
 _UNUSUAL = frozenset(("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"))
+
+
+class Door:
+    """That of one process."""
+
+    is_closed = False
+    """Whether the hooks of Flask must see every request for now."""
 
 
 def add_to(app: Flask, application: WSGIApplication) -> WSGIApplication:
@@ -94,7 +100,7 @@ def _is_usual(environ: WSGIEnvironment) -> bool:
         and hosts.is_ours(environ.get("HTTP_HOST", ""), current_app.config["PORTAL"])
         # Else its keys are looked at first, as Flask does; one wrong key closes nobody's door.
         and not limits.is_guessing(environ.get("REMOTE_ADDR", ""))
-        and CLOSED not in current_app.extensions
+        and not runtime.part(Door).is_closed
     )
 
 

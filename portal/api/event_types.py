@@ -7,6 +7,7 @@ from flask import Response, g
 from portal.api import reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.api.idempotency import done_once
 from portal.events import catalogue
 
 
@@ -19,6 +20,7 @@ def list_event_types() -> Response:
 
 
 @bp.post("/event-types")
+@done_once
 def create_event_type() -> Response:
     """Add a type to the merchant's own."""
     added = catalogue.add_type(g.merchant_id, reading.body_with_texts(), reading.actor())

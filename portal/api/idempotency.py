@@ -10,13 +10,12 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ParamSpec
 
-from flask import Flask, Response, current_app, g, request
+from flask import Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from portal.api import saved_answers
-from portal.api.operations import OPERATIONS
 from portal.api.reading import MAX_BODY
 from portal.api.saved_answers import SavedAnswer
 from portal.errors import Conflict, KeyReused, PortalError, Unavailable
@@ -27,15 +26,7 @@ KEPT_HEADERS = ("Content-Type", "Location", "ETag")
 # A string of RFC 9651, as the draft has it, or the same without its quotes.
 _KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"|([!#-\[\]-~]{1,255})')
 
-View = Callable[..., Response]
-
-
-def init_app(app: Flask) -> None:
-    """Let every POST but that of events be done once for its key."""
-    for operation in OPERATIONS:
-        if operation.method == "POST" and operation.name != "create_events":
-            endpoint = f"api.{operation.name}"
-            app.view_functions[endpoint] = _once(cast(View, app.view_functions[endpoint]))
+_Given = ParamSpec("_Given")
 
 
 def key_given() -> str | None:
@@ -78,26 +69,31 @@ def reused(conflict: Conflict) -> KeyReused:
     )
 
 
-def _once(view: View) -> View:
+def done_once(view: Callable[_Given, Response]) -> Callable[_Given, Response]:
+    """Have a view, which every POST but that of events is, done once for its key."""
+
     @functools.wraps(view)
-    def done_once(**arguments: Any) -> Response:
+    def once(*given: _Given.args, **named: _Given.kwargs) -> Response:
+        def do() -> Response:
+            return view(*given, **named)
+
         key = key_given()
         if key is None or (request.content_length or 0) > MAX_BODY:
-            return view(**arguments)
+            return do()
         earlier = saved_answers.claim(g.merchant_id, key, _digest())
         if earlier is not None:
             return Response(
                 earlier.body, earlier.status, headers={**earlier.headers, REPLAYED: "true"}
             )
-        return _do(view, arguments, key)
+        return _saved(do, key)
 
-    return done_once
+    return once
 
 
-def _do(view: View, arguments: dict[str, Any], key: str) -> Response:
+def _saved(do: Callable[[], Response], key: str) -> Response:
     merchant_id = g.merchant_id
     try:
-        response = view(**arguments)
+        response = do()
     except (PortalError, HTTPException):
         # Refused, and nothing changed. What a defect left behind nobody knows: its key stays taken.
         _best_effort(saved_answers.release, merchant_id, key)

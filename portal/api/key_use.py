@@ -9,14 +9,20 @@ import sqlalchemy as sa
 from flask import Response, current_app, g
 from sqlalchemy.exc import DBAPIError
 
+from portal import runtime
 from portal.api.blueprint import bp
 from portal.clock import MINUTE, SECOND, now
 from portal.db.session import writing
 from portal.errors import Unavailable
 from portal.models import ApiKey
 
-_written: dict[str, float] = {}
-"""Key ID → this process's clock when it last wrote, or saw that another process had."""
+
+class KeyUse:
+    """What one process has written of it."""
+
+    def __init__(self) -> None:
+        self.written_at: dict[str, float] = {}
+        """By the key's ID, on the process's clock; or when it saw that another process had."""
 
 
 @bp.before_request
@@ -39,11 +45,11 @@ def note_use(response: Response) -> Response:
 
 def note(key_id: str, last_used_at: int) -> None:
     """Write that a key is in use, which was noted last at this moment (Unix µs)."""
-    clock = time.monotonic()
-    if clock - _written.get(key_id, -math.inf) < MINUTE / SECOND:
+    clock, written_at = time.monotonic(), runtime.part(KeyUse).written_at
+    if clock - written_at.get(key_id, -math.inf) < MINUTE / SECOND:
         return
     moment = now()
-    _written[key_id] = clock
+    written_at[key_id] = clock
     if moment - last_used_at < MINUTE:
         return
     try:

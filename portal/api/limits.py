@@ -14,6 +14,7 @@ import time
 
 from flask import Response, current_app, g, request
 
+from portal import runtime
 from portal.addresses import network_of, site_of
 from portal.api.blueprint import bp
 from portal.errors import TooManyRequests
@@ -58,10 +59,6 @@ class Window:
         """Whether nothing was counted in the latest window."""
         return not self._counts
 
-    def forget(self) -> None:
-        """Begin again."""
-        self._counts = {}
-
     def _at(self, clock: float) -> dict[str, int]:
         number = int(clock // self.seconds)
         if number != self._number or len(self._counts) > MOST_NAMES:
@@ -90,19 +87,19 @@ class Debts:
         owed, then = self._owed.get(merchant_id, (-float(per_second), clock))
         return owed / per_second - (clock - then)
 
-    def forget(self) -> None:
-        """Begin again."""
-        self._owed.clear()
 
+class Limits:
+    """What one process has counted."""
 
-by_key = Window(KEY_SECONDS)
-wrong_keys = Window(ADDRESS_SECONDS)
-site_wrong_keys = Window(ADDRESS_SECONDS)
-"""Those of all networks of a site together."""
-events, deliveries = Debts(), Debts()
-_proven: set[int] = set()
-"""Hashes of keys that were right in this process: the keys of a sender go on
-working when someone behind the same address tries wrong ones."""
+    def __init__(self) -> None:
+        self.by_key = Window(KEY_SECONDS)
+        self.wrong_keys = Window(ADDRESS_SECONDS)
+        self.site_wrong_keys = Window(ADDRESS_SECONDS)
+        """Those of all networks of a site together."""
+        self.events, self.deliveries = Debts(), Debts()
+        self.proven: set[int] = set()
+        """Hashes of keys that were right: the keys of a sender go on working when someone behind
+        the same address tries wrong ones."""
 
 
 @bp.before_app_request
@@ -111,23 +108,25 @@ def refuse_guessing() -> None:
     has sent too many wrong ones. Raises TooManyRequests."""
     if request.blueprint != "api" or not is_guessing(request.remote_addr or ""):
         return
-    if _proof(request.environ.get("HTTP_AUTHORIZATION", "")) not in _proven:
+    own = runtime.part(Limits)
+    if _proof(request.environ.get("HTTP_AUTHORIZATION", "")) not in own.proven:
         raise TooManyRequests(
             f"{current_app.config['PORTAL'].api_wrong_keys} wrong keys came from this address "
             "within a minute. Check the key, and try again when Retry-After is over.",
-            wrong_keys.left(time.monotonic()),
+            own.wrong_keys.left(time.monotonic()),
         )
 
 
 def is_guessing(address: str) -> bool:
     """Whether an address has sent as many wrong keys as it may, of late."""
     most: int = current_app.config["PORTAL"].api_wrong_keys
-    if wrong_keys.is_empty or not most:
+    own = runtime.part(Limits)
+    if own.wrong_keys.is_empty or not most:
         return False
     clock = time.monotonic()
     return (
-        wrong_keys.count(network_of(address), clock) >= most
-        or site_wrong_keys.count(site_of(address), clock) >= most * SITE_TIMES
+        own.wrong_keys.count(network_of(address), clock) >= most
+        or own.site_wrong_keys.count(site_of(address), clock) >= most * SITE_TIMES
     )
 
 
@@ -148,7 +147,9 @@ def count(key_id: str) -> tuple[int, int] | None:
     """Count a request of a key: how many it may make, and how many of these are left, less than
     none where this is one too many. None where it may make any number."""
     most: int = current_app.config["PORTAL"].api_requests
-    return (most, most - by_key.add(key_id, time.monotonic())) if most else None
+    if not most:
+        return None
+    return most, most - runtime.part(Limits).by_key.add(key_id, time.monotonic())
 
 
 def too_many() -> TooManyRequests:
@@ -157,7 +158,7 @@ def too_many() -> TooManyRequests:
     return TooManyRequests(
         f"This key has made {most:,} requests within a second. Send events in batches of up "
         "to 1,000, or more slowly.",
-        by_key.left(time.monotonic()),
+        runtime.part(Limits).by_key.left(time.monotonic()),
     )
 
 
@@ -166,10 +167,11 @@ def admit_events(merchant_id: int, size: int) -> None:
     that come at the same moment have been counted too. Raises TooManyRequests where there were more
     than the merchant's limits allow."""
     config, clock = current_app.config["PORTAL"], time.monotonic()
+    own = runtime.part(Limits)
     for debts, most, what in (
-        (events, config.api_events, "This store has sent more than {:,} events a second."),
+        (own.events, config.api_events, "This store has sent more than {:,} events a second."),
         (
-            deliveries,
+            own.deliveries,
             config.api_deliveries,
             "The events of this store have owed more than {:,} deliveries a second.",
         ),
@@ -185,13 +187,13 @@ def admit_events(merchant_id: int, size: int) -> None:
 def count_events(merchant_id: int, number: float) -> None:
     """Count so many events of a merchant."""
     if most := current_app.config["PORTAL"].api_events:
-        events.add(merchant_id, number, most, time.monotonic())
+        runtime.part(Limits).events.add(merchant_id, number, most, time.monotonic())
 
 
 def count_deliveries(merchant_id: int, number: int) -> None:
     """Count so many deliveries that events of a merchant owe."""
     if most := current_app.config["PORTAL"].api_deliveries:
-        deliveries.add(merchant_id, number, most, time.monotonic())
+        runtime.part(Limits).deliveries.add(merchant_id, number, most, time.monotonic())
 
 
 @bp.after_request
@@ -199,10 +201,11 @@ def tell_limits(response: Response) -> Response:
     """Count a wrong key, remember a right one, and tell how many requests are left."""
     if "key" not in g:
         if response.status_code == 401:
-            wrong_keys.add(sender_network(), time.monotonic())
-            site_wrong_keys.add(sender_site(), time.monotonic())
+            own = runtime.part(Limits)
+            own.wrong_keys.add(sender_network(), time.monotonic())
+            own.site_wrong_keys.add(sender_site(), time.monotonic())
             # It may have been revoked.
-            _proven.discard(_proof(request.environ.get("HTTP_AUTHORIZATION", "")))
+            own.proven.discard(_proof(request.environ.get("HTTP_AUTHORIZATION", "")))
         return response
     prove(request.environ.get("HTTP_AUTHORIZATION", ""))
     response.headers.update(headers_of(g.get("counted")))
@@ -211,11 +214,11 @@ def tell_limits(response: Response) -> Response:
 
 def prove(authorization: str) -> None:
     """Remember the key of a header that was right."""
-    proof = _proof(authorization)
-    if proof not in _proven:
-        if len(_proven) > MOST_NAMES:
-            _proven.clear()
-        _proven.add(proof)
+    proof, proven = _proof(authorization), runtime.part(Limits).proven
+    if proof not in proven:
+        if len(proven) > MOST_NAMES:
+            proven.clear()
+        proven.add(proof)
 
 
 def _proof(authorization: str) -> int:
@@ -232,13 +235,3 @@ def headers_of(counted: tuple[int, int] | None) -> list[tuple[str, str]]:
         ("RateLimit-Policy", f'"key";q={most};w={KEY_SECONDS}'),
         ("RateLimit", f'"key";r={max(left, 0)};t={KEY_SECONDS}'),
     ]
-
-
-def forget() -> None:
-    """Begin again, as a new process would."""
-    by_key.forget()
-    events.forget()
-    deliveries.forget()
-    wrong_keys.forget()
-    site_wrong_keys.forget()
-    _proven.clear()

@@ -9,6 +9,7 @@ from flask import Response, g
 from portal.api import reading, shapes
 from portal.api.answers import answer
 from portal.api.blueprint import bp
+from portal.api.idempotency import done_once
 from portal.errors import FieldError, Invalid
 from portal.models import Recovery
 from portal.models.delivery import FAILED, HELD
@@ -19,6 +20,7 @@ from portal.webhooks import setup
 
 
 @bp.post("/webhooks/<webhook_id>/recover")
+@done_once
 def recover_webhook(webhook_id: str) -> Response:
     """Send again everything that failed since a moment, and what is held."""
     setup.get_webhook(g.merchant_id, webhook_id)
@@ -30,6 +32,7 @@ def recover_webhook(webhook_id: str) -> Response:
 
 
 @bp.post("/webhooks/<webhook_id>/discard-held")
+@done_once
 def discard_held(webhook_id: str) -> Response:
     """Give up what is held, or what of it came in since a moment."""
     setup.get_webhook(g.merchant_id, webhook_id)
@@ -53,18 +56,21 @@ def show_recovery(recovery_id: str) -> Response:
 
 
 @bp.post("/recoveries/<recovery_id>/pause")
+@done_once
 def pause_recovery(recovery_id: str) -> Response:
     """Stop it after its current batch."""
     return _changed(recovery_id, recovery.pause)
 
 
 @bp.post("/recoveries/<recovery_id>/resume")
+@done_once
 def resume_recovery(recovery_id: str) -> Response:
     """Go on with it."""
     return _changed(recovery_id, recovery.resume)
 
 
 @bp.post("/recoveries/<recovery_id>/cancel")
+@done_once
 def cancel_recovery(recovery_id: str) -> Response:
     """End it; the rest stays as it is."""
     return _changed(recovery_id, recovery.cancel)

@@ -10,6 +10,7 @@ from flask import Response, g, url_for
 from portal.api import conditions, reading, shapes
 from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
+from portal.api.idempotency import done_once
 from portal.delivery import actions
 from portal.errors import Conflict, FieldError, Invalid, PreconditionFailed
 from portal.models import Webhook
@@ -33,6 +34,7 @@ def list_webhooks() -> Response:
 
 
 @bp.post("/webhooks")
+@done_once
 def create_webhook() -> Response:
     """Make a webhook; the answer is the only one besides rotation's that holds the secret."""
     made = setup.create_webhook(g.merchant_id, reading.body(), reading.actor())
@@ -88,6 +90,7 @@ def delete_webhook(webhook_id: str) -> tuple[str, int]:
 
 
 @bp.post("/webhooks/<webhook_id>/rotate-secret")
+@done_once
 def rotate_secret(webhook_id: str) -> Response:
     """Give a webhook a new secret; the old one signs too for `overlap_hours`."""
     fields = reading.optional_body("overlap_hours")
@@ -97,6 +100,7 @@ def rotate_secret(webhook_id: str) -> Response:
 
 
 @bp.post("/webhooks/<webhook_id>/test")
+@done_once
 def test_webhook(webhook_id: str) -> Response:
     """Send the example of a type now and wait for the answer."""
     event_type = _text(reading.optional_body("type"), "type", 255)
@@ -107,6 +111,7 @@ def test_webhook(webhook_id: str) -> Response:
 
 
 @bp.post("/webhooks/<webhook_id>/enable")
+@done_once
 def enable_webhook(webhook_id: str) -> Response:
     """Send again."""
     reading.optional_body()
@@ -114,6 +119,7 @@ def enable_webhook(webhook_id: str) -> Response:
 
 
 @bp.post("/webhooks/<webhook_id>/disable")
+@done_once
 def disable_webhook(webhook_id: str) -> Response:
     """Send nothing until someone enables it: what it is owed is held, what comes meanwhile is not
     owed to it."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
@@ -103,12 +104,17 @@ def _chained() -> Iterator[AuditEntry]:
         db.session.expunge_all()
 
 
-@sa.event.listens_for(db.session, "after_rollback")
+def install(sessions: scoped_session[Any]) -> None:
+    """Have whatever these sessions commit chained; a second time is none."""
+    for name, hook in (("before_commit", _chain), ("after_rollback", _forget)):
+        if not sa.event.contains(sessions, name, hook):
+            sa.event.listen(sessions, name, hook)
+
+
 def _forget(session: Session) -> None:
     session.info.pop(_WAITING, None)
 
 
-@sa.event.listens_for(db.session, "before_commit")
 def _chain(session: Session) -> None:
     """Chain the transaction's entries. The end is the last thing that a transaction locks, so
     that two of them never wait for each other."""

@@ -45,8 +45,6 @@ time for a failure of theirs, and go on."""
 _ASKED, _ANSWERED, _READ_AT = map(struct.Struct, (ASKED, ANSWERED, READ_AT))
 _MEMORY, _SOCKET = 0, 1
 _Made = TypeVar("_Made")
-_is_over = False
-"""Whether the time of what is being done is over."""
 NICE_TRIES = 5
 _OWN_GROUP = Path("/proc/self/autogroup")
 
@@ -80,7 +78,6 @@ def main() -> None:
     _yield_to_other_sessions()
     # Ctrl-C is for who asks, whose end is this one's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPROF, _stop)
     os.write(_SOCKET, READY)
     while said := os.read(_SOCKET, _ASKED.size):
         sizes = _ASKED.unpack(said)
@@ -120,10 +117,16 @@ def _fill(size: int, event_size: int) -> tuple[list[str], str | None, int]:
 def _in_time(seconds: float, do: Callable[..., _Made], *given: Any) -> _Made:
     """Do something within so much of the processor's time. Raises _TimeIsOver, also where what
     was raised before was taken for a failure of another kind."""
-    global _is_over
-    _is_over = False
+    is_over = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_over
+        is_over = True
+        raise _TimeIsOver
+
     try:
         try:
+            signal.signal(signal.SIGPROF, stop)
             signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_SECONDS)
             # Nobody handles this one: the kernel ends the process in the middle of any call.
             signal.setitimer(signal.ITIMER_VIRTUAL, 4 * seconds)
@@ -132,7 +135,7 @@ def _in_time(seconds: float, do: Callable[..., _Made], *given: Any) -> _Made:
             _rest()
     except (_TimeIsOver, Exception):
         _rest()
-        if _is_over:
+        if is_over:
             raise _TimeIsOver from None
         raise
 
@@ -153,12 +156,6 @@ def _fill_each(record: dict[str, Any], templates: list[str], texts: list[str]) -
         if left < 0:
             raise templating.TemplateFailed(TOO_MUCH_TEXT)
         texts.append(text)
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    global _is_over
-    _is_over = True
-    raise _TimeIsOver
 
 
 def _rest() -> None:

@@ -110,13 +110,19 @@ def _no_templates() -> LRUCache[str, _Template]:
     return LRUCache(MAX_KEPT, getsizeof=lambda template: template.size)
 
 
-_kept = _no_templates()
+class _Kept:
+    """Templates as they were parsed. They are a cell's, which knows of no application."""
+
+    def __init__(self) -> None:
+        self.templates = _no_templates()
+
+
+_kept = _Kept()
 
 
 def forget_templates() -> None:
     """Keep no template any more as it was parsed."""
-    global _kept
-    _kept = _no_templates()
+    _kept.templates = _no_templates()
 
 
 def compile_template(text: str) -> _Template:
@@ -125,7 +131,7 @@ def compile_template(text: str) -> _Template:
 
     Raises TemplateFailed with the place of the error.
     """
-    if (known := _kept.get(text)) is not None:
+    if (known := _kept.templates.get(text)) is not None:
         return known
     try:
         template = _environment().from_string(text)
@@ -133,7 +139,7 @@ def compile_template(text: str) -> _Template:
         template.size = len(text)
         _read_as_decimals(template)
         if template.size <= MAX_KEPT:
-            _kept[text] = template
+            _kept.templates[text] = template
         return template
     except _WHATEVER as error:
         raise TemplateFailed(_sentence(error)) from None

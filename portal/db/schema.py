@@ -145,7 +145,7 @@ def one_at_a_time() -> Iterator[sa.Connection]:
     """A transaction in which the schema may be read and changed: whoever else wants that waits
     until it has ended. It is committed. Raises Unavailable."""
     with (
-        turn_to_write(db.engine, PATIENCE_SECONDS, may_be_long=True) as how,
+        turn_to_write(PATIENCE_SECONDS, may_be_long=True) as how,
         db.engine.connect().execution_options(**how) as connection,
         connection.begin(),
     ):

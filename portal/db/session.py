@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,11 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
+from portal import runtime
 from portal.database_errors import LOCKED, MISSING, say_nothing_of_rows, trouble_of, trouble_of_file
 from portal.db.turns import LONG_SECONDS, CannotTakeTurns, NoTurn, Record, Turns
-from portal.db.writers import Manners, Writers
+from portal.db.writers import NEVER as NEVER
+from portal.db.writers import Database, Manners, Writers
 from portal.errors import Unavailable
 from portal.fairness import courtesy
 from portal.fairness.company import Company
@@ -32,7 +33,6 @@ from portal.fairness.company import Company
 LOCK_WAIT_MS = 5_000
 """How long a statement waits for another program's or process's lock before the request answers
 503; the portal's own writers too, on SQLite."""
-NEVER = float("-inf")
 BUSY = "The database is busy or away; nothing was stored. Try again in a few seconds."
 UNUSABLE = "The portal's database cannot be used until somebody has mended it; nothing was stored."
 LOG_BYTES = 67_108_864
@@ -75,6 +75,7 @@ def insert_into(
 
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate(render_as_batch=True)
+"""Flask's extensions hold nothing of an application: what is its own they find through it."""
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def writing(
     session = db.session
     try:
         session.rollback()
-        with turn_to_write(db.engine, patience_seconds, is_large=is_large) as options:
+        with turn_to_write(patience_seconds, is_large=is_large) as options:
             try:
                 session.connection(execution_options=options)
                 yield session
@@ -108,7 +109,7 @@ def writing(
             raise Unavailable(BUSY if trouble.passes else UNUSABLE, trouble) from error
         raise
     if patience_seconds is None:
-        _written_at[db.engine] = time.monotonic()
+        runtime.part(Database).written_at = time.monotonic()
 
 
 @contextmanager
@@ -127,43 +128,33 @@ def reading() -> Iterator[scoped_session[Any]]:
 def one_statement() -> Connection:
     """A connection for one statement that reads, as a `with`: without a transaction around it,
     which would cost as much as the statement does."""
-    engine = db.engine
-    bare = _bare.get(engine)
-    if bare is None:
+    own = runtime.part(Database)
+    if own.bare is None:
+        engine = db.engine
         # PostgreSQL's driver begins one of its own unless it is told; SQLite's is (begin, below).
         how = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        bare = _bare[engine] = engine.execution_options(is_bare=True, **how)
-    return bare.connect()
-
-
-_bare: weakref.WeakKeyDictionary[Engine, Engine] = weakref.WeakKeyDictionary()
+        own.bare = engine.execution_options(is_bare=True, **how)
+    return own.bare.connect()
 
 
 def written_at() -> float:
     """When this process has last written, in seconds of its monotonic clock; what was written with
     less than the usual patience, to see whether it can be, does not count."""
-    return _written_at.get(db.engine, NEVER)
-
-
-_written_at: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
+    return runtime.part(Database).written_at
 
 
 @contextmanager
 def turn_to_write(
-    engine: Engine,
-    patience_seconds: float | None = None,
-    *,
-    may_be_long: bool = False,
-    is_large: bool = False,
+    patience_seconds: float | None = None, *, may_be_long: bool = False, is_large: bool = False
 ) -> Iterator[dict[str, Any]]:
     """The turn to write, with the execution options for the connection that does; for migrations,
     and what else does not write by writing(), where `is_large` is explained. A long turn is noted
     in the log, unless it `may_be_long`. Raises Unavailable when the turn does not come in time."""
-    writers = _writers.get(engine)
+    own = runtime.part(Database)
+    writers = own.writers
     if writers is None:
-        # PostgreSQL has a queue of its own for each row.
         if is_large:
-            _manners[engine].stand_back()
+            own.manners.stand_back()
         yield {}
         return
     if patience_seconds is None:
@@ -174,9 +165,9 @@ def turn_to_write(
     if is_large:
         with _in_line(writers.large, patience):
             # The line waits too.
-            _manners[engine].stand_back()
+            own.manners.stand_back()
             with turn_to_write(
-                engine, max(0.0, until - time.monotonic()), may_be_long=may_be_long
+                max(0.0, until - time.monotonic()), may_be_long=may_be_long
             ) as options:
                 yield options
         return
@@ -228,22 +219,19 @@ def _is_locked(error: Unavailable | DBAPIError) -> bool:
 def are_several_there() -> bool:
     """Whether who writes much keeps others from writing now, so that it is to write less at a time;
     nobody does on PostgreSQL."""
-    return db.engine in _writers and _manners[db.engine].are_several()
+    own = runtime.part(Database)
+    return own.writers is not None and own.manners.are_several()
 
 
 def others_are_there() -> bool:
     """Whether several merchants are there now, on either database."""
-    return _manners[db.engine].are_several()
+    return runtime.part(Database).manners.are_several()
 
 
 def write_turns() -> Record | None:
     """Who may write now, and what turns have cost so far; None on PostgreSQL."""
-    writers = _writers.get(db.engine)
+    writers = runtime.part(Database).writers
     return writers.turns.record() if writers else None
-
-
-_writers: weakref.WeakKeyDictionary[Engine, Writers] = weakref.WeakKeyDictionary()
-_manners: weakref.WeakKeyDictionary[Engine, Manners] = weakref.WeakKeyDictionary()
 
 
 def _caller() -> str:
@@ -265,11 +253,9 @@ def unavailable_when_away() -> Iterator[None]:
         raise
 
 
-def prepare_engine(engine: Engine, company: Company) -> None:
+def prepare_engine(engine: Engine, company: Company) -> Database:
     """Make the database fit for many processes that may end or vanish at any moment, and SQLite
-    durable."""
-
-    _manners[engine] = Manners(company)
+    durable; what this process knows of it."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
@@ -284,8 +270,7 @@ def prepare_engine(engine: Engine, company: Company) -> None:
             context.is_disconnect = True
 
     if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
-        return
+        return Database(Manners(company), _prepare_sqlite(engine))
 
     # Its processes work for whoever asks, and their time is in no account of ours.
     event.listen(engine, "before_cursor_execute", lambda *_: courtesy.asks())
@@ -306,12 +291,10 @@ def prepare_engine(engine: Engine, company: Company) -> None:
         )
         connection.commit()
 
+    return Database(Manners(company), None)
 
-def _prepare_sqlite(engine: Engine) -> None:
-    file = engine.url.database
-    if file and file != ":memory:" and not file.startswith("file:"):
-        path = Path(file).absolute()
-        _writers[engine] = Writers(Turns(path), Turns(path, "large"))
+
+def _prepare_sqlite(engine: Engine) -> Writers | None:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -337,3 +320,9 @@ def _prepare_sqlite(engine: Engine) -> None:
         # Past SQLAlchemy, where it would cost as much as an insert; it cannot fail.
         connection.connection.execute(f"PRAGMA busy_timeout={patience_ms}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    file = engine.url.database
+    if not file or file == ":memory:" or file.startswith("file:"):
+        return None
+    path = Path(file).absolute()
+    return Writers(Turns(path), Turns(path, "large"))

@@ -45,7 +45,7 @@ def shorten() -> bool:
         return True
     # Most of it without a turn, while others write.
     _checkpoint("PASSIVE")
-    with turn_to_write(db.engine):
+    with turn_to_write():
         is_emptied = _checkpoint("TRUNCATE")
     if not is_emptied:
         _seldom.warn(

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import scoped_session
 
+from portal import runtime
 from portal.composing.compose import NONE, OWN, Outgoing
 from portal.db import bulk
 from portal.db.session import table
@@ -21,7 +22,7 @@ from portal.delivery.due import DueDelivery
 from portal.models import Attempt, AttemptPayload, Delivery
 from portal.models.delivery import MANUAL, PENDING, still
 from portal.outbound import outcome
-from portal.outbound.looking import looking
+from portal.outbound.looking import Looking
 from portal.outbound.outcome import Outcome
 from portal.outbound.response import Response
 from portal.strict_json import dump
@@ -61,7 +62,8 @@ class FinishedAttempt:
         )
         answer, echoes = self.answer, self.outgoing and self.outgoing.frame.echoes
         if echoes and answer.status is not None:
-            self.answer = looking.without_secrets(answer, echoes, self.due.merchant_id)
+            looking, whose = runtime.part(Looking), self.due.merchant_id
+            self.answer = looking.without_secrets(answer, echoes, whose)
 
     def plainly(self, answer: Response) -> FinishedAttempt:
         """The same attempt as a failure of the portal itself, with nothing but that `answer`."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from redis.client import PubSub
 
-from portal import queues, redis_trouble
+from portal import queues, runtime
 from portal.delivery.paces import PACES, Paces
 from portal.journal.seldom import Seldom
 from portal.outbound.transport import Watcher
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import QUIET_SECONDS, TROUBLE, RedisTrouble
 
 MOST_CALLS = 1_000
 """How many calls may have come since they were read last. If there are more, the drain stops
@@ -37,7 +37,9 @@ class Wakes:
         self._fd: int | None = None
         # A drain may have been started because Redis does not work; each try may halt the sending.
         self._again_at = (
-            time.monotonic() + paces.redis_quiet_seconds if redis_trouble.is_left_alone() else 0.0
+            time.monotonic() + paces.redis_quiet_seconds
+            if runtime.part(RedisTrouble).is_left_alone
+            else 0.0
         )
         self._failures = 0
         self._somebody_idle = False
@@ -114,7 +116,7 @@ class Wakes:
 
     def _drop(self, error: Exception | None = None) -> None:
         if error is not None:
-            redis_trouble.note(error, "what is due is found by looking")
+            runtime.part(RedisTrouble).note(error, "what is due is found by looking")
         if self._fd is not None:
             self._watcher.unwatch(self._fd)
             self._fd = None
@@ -125,6 +127,6 @@ class Wakes:
                 _log.debug("The wake-up connection was gone already: %s", gone)
             self._pubsub = None
         # While Redis hangs, each try may halt the sending for a second.
-        again = redis_trouble.QUIET_SECONDS * 2**self._failures
+        again = QUIET_SECONDS * 2**self._failures
         self._failures = min(self._failures + 1, 10)
         self._again_at = time.monotonic() + min(again, self._paces.redis_quiet_seconds)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
+from portal import runtime
 from portal.audit.log import record
 from portal.clock import DAY, MILLISECOND, now
 from portal.db.session import db, writing
@@ -34,8 +35,13 @@ MAX_BODY = 64 * 1024
 """Bytes of a body that an inspector takes; more is answered with 413 and not recorded."""
 MAX_HEADERS, MAX_TEXT = 100, 8 * 1024
 """Headers of a request, and characters of its URI or of one header, that are kept."""
-_slow = threading.BoundedSemaphore(2)
-"""Each slow answer holds a thread of the web process, which has pages to answer with the rest."""
+
+
+class SlowAnswers(threading.BoundedSemaphore):
+    """Those of one process: each holds a thread, which has pages to answer with the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
 
 
 @dataclass(frozen=True)
@@ -196,13 +202,14 @@ def receive(token: str, received: Received) -> InspectorAnswer:
 def _wait(answer: InspectorAnswer) -> InspectorAnswer:
     if not answer.wait_seconds:
         return answer
-    if not _slow.acquire(blocking=False):
+    slow = runtime.part(SlowAnswers)
+    if not slow.acquire(blocking=False):
         return BUSY
     try:
         # Others may begin meanwhile who are strangers as its sender is.
         breathe(answer.wait_seconds)
     finally:
-        _slow.release()
+        slow.release()
     return answer
 
 

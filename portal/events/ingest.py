@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import queues
+from portal import queues, runtime
 from portal.clock import SECOND, now
 from portal.db import bulk, room
 from portal.db.session import BUSY, are_several_there, db, others_are_there, table, writing
@@ -50,6 +50,17 @@ class Accepted:
     id: str
     deliveries: int
     added: int = field(default=0, compare=False)
+
+
+class Ingest:
+    """What one process has of it: the turns of the requests that share transactions, and what
+    earlier events owed."""
+
+    def __init__(self) -> None:
+        self.turns = GroupCommit[Request, _Stored](
+            _store, _wake, lambda request: request.weight, _most_together
+        )
+        self.weights = Weights()
 
 
 class _Heavier(Exception):
@@ -102,7 +113,9 @@ def likely_deliveries(merchant_id: int, events: Sequence[Any]) -> int:
     """How many deliveries a merchant's events will probably owe, judged by earlier ones; `events`
     are parsed JSON values."""
     types = [one.get("type") for one in events if isinstance(one, dict)]
-    return _weights().of(merchant_id, [one for one in types if isinstance(one, str)])
+    return runtime.part(Ingest).weights.of(
+        merchant_id, [one for one in types if isinstance(one, str)]
+    )
 
 
 def _stored_in_parts(request: Request, parts: int) -> list[Accepted]:
@@ -148,7 +161,9 @@ def _stored(request: Request) -> list[Accepted]:
     races = 0
     while True:
         types = [event.type for event in request.events]
-        request.owes = max(request.owes, _weights().of(request.merchant_id, types))
+        request.owes = max(
+            request.owes, runtime.part(Ingest).weights.of(request.merchant_id, types)
+        )
         try:
             return _commit_soon(request).answers
         except _Heavier:
@@ -176,7 +191,7 @@ def _stored(request: Request) -> list[Accepted]:
 
 def _commit_soon(request: Request) -> _Stored:
     if not request.is_large:
-        return _group_commit().submit(request)
+        return runtime.part(Ingest).turns.submit(request)
     # Alone: whoever shared a transaction with it would have to wait in line with it.
     (outcome,) = _store([request])
     if isinstance(outcome, Exception):
@@ -185,21 +200,9 @@ def _commit_soon(request: Request) -> _Stored:
     return outcome
 
 
-def _group_commit() -> GroupCommit[Request, _Stored]:
-    made: GroupCommit[Request, _Stored] = current_app.extensions.setdefault(
-        "portal_ingest", GroupCommit(_store, _wake, lambda request: request.weight, _most_together)
-    )
-    return made
-
-
 def _most_together() -> int:
     """How many deliveries one transaction of several requests may store."""
     return PART_DELIVERIES // BESIDE_OTHERS if others_are_there() else PART_DELIVERIES
-
-
-def _weights() -> Weights:
-    made: Weights = current_app.extensions.setdefault("portal_weights", Weights())
-    return made
 
 
 def _wake(stored: list[_Stored]) -> None:
@@ -350,7 +353,7 @@ class _Rows:
                 for webhook in self._webhooks[merchant_id]
                 if matching.why_not(webhook, *key[1:]) is matching.SENT
             ]
-            _weights().note(merchant_id, event.type, len(wanting))
+            runtime.part(Ingest).weights.note(merchant_id, event.type, len(wanting))
         return wanting
 
     def _look_up(self, merchant_id: int) -> None:

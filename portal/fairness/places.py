@@ -8,8 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from flask import Flask, current_app
-
+from portal import runtime
 from portal.errors import TooManyRequests
 
 DOWNLOAD, TAIL, TEST, SEARCH, BATCH = "download", "tail", "test", "search", "batch"
@@ -39,12 +38,6 @@ _SENTENCES = {
     PAGE: "Many pages of this store were asked for at once.",
     PAGE_OF_USER: "You have asked for many pages at once.",
 }
-_KEY = "portal_places"
-
-
-def init_app(app: Flask) -> None:
-    """Give the process its places."""
-    app.extensions[_KEY] = Places(app.config["PORTAL"].web_threads)
 
 
 class Places:
@@ -119,8 +112,7 @@ class Places:
 
 def places() -> Places:
     """Those of this process."""
-    found: Places = current_app.extensions[_KEY]
-    return found
+    return runtime.part(Places)
 
 
 @contextlib.contextmanager

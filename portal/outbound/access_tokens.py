@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from portal import vault
+from portal import runtime, vault
 from portal.characters import NOT_TEXT
 from portal.clock import DAY, SECOND, now
 from portal.composing.compose import OWN, USER_AGENT, Frame, Outgoing, basic
@@ -87,14 +87,18 @@ class Token:
     ends_at: int
 
 
-kept: dict[Client, Token] = {}
-"""Those that this process has, in the order in which they were taken."""
+class Tokens:
+    """Those of one process."""
+
+    def __init__(self) -> None:
+        self.by_client: dict[Client, Token] = {}
+        """Those that were taken first are first."""
 
 
 def known(client: Client, moment: int) -> str | None:
     """The token that this process has for a client, if it can still be used at `moment`
     (Unix µs)."""
-    token = kept.get(client)
+    token = runtime.part(Tokens).by_client.get(client)
     # One that was taken later than now was so before the clock was set back: it may have ended.
     is_of_use = token is not None and token.taken_at <= moment < token.ends_at
     return token.value if token is not None and is_of_use else None
@@ -141,6 +145,7 @@ def read_token(client: Client, answer: Response, moment: int) -> str:
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise _refused(f"gave a token of the type {_shown(str(kind), client)}, not Bearer", client)
     lasts = _seconds(said.get("expires_in"))
+    kept = runtime.part(Tokens).by_client
     for old in [one for one, token in list(kept.items()) if token.ends_at <= moment]:
         kept.pop(old, None)
     lasts = max(SHORTEST_SECONDS, lasts - min(MARGIN_SECONDS, lasts / 10))
@@ -148,12 +153,12 @@ def read_token(client: Client, answer: Response, moment: int) -> str:
     kept.pop(client, None)
     while len(kept) >= KEPT:
         kept.pop(next(iter(kept)), None)
-    _make_room(client, value)
+    _make_room(kept, client, value)
     kept[client] = Token(value, moment, moment + int(lasts * SECOND))
     return value
 
 
-def _make_room(client: Client, value: str) -> None:
+def _make_room(kept: dict[Client, Token], client: Client, value: str) -> None:
     sizes = {one: _size(one, token.value) for one, token in list(kept.items())}
     beyond = sum(sizes.values()) + _size(client, value) - KEPT_CHARACTERS
     if beyond <= 0:
@@ -173,6 +178,7 @@ def _size(client: Client, value: str) -> int:
 def forget(client: Client, attempted_at: int) -> None:
     """Ask anew next time: a request that began at `attempted_at` (Unix µs) was answered 401, so
     the token that was there by then does not serve."""
+    kept = runtime.part(Tokens).by_client
     token = kept.get(client)
     if token is not None and (token.taken_at <= attempted_at or token.taken_at > now()):
         kept.pop(client, None)

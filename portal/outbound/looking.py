@@ -64,7 +64,3 @@ class Looking:
         clock = self._clock()
         left, at = self._left.get(whose, (MOST_SECONDS, clock))
         return min(MOST_SECONDS, left + SHARE * (clock - at))
-
-
-looking = Looking()
-"""That of this process."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from flask import Flask, current_app, request
 from sqlalchemy.exc import DBAPIError
 
-from portal import queues
-from portal.api import door
+from portal import queues, runtime
+from portal.api.door import Door
 from portal.config import Config, SettingError
 from portal.database_errors import DAMAGED, FULL, is_temporary, trouble_of
 from portal.db import schema
@@ -79,17 +79,18 @@ def guard(app: Flask) -> None:
     except DBAPIError as error:
         if not is_temporary(error):
             raise SettingError(unusable(error)) from None
-    app.extensions[door.CLOSED] = True
+    door = runtime.of(app).part(Door)
+    door.is_closed = True
 
     def check_first() -> None:
-        if door.CLOSED not in app.extensions or request.blueprint == "health":
+        if not door.is_closed or request.blueprint == "health":
             return
         try:
             check()
         except SettingError as error:
             app.logger.error("%s", error)
             raise Unavailable("The portal is not set up rightly; its log says how.") from None
-        app.extensions.pop(door.CLOSED, None)
+        door.is_closed = False
 
     app.before_request(check_first)
 

@@ -26,7 +26,8 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from portal import queues
+from portal import queues, runtime
+from portal.jobs import RunningWorker
 from portal.journal.seldom import Seldom
 from portal.strange_keys import unpacked
 
@@ -54,8 +55,6 @@ FEW, AGAIN_SECONDS = 100, 0.5
 writes into Redis may have put any number of them there, and all others would wait behind them."""
 
 _seldom = Seldom(logging.getLogger(__name__), 60)
-_begun_at: dict[str, float] = {}
-"""When this process has taken a job without arguments last, by its path."""
 
 
 class KnownJob(Job):
@@ -166,11 +165,11 @@ def _waits_in(job: Job, queue: Queue) -> bool:
 
 def _is_time_for(path: str, queue: Queue) -> bool:
     """Whether what is done again and again was not begun just now, or few jobs wait."""
-    clock = time.monotonic()
-    is_soon = clock - _begun_at.get(path, float("-inf")) < AGAIN_SECONDS
+    clock, taken_at = time.monotonic(), runtime.part(RunningWorker).taken_at
+    is_soon = clock - taken_at.get(path, float("-inf")) < AGAIN_SECONDS
     if is_soon and queue.connection.llen(queue.key) > FEW:
         return False
-    _begun_at[path] = clock
+    taken_at[path] = clock
     return True
 
 

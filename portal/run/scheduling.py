@@ -16,10 +16,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from portal import jobs, queues, redis_trouble
+from portal import jobs, queues, runtime
 from portal.config import Config
 from portal.journal.seldom import Seldom
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, RedisTrouble
 from portal.strange_keys import make_way
 
 NOTIFY_SECONDS = 20
@@ -69,7 +69,7 @@ class PortalCron(CronScheduler):
                 except StopRequested:
                     raise
                 except TROUBLE as error:
-                    redis_trouble.note(error, "trying again")
+                    runtime.part(RedisTrouble).note(error, "trying again")
                 except Exception as error:  # noqa: BLE001 - who has Redis may answer anything
                     _seldom.warn(type(error), "Cron's round ended by a defect.", exc_info=error)
                 time.sleep(AGAIN_SECONDS)

@@ -35,7 +35,7 @@ from rq.worker_registration import register
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import configure_mappers
 
-from portal import create_app, jobs, queues, redis_trouble, signs
+from portal import create_app, jobs, queues, runtime, signs
 from portal.config import Config, SettingError, load_config
 from portal.database_errors import is_temporary, reason
 from portal.delivery import lanes
@@ -43,7 +43,7 @@ from portal.errors import Unavailable
 from portal.journal import log_lines
 from portal.journal.seldom import Seldom
 from portal.processes import has_started, has_stepped, show_life
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, RedisTrouble
 from portal.run import first_start
 from portal.run.children import has_loaded, keep_running
 from portal.run.job_ends import EndingWorker
@@ -81,7 +81,7 @@ class NotServed(StopRequested):
 
 
 def _not_served(error: Exception) -> NotServed:
-    redis_trouble.leave_alone(error, "work is looked for in the database")
+    runtime.part(RedisTrouble).leave_alone(error, "work is looked for in the database")
     return NotServed(str(error))
 
 
@@ -120,8 +120,8 @@ class PortalWorker(EndingWorker):
         self._delivers = queue == queues.DELIVERIES
         self._upkeep = Upkeep(current_app.config["PORTAL"])
         self.log.addFilter(_is_no_traceback)
-        jobs.RunningWorker.should_stop = staticmethod(lambda: self.told_to_stop)
-        jobs.RunningWorker.keep_alive = staticmethod(self._keep_alive)
+        running = jobs.RunningWorker(lambda: self.told_to_stop, self._keep_alive)
+        runtime.of(current_app).put(jobs.RunningWorker, running)
 
     @property
     def told_to_stop(self) -> bool:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
+from portal import runtime
 from portal.config import Config
 from portal.db.session import db, reading, table, unavailable_when_away
 from portal.errors import StorageFull
@@ -72,6 +73,14 @@ class Usage:
         return self.part >= NEARLY and not self.is_full
 
 
+class KnownUsage:
+    """What one process knows of it."""
+
+    def __init__(self) -> None:
+        self.by_merchant: dict[int, tuple[float, Usage]] = {}
+        """With the moment since when."""
+
+
 def ask(merchant_id: int) -> None:
     """Refuse to store more for a merchant who has stored what it may; reads the database every
     KEPT_SECONDS at most. Raises StorageFull."""
@@ -104,13 +113,12 @@ def ask_far_beyond(merchant_id: int, but: Callable[[], bool]) -> None:
 
 def forget() -> None:
     """Read anew, at the next question, what each merchant has stored and what it may."""
-    current_app.extensions.pop("portal_storage", None)
+    runtime.part(KnownUsage).by_merchant.clear()
 
 
 def lately(merchant_id: int) -> Usage:
     """What is stored of a merchant, as this process knows it: some seconds old."""
-    known: dict[int, tuple[float, Usage]] = current_app.extensions.setdefault("portal_storage", {})
-    clock = time.monotonic()
+    known, clock = runtime.part(KnownUsage).by_merchant, time.monotonic()
     at, usage = known.get(merchant_id, (0.0, None))
     if usage is None or clock - at > KEPT_SECONDS:
         if usage is not None:

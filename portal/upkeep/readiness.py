@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.exc import SQLAlchemyError
 
+from portal import runtime
 from portal.database_errors import FULL, LOCKED, SILENT, Trouble
 from portal.db import room, schema
 from portal.db.session import LOCK_WAIT_MS, NEVER, db, writing, written_at
@@ -46,8 +47,8 @@ nothing."""
 
 
 @dataclass
-class _Known:
-    """What this process found out last."""
+class Readiness:
+    """What one process found out last."""
 
     answer: Future[Trouble | None] | None = None
     answered_at: float = NEVER
@@ -58,7 +59,7 @@ class _Known:
 
 def trouble() -> Trouble | None:
     """Why no event can be stored now; None when one can."""
-    known: _Known = current_app.extensions.setdefault("portal_readiness", _Known())
+    known = runtime.part(Readiness)
     with known.mutex:
         answer = known.answer
         if answer is None or (
@@ -75,7 +76,7 @@ def trouble() -> Trouble | None:
         return known.trouble or SILENT
 
 
-def _find_out(app: Flask, known: _Known, answer: Future[Trouble | None]) -> None:
+def _find_out(app: Flask, known: Readiness, answer: Future[Trouble | None]) -> None:
     """Ask for everybody who waits for this answer."""
     try:
         with app.app_context():
@@ -88,7 +89,7 @@ def _find_out(app: Flask, known: _Known, answer: Future[Trouble | None]) -> None
         answer.set_result(known.trouble)
 
 
-def _ask(known: _Known) -> Trouble | None:
+def _ask(known: Readiness) -> Trouble | None:
     started, refused = time.monotonic(), refusals.latest()
     was_locked = refusals.latest(SAME_LOCK_SECONDS) is LOCKED
     found = _store()

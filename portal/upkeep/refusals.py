@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 
+from portal import runtime
 from portal.database_errors import COLLIDED, MISSING, Trouble, reason, trouble_of
 from portal.db import schema
 from portal.db.session import BUSY, UNUSABLE, written_at
@@ -24,6 +24,14 @@ DELETED = (ObjectDeletedError, StaleDataError)
 """What is raised where somebody has deleted what a request is about while it was answered."""
 
 _log = Seldom(logging.getLogger(__name__), SAID_SECONDS)
+
+
+class Refusals:
+    """Those of one process."""
+
+    def __init__(self) -> None:
+        self.last: tuple[Trouble | None, float] = None, 0.0
+        """Why the database was the reason last, and when."""
 
 
 def of(error: SQLAlchemyError) -> Unavailable | None:
@@ -56,7 +64,7 @@ def note(refused: Unavailable) -> None:
     if refused.trouble is None:
         return
     if refused.trouble is not COLLIDED:
-        current_app.extensions["portal_refused"] = (refused.trouble, time.monotonic())
+        runtime.part(Refusals).last = refused.trouble, time.monotonic()
     _log.warn(refused.trouble, f"Refused a request. {in_words(refused)}")
 
 
@@ -68,6 +76,6 @@ def in_words(refused: Unavailable) -> str:
 
 def latest(seconds: float = REMEMBERED_SECONDS) -> Trouble | None:
     """Why this process has refused something in so many seconds, unless it has written since."""
-    trouble, at = current_app.extensions.get("portal_refused", (None, 0.0))
+    trouble, at = runtime.part(Refusals).last
     is_recent = time.monotonic() - at < seconds and at > written_at()
     return trouble if is_recent else None

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from flask import current_app
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
-from portal import queues, redis_trouble, signs
+from portal import queues, runtime, signs
 from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
 from portal.db.session import db, reading
 from portal.delivery import lanes
@@ -31,7 +30,7 @@ from portal.models import (
 )
 from portal.models.delivery import PENDING_LITERAL
 from portal.people import resets, tries
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, RedisTrouble
 from portal.upkeep import retention
 from portal.web import policy_reports
 
@@ -46,10 +45,14 @@ KNOWN_SECONDS = 1.0
 
 
 @dataclass
-class _Known:
-    at: float = float("-inf")
-    state: str = ""
+class KnownVitals:
+    """What one process found out last: how Redis is, and when; and up to which entry of the audit
+    log it has counted those that strangers bring about, with how many there were."""
+
+    redis: str = ""
+    redis_at: float = float("-inf")
     mutex: threading.Lock = field(default_factory=threading.Lock)
+    strangers_entries: tuple[int, int] = 0, 0
 
 
 def redis_state() -> str:
@@ -77,7 +80,7 @@ def redis_state() -> str:
     except OutOfMemoryError:
         return "full"
     except TROUBLE as error:
-        redis_trouble.note(error, "/readyz says so")
+        runtime.part(RedisTrouble).note(error, "/readyz says so")
         return "unavailable"
     if is_full:
         return "full"
@@ -86,12 +89,12 @@ def redis_state() -> str:
 
 def redis_known() -> str:
     """The same, asked for once in KNOWN_SECONDS, whoever wants to know."""
-    known: _Known = current_app.extensions.setdefault("portal_redis_state", _Known())
+    known = runtime.part(KnownVitals)
     with known.mutex:
-        if time.monotonic() - known.at > KNOWN_SECONDS:
-            known.state = redis_state()
-            known.at = time.monotonic()
-        return known.state
+        if time.monotonic() - known.redis_at > KNOWN_SECONDS:
+            known.redis = redis_state()
+            known.redis_at = time.monotonic()
+        return known.redis
 
 
 def workers_state() -> str:
@@ -204,15 +207,13 @@ def policy_reports_last_hour() -> int:
 
 _OF_STRANGERS = (*tries.ACTIONS, resets.FORGOTTEN)
 """Entries that anybody brings about, and for accounts that exist alone."""
-_COUNTED = "portal.entries_of_strangers"
-"""Where an application has up to which entry it has counted those, and how many there were."""
 
 
 def audit_entries() -> int:
     """How many entries the audit log's chain has, ever, but for those that strangers bring about by
     trying to sign in or wishing for another password: anybody may be able to read this number, and
     would know who has an account."""
-    counted: tuple[int, int] = current_app.extensions.get(_COUNTED, (0, 0))
+    counted = runtime.part(KnownVitals).strangers_entries
     with reading() as session:
         end = session.scalar(sa.select(AuditHead.number)) or 0
         if end < counted[0]:
@@ -230,7 +231,7 @@ def audit_entries() -> int:
             )
             or 0
         )
-    current_app.extensions[_COUNTED] = (end, theirs)
+    runtime.part(KnownVitals).strangers_entries = end, theirs
     return end - theirs
 
 

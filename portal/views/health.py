@@ -16,10 +16,11 @@ from prometheus_client import (
     generate_latest,
 )
 
-from portal import redis_trouble
+from portal import runtime
 from portal.db import wal
 from portal.db.session import write_turns
 from portal.db.turns import LONG_SECONDS
+from portal.redis_trouble import RedisTrouble
 from portal.storage import allowance
 from portal.upkeep import readiness, vitals
 
@@ -55,7 +56,7 @@ def readyz() -> ResponseReturnValue:
         ), 503
     state = {"database": "ok", "redis": redis, "workers": vitals.workers_state()}
     is_well = set(state.values()) == {"ok"}
-    if redis != "ok" and (matter := redis_trouble.latest()):
+    if redis != "ok" and (matter := runtime.part(RedisTrouble).latest):
         state["redis_trouble"] = matter
     return jsonify(status="ok" if is_well else "degraded", **state)
 

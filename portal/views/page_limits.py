@@ -12,11 +12,17 @@ import time
 from flask import Flask, current_app, g, request
 from flask_login import current_user
 
+from portal import runtime
 from portal.api.limits import Debts
 from portal.errors import TooManyRequests
 from portal.fairness.places import PAGE, PAGE_OF_USER, places
 
-by_merchant, by_user = Debts(), Debts()
+
+class PageLimits:
+    """What one process has counted."""
+
+    def __init__(self) -> None:
+        self.by_merchant, self.by_user = Debts(), Debts()
 
 
 def init_app(app: Flask) -> None:
@@ -35,9 +41,10 @@ def admit() -> None:
         if g.merchant
         else min((one.merchant_id for one in current_user.memberships), default=None)
     )
+    own = runtime.part(PageLimits)
     for debts, kind, who, whose in (
-        (by_user, PAGE_OF_USER, current_user.id, "You have"),
-        (by_merchant, PAGE, merchant_id, "This store has"),
+        (own.by_user, PAGE_OF_USER, current_user.id, "You have"),
+        (own.by_merchant, PAGE, merchant_id, "This store has"),
     ):
         if who is not None:
             _count(debts, who, whose)
@@ -63,9 +70,3 @@ def give_back(_error: BaseException | None = None) -> None:
     """Give a page's places back, whatever came of it."""
     for kind, who in g.pop("page_places", ()):
         places().give_back(kind, who)
-
-
-def forget() -> None:
-    """Begin again, as a new process would."""
-    by_merchant.forget()
-    by_user.forget()

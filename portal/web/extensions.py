@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from portal import queues
 from portal.addresses import network_of, site_of
+from portal.redis_trouble import RedisTrouble
 from portal.web.limit_counts import LimitCounts
 
 _Given = ParamSpec("_Given")
@@ -78,15 +79,17 @@ def _is_unlimited() -> bool:
     return request.blueprint not in LIMITED
 
 
-def limiter_settings(redis_url: str, secret_key: str) -> dict[str, Any]:
-    """Flask-Limiter's settings for a PORTAL_REDIS_URL: it gives up after a second. Its names are
-    those of the installation with that key, also before there is a database."""
+def limiter_settings(redis_url: str, secret_key: str, trouble: RedisTrouble) -> dict[str, Any]:
+    """Flask-Limiter's settings for a PORTAL_REDIS_URL: it gives up after a second, and tells of
+    `trouble`. Its names are those of the installation with that key, also before there is a
+    database."""
     name = hmac.digest(secret_key.encode(), b"limits", "sha256").hex()[:8]
     return {
         "RATELIMIT_KEY_PREFIX": f"portal:{name}",
         "RATELIMIT_STORAGE_URI": f"{LimitCounts.STORAGE_SCHEME[0]}://",
         "RATELIMIT_STORAGE_OPTIONS": {
             "address": redis_url.replace("unix://", "redis+unix://", 1),
+            "trouble": trouble,
             "socket_timeout": 1,
             "socket_connect_timeout": 1,
             "retry": Retry(NoBackoff(), 0),

@@ -16,9 +16,8 @@ from typing import Any
 from limits.storage import RedisStorage
 from redis.exceptions import ResponseError
 
-from portal import redis_trouble
 from portal.redis_replies import UNREADABLE, bounded
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, RedisTrouble
 
 QUIET_SECONDS = 2.0
 """How long Redis is left alone after it did not answer: each request would wait for it."""
@@ -70,15 +69,23 @@ class Counts:
 
 
 class LimitCounts(RedisStorage):
-    """A storage of the library limits that asks both; `address` is that of Redis. Whatever that
-    answers, the count of the process holds."""
+    """A storage of the library limits that asks both; `address` is that of Redis, and `trouble`
+    what goes wrong with it. Whatever that answers, the count of the process holds."""
 
     STORAGE_SCHEME = ["portal"]
 
-    def __init__(self, _uri: str, wrap_exceptions: bool = False, *, address: str, **options: Any):
+    def __init__(
+        self,
+        _uri: str,
+        wrap_exceptions: bool = False,
+        *,
+        address: str,
+        trouble: RedisTrouble,
+        **options: Any,
+    ):
         super().__init__(address, wrap_exceptions=wrap_exceptions, **options)
         bounded(self.storage)
-        self._own = Counts()
+        self._own, self._trouble = Counts(), trouble
         self._quiet_until = 0.0
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
@@ -126,10 +133,10 @@ class LimitCounts(RedisStorage):
             return int(ask())
         except (ResponseError, *UNREADABLE) as error:
             # Of another type, or no number.
-            redis_trouble.note(error, "tries are counted by each process")
+            self._trouble.note(error, "tries are counted by each process")
             return 0
         except TROUBLE as error:
-            redis_trouble.note(error, "tries are counted by each process")
+            self._trouble.note(error, "tries are counted by each process")
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return 0
 

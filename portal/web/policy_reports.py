@@ -7,13 +7,13 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import queues, redis_trouble
+from portal import queues, runtime
 from portal.characters import printable
 from portal.clock import HOUR, SECOND
 from portal.db.session import db, writing
 from portal.errors import Malformed
 from portal.models.audit import OperationsEntry
-from portal.redis_trouble import TROUBLE
+from portal.redis_trouble import TROUBLE, RedisTrouble
 
 KIND = "csp_report"
 MAX_REPORT = 16 * 1024
@@ -62,7 +62,7 @@ def _is_new(message: str) -> bool:
         return 0 < int(pipeline.execute()[0]) <= MAX_PER_HOUR
     except TROUBLE as error:
         # ValueError: somebody else wrote what is no number.
-        redis_trouble.note(error, "browsers' reports are not written down")
+        runtime.part(RedisTrouble).note(error, "browsers' reports are not written down")
         return False
 
 

@@ -15,7 +15,9 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
+from portal import runtime
 from portal.api import door, events, limits
+from portal.api.limits import Limits
 from portal.db.session import db
 from portal.errors import StorageFull
 from portal.journal import request_ids
@@ -140,10 +142,10 @@ def test_both_answer_the_same(
 ) -> None:
     if name in AFTER:
         assert ask(app, keys, *CASES[AFTER[name]]).status_code == 202
-    limits.forget()
+    runtime.of(app).put(Limits, Limits())
     answered = [told(ask(app, keys, *CASES[name])) for _ in range(2)]
-    limits.forget()
-    app.extensions[door.CLOSED] = True
+    runtime.of(app).put(Limits, Limits())
+    runtime.part(door.Door).is_closed = True
     assert [told(ask(app, keys, *CASES[name])) for _ in range(2)] == answered
 
 
@@ -183,8 +185,8 @@ def test_a_request_too_many_is_refused_alike(
 ) -> None:
     answered = [told(ask(app, keys, BODY, {})) for _ in range(7)]
     assert [status for status, _, _ in answered] == [202] * 5 + [429] * 2
-    limits.forget()
-    app.extensions[door.CLOSED] = True
+    runtime.of(app).put(Limits, Limits())
+    runtime.part(door.Door).is_closed = True
     assert [told(ask(app, keys, BODY, {})) for _ in range(7)] == answered
 
 
@@ -218,8 +220,8 @@ def test_what_fails_is_done_once_and_answered_alike(
     assert answered[0] >= 400
     assert answered[1]["RateLimit"] == '"key";r=4;t=1'
     assert len(tried) == 1
-    limits.forget()
-    app.extensions[door.CLOSED] = True
+    runtime.of(app).put(Limits, Limits())
+    runtime.part(door.Door).is_closed = True
     assert told(ask(app, keys, BODY, {})) == answered
 
 

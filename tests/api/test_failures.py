@@ -11,7 +11,9 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import TooManyRequests
 
+from portal import runtime
 from portal.api import events, key_use, webhooks
+from portal.api.key_use import KeyUse
 from portal.db.session import db
 from portal.errors import Unavailable
 from portal.models import ApiKey
@@ -79,12 +81,6 @@ def test_too_many_requests_say_when_to_come_again(
     assert int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has not noted the use of any key yet."""
-    monkeypatch.setattr(key_use, "_written", {})
-
-
 def _last_used() -> int | None:
     db.session.rollback()
     return db.session.scalar(sa.select(ApiKey.last_used_at))
@@ -100,7 +96,6 @@ def _statements(app: Flask) -> list[str]:
     return seen
 
 
-@pytest.mark.usefixtures("forgetful")
 def test_the_last_use_of_a_key_is_noted_at_most_once_a_minute(app: Flask, api: Caller) -> None:
     assert _last_used() is None
     api.get("/webhooks")
@@ -114,18 +109,14 @@ def test_the_last_use_of_a_key_is_noted_at_most_once_a_minute(app: Flask, api: C
     assert not [statement for statement in seen if "UPDATE api_key" in statement]
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_another_process_does_not_note_it_within_the_minute(
-    api: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_does_not_note_it_within_the_minute(app: Flask, api: Caller) -> None:
     api.get("/webhooks")
     first = _last_used()
-    monkeypatch.setattr(key_use, "_written", {})
+    runtime.of(app).put(KeyUse, KeyUse())
     api.get("/webhooks")
     assert _last_used() == first
 
 
-@pytest.mark.usefixtures("forgetful")
 def test_an_event_is_accepted_although_the_last_use_cannot_be_noted(
     api: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +125,6 @@ def test_an_event_is_accepted_although_the_last_use_cannot_be_noted(
     assert _last_used() is None
 
 
-@pytest.mark.usefixtures("forgetful")
 def test_a_refused_request_is_no_use(api: Caller) -> None:
     problem(api.post("/events", {}), 422)
     assert _last_used() is None

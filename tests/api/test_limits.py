@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
+from portal import runtime
 from portal.api import events, limits
-from portal.api.limits import Window
+from portal.api.limits import Limits, Window
 from portal.errors import Unavailable
 from portal.fairness import courtesy
 from portal.models import Merchant
@@ -246,7 +247,7 @@ class TestEvents:
         owed: list[float] = []
 
         def away(merchant_id: int, *_: object, **__: object) -> None:
-            owed.append(limits.deliveries.seconds(merchant_id, 20, clock[0]))
+            owed.append(runtime.part(Limits).deliveries.seconds(merchant_id, 20, clock[0]))
             raise Unavailable("The database is away.")
 
         monkeypatch.setattr(events, "ingest_events", away)

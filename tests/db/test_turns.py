@@ -24,11 +24,13 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal import runtime
 from portal.db import session
 from portal.db import turns as turns_module
 from portal.db import writers as writers_module
 from portal.db.session import db, write_turns, writing
 from portal.db.turns import CannotTakeTurns, NoTurn, Record, Turns
+from portal.db.writers import Database
 from portal.errors import Unavailable
 from portal.fairness.company import Company
 from portal.models import Lane
@@ -441,7 +443,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _come(*names: str) -> Company:
-    company = session._manners[session.db.engine].company
+    company = runtime.part(Database).manners.company
     for name in names:
         company.asked(name, writers_module.time.monotonic())
     return company
@@ -466,7 +468,7 @@ def test_who_writes_much_lets_go_first_what_has_just_begun_but_not_for_long(
 ):
     monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 60.0)
     monkeypatch.setattr("portal.fairness.company.LATELY_SECONDS", 60.0)
-    manners = session._manners[session.db.engine]
+    manners = runtime.part(Database).manners
     company = _come("store", "other")
     manners.stand_back()
     assert not slept

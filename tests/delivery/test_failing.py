@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from portal import runtime
 from portal.clock import HOUR, now
 from portal.composing import compose
 from portal.db.session import db, table
@@ -23,6 +24,7 @@ from portal.delivery.recording import FinishedAttempt
 from portal.journal.seldom import Seldom
 from portal.models import Attempt, Delivery, Lane, Merchant, Notice, Webhook
 from portal.outbound import access_tokens, defects, transfer
+from portal.outbound.access_tokens import Tokens
 from portal.outbound.response import Response
 from portal.vault import encrypt
 from tests.conftest import on_both_databases
@@ -226,7 +228,7 @@ def test_an_access_token_that_cannot_be_had_by_a_defect_is_that_attempts_failure
         raise RecursionError
 
     for name in ("request", "read_token"):
-        access_tokens.kept.clear()
+        runtime.part(Tokens).by_client.clear()
         make_delivery(make_event(merchant), webhook)
         with monkeypatch.context() as patch:
             patch.setattr(access_tokens, name, broken)

@@ -7,13 +7,15 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from flask import Flask
 
+from portal import runtime
 from portal.composing.compose import Frame, Outgoing, Payload
 from portal.composing.echoes import Echoes
 from portal.delivery.due import DueDelivery
 from portal.delivery.recording import FinishedAttempt
 from portal.models.webhook import MASK
-from portal.outbound.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking, looking
+from portal.outbound.looking import MOST_SECONDS, NOT_KEPT, SHARE, Looking
 from portal.outbound.response import Response
 
 SECRETS = [f'A "/<& é{number:02}' + "a" * 100 for number in range(100)]
@@ -39,7 +41,7 @@ def answered(whose: int, body: bytes, *secrets: str) -> Response:
     return tried.answer
 
 
-def test_an_answer_takes_no_longer_than_there_is_time_for_it():
+def test_an_answer_takes_no_longer_than_there_is_time_for_it(app: Flask):
     started = time.thread_time()
     kept = answered(1_000_001, NEARLY, *SECRETS)
     # It took two seconds.
@@ -102,6 +104,8 @@ def test_nothing_of_an_answer_that_was_not_looked_through_is_shown():
     assert mine.without_secrets(Response(204), echoes, 1).body == b""
 
 
-def test_all_look_with_one_account():
-    kept = looking.without_secrets(Response(200, body=b"x"), Echoes(["longer"]), 1_000_003)
+def test_all_look_with_one_account(app: Flask):
+    kept = runtime.part(Looking).without_secrets(
+        Response(200, body=b"x"), Echoes(["longer"]), 1_000_003
+    )
     assert kept.body == b"x"

@@ -13,10 +13,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from portal import runtime
 from portal.db.session import db
 from portal.errors import Conflict, Unavailable
 from portal.events import ingest, requests
 from portal.events.group_commit import GroupCommit, _Waiting
+from portal.events.ingest import Ingest
 from portal.models import Event, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_webhook
@@ -127,7 +129,7 @@ def test_who_runs_another_group_first_does_not_end_with_it():
 def events_at_once(app: Flask, sent: list[tuple[int, dict[str, Any]]]) -> tuple[list[Any], int]:
     """What each request gives that came while another was stored, and in how many groups."""
     gathered = Gathered(ingest._store)
-    app.extensions["portal_ingest"] = gathered.turns
+    runtime.of(app).part(Ingest).turns = gathered.turns
 
     def take(task: tuple[int, dict[str, Any]]) -> Any:
         with app.app_context():
@@ -177,7 +179,7 @@ def test_who_was_compared_shares_no_transaction_and_takes_nobodys(
     new = {"type": "order.created", "id": "new"}
     ingest.ingest_events(merchant.id, [event], batch=False)
     gathered = Gathered(ingest._store)
-    app.extensions["portal_ingest"] = gathered.turns
+    runtime.of(app).part(Ingest).turns = gathered.turns
     alone: list[list[Any]] = []
     store = ingest._store
 
@@ -229,7 +231,7 @@ def test_a_transaction_is_weighed_by_deliveries_and_who_owes_many_shares_none(
     for _ in range(2):
         # Before it is known what they owe, and after.
         gathered = Gathered(ingest._store, 12)
-        app.extensions["portal_ingest"] = gathered.turns
+        runtime.of(app).part(Ingest).turns = gathered.turns
 
         def take(task: tuple[int, int]) -> Any:
             with app.app_context():

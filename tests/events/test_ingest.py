@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 
+from portal import runtime
 from portal.db.session import db, writing
 from portal.errors import Conflict, Invalid, TooManyRequests, Unavailable
 from portal.events import ingest, repeats, rules
@@ -208,7 +209,7 @@ def test_who_waits_for_a_group_holds_no_connection(app: Flask, merchant: Merchan
             answers.extend(send(db.session.get_one(Merchant, merchant_id), ORDER))
 
     threads = [threading.Thread(target=contextvars.Context().run, args=(work,)) for _ in range(12)]
-    group = ingest._group_commit()
+    group = runtime.part(ingest.Ingest).turns
     with writing() as session:
         if db.engine.dialect.name == "postgresql":
             session.execute(sa.text("LOCK TABLE event IN EXCLUSIVE MODE"))
@@ -483,6 +484,7 @@ class TestLargeBatches:
             return store(requests)
 
         monkeypatch.setattr(ingest, "_store", away)
+        runtime.of(current_app).put(ingest.Ingest, ingest.Ingest())
         with pytest.raises(Unavailable, match="The first 4 of the 10 events are stored") as caught:
             send(merchant, *events, batch=True)
         assert "not stored twice" in caught.value.detail

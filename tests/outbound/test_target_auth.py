@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import dsa, x25519
 from flask import Flask
 
-from portal import vault
+from portal import runtime, vault
 from portal.composing.compose import Certificate, Frame, Outgoing
 from portal.db.session import db
 from portal.delivery import actions, drain
@@ -45,11 +45,6 @@ SECRET = "s3cret+of/the client"
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1", "RETRY_SCHEDULE": "0 0 0", "HOLD_AFTER_FAILURES": "50"}
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    access_tokens.kept.clear()
 
 
 @pytest.fixture
@@ -195,14 +190,13 @@ def test_where_many_tokens_are_kept_another_one_is_used_too(
     send(merchant)
     drain.drain(0, paces=PACES)
     assert sorted(authorizations(receiver)) == [f"Bearer token-{number}" for number in range(4)]
-    assert len(access_tokens.kept) == 2
+    assert len(runtime.part(access_tokens.Tokens).by_client) == 2
 
 
 def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
     merchant: Merchant, receiver: Receiver, endpoint: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(access_tokens, "KEPT_CHARACTERS", 40_000)
-    monkeypatch.setattr(access_tokens, "kept", {})
     long = "x" * 15_000
     endpoint.answers = [gives("short"), *[gives(f"{long}{number}") for number in range(4)]]
     for number in range(5):
@@ -210,7 +204,7 @@ def test_what_tokens_take_of_the_memory_is_bounded_and_the_longest_go(
     send(merchant)
     drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 5, "one that did not stay was used too"
-    kept = [token.value for token in access_tokens.kept.values()]
+    kept = [token.value for token in runtime.part(access_tokens.Tokens).by_client.values()]
     assert len(kept) == 3
     assert "short" in kept
 

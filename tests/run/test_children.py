@@ -33,7 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     """`begin(work)`: a supervisor that keeps a part with that work running."""
-    monkeypatch.setattr(processes, "_pulse", None)
+    monkeypatch.setattr(processes.this, "pulse", None)
     monkeypatch.delenv(processes.SUPERVISED, raising=False)
     begun: list[Supervisor] = []
 

@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 from flask.testing import FlaskClient
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 
-from portal import jobs, queues, redis_trouble, signs
+from portal import jobs, queues, redis_trouble, runtime, signs
 from portal.delivery import lanes
 from portal.delivery.wakes import Wakes
 from portal.journal.seldom import Seldom
 from portal.models import Merchant
+from portal.queues import Queues
 from portal.redis_replies import bounded
+from portal.redis_trouble import RedisTrouble
 from portal.run import scheduling
 from portal.run.scheduling import PortalCron, timetable
 from portal.run.worker import PortalWorker
@@ -71,6 +73,12 @@ def settings(false_redis: FalseRedis) -> dict[str, str]:
     return {"REDIS_URL": false_redis.url}
 
 
+def forget_trouble() -> None:
+    """Ask Redis again at once although it did not answer, or has a job, since a moment ago."""
+    runtime.of(current_app).put(RedisTrouble, RedisTrouble())
+    runtime.part(Queues).queued_at.clear()
+
+
 class Transport:
     """One whose socket of wake-up calls always has something."""
 
@@ -94,7 +102,7 @@ def test_events_are_taken_and_nothing_that_is_asked_for_them_raises(
     false_redis.answer = answer
     event = {"type": "order.created", "object_id": "1", "data": {}}
     for _ in range(2):
-        queues.forget_trouble()
+        forget_trouble()
         accepted = client.post(
             "/api/v1/events", json=event, headers={"Authorization": f"Bearer {api_key}"}
         )
@@ -112,7 +120,7 @@ def test_events_are_taken_and_nothing_that_is_asked_for_them_raises(
         queues.answers,
         lambda: queues.wake([1]),
     ):
-        queues.forget_trouble()
+        forget_trouble()
         ask()
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json["database"]) == (200, "ok")  # type: ignore[index]
@@ -121,7 +129,7 @@ def test_events_are_taken_and_nothing_that_is_asked_for_them_raises(
 @every_wrong_answer
 @in_either_protocol
 def test_the_count_of_the_process_holds(false_redis: FalseRedis, answer: bytes):
-    counts = LimitCounts("", address=false_redis.url, socket_timeout=1)
+    counts = LimitCounts("", address=false_redis.url, trouble=RedisTrouble(), socket_timeout=1)
     false_redis.answer = answer
     name = "LIMITS/ann/10/1/minute"
     assert [counts.incr(name, 60) for _ in range(12)] == list(range(1, 13))
@@ -187,10 +195,10 @@ def test_who_is_not_said_to_have_heard_has_not(
     queued: list[int] = []
     monkeypatch.setattr(queues, "enqueue_drain", queued.append)
     queues.installation()
-    queues.forget_trouble()
+    forget_trouble()
     false_redis.answer = heard
     queues.wake([1])
-    assert queued == [1] or redis_trouble.is_left_alone()
+    assert queued == [1] or runtime.part(RedisTrouble).is_left_alone
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -227,12 +235,12 @@ def test_who_posts_waits_for_no_redis_that_is_slow_and_the_work_is_told_all_the_
     assert time.monotonic() - started < 0.3
     # The first by itself, and those that came meanwhile at once.
     wait_for(lambda: false_redis.asked.count(b"PUBLISH") >= 4, 10)
-    assert redis_trouble.is_slow()
+    assert runtime.part(RedisTrouble).is_slow
     false_redis.delay = 0.0
 
     def is_quick() -> bool:
         queues.wake([5])
-        return not redis_trouble.is_slow()
+        return not runtime.part(RedisTrouble).is_slow
 
     wait_for(is_quick, 10)
 
@@ -284,7 +292,7 @@ def test_what_is_the_matter_with_redis_is_said_and_without_what_the_server_says(
     false_redis.answer = b"-NOPERM this user at a-secret.example may not\r\n"
     for _ in range(3):
         queues.wake([1])
-        queues.forget_trouble()
+        forget_trouble()
     answer = client.get("/readyz")
     assert answer.json is not None
     assert (answer.json["redis"], answer.json["redis_trouble"]) == (

@@ -19,11 +19,12 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from portal import create_app, processes, queues, signs
+from portal import create_app, processes, queues, runtime, signs
 from portal.config import load_config
 from portal.db.session import db, reading, writing
 from portal.delivery import lanes
 from portal.events import ingest
+from portal.installation import KnownName
 from portal.models import Installation, Lane, Merchant
 from tests.conftest import on_both_databases
 from tests.factories import make_webhook
@@ -141,7 +142,7 @@ def test_jobs_of_an_older_version_stay_where_they_are_and_their_work_is_found(
 @on_both_databases
 def test_the_name_is_made_once_and_kept(app: Flask, environment: dict[str, str]):
     name = queues.installation()
-    app.extensions.pop("portal-installation")
+    runtime.of(app).put(KnownName, KnownName())
     assert queues.installation() == name
     config = load_config(environment)
     with create_app(replace(config, lanes=1)).app_context():
@@ -202,7 +203,7 @@ def test_what_is_committed_is_answered_also_when_no_queue_can_be_named(
     with writing() as session:
         session.execute(sa.text("ALTER TABLE installation RENAME TO installation_away"))
     try:
-        app.extensions.pop("portal-installation", None)
+        runtime.of(app).put(KnownName, KnownName())
         answer = client.post(
             "/api/v1/events", json=ORDER, headers={"Authorization": f"Bearer {api_key}"}
         )

@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from portal import jobs, processes, queues
 from portal.journal.seldom import Seldom
-from portal.run import job_ends, known_jobs
+from portal.run import job_ends
 from portal.run.job_ends import DONE_SECONDS, FAILED_SECONDS
 from portal.run.worker import PortalWorker
 
@@ -36,7 +36,6 @@ def redis(valkey: str) -> Iterator[Redis]:
 @pytest.fixture
 def queue(app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
     """The queue of maintenance, for whoever can write into Redis."""
-    monkeypatch.setattr(known_jobs, "_begun_at", {})
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
     name = queues.name_of(queues.MAINTENANCE)
     return Queue(name, connection=redis, serializer=JSONSerializer)
@@ -125,9 +124,9 @@ def test_a_maintenance_worker_that_hangs_shows_no_life_for_longer_than_its_job_m
     seen: list[tuple[bool, float]] = []
 
     def look() -> None:
-        seen.append((processes._stepped_at is not None, processes._step_seconds))
+        seen.append((processes.this.stepped_at is not None, processes.this.step_seconds))
 
-    monkeypatch.setattr(processes, "_stepped_at", None)
+    monkeypatch.setattr(processes.this, "stepped_at", None)
     monkeypatch.setattr(jobs, "measure", look)
     queue.enqueue(queues.MEASURE, result_ttl=0)
     work()

@@ -18,7 +18,6 @@ from rq.serializers import JSONSerializer
 
 from portal import jobs, queues
 from portal.redis_replies import MOST_BYTES, bounded
-from portal.run import known_jobs
 from portal.run.worker import PortalWorker
 from tests.false_redis import FalseRedis
 
@@ -154,7 +153,6 @@ def test_a_worker_goes_on_behind_names_jobs_and_messages_of_any_size(
     app: Flask, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
     done: list[int] = []
-    monkeypatch.setattr(known_jobs, "_begun_at", {})
     monkeypatch.setattr(PortalWorker, "_install_signal_handlers", lambda _: None)
     queue = Queue(queues.name_of(queues.MAINTENANCE), connection=redis, serializer=JSONSerializer)
     redis.rpush(queue.key, LARGE, "large")

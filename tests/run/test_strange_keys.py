@@ -272,7 +272,6 @@ def test_any_number_of_jobs_that_are_done_again_and_again_keep_no_other_waiting(
     done: list[str] = []
     monkeypatch.setattr(jobs, "measure", lambda: done.append("measure"))
     monkeypatch.setattr(jobs, "notify", lambda: done.append("notify"))
-    monkeypatch.setattr(known_jobs, "_begun_at", {})
     # However slow the machine is.
     monkeypatch.setattr(known_jobs, "AGAIN_SECONDS", 600.0)
     monkeypatch.setattr(known_jobs, "FEW", 0)

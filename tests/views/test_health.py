@@ -19,11 +19,12 @@ from rq.worker import WorkerStatus
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from portal import queues, signs
+from portal import queues, runtime, signs
 from portal.clock import HOUR, SECOND, now
 from portal.database_errors import CONNECTIONS, FULL
 from portal.db.session import db
 from portal.fairness import gate
+from portal.installation import KnownName
 from portal.models import Installation, Merchant
 from portal.people import accounts
 from portal.run.worker import PortalWorker
@@ -137,7 +138,7 @@ def test_a_worker_of_another_installation_does_not_count(
 ) -> None:
     db.session.execute(sa.update(Installation).values(name="another"))
     db.session.commit()
-    app.extensions.pop("portal-installation")
+    runtime.of(app).put(KnownName, KnownName())
     assert client.get("/readyz").json["workers"] == "none"  # type: ignore[index]
 
 

@@ -16,6 +16,12 @@ DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
 """Marks that change the direction of the text around them (Unicode TR 36)."""
 INVISIBLE = r"\u200b-\u200f\u2060-\u2065\ufeff"
 """Spaces without width, joiners and marks."""
+IGNORABLE = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff"
+)
+"""All that is shown as nothing (Unicode, Default_Ignorable_Code_Point); for Python alone."""
 HALVES = r"\ud800-\udfff"
 """Halves of characters (surrogates), which JSON may hold and UTF-8 may not."""
 

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from portal.api import shapes
 from portal.audit import log
+from portal.characters import CONTROLS, IGNORABLE
 from portal.clock import iso, now
 from portal.errors import Forbidden
 from portal.logs import browse
@@ -27,15 +28,9 @@ bp = Blueprint("exports", __name__)
 TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _BEGINS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 """What a formula begins with; the last four are of full width, which some take for the others."""
-_UNSEEN = (
-    "\0-\x08\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-"""Controls, and what is shown as nothing (Unicode, Default_Ignorable_Code_Point)."""
 FORMULA = re.compile(
-    rf"""^(?=[\s{_UNSEEN}]*{_BEGINS}|[\t\r])"""
-    rf"""|(?<=[;\r\n])(?=(?:[^\S\r\n]|[{_UNSEEN}"])*{_BEGINS})"""
+    rf"""^(?=[\s{CONTROLS}{IGNORABLE}]*{_BEGINS}|[\t\r])"""
+    rf"""|(?<=[;\r\n])(?=(?:[\s{CONTROLS}{IGNORABLE}"](?<![\r\n]))*{_BEGINS})"""
 )
 """Where a cell that a spreadsheet would compute begins (OWASP, CSV injection), also behind white
 space and what cannot be seen, which some leave out; and within a cell, since where the comma is the

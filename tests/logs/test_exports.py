@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -135,6 +136,15 @@ def test_no_cell_is_a_formula_where_the_semicolon_parts_them(evil: str):
             assert not cell.lstrip('"').startswith(("=", "+", "-", "@")), cell
             shown = cell.lstrip('" \ufeff\u200b\u202e')
             assert not shown.startswith(("=", "\uff1d", "@")), cell
+
+
+@pytest.mark.parametrize("count", [24, 100_000])
+def test_no_cell_takes_long_to_look_through(count: int):
+    cell = ";" + "\x1c" * count + "x"
+    started = time.thread_time()
+    (row,) = as_rows("".join(exports.csv_text(["a"], [[{"a": cell}]])))
+    assert time.thread_time() - started < 0.5
+    assert row == {"a": cell}
 
 
 def test_what_a_stranger_wrote_stays_in_its_cell(signed_in: SignIn, merchant: Merchant):

@@ -268,7 +268,7 @@ class _Rows:
         merchant_id = request.merchant_id
         for known in repeats.find(merchant_id, request.given_ids):
             self._known[merchant_id, known.id] = known
-        added = self._take_up(request, request.fresh(self._known))
+        added = self._add_rows(request, request.fresh(self._known))
         if len(added) == len(request.ids):
             # Nothing has come before, and nothing comes twice.
             return [Accepted(event_id, owed, owed) for event_id, owed in added.items()]
@@ -295,7 +295,7 @@ class _Rows:
                 rows = [tuple(row.values()) for row in made]
                 bulk.insert(self._connection, table(model), tuple(made[0]), rows)
 
-    def _take_up(self, request: Request, fresh: dict[str, int]) -> dict[str, int]:
+    def _add_rows(self, request: Request, fresh: dict[str, int]) -> dict[str, int]:
         """Make the rows of a request's new events, given as their indices by ID; how many
         deliveries each owes."""
         merchant_id = request.merchant_id

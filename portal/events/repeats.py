@@ -59,12 +59,12 @@ class Content:
 
     def is_of(self, event: NewEvent) -> bool:
         """Whether a new event has this content."""
-        return self._is_beside(event) and (
+        return self._is_same_otherwise(event) and (
             (event.data, event.previous) == (self.event.data, self.event.previous)
             or self._own_records == _records(event.data, event.previous)
         )
 
-    def _is_beside(self, event: NewEvent) -> bool:
+    def _is_same_otherwise(self, event: NewEvent) -> bool:
         """Whether everything but the records is the same."""
         return event[:_RECORDS] == self.event[:_RECORDS]
 
@@ -101,7 +101,7 @@ class Stored(Content):
             and (row.fingerprint == _former_fingerprint(event, row.occurred_at))
         )
 
-    def _is_beside(self, event: NewEvent) -> bool:
+    def _is_same_otherwise(self, event: NewEvent) -> bool:
         if any(getattr(event, name) != getattr(self.event, name) for name in _COLUMNS):
             return False
         if event.occurred_at is None:

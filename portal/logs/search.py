@@ -90,7 +90,7 @@ def find(text: str, merchant_ids: Collection[int] | None) -> Found:
         attempts=_rows(sa.select(Attempt).where(Attempt.id == text), Attempt.merchant_id, own),
         actions=_actions(text, own),
         webhooks=_webhooks(text, own),
-        stores=_stores(text) if merchant_ids is None else (),
+        stores=_merchants(text) if merchant_ids is None else (),
     )
     owners = {row.merchant_id for row in found.all if not isinstance(row, Merchant)}
     named = db.session.scalars(sa.select(Merchant).where(Merchant.id.in_(owners)))
@@ -178,7 +178,7 @@ def _webhooks(text: str, own: sa.Select[Any]) -> Sequence[Webhook]:
     return _rows(query.order_by(Webhook.created_at.desc()), Webhook.merchant_id, own)
 
 
-def _stores(text: str) -> Sequence[Merchant]:
+def _merchants(text: str) -> Sequence[Merchant]:
     if len(text) < MIN_PART:
         return []
     return db.session.scalars(

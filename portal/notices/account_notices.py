@@ -33,7 +33,7 @@ AT_ONCE, PERIOD = 3, 15 * MINUTE
 period."""
 
 
-def note_and_tell(
+def record_and_notify(
     session: scoped_session[Session], user: User, actor: str, action: str, **detail: Any
 ) -> None:
     """Note one of CHANGES of an account in the running transaction and, if PORTAL_SMTP_URL is set,

@@ -37,7 +37,9 @@ MERCHANTS = 50
 """Merchants whose notices are handed out in one run."""
 
 
-def owe(session: scoped_session[Any], merchant_id: int, kind: str, subject: str, text: str) -> None:
+def queue(
+    session: scoped_session[Any], merchant_id: int, kind: str, subject: str, text: str
+) -> None:
     """Queue a notice, in the running transaction, for those members who want its kind."""
     waiting = sa.select(Mail.id).where(_is_owed_by(merchant_id)).limit(MOST_WAITING).subquery()
     if session.scalar(sa.select(sa.func.count()).select_from(waiting)) == MOST_WAITING:

@@ -134,7 +134,7 @@ def _send_all(
         if index and time.monotonic() > end:
             _put_back(messages[index:])
             break
-        message = _that_can_be_sent(whole, config)
+        message = _sendable(whole, config)
         if message is None:
             continue
         try:
@@ -152,7 +152,7 @@ def _send_all(
     return sent
 
 
-def _that_can_be_sent(message: _Message, config: Config) -> _Message | None:
+def _sendable(message: _Message, config: Config) -> _Message | None:
     """The message without the mails that cannot be read or written, which are given up; None if
     none is left. Each notice fails alone."""
     good = []

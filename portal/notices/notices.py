@@ -80,8 +80,8 @@ def notify(
         .values(dismissed_at=moment)
     )
     if kind == "recovered":
-        # What was told while it failed is of no more use, or they would pile up where it comes and
-        # goes; those of the last days say that it does.
+        # Older notices that it was failing are deleted, or they would pile up where it comes and
+        # goes; those of the last days are kept, since they show that it does.
         session.execute(
             sa.delete(Notice).where(
                 Notice.merchant_id == merchant_id,
@@ -103,10 +103,10 @@ def notify(
         .join(Merchant, Merchant.id == Webhook.merchant_id)
         .where(Webhook.id == webhook_id, Webhook.merchant_id == merchant_id)
     ).one()
-    # Not the whole URL: what stands behind the host may be a secret, and mail is read by many.
+    # Not the whole URL: what follows the host may be a secret, and many people may read the mail.
     name = webhook.description or urlsplit(webhook.url).hostname or webhook.id
     address = f"{config.public_url}/m/{merchant.slug}/webhooks/{webhook.id}"
-    gathering.owe(
+    gathering.queue(
         session,
         merchant_id,
         kind,
@@ -115,7 +115,7 @@ def notify(
     )
 
 
-def tell_members(
+def notify_members(
     session: scoped_session[Any],
     merchant: Merchant,
     kind: str,
@@ -127,7 +127,7 @@ def tell_members(
     kind, if mail is set up; `path` is the last part of its page's address."""
     config: Config = current_app.config["PORTAL"]
     if config.smtp_url:
-        gathering.owe(
+        gathering.queue(
             session,
             merchant.id,
             kind,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import scoped_session
 from portal.audit.log import record
 from portal.db.session import reading, writing
 from portal.models import Merchant, OperationsEntry
-from portal.notices.notices import tell_members
+from portal.notices.notices import notify_members
 from portal.storage import allowance
 from portal.storage.allowance import Usage, amount, in_words
 
@@ -27,7 +27,7 @@ def run() -> int:
     with reading() as session:
         told = dict(session.execute(sa.select(Merchant.id, Merchant.storage_told)).all())
     return sum(
-        _tell(merchant_id, told[merchant_id])
+        _notify_if_changed(merchant_id, told[merchant_id])
         for merchant_id, usage in allowance.of_all().items()
         if merchant_id in told and _level(usage, told[merchant_id]) != told[merchant_id]
     )
@@ -43,7 +43,7 @@ def _level(usage: Usage, told: int) -> int:
     return told if usage.part >= ROOM else NOTHING
 
 
-def _tell(merchant_id: int, before: int) -> bool:
+def _notify_if_changed(merchant_id: int, before: int) -> bool:
     usage = allowance.of([merchant_id])[merchant_id]
     level = _level(usage, before)
     with writing() as session:
@@ -54,11 +54,11 @@ def _tell(merchant_id: int, before: int) -> bool:
         merchant.storage_told = level
         if level <= before:
             return False
-        _say(session, merchant, usage, level)
+        _notify(session, merchant, usage, level)
     return True
 
 
-def _say(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: int) -> None:
+def _notify(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: int) -> None:
     assert usage.bound is not None
     name, stored = merchant.name, in_words(usage)
     action = "merchant.storage_full" if level == FULL else "merchant.storage_nearly_full"
@@ -93,4 +93,4 @@ def _say(session: scoped_session[Any], merchant: Merchant, usage: Usage, level: 
             f"{name} has stored {stored} in Webhook Portal. At {amount(usage.bound)} new events "
             f"will be refused. {remedy}"
         )
-    tell_members(session, merchant, KIND, headline, text, "settings#storage")
+    notify_members(session, merchant, KIND, headline, text, "settings#storage")

@@ -21,7 +21,7 @@ from portal.ids import digest_of
 from portal.models import ApiKey, Membership, Merchant, User
 from portal.models.locks import lock_merchant, lock_user
 from portal.models.user import MAX_PASSWORD, STAFF_ROLES, hash_password
-from portal.notices.account_notices import note_and_tell
+from portal.notices.account_notices import record_and_notify
 from portal.people import tries
 from portal.people.rules import (
     clean_email,
@@ -252,7 +252,7 @@ def change_password(user: User, password: str, actor: str, checked: str | None =
     with writing() as session:
         lock_user(session, user, checked)
         user.set_password_hash(password_hash)
-        note_and_tell(session, user, actor, "user.password_changed")
+        record_and_notify(session, user, actor, "user.password_changed")
 
 
 def change_own_password(user: User, current: str, password: str, repeated: str) -> None:

@@ -34,7 +34,7 @@ from portal.db.session import db, writing
 from portal.errors import FieldError, Invalid, NotFound
 from portal.models import Passkey, User
 from portal.models.locks import lock_user
-from portal.notices.account_notices import note_and_tell
+from portal.notices.account_notices import record_and_notify
 from portal.people import authenticators
 from portal.people.rules import refuse, unique
 from portal.people.second_factor import ISSUER, end_if_last, password_errors, replace_codes
@@ -168,7 +168,7 @@ def add(
             Passkey.make(name, made.credential_id, made.credential_public_key, made.sign_count)
         )
         user.passkey_moment = now()
-        note_and_tell(session, user, actor_of(user), "user.passkey_added", name=name)
+        record_and_notify(session, user, actor_of(user), "user.passkey_added", name=name)
         return replace_codes(session, user) if is_first else []
 
 
@@ -182,7 +182,7 @@ def remove(user: User, passkey_id: str, password: str) -> None:
         if found is None:
             raise NotFound("There is no such passkey; it is removed already.")
         user.passkeys.remove(found)
-        note_and_tell(session, user, actor_of(user), "user.passkey_removed", name=found.name)
+        record_and_notify(session, user, actor_of(user), "user.passkey_removed", name=found.name)
         end_if_last(session, user)
 
 
@@ -204,7 +204,7 @@ def check(user: User, answer: str, challenge: Challenge | None) -> bool:
             return False
         user.passkey_moment = now()
         if _went_back(passkey.sign_count, given):
-            note_and_tell(session, user, "portal", "user.passkey_cloned", name=passkey.name)
+            record_and_notify(session, user, "portal", "user.passkey_cloned", name=passkey.name)
             return False
         passkey.sign_count = given
         passkey.used_at = user.passkey_moment

@@ -16,7 +16,7 @@ from portal.ids import digest_of, new_token
 from portal.models import Mail, PasswordReset, User
 from portal.models.locks import lock_user
 from portal.models.user import hash_password
-from portal.notices.account_notices import note_and_tell
+from portal.notices.account_notices import record_and_notify
 from portal.people import tries
 from portal.people.accounts import find_user
 from portal.people.rules import clean_email, email_errors, new_password_errors, refuse
@@ -96,7 +96,7 @@ def choose(token: str, password: str, repeated: str) -> None:
         lock_user(session, user)
         find(token)
         user.set_password_hash(password_hash)
-        note_and_tell(session, user, actor_of(user), "user.password_reset")
+        record_and_notify(session, user, actor_of(user), "user.password_reset")
 
 
 def _forget_ended(session: scoped_session[Session]) -> None:

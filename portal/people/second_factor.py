@@ -21,7 +21,7 @@ from portal.ids import digest_of
 from portal.models import RecoveryCode, User
 from portal.models.locks import lock_user
 from portal.models.user import MAX_PASSWORD
-from portal.notices.account_notices import note_and_tell
+from portal.notices.account_notices import record_and_notify
 from portal.people import tries
 
 STEP_SECONDS = 30
@@ -71,7 +71,7 @@ def turn_on(user: User, secret: str, code: str, password: str) -> list[str]:
     with writing() as session:
         lock_user(session, user, checked)
         user.totp_token, user.totp_step = token, step
-        note_and_tell(session, user, actor_of(user), "user.second_factor_on")
+        record_and_notify(session, user, actor_of(user), "user.second_factor_on")
         return replace_codes(session, user)
 
 
@@ -82,7 +82,7 @@ def renew_codes(user: User, password: str) -> list[str]:
         raise Invalid(errors)
     with writing() as session:
         lock_user(session, user, checked)
-        note_and_tell(session, user, actor_of(user), "user.recovery_codes_renewed")
+        record_and_notify(session, user, actor_of(user), "user.recovery_codes_renewed")
         return replace_codes(session, user)
 
 
@@ -99,7 +99,7 @@ def remove(user: User, actor: str, checked: str | None = None) -> None:
     with writing() as session:
         lock_user(session, user, checked)
         if user.has_second_factor:
-            note_and_tell(session, user, actor, "user.second_factor_off")
+            record_and_notify(session, user, actor, "user.second_factor_off")
         user.totp_token = user.totp_step = None
         user.passkeys = []
         end_if_last(session, user)

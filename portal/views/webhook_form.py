@@ -215,7 +215,7 @@ def by_input(errors: list[FieldError]) -> dict[str, list[str]]:
 
 
 def parts_of(errors: dict[str, list[str]]) -> set[str]:
-    """The folded parts of the form in which something is wrong (`by_place`)."""
+    """The folded parts of the form in which something is wrong (`by_input`)."""
     wrong = {FIELDS[name].part for key in errors if (name := key.partition("/")[0]) in FIELDS}
     return wrong.difference(_ALWAYS_OPEN)
 

@@ -241,7 +241,7 @@ def handed_out(merchant: Merchant) -> None:
     make_user("owner", merchant, email="ann@example.com")
     with writing() as session:
         for _ in range(2):
-            gathering.owe(session, merchant.id, "held", "s", "b")
+            gathering.queue(session, merchant.id, "held", "s", "b")
     with time_machine.travel((now() + DAY) / SECOND):
         gathering.hand_out()
     with writing() as session:
@@ -251,7 +251,7 @@ def handed_out(merchant: Merchant) -> None:
                     merchant_id=merchant.id, at=now() + number * MINUTE, kind="held", message="m"
                 )
             )
-        gathering.owe(session, merchant.id, "held", "s", "b")
+        gathering.queue(session, merchant.id, "held", "s", "b")
     with time_machine.travel((now() + 2 * MINUTE) / SECOND):
         gathering.hand_out()
 

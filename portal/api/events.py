@@ -12,14 +12,13 @@ from portal.api.answers import answer, listed
 from portal.api.blueprint import bp
 from portal.api.reading import MAX_BATCH_BODY, MAX_BODY
 from portal.clock import DAY, now
-from portal.db.session import db
 from portal.errors import Conflict, FieldError, Invalid
 from portal.events.ingest import MAX_BATCH, Accepted, ingest_events, likely_deliveries
 from portal.fairness import places
 from portal.fairness.courtesy import Pace
 from portal.json_events import MAX_VALUES_OF_BATCH, parse_events
 from portal.logs import browse, filters, stories
-from portal.models import Event, EventPayload
+from portal.models import Event
 from portal.people import periods
 
 MAX_RELATED = 100
@@ -124,9 +123,7 @@ def show_event(event_id: str) -> Response:
     reading.parameters()
     event = browse.get_event(g.merchant_id, event_id)
     expires_at = event.received_at + periods.payload_days(reading.merchant()) * DAY
-    payload = None
-    if expires_at > now():
-        payload = db.session.get(EventPayload, (event.merchant_id, event.id))
+    payload = stories.payload_of(event) if expires_at > now() else None
     return answer(shapes.event_with_record(event, payload, expires_at))
 
 

@@ -109,11 +109,16 @@ def get_event(merchant_id: int, event_id: str) -> Event:
     return event
 
 
+def payload_of(event: Event) -> EventPayload | None:
+    """An event's record data, while it is kept."""
+    return db.session.get(EventPayload, (event.merchant_id, event.id))
+
+
 def event_story(merchant: Merchant, event_id: str) -> EventStory:
     """A merchant's event with its record, related events, and what became of it at each webhook.
     Raises NotFound."""
     event = get_event(merchant.id, event_id)
-    payload = db.session.get(EventPayload, (merchant.id, event.id))
+    payload = payload_of(event)
     return EventStory(
         event=event,
         payload=payload,

@@ -43,7 +43,6 @@ from portal.errors import Unavailable
 from portal.fairness.company import Company
 from portal.journal.seldom import Seldom
 from portal.outbound.libcurl import CurlTransport, admitted
-from portal.outbound.response import Response
 from portal.outbound.transport import Transport
 from portal.redis_trouble import TROUBLE
 
@@ -161,8 +160,7 @@ class Drain:
             if self._every("probe", self._paces.probe_seconds):
                 self._holding.look_after(self._handover.leaving)
         self._attempts.go_on()
-        for request, response in self._run():
-            self._on_response(request, response)
+        self._take_responses()
         self._collect_written()
         if self._ready_to_record():
             self._record()
@@ -233,23 +231,22 @@ class Drain:
         self._next[what] = moment + seconds
         return True
 
-    def _run(self) -> list[tuple[Request, Response]]:
+    def _take_responses(self) -> None:
+        """Wait a moment for responses, and give each to where its request came from."""
         waited = self._transport.waited_seconds
         paces = self._paces
         at_once = paces.short_slice_seconds if self._heavy else paces.sockets_seconds
         responses = self._transport.run(self._pause(), at_once)
         if any(self._heavy.values()):
             self._rested_seconds += self._transport.waited_seconds - waited
-        return responses
-
-    def _on_response(self, request: Request, response: Response) -> None:
-        match request:
-            case DeliveryRequest():
-                self._attempts.on_response(request, response)
-            case TokenRequest():
-                self._attempts.on_token(request, response)
-            case LookRequest():
-                self._holding.on_look(request, response)
+        for request, response in responses:
+            match request:
+                case DeliveryRequest():
+                    self._attempts.on_response(request, response)
+                case TokenRequest():
+                    self._attempts.on_token(request, response)
+                case LookRequest():
+                    self._holding.on_look(request, response)
 
     def _pause(self) -> float:
         if self._turns.is_cut or self._lines.is_cut:

@@ -125,14 +125,13 @@ class Line:
 
     def room(self, moment: int) -> int:
         """How many more requests may at least be started now."""
-        if not self.is_readable:
+        if not self.is_readable or self.waits_for_token:
             return 0
         clock = time.monotonic()
-        if self.waits_for_token or not self.throttle.is_open(clock):
-            return 0
         if self.health.held_at is not None:
-            return int(self.may_probe(moment) and not self.wants_look)
-        return self.throttle.room(self.silence.hanging(clock) if self.throttle.is_full else 0)
+            is_open = self.throttle.is_open(clock)
+            return int(is_open and self.may_probe(moment) and not self.wants_look)
+        return self.throttle.room(clock, self.silence.hanging)
 
     def may_probe(self, moment: int) -> bool:
         """Whether a held webhook may be probed now: by one request at a time, until its result is
@@ -201,14 +200,12 @@ class Line:
         """Count a request that began at `started_at` (Unix µs) and has ended; whether its receiver
         is in trouble, and for how long it asks to be left alone."""
         clock = time.monotonic()
-        self.throttle.end()
+        self.throttle.end(was_delivered=outcome is Outcome.DELIVERED and not in_trouble)
         self.silence.end(one.type, clock, was_silent=outcome is Outcome.SILENT)
         self.places -= one.places
         if in_trouble:
             self.throttle.slow_down(started_at, now())
             self.throttle.pause(clock + pause_seconds)
-        elif outcome is Outcome.DELIVERED:
-            self.throttle.speed_up()
 
     def take_health(self, after: Health) -> None:
         """Go on with another health. What a receiver missed while it was held comes slowly at

@@ -6,6 +6,8 @@ start in a second; a receiver in trouble has a lower cap of its own, which comes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Throttle:
     """The limits of one webhook. `clock` is always this process's clock in seconds, `moment` Unix
@@ -33,15 +35,16 @@ class Throttle:
         """Whether anything may start now, however many are under way."""
         return clock >= self._paused_until and clock >= self.next_start
 
-    @property
-    def is_full(self) -> bool:
-        """Whether as many are under way as the cap allows."""
-        return int(self.cap) <= self.in_flight
-
-    def room(self, hanging: int = 0) -> int:
-        """How many more may be under way. Of those that are, `hanging` have waited for a response
-        for so long that they only count towards what the settings allow."""
-        return max(0, min(int(self.cap) + hanging, int(self.most)) - self.in_flight)
+    def room(self, clock: float, hanging: Callable[[float], int]) -> int:
+        """How many more may start now. `hanging` says how many of those under way have waited for
+        a response for so long that they only count towards what the settings allow; it is asked
+        where the cap leaves no room."""
+        if clock < self._paused_until or clock < self.next_start:
+            return 0
+        free = int(self.cap) - self.in_flight
+        if free <= 0:
+            free = max(0, min(int(self.cap) + hanging(clock), int(self.most)) - self.in_flight)
+        return free
 
     def start(self, clock: float) -> None:
         """Count a request that starts now."""
@@ -50,9 +53,12 @@ class Throttle:
             # A moment that was not used is not made up for: never more than `rate` in a second.
             self.next_start = clock + 1 / self.rate
 
-    def end(self) -> None:
-        """Count a request that ended."""
+    def end(self, *, was_delivered: bool) -> None:
+        """Count a request that ended. A success raises the cap: by one once as many have succeeded
+        as it allows."""
         self.in_flight -= 1
+        if was_delivered:
+            self.cap = min(self.most, self.cap + 1 / self.cap)
 
     def slow_down(self, started_at: int, moment: int) -> None:
         """Halve the cap, because of a request that began at `started_at` (Unix µs) and found the
@@ -65,10 +71,6 @@ class Throttle:
     def pause(self, until: float) -> None:
         """Start nothing before `until` (`clock`), or longer where it was to pause for longer."""
         self._paused_until = max(self._paused_until, until)
-
-    def speed_up(self) -> None:
-        """Raise the cap after a success: by one once all that the cap allows have succeeded."""
-        self.cap = min(self.most, self.cap + 1 / self.cap)
 
     def start_slowly(self) -> None:
         """Begin with one request at a time, as after a hold."""

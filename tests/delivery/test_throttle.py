@@ -9,6 +9,10 @@ from portal.delivery.throttle import Throttle
 MOMENT = 1_800_000_000_000_000
 
 
+def room(own: Throttle, hanging: int = 0) -> int:
+    return own.room(0.0, lambda _clock: hanging)
+
+
 def throttle(most: int = 8, rate: int | None = None, under_way: int = 0) -> Throttle:
     made = Throttle()
     made.set_limits(most, rate)
@@ -19,11 +23,11 @@ def throttle(most: int = 8, rate: int | None = None, under_way: int = 0) -> Thro
 
 def test_no_more_are_under_way_than_the_settings_allow():
     own = throttle(most=3, under_way=2)
-    assert (own.room(), own.is_full) == (1, False)
+    assert room(own) == 1
     own.start(0.0)
-    assert (own.room(), own.is_full) == (0, True)
-    own.end()
-    assert own.room() == 1
+    assert room(own) == 0
+    own.end(was_delivered=False)
+    assert room(own) == 1
 
 
 def test_trouble_halves_the_cap_once_for_all_that_were_under_way_together():
@@ -39,7 +43,7 @@ def test_one_at_a_time_is_always_allowed():
     own = throttle(most=8)
     for number in range(1, 9):
         own.slow_down(MOMENT + 20 * number, MOMENT + 20 * number + 10)
-    assert (own.cap, own.room()) == (1, 1)
+    assert (own.cap, room(own)) == (1, 1)
 
 
 def test_the_cap_comes_back_by_successes_up_to_what_the_settings_allow():
@@ -47,7 +51,8 @@ def test_the_cap_comes_back_by_successes_up_to_what_the_settings_allow():
     own.start_slowly()
     caps = []
     for _ in range(20):
-        own.speed_up()
+        own.start(0.0)
+        own.end(was_delivered=True)
         caps.append(own.cap)
     assert caps == sorted(caps)
     assert caps[0] == 2
@@ -57,12 +62,11 @@ def test_the_cap_comes_back_by_successes_up_to_what_the_settings_allow():
 def test_those_without_a_response_for_long_take_nothing_but_the_limit_of_the_settings():
     own = throttle(most=4, under_way=2)
     own.slow_down(MOMENT, MOMENT + 10)
-    assert own.is_full
-    assert own.room() == 0
-    assert own.room(hanging=2) == 2
+    assert room(own) == 0
+    assert room(own, hanging=2) == 2
     own.start(0.0)
     own.start(0.0)
-    assert own.room(hanging=4) == 0
+    assert room(own, hanging=4) == 0
 
 
 def test_a_rate_keeps_requests_apart_and_makes_up_for_no_moment_that_passed():
@@ -74,6 +78,7 @@ def test_a_rate_keeps_requests_apart_and_makes_up_for_no_moment_that_passed():
     own.start(200.0)
     assert not own.is_open(200.05)
     assert own.is_open(200.11)
+    assert [own.room(clock, lambda _: 0) for clock in (200.05, 200.11)] == [0, 6]
 
 
 def test_the_longest_pause_that_was_asked_for_counts():

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import requests
 from requests.exceptions import InvalidHeader, RequestException
@@ -135,6 +136,14 @@ class Outgoing:
     def logged_headers(self) -> str:
         """The shown headers as JSON text: a list of [name, value]."""
         return self.frame.shown_start + dump(self.signature)[1:]
+
+
+class _Field(NamedTuple):
+    """A parameter or a header, and whether its value is to be masked where it is shown."""
+
+    name: str
+    value: str
+    is_secret: bool
 
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes]:
@@ -287,59 +296,56 @@ class Composer:
         params = list(_filled(target.query_params, texts))
         # Before anything is made of them: one text may stand in fifty parameters, and to encode it
         # fifty times would keep all other deliveries waiting.
-        size = len(target.url) + sum(len(name) + len(value) for name, value, _ in params)
+        size = len(target.url) + sum(len(one.name) + len(one.value) for one in params)
         _refuse_beyond(MAX_URL, size, "The URL", "parameters", "at least ")
         headers = self._headers(texts)
-        for name, _, _ in headers:
-            if not TOKEN.fullmatch(name):
+        for header in headers:
+            if not TOKEN.fullmatch(header.name):
                 raise ComposeError(
                     "invalid_header",
-                    f"The header name {name[:80]!r} cannot be sent: use letters, "
+                    f"The header name {header.name[:80]!r} cannot be sent: use letters, "
                     "digits and hyphens.",
                 )
         if target.authorization is not None:
-            headers.append(("Authorization", target.authorization, True))
-        names = {name.lower() for name, _, _ in headers}
+            headers.append(_Field("Authorization", target.authorization, is_secret=True))
+        names = {header.name.lower() for header in headers}
         own = [("User-Agent", USER_AGENT)] if "user-agent" not in names else []
         if target.method != "GET" and "content-type" not in names:
             own.insert(0, ("Content-Type", "application/json"))
         prepared = self._prepare(params, headers)
         _refuse_beyond(MAX_URL, len(str(prepared.url)), "The URL", "parameters")
-        size = sum(len(f"{name}: {value}".encode()) for name, value, _ in headers)
+        size = sum(len(f"{one.name}: {one.value}".encode()) for one in headers)
         _refuse_beyond(MAX_HEADERS, size, "The headers together", "headers")
         shown = self._prepare(
-            [(name, _MASK_IN_URL if secret else value, secret) for name, value, secret in params],
-            [],
+            [one._replace(value=_MASK_IN_URL) if one.is_secret else one for one in params], []
         )
         return Frame(
             target.method,
             str(prepared.url),
-            own + [(name, value) for name, value, _ in headers],
+            own + [(one.name, one.value) for one in headers],
             str(shown.url).replace(_MASK_IN_URL, MASK),
-            own + [(name, MASK if secret else value) for name, value, secret in headers],
+            own + [(one.name, MASK if one.is_secret else one.value) for one in headers],
             target.certificate,
-            [value for _, value, secret in params + headers if secret],
+            [one.value for one in params + headers if one.is_secret],
         )
 
-    def _headers(self, texts: Mapping[str, str]) -> list[tuple[str, str, bool]]:
+    def _headers(self, texts: Mapping[str, str]) -> list[_Field]:
         trimmed = {text: text.strip() for text in texts.values()}
         filled = [
-            (name, trimmed.get(value, value), secret)
-            for name, value, secret in _filled(self._target.headers, texts)
+            one._replace(value=trimmed.get(one.value, one.value))
+            for one in _filled(self._target.headers, texts)
         ]
-        size = sum(len(name) + len(value) for name, value, _ in filled)
+        size = sum(len(one.name) + len(one.value) for one in filled)
         _refuse_beyond(MAX_HEADERS, size, "The headers together", "headers", "at least ")
-        return [(name, field_value(value), secret) for name, value, secret in filled]
+        return [one._replace(value=field_value(one.value)) for one in filled]
 
-    def _prepare(
-        self, params: list[tuple[str, str, bool]], headers: list[tuple[str, str, bool]]
-    ) -> requests.PreparedRequest:
+    def _prepare(self, params: list[_Field], headers: list[_Field]) -> requests.PreparedRequest:
         try:
             return requests.Request(
                 self._target.method,
                 self._target.url,
-                params=[(name, value) for name, value, _ in params],
-                headers={name: value for name, value, _ in headers},
+                params=[(one.name, one.value) for one in params],
+                headers={one.name: one.value for one in headers},
             ).prepare()
         except InvalidHeader:
             raise ComposeError(
@@ -350,9 +356,9 @@ class Composer:
             raise ComposeError("invalid_url", f"The URL cannot be requested: {why}.") from None
 
 
-def _filled(pairs: Iterable[Pair], texts: Mapping[str, str]) -> Iterable[tuple[str, str, bool]]:
+def _filled(pairs: Iterable[Pair], texts: Mapping[str, str]) -> Iterable[_Field]:
     for pair in pairs:
-        yield pair["name"], texts.get(pair["value"], pair["value"]), pair["secret"]
+        yield _Field(pair["name"], texts.get(pair["value"], pair["value"]), pair["secret"])
 
 
 def _refuse_beyond(limit: int, size: int, what: str, field: str, how: str = "") -> None:

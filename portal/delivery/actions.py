@@ -33,14 +33,15 @@ from portal.outbound.response import Response
 from portal.storage import allowance
 
 BATCH = 250
-"""Deliveries changed in one transaction, so that ingest and workers get their turn between."""
+"""How many deliveries one transaction changes, so that ingest and workers get their turn
+between."""
 
 _delivery = table(Delivery)
 
 
 def why_not_again(webhook: Webhook | None, has_record: bool) -> str | None:
-    """Why a delivery cannot be sent again, as a sentence; None where it can be. Pages ask before
-    they offer it. `has_record` says that the event's record data is still kept."""
+    """Why a delivery cannot be sent again, as a sentence; None if it can. Pages ask before they
+    offer it. `has_record` says whether the event's record data is still kept."""
     if webhook is None or webhook.deleted_at is not None:
         return "The webhook is deleted; nothing can be sent to it any more."
     if not has_record:
@@ -53,8 +54,8 @@ def why_not_again(webhook: Webhook | None, has_record: bool) -> str | None:
 def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
     """Make one more attempt of a delivery as soon as possible, whatever its state.
 
-    One that was final gets this one attempt; one that waits for a retry keeps all that are to come,
-    and its wait begins anew. One that was delivered stays so, whatever comes of it.
+    A delivery that was finished gets this one attempt. One that waits for a retry keeps all its
+    attempts, and its wait begins again. One that was delivered stays so, whatever comes of it.
     Raises NotFound, or Conflict when the webhook is deleted or disabled or the event's record
     data is past its days.
     """
@@ -78,8 +79,8 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
 
 
 def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
-    """The same for every delivery of an event that failed and whose webhook still sends; how
-    many they are.
+    """The same for every failed delivery of an event whose webhook still sends. Returns how many
+    there are.
 
     Raises NotFound, or Conflict when there is none or the event's record data is past its days.
     """
@@ -109,8 +110,8 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
 
 
 def _keeps_payload(session: scoped_session[Any], merchant_id: int, event_id: str) -> bool:
-    """Whether an event's record data is there; then the clean-up waits until this transaction has
-    ended, and sees what is pending since."""
+    """Whether an event's record data is still there. If so, the clean-up waits until this
+    transaction has ended, and then sees what is pending."""
     return (
         session.scalar(
             sa.select(EventPayload.event_id)
@@ -147,10 +148,10 @@ def _once_more(
 
 
 def discard_pending(webhook_id: str, reason: str) -> int:
-    """End every pending delivery of a webhook as `discarded`, in batches; how many."""
+    """End every pending delivery of a webhook as `discarded`, in batches. Returns how many."""
     return _in_batches(
         webhook_id,
-        # By the index of what is pending: that of all deliveries grows with the log.
+        # Uses the index of pending deliveries: that of all deliveries grows with the log.
         sa.and_(_delivery.c.state == PENDING_LITERAL, _delivery.c.is_retry.in_([False, True])),
         given_up(reason, now()),
     )
@@ -175,12 +176,13 @@ def _in_batches(webhook_id: str, which: sa.ColumnElement[bool], values: dict[str
 
 
 def send_test(merchant_id: int, webhook_id: str, event_type: str, actor: str) -> Attempt:
-    """Send a type's example to a webhook now and wait for the answer; the logged attempt.
+    """Send the example of an event type to a webhook now and wait for the response. Returns the
+    attempt as it was logged.
 
     It is an event of its own in the log, marked as a test, and is not retried. A disabled
     webhook can be tried too. Raises NotFound, Invalid for an unknown type, vault.Unreadable when
     no key opens the webhook's secrets, TooManyRequests while too many tests wait for their
-    receivers, and StorageFull where the merchant has stored what it may.
+    receivers, and StorageFull when the merchant's storage is full.
     """
     webhook = _webhook(merchant_id, webhook_id)
     if webhook.deleted_at is not None:

@@ -66,6 +66,8 @@ class DueDelivery:
     hurries: int = 0
     delivered_at: int | None = None
     """When it was delivered (Unix µs), if it was and a person has it sent again."""
+    due_at: int = 0
+    """From when on it is due (Unix µs)."""
     hurried: bool = False
     """Whether it goes out before its scheduled time."""
     size: int = field(init=False, default=0)
@@ -110,11 +112,10 @@ def read(
     without: Collection[str] = (),
     known: Collection[str] = (),
     room: int = AT_ONCE,
-) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
+) -> tuple[list[DueDelivery], Place | None]:
     """First attempts or retries that are due at `moment` (Unix µs), from `after` a place on,
-    `without` some types and without the IDs that are `known`; each with the moment from which it is
-    due. At most `count`, and no more once their payloads have filled the `room` (characters). And
-    where to read on; None at the end."""
+    `without` some types and without the IDs that are `known`. At most `count`, and no more once
+    their payloads have filled the `room` (characters). And where to read on; None at the end."""
     values = {
         "webhook_id": webhook_id,
         "is_retry": is_retry,
@@ -147,7 +148,7 @@ def waiting(
     without: Collection[str] = (),
     known: Collection[str] = (),
     room: int = AT_ONCE,
-) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
+) -> tuple[list[DueDelivery], Place | None]:
     """Retries whose time is after `moment` though what they wait for may be over: the receiver was
     away at their last attempt, which was `tried_before` a moment (all Unix µs). `without` some
     types, without those that are `known`, and without those whose last two waits were cut short:
@@ -165,7 +166,7 @@ def waiting(
     }
     statement = (WAITING_TYPES if without else WAITING)[ordered]
     rows, place = _fitting(statement, values, count, room, known, without)
-    for due, _ in rows:
+    for due in rows:
         due.hurried = True
     return rows, place
 
@@ -175,7 +176,7 @@ def find(candidate: Candidate) -> DueDelivery | None:
     rows = db.session.execute(THESE, {"ids": [candidate.id]}).all()
     if not rows:
         return None
-    ((due, _),), _ = _dues(rows, 1, AT_ONCE)
+    (due,), _ = _dues(rows, 1, AT_ONCE)
     due.hurried = candidate.hurried
     return due
 
@@ -246,10 +247,10 @@ _Fields = tuple[str, int, str, str, int, int, str]
 
 def _dues(
     rows: Sequence[Any], count: int, room: int, known: Collection[str] = ()
-) -> tuple[list[tuple[DueDelivery, int]], int]:
+) -> tuple[list[DueDelivery], int]:
     """At most `count` deliveries of rows that are not `known`, and no more once they have filled
     the `room`, but at least one; and how many of the rows were looked at."""
-    found: list[tuple[DueDelivery, int]] = []
+    found: list[DueDelivery] = []
     texts: dict[str, _Texts] = {}
     for looked, row in enumerate(rows, 1):
         *fields, hurries, delivered_at, head, data, previous, due_at = row
@@ -263,9 +264,9 @@ def _dues(
         named = None if head is None else _TYPE.search(head)
         kind = "" if named is None else named[1]
         payload = None if head is None else Payload(head, data, previous)
-        due = DueDelivery(*cast(_Fields, fields), kind, payload, hurries, delivered_at)
+        due = DueDelivery(*cast(_Fields, fields), kind, payload, hurries, delivered_at, due_at)
         room -= due.size
-        found.append((due, due_at))
+        found.append(due)
         if room <= 0 or len(found) == count:
             return found, looked
     return found, len(rows)
@@ -294,7 +295,7 @@ def _fitting(
     room: int,
     known: Collection[str],
     without: Collection[str] = (),
-) -> tuple[list[tuple[DueDelivery, int]], Place | None]:
+) -> tuple[list[DueDelivery], Place | None]:
     """At most `count` of the deliveries that fit, among those that a statement looks at, `without`
     some types and without those that are `known`, and no more once they have filled the `room`; and
     where to read on, None at the end."""
@@ -315,7 +316,7 @@ def _fitting(
     rows = {row.id: row for row in db.session.execute(THESE, {"ids": list(places)}).all()}
     fitting = [rows[one] for one in places if one in rows]
     found, looked = _dues(fitting, count, room)
-    return found, places[found[-1][0].id] if looked < len(fitting) else place
+    return found, places[found[-1].id] if looked < len(fitting) else place
 
 
 _TYPE = re.compile(r'"type":"([^"]*)"')

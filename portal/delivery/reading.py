@@ -134,8 +134,8 @@ class Reading:
             known=self._known,
             room=self._room,
         )
-        for one, due_at in rows:
-            self._places[is_retry] = (due_at, one.id)
+        for one in rows:
+            self._places[is_retry] = (one.due_at, one.id)
             found.append(one)
             self._room -= one.size
         if self._room <= 0:
@@ -158,8 +158,8 @@ class Reading:
             room=self._room,
         )
         self.has_more |= self._caught_up_to is not None
-        self._room -= sum([one.size for one, _ in rows])
-        return [one for one, _ in rows]
+        self._room -= sum([one.size for one in rows])
+        return rows
 
     def _of_those_aside(self, moment: int, *, is_catching_up: bool) -> list[DueDelivery]:
         """One delivery of a type that is aside and has none under way, to find out whether it gets

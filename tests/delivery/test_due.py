@@ -70,7 +70,7 @@ def test_one_that_may_hurry_is_found_in_steps_behind_many_that_may_not(merchant:
             webhook.id, moment=now(), tried_before=now(), after=place, count=50, ordered=False
         )
         sizes.append(len(rows))
-        found += [one.id for one, _ in rows]
+        found += [one.id for one in rows]
     assert found == [wanted.id]
     assert sizes == [0, 0, 0, 0, 1]
 
@@ -106,7 +106,7 @@ def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
         rows, place = due.waiting(
             webhook.id, moment=now(), tried_before=now(), after=place, count=500, ordered=False
         )
-        found |= {one.id for one, _ in rows}
+        found |= {one.id for one in rows}
     assert found == expected
     assert len(found) > 100
 

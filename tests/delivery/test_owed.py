@@ -82,7 +82,7 @@ def types() -> dict[str, str]:
     return {row.id: row.type for row in db.session.execute(sa.select(Event.id, Event.type))}
 
 
-Reading = Callable[[Place], tuple[list[tuple[DueDelivery, int]], Place | None]]
+Reading = Callable[[Place], tuple[list[DueDelivery], Place | None]]
 
 
 def all_of(read: Reading) -> list[str]:
@@ -93,12 +93,12 @@ def all_of(read: Reading) -> list[str]:
         before = place
         rows, place = read(place)
         assert place is None or place > before
-        sizes = [one.size for one, _ in rows]
+        sizes = [one.size for one in rows]
         assert sum(sizes[:-1]) < ROOM, "and one in any case"
-        for one, _ in rows:
+        for one in rows:
             assert one.payload is not None
             assert (one.payload.data, one.payload.previous) == whole(one)
-        found += [one.id for one, _ in rows]
+        found += [one.id for one in rows]
     return found
 
 
@@ -184,7 +184,7 @@ def test_what_is_known_is_not_read_again_however_large_it_is(merchant: Merchant)
             known=known,
             room=10 * MOST,
         )
-    assert [one.id for one, _ in found] == rows[30:]
+    assert [one.id for one in found] == rows[30:]
     assert len(statements) <= 1 + 10 // due.FEW + 1
 
 

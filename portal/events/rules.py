@@ -32,6 +32,8 @@ MAX_RECORD = 2 * 1_048_576
 them in memory at once."""
 _LONG = MAX_RECORD // 4
 """Fewer characters cannot be too many bytes: none has more than four."""
+_CHECKING = 64
+"""To check so much by a schema (schemas.Work) takes as long as to read a character."""
 MAX_ERRORS = 50
 """Errors named in one answer: nobody needs a thousand sentences about a thousand wrong events."""
 
@@ -122,12 +124,14 @@ def clean_events(
             [FieldError("/events", f"Send 1 to {MAX_BATCH:,} events, not {len(events):,}.")]
         )
     clean = []
-    cleaner = _Cleaner(_Types(merchant_id), now(), batch=batch)
+    types = _Types(merchant_id)
+    cleaner, left = _Cleaner(types, now(), batch=batch), types.schema_work.left
     for index, event in enumerate(events):
         result = cleaner.clean(event, index)
         if result is not None:
             clean.append(result)
-            done(result.characters)
+            checked, left = left - types.schema_work.left, types.schema_work.left
+            done(result.characters + checked // _CHECKING)
         elif len(cleaner.errors) >= MAX_ERRORS:
             break
     if cleaner.errors:

@@ -34,11 +34,13 @@ levels, in 781 bytes, took ten seconds.)"""
 _MAX_SCHEMA_WORK = 30_000_000
 """Length of a merchant's schema times length of the data: it bounds the time of a check to some
 50 ms."""
-_DIVISION, _LONG_DIVISION = 150, 2_000
-"""How many characters of a schema each multipleOf counts as: it divides fractions exactly, where
-numbers with large exponents have hundreds of digits. (Twelve kilobytes took four seconds.)"""
-_ORDINARY_DIVISORS = (1e-9, 1e15)
-_LONG_NUMBER = re.compile(r"\d[eE]|\d{20}")
+_EXACT, _LONG_EXACT = 150, 2_000
+"""Characters of a schema as which each number counts that those in the data are divided by or held
+against: that is exact with fractions, and numbers with large exponents have hundreds of digits
+then. (Twelve kilobytes with multipleOf took four seconds, one with enum six.)"""
+_ORDINARY = (1e-9, 1e15)
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LONG_NUMBER = re.compile(r"[\[:,\s]-?[\d.]*(?:\d[eE]|\d{20})")
 _READING = 300
 """How many characters of data it counts as to read a schema before its first check; as many again
 for each level of unevaluated… in it."""
@@ -123,14 +125,19 @@ class _Own:
     checker: Checker | None
     length: int
     depth: int
-    divisors: tuple[float, ...]
+    numbers: int
+    """How many are compared exactly."""
+    is_long: bool
+    """Whether one of these is very large or small."""
 
     @classmethod
     def of(cls, text: str) -> _Own:
         schema = json.loads(text)
         is_refused = _refusal(schema) is not None
         checker = None if is_refused else Checker.of(schema)
-        return cls(checker, len(text), _unevaluated_depth(schema), _divisors(schema))
+        numbers, (least, most) = _exact_numbers(schema), _ORDINARY
+        is_long = not all(number == 0 or least <= abs(number) <= most for number in numbers)
+        return cls(checker, len(text), _unevaluated_depth(schema), len(numbers), is_long)
 
     @property
     def size(self) -> int:
@@ -139,12 +146,12 @@ class _Own:
 
     def cost(self, data: str) -> int:
         """The cost of checking a JSON text."""
-        least, most = _ORDINARY_DIVISORS
-        each = 0
-        if self.divisors:
-            is_long = not all(least <= divisor <= most for divisor in self.divisors)
-            each = _LONG_DIVISION if is_long or _LONG_NUMBER.search(data) else _DIVISION
-        return (self.length + each * len(self.divisors)) * len(data)
+        least = (self.length + _EXACT * self.numbers) * len(data)
+        if not self.numbers or least > _MAX_SCHEMA_WORK:
+            return least
+        if self.is_long or _LONG_NUMBER.search(data):
+            return (self.length + _LONG_EXACT * self.numbers) * len(data)
+        return least
 
 
 _kept: LRUCache[str, _Own] = LRUCache(_MAX_KEPT, getsizeof=lambda own: own.size)
@@ -217,19 +224,25 @@ def _refusal(schema: dict[str, Any]) -> str | None:
     return None
 
 
-def _divisors(schema: Any) -> tuple[float, ...]:
-    """The numbers that values are to be multiples of."""
-    found, pending = [], [schema]
+def _exact_numbers(schema: Any) -> list[float]:
+    """What numbers are to be multiples of; bounds of theirs that are fractions; and those in what
+    values are to be, or to be one of."""
+    found: list[float] = []
+    pending = [(schema, False)]
     while pending:
-        value = pending.pop()
+        value, is_value = pending.pop()
         if isinstance(value, dict):
-            divisor = value.get("multipleOf")
-            if isinstance(divisor, int | float):
-                found.append(divisor)
-            pending.extend(value.values())
+            bounds = (value.get(bound) for bound in _BOUNDS)
+            found += [bound for bound in bounds if isinstance(bound, float)]
+            pending += [
+                (inner, is_value or keyword in ("const", "enum", "multipleOf"))
+                for keyword, inner in value.items()
+            ]
         elif isinstance(value, list):
-            pending.extend(value)
-    return tuple(found)
+            pending += [(inner, is_value) for inner in value]
+        elif is_value and type(value) in (int, float):
+            found.append(value)
+    return found
 
 
 def _unevaluated_depth(schema: Any) -> int:

@@ -56,6 +56,21 @@ def test_others_go_first_while_a_large_batch_is_read_and_checked(app: Flask, api
     assert not any(breaths)
 
 
+def test_others_go_first_between_long_checks_of_schemas(app: Flask, api: Caller) -> None:
+    schema = {"properties": {"a": {"items": {"allOf": [{}] * 300}}}}
+    fields = {"name": "loyalty.earned", "schema": schema}
+    assert api.post("/event-types", fields).status_code == 201
+    event = {"type": "loyalty.earned", "data": {"a": [1] * 10_000}}
+    breaths: list[bool] = []
+    courtesy.do(Breathing(lambda: breaths.append(db.session.registry().in_transaction())))
+    try:
+        assert api.post("/events", {"events": [event] * 4}).status_code == 202
+    finally:
+        courtesy.do(None)
+    assert len(breaths) >= 4
+    assert not any(breaths)
+
+
 def test_who_reads_a_large_batch_rests_for_two_seconds_at_most() -> None:
     rests: list[None] = []
     courtesy.do(Breathing(lambda: rests.append(None), rests=0.5))

@@ -54,6 +54,45 @@ def test_divisions_count_as_what_they_take(divisor: str, value: str) -> None:
     assert schemas.error_by_own(schema, data, schemas.Work()) == NOT_CHECKED
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ('"enum":[1e-300]', "1"),
+        ('"const":1', "1e-200"),
+        ('"enum":["",1.5]', "1"),
+        ('"minimum":1e-300', "1e-200"),
+        ('"exclusiveMinimum":-1.5', "12345678901234567890"),
+        ('"const":[[1.5]]', "[[2.5]]"),
+    ],
+)
+def test_numbers_that_are_compared_exactly_count_as_what_that_takes(
+    keyword: str, value: str
+) -> None:
+    each = ",".join([f"{{{keyword}}}"] * 40)
+    schema = json.loads(f'{{"properties":{{"a":{{"items":{{"anyOf":[{each},true]}}}}}}}}')
+    data = parse_record(f'{{"a":[{",".join([value] * 8_000)}]}}'.encode())
+    assert schemas.problem(schema) is None
+    assert schemas.error_by_own(schema, data, schemas.Work()) == NOT_CHECKED
+
+
+def test_an_ordinary_record_is_held_against_bounds_and_enums() -> None:
+    line = {
+        "properties": {
+            "price": {"minimum": 0.01, "maximum": 99_999.99},
+            "quantity": {"minimum": 1, "maximum": 1_000},
+            "rate": {"enum": [0, 7, 19]},
+            "kind": {"enum": ["goods", "service"]},
+        }
+    }
+    schema = {"properties": {"lines": {"items": line}}}
+    # An ID may look like a number with an exponent.
+    good = {"id": "5e3aff01-1e99", "price": 9.5, "quantity": 2, "rate": 7, "kind": "goods"}
+    bad = good | {"price": 0.001}
+    assert schemas.error_by_own(schema, record({"lines": [good] * 200}), schemas.Work()) is None
+    told = schemas.error_by_own(schema, record({"lines": [good, bad]}), schemas.Work()) or ""
+    assert told.startswith("/lines/1/price: ")
+
+
 def test_an_ordinary_order_is_checked_to_the_cent() -> None:
     price = {"type": "number", "multipleOf": 0.01}
     line = {"type": "object", "properties": {"price": price, "tax": price, "discount": price}}

@@ -17,7 +17,7 @@ MB = 1_000_000
 FULL = "The portal's disk is nearly full; nothing was stored. Try again when there is room."
 
 
-def ask(config: Config) -> None:
+def check(config: Config) -> None:
     """Refuse new events while less than PORTAL_DISK_FREE_MB is free: what is left is for the
     results of those that were taken, and for the clean-up. What is in the write-ahead log may need
     its room once more, when it is taken over into the database. It costs two calls of the system.

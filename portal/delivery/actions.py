@@ -194,7 +194,7 @@ def send_test(merchant_id: int, webhook_id: str, event_type: str, actor: str) ->
     example = catalogue.example_event(found)
     if webhook.unreadable(now()):
         raise vault.Unreadable
-    allowance.ask(merchant_id)
+    allowance.check(merchant_id)
     with places.held(places.TEST, merchant_id):
         return _test(merchant_id, webhook_id, event_type, example, actor)
 

@@ -96,7 +96,7 @@ def ingest_events(merchant_id: int, events: Sequence[Any], *, batch: bool) -> li
     StorageFull when the merchant has used up its storage.
     """
     # Once, before the first part: a request is accepted or refused as a whole.
-    allowance.ask(merchant_id)
+    allowance.check(merchant_id)
     done = Pace(db.session.rollback).done
     clean = rules.clean_events(merchant_id, events, batch=batch, done=done)
     # A thread that waits for its group, or compares, gives its connection back: the group needs
@@ -155,7 +155,7 @@ def _ended_early(error: Unavailable, stored: int, request: Request) -> Unavailab
 
 def _stored(request: Request) -> list[Accepted]:
     """The answers to a request that is stored in one transaction. Raises _TooMuch."""
-    room.ask(current_app.config["PORTAL"])
+    room.check(current_app.config["PORTAL"])
     if len(request.events) > 1 and (characters := request.characters) > PART_CHARACTERS:
         raise _TooMuch(math.ceil(characters / PART_CHARACTERS))
     races = 0

@@ -25,7 +25,7 @@ LIFETIME = HOUR
 FORGOTTEN = "user.password_forgotten"
 
 
-def ask(email: str) -> None:
+def send_link(email: str) -> None:
     """Mail a link to an address that has an account; needs PORTAL_SMTP_URL.
 
     It does the same, and takes as long, for an address without an account. The audit log gets an

@@ -81,7 +81,7 @@ class KnownUsage:
         """With the moment since when."""
 
 
-def ask(merchant_id: int) -> None:
+def check(merchant_id: int) -> None:
     """Refuse to store more for a merchant who has stored what it may; reads the database every
     KEPT_SECONDS at most. Raises StorageFull."""
     usage = lately(merchant_id)

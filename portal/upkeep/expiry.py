@@ -59,7 +59,7 @@ class Owned:
 
 
 @dataclass(frozen=True)
-class Log:
+class ExpiringLog:
     """A table whose rows end. `key` is an index that begins with their age; `bound` makes of a
     moment (Unix µs) what the key of a row that is past its days is less than.
 
@@ -89,18 +89,18 @@ def _owed(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     return pending.scalar_subquery().is_not(None)
 
 
-def _logs() -> tuple[Log, ...]:
+def _logs() -> tuple[ExpiringLog, ...]:
     event, payload, delivery = table(Event).c, table(EventPayload).c, table(Delivery).c
     attempt, attempt_payload = table(Attempt).c, table(AttemptPayload).c
     return (
-        Log(
+        ExpiringLog(
             table(AttemptPayload),
             (attempt_payload.attempt_id,),
             PAYLOADS,
             Owned(attempt_payload.merchant_id, (attempt_payload.attempt_id,)),
             bound=request_id_at,
         ),
-        Log(
+        ExpiringLog(
             table(EventPayload),
             (payload.received_at, payload.merchant_id, payload.event_id),
             PAYLOADS,
@@ -109,7 +109,7 @@ def _logs() -> tuple[Log, ...]:
                 Delivery.merchant_id == payload.merchant_id, Delivery.event_id == payload.event_id
             ),
         ),
-        Log(
+        ExpiringLog(
             table(Attempt),
             (attempt.id,),
             EVENTS,
@@ -117,14 +117,14 @@ def _logs() -> tuple[Log, ...]:
             _owed(Delivery.id == attempt.delivery_id),
             bound=request_id_at,
         ),
-        Log(
+        ExpiringLog(
             table(Delivery),
             (delivery.created_at, delivery.id),
             EVENTS,
             Owned(delivery.webhook_id, (delivery.created_at, delivery.id)),
             delivery.state == PENDING_LITERAL,
         ),
-        Log(
+        ExpiringLog(
             table(Event),
             (event.received_at, event.merchant_id, event.id),
             EVENTS,
@@ -134,12 +134,12 @@ def _logs() -> tuple[Log, ...]:
     )
 
 
-def _beside() -> tuple[Log, ...]:
+def _beside() -> tuple[ExpiringLog, ...]:
     count, attempts = table(EventCount).c, table(AttemptCount).c
     return (
         # An hour goes when its last moment has gone.
         *(
-            Log(
+            ExpiringLog(
                 counts,
                 key,
                 EVENTS,
@@ -152,13 +152,13 @@ def _beside() -> tuple[Log, ...]:
                 (table(AttemptCount), (attempts.starts_at, attempts.webhook_id, attempts.took)),
             )
         ),
-        Log(
+        ExpiringLog(
             table(IdempotencyKey),
             (table(IdempotencyKey).c.created_at,),
             IdempotencyKey.KEPT,
             bound=lambda moment: moment + 1,
         ),
-        Log(
+        ExpiringLog(
             table(InspectedRequest),
             (table(InspectedRequest).c.id,),
             inspector.KEPT_FOR,
@@ -217,7 +217,7 @@ class Walk:
     """One way along a log, from `since` (its beginning, if None) to what is not less than `before`;
     of one owner's rows where `mark` names one. Marks rise from walk to walk."""
 
-    log: Log
+    log: ExpiringLog
     mark: Mark
     since: Any | None
     before: Any
@@ -278,7 +278,9 @@ class Walk:
         return [self.log.owned.column == self.owner]
 
 
-def walks(periods: Periods, logs: Sequence[Log] = ALL_LOGS, start: Mark = FIRST) -> Iterator[Walk]:
+def walks(
+    periods: Periods, logs: Sequence[ExpiringLog] = ALL_LOGS, start: Mark = FIRST
+) -> Iterator[Walk]:
     """Every walk of a clean-up in order, from the one with the mark `start` on; what lies before
     it costs no query."""
     for number, log in enumerate(logs):
@@ -300,7 +302,7 @@ def walks(periods: Periods, logs: Sequence[Log] = ALL_LOGS, start: Mark = FIRST)
 
 
 def _owners(
-    log: Log, merchants: Collection[int], merchant_id: int, owner: str
+    log: ExpiringLog, merchants: Collection[int], merchant_id: int, owner: str
 ) -> Iterator[tuple[int, Any]]:
     """Whose rows, as the log names it, are these merchants': each merchant and owner in order,
     from one merchant's owner on."""

@@ -105,7 +105,7 @@ def _ask(known: Readiness) -> Trouble | None:
 
 def _store() -> Trouble | None:
     try:
-        room.ask(current_app.config["PORTAL"])
+        room.check(current_app.config["PORTAL"])
         with writing(PATIENCE_SECONDS) as session:
             if db.engine.dialect.name == "postgresql":
                 session.execute(sa.text(f"SET LOCAL lock_timeout = {PATIENCE_SECONDS * 1_000:.0f}"))

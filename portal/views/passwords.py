@@ -51,7 +51,7 @@ def forgot() -> ResponseReturnValue:
     if request.method == "GET" or not current_app.config["PORTAL"].smtp_url:
         return _forgot()
     try:
-        resets.ask(_asked_email())
+        resets.send_link(_asked_email())
     except Invalid as error:
         return _forgot(422, error=error.detail)
     return _forgot(asked=_asked_email())

@@ -43,7 +43,7 @@ class RuleContext:
 
 
 @dataclass
-class Check:
+class FieldCheck:
     """A field that is being checked: its name, its `stored` value, and the errors found so far."""
 
     name: str
@@ -62,7 +62,7 @@ class Kind(ABC):
     schema: Schema
 
     @abstractmethod
-    def clean(self, value: Any, check: Check) -> Any:
+    def clean(self, value: Any, check: FieldCheck) -> Any:
         """The value as it is stored, with its secrets sealed. Errors are added to the check; then
         the result is not used."""
 
@@ -78,7 +78,7 @@ class Text(Kind):
         self._noun, self.most = noun, most
         self.schema = json_schema.text(json_schema.LINE, most=most)
 
-    def clean(self, value: Any, check: Check) -> str:
+    def clean(self, value: Any, check: FieldCheck) -> str:
         """Text without spaces around it."""
         if not isinstance(value, str):
             check.wrong(f"The {self._noun} is text; send it in quotes.")
@@ -98,7 +98,7 @@ class Url(Kind):
 
     schema = json_schema.text(json_schema.HTTP_URL, most=url_rules.MAX_URL)
 
-    def clean(self, value: Any, check: Check) -> str:
+    def clean(self, value: Any, check: FieldCheck) -> str:
         """The URL in its plain form."""
         if not isinstance(value, str):
             check.wrong("The URL is text such as https://erp.example.com/hooks.")
@@ -117,7 +117,7 @@ class Choice(Kind):
         self._noun, self.options = noun, tuple(options)
         self.schema = json_schema.choice(options)
 
-    def clean(self, value: Any, check: Check) -> str:
+    def clean(self, value: Any, check: FieldCheck) -> str:
         """The word."""
         if value not in self.options:
             check.wrong(f"The {self._noun} is one of {', '.join(self.options)}.")
@@ -130,7 +130,7 @@ class Flag(Kind):
 
     schema = json_schema.FLAG
 
-    def clean(self, value: Any, check: Check) -> bool:
+    def clean(self, value: Any, check: FieldCheck) -> bool:
         """The same."""
         if not isinstance(value, bool):
             check.wrong(f"{check.name} is true or false.")
@@ -146,7 +146,7 @@ class Whole(Kind):
         self.most, self._unit, self._noun = most, unit, noun
         self.schema = or_null(json_schema.whole(1, most))
 
-    def clean(self, value: Any, check: Check) -> int | None:
+    def clean(self, value: Any, check: FieldCheck) -> int | None:
         """The number."""
         if value is None:
             return None
@@ -166,7 +166,7 @@ class Delays(Kind):
         self._noun, self._most, self._longest = noun, most, longest
         self.schema = or_null(json_schema.array(json_schema.whole(0, longest), most, 1))
 
-    def clean(self, value: Any, check: Check) -> list[int] | None:
+    def clean(self, value: Any, check: FieldCheck) -> list[int] | None:
         """The seconds."""
         if value is None:
             return None
@@ -190,7 +190,7 @@ class Template(Kind):
         self._noun, self._most = noun, most
         self.schema = or_null(json_schema.text(json_schema.NO_NUL, most=most))
 
-    def clean(self, value: Any, check: Check) -> str | None:
+    def clean(self, value: Any, check: FieldCheck) -> str | None:
         """The text; None where it is empty."""
         if value is None or value == "":
             return None
@@ -211,7 +211,7 @@ class Pairs(Kind):
     def __init__(self, name: str):
         self.schema = pair_rules.SCHEMAS[name]
 
-    def clean(self, value: Any, check: Check) -> list[Pair]:
+    def clean(self, value: Any, check: FieldCheck) -> list[Pair]:
         """The pairs."""
         pairs, errors = clean_pairs(check.name, value, check.stored, check.context.seal)
         check.errors += errors
@@ -227,7 +227,7 @@ class Authentication(Kind):
 
     schema = auth_rules.SCHEMA
 
-    def clean(self, value: Any, check: Check) -> Auth | None:
+    def clean(self, value: Any, check: FieldCheck) -> Auth | None:
         """Its type and the fields of that type."""
         context = check.context
         means = SecretContext(
@@ -249,7 +249,7 @@ class Triggers(Kind):
         self._most = most
         self.schema = json_schema.array(ref("Trigger"), most, 1)
 
-    def clean(self, value: Any, check: Check) -> list[str]:
+    def clean(self, value: Any, check: FieldCheck) -> list[str]:
         """The patterns, each once."""
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             check.wrong('events is a list such as ["order.created", "customer.*"].')
@@ -277,7 +277,7 @@ class Sources(Kind):
         self._most = most
         self.schema = json_schema.array(json_schema.text(json_schema.SOURCE, most=511), most)
 
-    def clean(self, value: Any, check: Check) -> list[str]:
+    def clean(self, value: Any, check: FieldCheck) -> list[str]:
         """The sources, each once."""
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             check.wrong(f'{check.name} is a list such as ["erp", "admin:17"].')

@@ -14,8 +14,8 @@ LARGE = 4_096
 so that a webhook can be corrected even while the storage is full."""
 
 
-def ask(merchant_id: int, detail: Mapping[str, Any]) -> None:
+def check(merchant_id: int, detail: Mapping[str, Any]) -> None:
     """Check that a change, or a new webhook, may be stored. Raises StorageFull if it is large and
     the merchant has used up its storage."""
     if len(dump(detail)) >= LARGE:
-        allowance.ask(merchant_id)
+        allowance.check(merchant_id)

@@ -14,7 +14,7 @@ from portal import signing
 from portal.errors import FieldError, Invalid, pointer
 from portal.models.webhook import AUTH_SECRETS
 from portal.webhooks.fields import DEFAULTS, FIELDS
-from portal.webhooks.kinds import Check, RuleContext
+from portal.webhooks.kinds import FieldCheck, RuleContext
 from portal.webhooks.pair_rules import KINDS
 from portal.webhooks.url_rules import origin
 
@@ -54,7 +54,7 @@ class _Cleaner:
         cleaned: dict[str, Any] = {}
         for name, field in FIELDS.items():
             if name in self._fields or (self._is_new and field.is_required):
-                check = Check(name, self._current[name], self._context)
+                check = FieldCheck(name, self._current[name], self._context)
                 cleaned[name] = field.kind.clean(self._fields.get(name, field.default), check)
                 self._errors += check.errors
             else:

@@ -151,7 +151,7 @@ def create_webhook(
             if not webhook.enabled:
                 webhook.disable("It was created disabled.")
             session.add(webhook)
-            large.ask(merchant_id, cleaned)
+            large.check(merchant_id, cleaned)
             noted = {name: _short(value) for name, value in shown(cleaned).items()}
             record(session, actor, "webhook.created", webhook_id, merchant_id, **noted)
     except IntegrityError:
@@ -183,7 +183,7 @@ def update_webhook(
             changed = _change(stored, cleaned, actor)
             if changed:
                 stored.version += 1
-                large.ask(merchant_id, changed)
+                large.check(merchant_id, changed)
                 record(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
             work_is_due = stored.enabled and not was_enabled
         if work_is_due:

@@ -97,11 +97,11 @@ def test_what_the_log_holds_is_no_free_room(
 
     monkeypatch.setattr(room.os, "statvfs", lambda _: Free)
     wal.shorten()
-    room.ask(config)
+    room.check(config)
     reader()
     grow(merchant, 60)
     with pytest.raises(Unavailable, match="nearly full"):
-        room.ask(config)
+        room.check(config)
 
 
 @on_both_databases

@@ -91,7 +91,7 @@ class TestByMail:
         self, merchant: Merchant, mailbox: Mailbox
     ):
         accounts.create_user("ann@müller.example", PASSWORD, "cli")
-        resets.ask("ANN@Müller.example")
+        resets.send_link("ANN@Müller.example")
         invitations.invite(merchant, "bob@müller.example", "viewer", "cli")
         assert mail.send_due() == 2
         assert {message["To"] for message in mailbox.messages} == {
@@ -109,7 +109,7 @@ def test_each_place_that_takes_an_address_says_it(merchant: Merchant, email: str
         lambda: accounts.create_user(email, PASSWORD, "cli"),
         lambda: members.add_member(merchant, email, "viewer", "cli"),
         lambda: invitations.invite(merchant, email, "viewer", "cli"),
-        lambda: resets.ask(email),
+        lambda: resets.send_link(email),
     ):
         with pytest.raises(Invalid) as caught:
             take()

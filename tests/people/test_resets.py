@@ -108,7 +108,7 @@ class TestMail:
     ) -> None:
         accounts.disable_user(make_user("viewer", email="dan@example.com"), "cli")
         for email in ("bob@example.com", "dan@example.com", " ANN@example.com"):
-            resets.ask(email)
+            resets.send_link(email)
         waiting = db.session.scalars(sa.select(Mail)).one()
         assert "reset-password" not in repr(vars(waiting))
         assert mail.send_due() == 1
@@ -129,7 +129,7 @@ class TestMail:
         start = now() / SECOND
         for seconds in (0, 1, 800, 901):
             with time_machine.travel(start + seconds, tick=False):
-                resets.ask("ann@example.com")
+                resets.send_link("ann@example.com")
         assert len(db.session.scalars(sa.select(Mail)).all()) == 4
         noted = sa.select(AuditEntry.id).where(AuditEntry.action == resets.FORGOTTEN)
         assert len(db.session.scalars(noted).all()) == 2
@@ -148,7 +148,7 @@ class TestMail:
         before = db.session.scalar(entries)
         sa.event.listen(db.engine, "before_cursor_execute", see)
         try:
-            resets.ask("bob@example.com")
+            resets.send_link("bob@example.com")
         finally:
             sa.event.remove(db.engine, "before_cursor_execute", see)
         assert len(written) == 1

@@ -73,7 +73,7 @@ def test_what_anybody_may_read_of_the_portal_does_not_tell_who_has_an_account(
         client.post("/sign-in", data={"email": email, "password": "hunter2"}, **FROM)
 
     accounts.create_merchant("bob", "", "cli")
-    for bring_about in (try_password, resets.ask):
+    for bring_about in (try_password, resets.send_link):
         assert told_by(bring_about, user.email) == told_by(bring_about, "nobody@example.com")
     assert len(entries()) == 1
     assert (

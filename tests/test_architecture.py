@@ -6,6 +6,8 @@ import ast
 import hashlib
 import importlib
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -195,6 +197,105 @@ def test_what_is_written_takes_the_one_way_that_waits_for_its_turn(path: Path):
         assert "turn_to_write" in called, "it changes the schema in its turn"
     else:
         assert not found
+
+
+def _root_of(target: ast.expr) -> str | None:
+    """By which name something is reached that is written into; None for a plain name."""
+    is_inside = False
+    while isinstance(target, ast.Attribute | ast.Subscript | ast.Starred):
+        target, is_inside = target.value, True
+    return target.id if isinstance(target, ast.Name) and is_inside else None
+
+
+def _targets_of(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+        targets = [ast.Attribute(node.args[0])]
+    else:
+        return []
+    return [
+        one
+        for target in targets
+        for one in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+    ]
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "wsgi.py", ROOT / "worker.py"], ids=name_of)
+def test_no_module_writes_into_another_or_into_names_of_its_own(path: Path):
+    """What is remembered has a place in the runtime (portal.runtime)."""
+    tree = ast.parse(path.read_text())
+    others = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "portal"
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Global), f"line {node.lineno}"
+        for target in _targets_of(node):
+            assert _root_of(target) not in others, ast.unparse(node)
+
+
+HOLDS_STATE = {
+    *("dict", "list", "set", "deque", "Counter", "defaultdict", "OrderedDict", "LRUCache"),
+    *("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "local"),
+    *("ContextVar", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary"),
+}
+OF_THE_PROCESS = {
+    "portal.composing.cells": "children of the process, and what its forks forget of them",
+    "portal.composing.templating": "templates as a cell has parsed them; it has no application",
+    "portal.db.turns": "open files, which its forks close",
+    "portal.events.schemas": "schemas as they were read: the same for whoever asks",
+    "portal.fairness.courtesy": "for whom a thread works",
+    "portal.fairness.hashing": "turns at the processors, also without an application",
+    "portal.journal.request_ids": "which request a thread answers",
+    "portal.journal.security_log": "how often a line stands in the log, which is the process's",
+    "portal.json_events": "what a thread has cut out of a text",
+    "portal.outbound.names": "threads that look names up, also without an application",
+    "portal.processes": "its signals and its signs of life",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_a_module_itself_remembers_is_truly_of_the_process(path: Path):
+    tree = ast.parse(path.read_text())
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        value = node.value
+        if isinstance(value, ast.Call):
+            made = ast.unparse(value.func).split("[")[0].split(".")[-1]
+            is_state = not name.isupper() and (made in HOLDS_STATE or made in own)
+        else:
+            is_state = isinstance(value, ast.List | ast.Dict) and not ast.unparse(value)[1:-1]
+        if is_state:
+            found.append(name)
+    if name_of(path) in OF_THE_PROCESS:
+        assert found, "no longer needs to be listed"
+    else:
+        assert not found
+
+
+def test_no_hook_is_installed_by_an_import():
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            calls = [node.value] if isinstance(node, ast.Expr) else []
+            calls += getattr(node, "decorator_list", [])
+            for call in calls:
+                assert not re.search(r"\blisten(s_for)?\(", ast.unparse(call)), name_of(path)
+    code = (
+        "import portal.application, sqlalchemy as sa; from portal.audit import chain;"
+        "from portal.db.session import db;"
+        "print(sa.event.contains(db.session, 'before_commit', chain.chain_waiting))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert told.stdout == "False\n", told.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

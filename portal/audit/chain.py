@@ -106,7 +106,7 @@ def _chained() -> Iterator[AuditEntry]:
 
 def install(sessions: scoped_session[Any]) -> None:
     """Have whatever these sessions commit chained; a second time is none."""
-    for name, hook in (("before_commit", _chain), ("after_rollback", _forget)):
+    for name, hook in (("before_commit", chain_waiting), ("after_rollback", _forget)):
         if not sa.event.contains(sessions, name, hook):
             sa.event.listen(sessions, name, hook)
 
@@ -115,7 +115,7 @@ def _forget(session: Session) -> None:
     session.info.pop(_WAITING, None)
 
 
-def _chain(session: Session) -> None:
+def chain_waiting(session: Session) -> None:
     """Chain the transaction's entries. The end is the last thing that a transaction locks, so
     that two of them never wait for each other."""
     waiting = session.info.pop(_WAITING, None)

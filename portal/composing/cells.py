@@ -61,7 +61,7 @@ _OUT_OF_MEMORY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """What ends a process whose memory is at its limit: the kernel where the machine has no more, and
 libraries that do not look whether they got any."""
 _ending: list[subprocess.Popen[bytes]] = []
-"""Processes that were killed, until they are gone."""
+"""Processes that were killed, until they are gone: children of this one, whoever used them."""
 _log = logging.getLogger(__name__)
 _seldom = Seldom(_log, 60)
 
@@ -304,7 +304,8 @@ class Cells:
 
 
 cells = Cells()
-"""Those of this process."""
+"""Those of this process, which may be used by anything in it: an application for each would start
+MOST for each."""
 os.register_at_fork(after_in_child=cells.forget)
 
 

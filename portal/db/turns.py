@@ -246,6 +246,7 @@ def _read(file: int) -> Record:
 
 
 _known: weakref.WeakSet[Turns] = weakref.WeakSet()
+"""All of this process: a fork of it has its open files, whatever made them."""
 
 
 def _forget_all() -> None:

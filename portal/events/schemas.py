@@ -155,6 +155,7 @@ class _Own:
 
 
 _kept: LRUCache[str, _Own] = LRUCache(_MAX_KEPT, getsizeof=lambda own: own.size)
+"""The same for whoever asks, and so of this process."""
 _kept_lock = threading.Lock()
 _reading = threading.Lock()
 """One schema is parsed at a time: meanwhile it takes several times the memory it needs later."""

@@ -19,6 +19,7 @@ STRETCH = 128 * 1024
 REST_SECONDS = 2.0
 
 _thread = threading.local()
+"""What each thread does, whichever application has begun it."""
 
 
 class Work(Protocol):

@@ -101,6 +101,7 @@ class _Turns:
 
 
 _turns = _Turns()
+"""At the processors of this process, which commands take too that have no application."""
 
 
 @contextmanager

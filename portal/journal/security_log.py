@@ -108,6 +108,7 @@ class SecurityLog:
 
 
 _security_log = SecurityLog()
+"""That of this process, as its log is."""
 
 
 def note(kind: Kind) -> None:

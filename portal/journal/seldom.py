@@ -23,7 +23,9 @@ class _Said:
 
 class Seldom:
     """Says a thing at once, and then at most every so many seconds, each time with how often it
-    came meanwhile; what came last is not kept back for longer than that."""
+    came meanwhile; what came last is not kept back for longer than that. A module has one as it has
+    its logger: how often a line stands in the log is the process's, whichever application says it.
+    """
 
     def __init__(self, log: logging.Logger, seconds: float):
         self._log = log

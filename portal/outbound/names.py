@@ -260,4 +260,4 @@ def has_ipv6() -> bool:
 
 
 look_ups = Names()
-"""Those of this process."""
+"""Those of this process, whoever sends: a transport needs no application."""

@@ -18,10 +18,15 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 
+def id_at(prefix: str, moment: int) -> str:
+    """The least ID of `new_id` that could be made at a moment (Unix µs) or later: a UUIDv7 starts
+    with its Unix milliseconds (RFC 9562, 5.7)."""
+    return f"{prefix}_{max(0, moment) // MILLISECOND:012x}"
+
+
 def request_id_at(moment: int) -> str:
-    """What every Request ID made at or after a moment (Unix µs) is not less than: a UUIDv7
-    starts with its Unix milliseconds (RFC 9562, 5.7)."""
-    return f"req_{max(0, moment) // MILLISECOND:012x}"
+    """The least Request ID that could be made at a moment (Unix µs) or later."""
+    return id_at("req", moment)
 
 
 def moment_of_request_id(request_id: str) -> int:

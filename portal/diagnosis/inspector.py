@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from portal import runtime
+from portal import ids, runtime
 from portal.audit.log import record
-from portal.clock import DAY, MILLISECOND, now
+from portal.clock import DAY, now
 from portal.db.session import db, writing
 from portal.diagnosis import bodies, masking, signatures
 from portal.diagnosis.bodies import Readable
@@ -246,8 +246,8 @@ def _record(row: dict[str, object]) -> None:
 
 
 def id_at(moment: int) -> str:
-    """What the ID of every request that came at or after a moment (Unix µs) is not less than."""
-    return f"ins_{moment // MILLISECOND:012x}"
+    """The least ID that a request could get that came at a moment (Unix µs) or later."""
+    return ids.id_at("ins", moment)
 
 
 # ── What pages show ───────────────────────────────────────────────────────────────────────

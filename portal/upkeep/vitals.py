@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from portal import queues, runtime, signs
-from portal.clock import HOUR, MILLISECOND, MINUTE, SECOND, now
+from portal.clock import HOUR, MINUTE, SECOND, now
 from portal.db.session import db, reading
 from portal.delivery import lanes
 from portal.errors import Unavailable
+from portal.ids import request_id_at
 from portal.models import (
     Attempt,
     AuditEntry,
@@ -127,7 +128,7 @@ def events_last_minute() -> int:
 def attempts_last_minute() -> dict[str, int]:
     """Attempts of the last minute, of all merchants: `succeeded` and `failed`."""
     # Request IDs begin with their millisecond (UUIDv7), so the newest are a range of the key.
-    first = f"req_{(now() - MINUTE) // MILLISECOND:012x}"
+    first = request_id_at(now() - MINUTE)
     counts = {"succeeded": 0, "failed": 0}
     with reading() as session:
         for ok, count in session.execute(

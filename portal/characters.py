@@ -1,4 +1,5 @@
-"""Characters that nobody sees and that steer what shows them, and text without them. Pure.
+"""What texts are made of: characters that nobody sees and that steer what shows them, and digits.
+Pure.
 
 A set is written as the inside of a character class, in the one way that both Python and the
 patterns of JSON Schema read.
@@ -43,3 +44,8 @@ def printable(text: str, instead: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
+def whole_number(text: str, digits: int = 9) -> int | None:
+    """The number that a text of so many decimal digits at most is; None for another text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None

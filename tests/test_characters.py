@@ -6,7 +6,15 @@ import re
 
 import pytest
 
-from portal.characters import CONTROLS, HALVES, NOT_IN_LINE, NOT_TEXT, one_of, printable
+from portal.characters import (
+    CONTROLS,
+    HALVES,
+    NOT_IN_LINE,
+    NOT_TEXT,
+    one_of,
+    printable,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize("character", ["\x00", "\t", "\n", "\x1f", "\x7f", "\x85", "\x9f"])
@@ -40,3 +48,13 @@ def test_what_cannot_be_printed_is_left_out_or_replaced():
 
 def test_the_sets_read_the_same_in_json_schema():
     assert re.fullmatch(r"(\\u[0-9a-f]{4}|-)+", CONTROLS + HALVES)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1.0", "1e3", "²", "١", "1234567890"])
+def test_what_is_no_whole_number_is_none(text: str):
+    assert whole_number(text) is None
+
+
+def test_a_whole_number_has_so_many_digits_at_most():
+    assert (whole_number("0"), whole_number("007"), whole_number("123456789")) == (0, 7, 123456789)
+    assert (whole_number("12345", digits=5), whole_number("123456", digits=5)) == (12345, None)

@@ -12,7 +12,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from portal import strict_json
 from portal.api.blueprint import bp
-from portal.characters import NOT_TEXT
+from portal.characters import NOT_TEXT, whole_number
 from portal.clock import (
     END_OF_TIME,
     NO_MOMENT,
@@ -199,10 +199,10 @@ def parameters(*names: str) -> dict[str, str]:
 
 def take_limit(values: dict[str, str]) -> int:
     """Take `limit` out of query parameters: rows on a page, 1 to MAX_LIMIT."""
-    text = values.pop("limit", str(DEFAULT_LIMIT))
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_LIMIT:
+    limit = whole_number(values.pop("limit", str(DEFAULT_LIMIT)))
+    if limit is None or not 1 <= limit <= MAX_LIMIT:
         raise Invalid([FieldError("/limit", f"limit is a number from 1 to {MAX_LIMIT}.")])
-    return int(text)
+    return limit
 
 
 def take_period(values: dict[str, str]) -> tuple[int | None, int | None]:

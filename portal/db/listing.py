@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
 
-from portal.characters import printable
+from portal.characters import printable, whole_number
 from portal.db.session import db
 from portal.errors import PortalError
 
@@ -65,9 +65,10 @@ def newest_first(
 
 
 def _key(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_KEY):
+    key = whole_number(text, digits=19)
+    if key is None or key > _MAX_KEY:
         raise BadCursor("The page's address is wrong; open the list again from its start.")
-    return int(text)
+    return key
 
 
 def clean_search(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import current_app
 
 from portal.audit.log import record
+from portal.characters import whole_number
 from portal.config import Config
 from portal.db.session import writing
 from portal.errors import FieldError
@@ -63,7 +64,7 @@ def change(merchant: Merchant, event_text: str, payload_text: str, actor: str) -
 
 
 def _days(pointer: str, text: str, most: int) -> tuple[int, list[FieldError]]:
-    text = text.strip()
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most:
-        return int(text), []
+    number = whole_number(text.strip(), digits=4)
+    if number is not None and 1 <= number <= most:
+        return number, []
     return 0, [FieldError(pointer, f"Give a whole number of days from 1 to {most}.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.audit.log import record
+from portal.characters import whole_number
 from portal.db.session import writing
 from portal.errors import FieldError, Invalid
 from portal.models import Merchant
@@ -36,8 +37,9 @@ def _mb(text: str) -> int | None:
     text = text.strip()
     if not text:
         return None
-    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MOST_MB:
-        return int(text)
+    number = whole_number(text, digits=10)
+    if number is not None and number <= MOST_MB:
+        return number
     raise Invalid(
         [
             FieldError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from portal.characters import whole_number
 from portal.models import Merchant
 from portal.models.webhook import MASK
 from portal.views import auth_form
@@ -265,10 +266,5 @@ def input_of(field: Field) -> Input:
 def number(text: str) -> int | str | None:
     """A whole number, or the text itself for the rules to refuse; None for nothing."""
     text = text.strip()
-    found = whole(text)
+    found = whole_number(text)
     return found if found is not None else text or None
-
-
-def whole(text: str) -> int | None:
-    """A whole number; None where the text is none."""
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None

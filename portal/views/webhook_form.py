@@ -15,11 +15,12 @@ from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from werkzeug.datastructures import MultiDict
 
+from portal.characters import whole_number
 from portal.errors import FieldError
 from portal.ids import new_id
 from portal.models import Merchant, Webhook
 from portal.views.form_rows import Row
-from portal.views.inputs import MAX_ROWS, input_of, whole
+from portal.views.inputs import MAX_ROWS, input_of
 from portal.webhooks.fields import (
     DEFAULTS,
     EVENTS,
@@ -151,7 +152,7 @@ def read(form: MultiDict[str, str], merchant: Merchant) -> WebhookForm:
     """What the browser sent, as the form shows it again."""
     return WebhookForm(
         {name: input_of(one).read(name, form, merchant) for name, one in FIELDS.items()},
-        version=whole(form.get("version", "")),
+        version=whole_number(form.get("version", "")),
         token=form.get("token", ""),
         recipe=form.get("recipe", "")[:100],
         event_search=form.get("event_search", "")[:100],

@@ -11,6 +11,7 @@ from flask_login import current_user
 
 from portal.audit import log
 from portal.audit.log import actor_of
+from portal.characters import whole_number
 from portal.clock import now
 from portal.counts import overview, statistics
 from portal.db.listing import clean_search
@@ -217,9 +218,11 @@ def reveal_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
 def rotate_secret(slug: str, webhook_id: str) -> ResponseReturnValue:
     """Replace the signing secret; both sign for the hours given."""
     text = request.form.get("overlap_hours", "").strip()
-    hours = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
+    hours = whole_number(text, digits=5)
     try:
-        webhook = setup.rotate_secret(g.merchant.id, webhook_id, actor_of(current_user), hours)
+        webhook = setup.rotate_secret(
+            g.merchant.id, webhook_id, actor_of(current_user), text if hours is None else hours
+        )
     except Invalid as error:
         return _show(_get(webhook_id), status=422, rotate_errors=error.by_field(), typed_hours=text)
     flash("The webhook has a new signing secret. Reveal it and give it to the receiver.")

@@ -37,7 +37,10 @@ def measurements(kind: str, quick: bool, attacks: tuple[str, ...] = ()) -> dict[
         ),
         "14": partial(whole.single_posts, events=size // 4, repeats=repeats),
         "16": partial(
-            hostile.neighbours, seconds=2 if quick else 4, windows=1 if quick else 3, only=attacks
+            hostile.neighbours,
+            seconds=2 if quick else 4,
+            windows=1 if quick else 5 if attacks else 3,
+            only=attacks,
         ),
     }
     if kind == "postgresql":

@@ -18,9 +18,10 @@ from sqlalchemy.orm import scoped_session
 
 from portal.database_errors import say_nothing_of_rows
 
-TOGETHER = 100
-"""Rows of one SQLite statement: between two statements another thread may take the interpreter, and
-an insert of many rows as many statements passes it to and fro."""
+TOGETHER = 128
+"""Rows of one SQLite statement, and half as many of the next as long as fewer are left: between
+two statements another thread may take the interpreter, and an insert of many rows as many
+statements passes it to and fro, while all who write wait."""
 
 
 def insert(
@@ -36,12 +37,13 @@ def insert(
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        whole = len(rows) - len(rows) % TOGETHER
-        for start in range(0, whole, TOGETHER):
-            together = tuple(chain.from_iterable(rows[start : start + TOGETHER]))
-            connection.exec_driver_sql(_insert(table.name, columns, TOGETHER), together)
-        if rows[whole:]:
-            connection.exec_driver_sql(_insert(table.name, columns, 1), list(rows[whole:]))
+        start, together = 0, TOGETHER
+        while left := len(rows) - start:
+            while together > left:
+                together //= 2
+            values = tuple(chain.from_iterable(rows[start : start + together]))
+            connection.exec_driver_sql(_insert(table.name, columns, together), values)
+            start += together
         return
     statement = _copy(table.name, columns)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -45,6 +47,31 @@ def test_a_key_that_is_there_twice_is_an_integrity_error_and_nothing_is_stored(a
     with pytest.raises(IntegrityError), writing() as session:
         bulk.insert(session.connection(), table(AttemptPayload), COLUMNS, [*ROWS, ROWS[0]])
     assert db.session.scalar(sa.select(sa.func.count()).select_from(AttemptPayload)) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 75, 127, 128, 250, 500])
+def test_rows_are_few_statements_however_many_they_are(app: Flask, count: int):
+    """Another thread may take the interpreter between two, while all who write wait."""
+    statements = 0
+
+    def note(_c: Any, _cursor: Any, _text: str, values: Any, _context: Any, is_many: bool) -> None:
+        nonlocal statements
+        statements += len(values) if is_many else 1
+
+    rows = [(f"req_{number:03}", *ROWS[number % 2][1:]) for number in range(count)]
+    with writing() as session:
+        connection = session.connection()
+        sa.event.listen(db.engine, "before_cursor_execute", note)
+        try:
+            bulk.insert(connection, table(AttemptPayload), COLUMNS, rows)
+        finally:
+            sa.event.remove(db.engine, "before_cursor_execute", note)
+    stored = table(AttemptPayload)
+    found = db.session.execute(
+        sa.select(*[stored.c[name] for name in COLUMNS]).order_by("attempt_id")
+    ).all()
+    assert [tuple(row) for row in found] == rows
+    assert statements <= count // bulk.TOGETHER + 7
 
 
 def _insert_after_the_server_ended_the_connection() -> None:

@@ -9,6 +9,7 @@ from flask import Flask
 from portal import api, installed, runtime, views
 from portal.api import door, key_use, limits
 from portal.audit import chain
+from portal.clock_watch import KnownClock
 from portal.config import Config, load_config
 from portal.db.engine_settings import engine_settings
 from portal.db.session import db, migrate, prepare_engine
@@ -77,6 +78,7 @@ def make(config: Config | None) -> Flask:
         redis_trouble,
         Queues(config.redis_url),
         KnownName(),
+        KnownClock(),
         Places(config.web_threads),
         door.Door(),
         limits.Limits(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from portal import runtime
+from portal import clock_watch, runtime
 from portal.counts import counting
 from portal.db import wal
 from portal.delivery import drain as draining
@@ -36,6 +36,8 @@ def drain(lane: int) -> int:
 def sweep() -> int:
     """Wake lanes that nobody drains, queue recoveries and the clean-up where nobody works on
     them; how many (portal.delivery.lanes, portal.recovery.batches, portal.upkeep.retention)."""
+    # Looked at each time, so that a jump of the clock is known for one.
+    clock_watch.is_doubted()
     return lanes.sweep() + batches.sweep() + retention.sweep()
 
 

@@ -71,7 +71,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "portal.storage": "allowance measuring sizes",
     },
     {"portal.composing": "cell_limits cells compose curl echoes", "portal.queues": ""},
-    {"portal.installation": ""},
+    {"portal.clock_watch": "", "portal.installation": ""},
     {"portal.models": "audit delivery inspector locks recovery statistics user webhook"},
     {
         "portal.db": "bulk engine_settings keyset listing room schema session slices turns wal",

@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 from flask import Flask, current_app
 
-from portal import queues
+from portal import clock_watch, queues
 from portal.clock import now
 from portal.delivery import health, holding, lanes, recording
 from portal.delivery.attempts import RECORD_COUNT, Attempts
@@ -300,6 +300,7 @@ class Drain:
                     was_last=one.change.get("state") == "failed",
                     is_kept=recording.is_kept(tried, line.schedule),
                     asked_seconds=tried.retry_after() or 0,
+                    is_clock_doubted=clock_watch.is_doubted,
                 )
             )
         for line in {one.line.webhook_id: one.line for one in done}.values():

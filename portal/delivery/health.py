@@ -8,7 +8,7 @@ here is told in docs/design.md, "Failing".
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,6 +90,7 @@ def after_attempt(
     was_last: bool = False,
     is_kept: bool = False,
     asked_seconds: int = 0,
+    is_clock_doubted: Callable[[], bool] = lambda: False,
 ) -> Health:
     """The health after one more attempt, which began at `attempted_at` (Unix µs). Pure.
 
@@ -98,7 +99,8 @@ def after_attempt(
     receiver away, until somebody answers otherwise; and disabled after PORTAL_DISABLE_AFTER_DAYS
     of nothing but failures. `was_last` is a delivery that has no attempt left, `is_kept` one whose
     last attempt found nobody and is kept (recording.is_kept), for which it is held at once;
-    `asked_seconds` is what the receiver asks to wait.
+    `asked_seconds` is what the receiver asks to wait. `is_clock_doubted` is asked before days of
+    failures disable it.
     """
     is_held = health.held_at is not None
     if outcome is Outcome.EXPIRED:
@@ -114,7 +116,7 @@ def after_attempt(
     )
     if gone:
         return replace(health, disabled_reason="The receiver answered 410 Gone.")
-    health = _disabled_in_time(health, moment, config)
+    health = _disabled_in_time(health, moment, config, is_clock_doubted)
     if outcome is Outcome.OWN or health.disabled_reason is not None:
         return health
     if outcome is Outcome.REFUSED:
@@ -141,10 +143,16 @@ def after_attempt(
     return _paused(health, moment, asked, LONGEST_ASKED_PAUSE if was_last else LONGEST_PAUSE)
 
 
-def after_round(health: Health, moment: int, config: Config, longest_pause: int) -> Health:
+def after_round(
+    health: Health,
+    moment: int,
+    config: Config,
+    longest_pause: int,
+    is_clock_doubted: Callable[[], bool] = lambda: False,
+) -> Health:
     """The health of a held webhook after a round of probes that has ended because nobody listens or
     nothing is left to try; the pause is `longest_pause` µs at most. Pure."""
-    health = _disabled_in_time(health, moment, config)
+    health = _disabled_in_time(health, moment, config, is_clock_doubted)
     return health if health.disabled_reason else _paused(health, moment, 0, longest_pause)
 
 
@@ -160,11 +168,13 @@ def _paused(health: Health, moment: int, asked: int, longest: int) -> Health:
     return replace(health, next_probe_at=moment + pause)
 
 
-def _disabled_in_time(health: Health, moment: int, config: Config) -> Health:
+def _disabled_in_time(
+    health: Health, moment: int, config: Config, is_clock_doubted: Callable[[], bool]
+) -> Health:
     days = config.disable_after_days
     lasts = moment - (health.failing_since or moment)
     is_bad = health.held_at is not None or health.failures >= config.hold_after_failures
-    if not is_bad or lasts < days * DAY:
+    if not is_bad or lasts < days * DAY or is_clock_doubted():
         return health
     return replace(health, disabled_reason=f"Every attempt has failed for {days} days.")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 
+from portal import clock_watch
 from portal.clock import SECOND, now
 from portal.config import Config
 from portal.delivery import health
@@ -101,7 +102,8 @@ class Holding:
 
     def _end_round(self, line: Line, moment: int) -> None:
         pause = health.LONGEST_PAUSE if line.wants_look else line.probing.longest_pause
-        self._change(line, health.after_round(line.health, moment, self._config, pause), moment)
+        after = health.after_round(line.health, moment, self._config, pause, clock_watch.is_doubted)
+        self._change(line, after, moment)
         # The pause may end before the next look for what is due.
         line.start_over()
 

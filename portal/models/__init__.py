@@ -2,6 +2,7 @@
 
 from portal.models.audit import AuditEntry, AuditHead, Notice, OperationsEntry
 from portal.models.clean_up import CleanUp
+from portal.models.clock import ClockSeen
 from portal.models.delivery import Attempt, AttemptPayload, Delivery, Lane
 from portal.models.event import Event, EventPayload, OwnEventType
 from portal.models.idempotency import IdempotencyKey
@@ -29,6 +30,7 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "CleanUp",
+    "ClockSeen",
     "CountedUntil",
     "Delivery",
     "Event",

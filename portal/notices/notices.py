@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.orm import scoped_session
 
+from portal import clock_watch
 from portal.audit.log import record
 from portal.clock import DAY, MINUTE, now, readable
 from portal.config import Config
@@ -140,9 +141,10 @@ def run() -> int:
     """Write notices about webhooks whose receivers refuse everything, warn of those that will be
     disabled within a day and of certificates that end, and send the mail that is due. Returns how
     many messages were sent. Cron calls it from time to time."""
-    warn_of_refusals()
-    warn_of_ends()
-    warn_of_certificates()
+    if not clock_watch.is_doubted():
+        warn_of_refusals()
+        warn_of_ends()
+        warn_of_certificates()
     return mail.send_due()
 
 

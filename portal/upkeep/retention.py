@@ -21,11 +21,11 @@ import sqlalchemy as sa
 from croniter import CroniterError, croniter
 from flask import current_app
 
-from portal import queues
+from portal import clock_watch, queues
 from portal.clock import HOUR, MINUTE, SECOND, now, readable
 from portal.db.session import insert_into, reading, table, writing
 from portal.db.slices import hand_on
-from portal.errors import Unavailable
+from portal.errors import Conflict, Unavailable
 from portal.models import CleanUp, OperationsEntry
 from portal.upkeep.expiry import EVENTS, FIRST, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
 
@@ -57,11 +57,13 @@ def purge_expired(*, dry_run: bool = False, moment: int | None = None) -> dict[s
 
     Killed in the middle, it goes on from there within a minute. What a pending delivery needs is
     kept however old it is. `dry_run` counts and deletes nothing. One line of what was removed
-    goes into the operations log. Raises Unavailable.
+    goes into the operations log. Raises Unavailable, and Conflict while the clock is in doubt.
     """
     moment = now() if moment is None else moment
     if dry_run:
         return _count(Periods(moment))
+    if doubt := clock_watch.doubt():
+        raise Conflict(doubt.sentence)
     token: int | None = _begin(moment)
     while token is not None:
         token = _work(token)
@@ -165,8 +167,12 @@ def _begin(moment: int) -> int:
 
 
 def _begin_if_idle() -> int | None:
+    moment = clock_watch.sure_moment()
+    if moment is None:
+        # The sweep begins it when the clock is in doubt no more.
+        return None
     with writing() as session:
-        clean_up, moment = _locked(session), now()
+        clean_up = _locked(session)
         just_began = 0 <= moment - clean_up.began_at < MINUTE and clean_up.token > 0
         if clean_up.is_running or just_began:
             return None

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from portal import runtime
+from portal import clock_watch, runtime
 from portal.db import wal
 from portal.db.session import write_turns
 from portal.db.turns import LONG_SECONDS
@@ -43,7 +43,7 @@ def readyz() -> ResponseReturnValue:
 
     Redis away, full or slow is `degraded`: events are accepted and deliveries wait for the next
     sweep; `redis_trouble` says what this process met with. So it is when no worker delivers: they
-    wait until one does.
+    wait until one does; and while the clock is in doubt (portal.clock_watch).
     """
     trouble, redis = readiness.trouble(), vitals.redis_known()
     if trouble is not None:
@@ -58,6 +58,9 @@ def readyz() -> ResponseReturnValue:
     is_well = set(state.values()) == {"ok"}
     if redis != "ok" and (matter := runtime.part(RedisTrouble).latest):
         state["redis_trouble"] = matter
+    if clock_watch.doubt() is not None:
+        # A warning: events are taken and delivered all the same.
+        is_well, state["clock"] = False, "doubted"
     return jsonify(status="ok" if is_well else "degraded", **state)
 
 

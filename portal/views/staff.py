@@ -8,7 +8,7 @@ from flask import Blueprint, Response, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from portal import installed
+from portal import clock_watch, installed
 from portal.audit import log
 from portal.audit.log import actor_of
 from portal.counts import statistics
@@ -200,6 +200,7 @@ def operations() -> ResponseReturnValue:
         backlog=vitals.backlog(),
         cap=vitals.BACKLOG_CAP,
         clean_up=vitals.clean_up_now(),
+        clock_doubt=clock_watch.doubt(),
         command=installed.COMMAND,
         start=installed.START,
         page=log.operations(request.args.get("cursor", "")),

@@ -284,6 +284,7 @@ def test_a_server_that_closes_at_one_mail_costs_the_next_no_try(
 
 
 def test_who_was_tried_in_vain_comes_after_all_others(merchant: Merchant, mailbox: Mailbox):
+    make_user("owner", merchant, email="ann@example.com")
     moment = now() - MINUTE
     with writing() as session:
         tried = Mail.make("tarpit@example.com", "tried before", "text")
@@ -299,6 +300,7 @@ def test_who_was_tried_in_vain_comes_after_all_others(merchant: Merchant, mailbo
 
 
 def test_a_new_mail_is_not_given_up_with_an_old_one(merchant: Merchant, mailbox: Mailbox):
+    make_user("owner", merchant, email="ann@example.com")
     with writing() as session:
         for subject, attempts in (("old", len(mail.RETRIES)), ("new", 0)):
             one = Mail.make("ann@example.com", subject, "text", merchant_id=merchant.id)
@@ -600,6 +602,9 @@ def test_many_notices_of_one_merchant_delay_no_other_mail(
 ):
     monkeypatch.setattr(mail, "BATCH", 6)
     other = make_merchant("bob")
+    make_user("owner", other, email="owner@bob.example")
+    for number in range(30):
+        make_user("owner", merchant, email=f"{number}@alice.example")
     with writing() as session:
         for number in range(30):
             session.add(Mail.make(f"{number}@alice.example", "Held", "…", merchant.id))

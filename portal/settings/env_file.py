@@ -18,6 +18,8 @@ import re
 import stat
 from pathlib import Path
 
+from portal.settings import plain_files
+
 NAME = "PORTAL_ENV_FILE"
 _LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
@@ -36,9 +38,9 @@ def use(path: str) -> None:
 def read(path: Path) -> dict[str, str]:
     """The variables that a file sets. Raises WrongFile."""
     try:
-        with path.open("rb") as file:
-            _refuse_anybodys(path, os.fstat(file.fileno()))
-            text = file.read().decode()
+        content, found_file = plain_files.read(path)
+        _refuse_anybodys(path, found_file)
+        text = content.decode()
     except UnicodeDecodeError:
         raise WrongFile(f"{NAME}={str(path)[:200]!r} cannot be used: it is not UTF-8.") from None
     except OSError as error:

@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from portal.settings import plain_files
+
 SHORTEST = 32
 _NAME = "secret_key"
 _DRAFT = f"{_NAME}."
@@ -38,7 +40,7 @@ def read_all(text: str) -> tuple[str, ...]:
 def read_file(path: Path) -> tuple[str, ...] | None:
     """The keys in a file; None when there is no such file. Raises ValueError with a sentence."""
     try:
-        return read_all(path.read_bytes().decode().strip())
+        return read_all(plain_files.read(path)[0].decode().strip())
     except FileNotFoundError:
         if path.is_symlink():
             raise ValueError(

@@ -119,6 +119,31 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path):
     assert env_file.read(Path("/dev/null")) == {}
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str):
+    path = tmp_path / "pipe" if kind == "a pipe" else Path("/dev/zero")
+    if kind == "a pipe":
+        os.mkfifo(path, 0o600)
+    for module, function in (("env_file", "read"), ("secret_key", "read_file")):
+        ended = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from pathlib import Path\n"
+                f"from portal.settings import {module}\n"
+                f"{module}.{function}(Path(sys.argv[1]))",
+                str(path),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert "it is a pipe, a device or a socket, and no file" in ended.stderr
+        assert "cannot be read" in ended.stderr
+
+
 def test_a_file_in_whose_place_everybody_may_put_another_is_refused(tmp_path: Path):
     shared = tmp_path / "shared"
     inner = shared / "inner"

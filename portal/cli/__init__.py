@@ -34,6 +34,14 @@ portal take two seconds for it, and a start is to begin at once."""
 class Commands(click.Group):
     """The commands of _MODULES."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Click's. No command takes bytes that are no text: no database does."""
+        for argument in args:
+            if not argument.isascii() and any("\ud800" <= one <= "\udfff" for one in argument):
+                shown = argument.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                raise click.UsageError(f"The argument “{shown[:200]}” is not UTF-8.", ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as Click has it
         """Click's."""
         return list(_MODULES)

@@ -143,6 +143,19 @@ def test_wrong_usage_answers_2(portal: Call):
     assert "No such command" in refusal(portal("webhok"), 2)
 
 
+def test_arguments_that_are_no_text_are_refused_with_a_sentence(migrated: Call):
+    wrong = os.fsdecode(b"a\xff\xfeb")
+    for words in (
+        ("merchant", "create", wrong),
+        ("user", "create", "--email", f"{wrong}@example.com"),
+        ("merchant", "create", "alice", "--name", wrong),
+        (wrong,),
+    ):
+        said = refusal(migrated(*words), 2)
+        assert "The argument “a\\xff\\xfeb" in said, words
+        assert "is not UTF-8." in said
+
+
 def test_a_database_that_is_not_migrated_names_the_command(portal: Call):
     assert "bin/portal migrate" in refusal(portal("merchant", "list"))
 

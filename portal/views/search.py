@@ -53,9 +53,7 @@ def address(found: Found, row: Any) -> str:
         return url_for("home.index", slug=row.slug)
     slug = found.merchants[row.merchant_id].slug
     if isinstance(row, Record):
-        return url_for(
-            "records.show", slug=slug, object_type=row.object_type, object_id=row.object_id
-        )
+        return rendering.record_url(slug, row.object_type, row.object_id)
     if isinstance(row, Action):
         return url_for("events.index", slug=slug, correlation_id=row.correlation_id)
     if isinstance(row, Event):

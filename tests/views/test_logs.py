@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -89,15 +90,47 @@ def test_what_happened_to_an_order_is_one_page(signed_in: SignIn, merchant: Merc
     assert "<del>1</del>" in page
 
 
-@pytest.mark.parametrize("object_id", ["a/b", "ä ö", "100%", "a?b#c", "<script>x</script>"])
+@pytest.mark.parametrize(
+    "object_id",
+    [
+        "a/b",
+        "ä ö",
+        "100%",
+        "a?b#c",
+        "<script>x</script>",
+        ".",
+        "..",
+        "../../alice",
+        "/a//b/",
+        "a\\b",
+        "\u202eabc\u200b",
+    ],
+)
 def test_a_record_may_be_called_anything(signed_in: SignIn, merchant: Merchant, object_id: str):
+    for number in range(2):
+        # Another record is there, and is not shown.
+        factories.make_event(merchant, object_id="alice", id=f"other-{number}", type="order.paid")
     factories.make_event(merchant, object_id=object_id)
     client = signed_in("viewer")
     log = client.get("/m/alice/events").text
-    (address,) = set(re.findall(r'href="(/m/alice/records/[^"]+)"', log))
-    page = client.get(html.unescape(address))
+    addresses = set(re.findall(r'href="(/m/alice/records/[^"]+)"', log))
+    (address,) = addresses - {"/m/alice/records/order/alice"}
+    # As a browser reads it.
+    page = client.get(urljoin("http://localhost/m/alice/events", html.unescape(address)))
     assert page.status_code == 200
+    assert "order.created" in page.text
+    assert "order.paid" not in page.text
     assert "<script>x" not in page.text
+    assert not set("\u202e\u200b") & set(page.text)
+
+
+def test_what_a_record_is_called_is_seen_in_the_title_of_its_events(
+    signed_in: SignIn, merchant: Merchant
+):
+    event_id = factories.make_event(merchant, object_id="\u202eabc\u200b").id
+    page = signed_in("viewer").get(f"/m/alice/events/{event_id}").text
+    assert "\\u202eabc\\u200b" in page.partition("</title>")[0]
+    assert not set("\u202e\u200b") & set(page)
 
 
 def test_hostile_record_data_is_text(signed_in: SignIn, merchant: Merchant):

@@ -15,6 +15,8 @@ from portal.models import SavedFilter
 from portal.models.locks import lock_merchant
 
 MAX_NAME = 60
+MAX_QUERY = 2_000
+"""Letters of the filters in an address: a longer one does not get through every proxy."""
 MAX_SAVED = 30
 """For each user, merchant and log: more could not be taken in at a glance."""
 
@@ -69,8 +71,10 @@ def _kept(log: str, query: str) -> dict[str, str]:
     if log not in filters.LOGS:
         raise NotFound("There is no such log.")
     names = {*filters.LOGS[log], "zone"}
+    if len(query) > MAX_QUERY:
+        raise Invalid([FieldError("/query", "The filters are too long to be kept; shorten them.")])
     try:
-        fields = parse_qsl(query[:4_096], max_num_fields=50)
+        fields = parse_qsl(query, max_num_fields=50)
     except ValueError:
         raise Invalid([FieldError("/query", "There are too many filters; set fewer.")]) from None
     given = {name: value.strip() for name, value in fields if name in names and value.strip()}

@@ -192,8 +192,10 @@ def _choose(asked: LogFilters) -> None:
 
 
 def address_of(slug: str, log: str, query: str) -> str:
-    """A merchant's log page with the filters of a query string that may hold anything."""
-    return url_for(f"{log}.index", slug=slug) + (f"?{quote(query, safe='=&%+*')}" if query else "")
+    """A merchant's log page with the filters of a query string that may hold anything; without
+    them where they are too long for an address."""
+    page, query = url_for(f"{log}.index", slug=slug), quote(query, safe="=&%+*")
+    return f"{page}?{query}" if 0 < len(query) <= saved.MAX_QUERY else page
 
 
 def _saved_filters() -> Sequence[SavedFilter]:

@@ -102,6 +102,24 @@ def test_save_use_and_delete_on_the_page(signed_in: SignIn, merchant: Merchant):
     assert "&lt;b&gt;Orders" not in client.get("/m/alice/events").text
 
 
+@pytest.mark.parametrize("letter", ["x", "\u20ac"])
+def test_filters_that_are_too_long_for_an_address_lead_to_none(
+    signed_in: SignIn, merchant: Merchant, letter: str
+):
+    client = signed_in("viewer")
+    for path, query in (
+        ("/m/alice/saved/events", f"correlation_id={letter * 250}&" * 40),
+        ("/m/alice/saved/events", f"correlation_id={letter * 250}&text={letter * 250}"),
+        ("/m/alice/saved/events/1/delete", letter * 30_000),
+    ):
+        answer = client.post(path, data={"name": "long", "query": query})
+        assert len(answer.headers.get("Location", "")) < 2_100
+    shown = client.post(
+        "/m/alice/saved/events", data={"name": "x", "query": "x" * 9_000}, follow_redirects=True
+    )
+    assert "The filters are too long to be kept" in shown.text
+
+
 def test_a_name_that_is_missing_is_asked_for(signed_in: SignIn, merchant: Merchant):
     client = signed_in("viewer")
     evil = "type=order.*\r\nX: y"

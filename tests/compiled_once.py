@@ -3,10 +3,12 @@ statements: here each is compiled once in a process. That is most of what a test
 
 from __future__ import annotations
 
+from functools import cache
 from types import CodeType, MethodType
 from typing import Any
 
 import pytest
+import redis.utils
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
@@ -18,10 +20,12 @@ from portal import application
 
 
 def patch_in(patch: pytest.MonkeyPatch) -> None:
-    """Have all portals that this process makes share what they compile."""
+    """Have all portals that this process makes share what they compile or read."""
     _share_addresses(patch)
     patch.setattr(Flask, "jinja_options", {"bytecode_cache": _Templates()})
     _share_statements(patch)
+    # Each client of Redis reads in the installed files which version it is.
+    patch.setattr(redis.utils, "get_lib_version", cache(redis.utils.get_lib_version))
 
 
 def _share_addresses(patch: pytest.MonkeyPatch) -> None:

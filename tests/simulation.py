@@ -215,7 +215,7 @@ class ScriptedTransport:
         ends_at = self._world.clock.moment + answer.duration_us
         heapq.heappush(self._under_way, (ends_at, self._count, tag, answer))
 
-    def run(self, seconds: float, _at_once_seconds: float) -> list[tuple[Any, Response]]:
+    def run(self, seconds: float, _at_once_seconds: float = 0.0) -> list[tuple[Any, Response]]:
         """As Transport's."""
         self._world.move_on(seconds, self._under_way[0][0] if self._under_way else None)
         found = []

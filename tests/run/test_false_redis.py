@@ -79,7 +79,7 @@ def forget_trouble() -> None:
     runtime.part(Queues).queued_at.clear()
 
 
-class Transport:
+class Watcher:
     """One whose socket of wake-up calls always has something."""
 
     woken = True
@@ -146,7 +146,7 @@ def test_a_worker_looks_for_work_by_itself_and_a_drain_listens_to_nobody(
     done: list[int] = []
 
     def drain(lane: int) -> None:
-        wakes = Wakes(Transport())  # type: ignore[arg-type]
+        wakes = Wakes(Watcher())
         wakes.listen(lane)
         assert not wakes.called()
         wakes.close()

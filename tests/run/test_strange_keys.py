@@ -336,7 +336,7 @@ class Woken:
 def test_a_drain_that_is_called_without_end_hears_no_more_and_looks_by_itself(
     channel: Callable[[], str], app: Flask, redis: Redis, wait_for: Wait
 ):
-    wakes = Wakes(Woken())  # type: ignore[arg-type]
+    wakes = Wakes(Woken())
     wakes.listen(0)
     wait_for(lambda: redis.pubsub_numsub(queues.wake_channel(0))[0][1] == 1)
     pipeline = redis.pipeline(transaction=False)

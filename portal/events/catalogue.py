@@ -341,6 +341,8 @@ def _clean(fields: dict[str, Any]) -> dict[str, Any]:
         description = ""
     if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:
         wrong("description", f"description is text of at most {MAX_DESCRIPTION} characters.")
+    elif "\0" in description:
+        wrong("description", "description holds a NUL character; leave it out.")
     schema, example = fields.get("schema"), fields.get("example")
     for field, value in (("schema", schema), ("example", example)):
         if value is not None and not isinstance(value, dict):

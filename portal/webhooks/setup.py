@@ -36,11 +36,16 @@ _RACES = 5
 
 def get_webhook(merchant_id: int, webhook_id: str) -> Webhook:
     """A merchant's webhook. Raises NotFound if there is none with this ID, or it is deleted."""
-    webhook = db.session.scalar(
-        sa.select(Webhook).where(
-            Webhook.merchant_id == merchant_id,
-            Webhook.id == webhook_id,
-            Webhook.deleted_at.is_(None),
+    # PostgreSQL refuses to look for a NUL.
+    webhook = (
+        None
+        if "\0" in webhook_id
+        else db.session.scalar(
+            sa.select(Webhook).where(
+                Webhook.merchant_id == merchant_id,
+                Webhook.id == webhook_id,
+                Webhook.deleted_at.is_(None),
+            )
         )
     )
     if webhook is None:

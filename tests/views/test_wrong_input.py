@@ -6,6 +6,7 @@ The forms are read out of the pages themselves, for all addresses of the URL map
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import quote, quote_plus
@@ -14,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
+from portal.models import Merchant
 from portal.web.extensions import limiter
 from tests.conftest import on_both_databases
 from tests.views import test_matrix
@@ -181,6 +183,29 @@ def _is_refused(rule: Rule, name: str, odd: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+@on_both_databases
+def test_a_nul_names_nothing_and_is_stored_nowhere(
+    signed_in: Callable[[str], FlaskClient], merchant: Merchant
+) -> None:
+    client = signed_in("owner")
+    for page in (
+        "webhooks/new?from=",
+        "webhooks/new?event=",
+        "inspector?request=",
+        "recover?type=",
+    ):
+        for wrong in ("%00", "wh_%00"):
+            assert client.get(f"/m/alice/{page}{wrong}").status_code < 500, page
+    for path, name, status in (
+        ("webhooks/preview", "webhook_id", 404),
+        ("event-types", "description", 422),
+        ("saved/events", "query", 303),
+    ):
+        answer = client.post(f"/m/alice/{path}", data={"name": "shop.made", name: "a\0b"})
+        assert answer.status_code == status, path
+    assert "shop.made" not in client.get("/m/alice/event-types").text
 
 
 @on_both_databases

@@ -183,6 +183,11 @@ class Accounts:
                 one.learn(seconds)
             self._charge(work, seconds, time.monotonic())
 
+    def hold(self, work: Work, seconds: float) -> None:
+        """Count what others waited for a request that itself did nothing."""
+        with self._mutex:
+            self._charge(work, seconds, time.monotonic())
+
     def set_aside(self, work: Work) -> None:
         """Let nobody wait for a request any more that takes its time."""
         with self._mutex:

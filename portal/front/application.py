@@ -145,7 +145,10 @@ class Front:
                 if rest is None:
                     later = await self._answer(scope, exchange, io.BytesIO(body), work, give_back)
                 else:
-                    async with self._large.turn(owner, is_stranger=owner == site) as turn:
+                    charge = functools.partial(self._accounts.hold, work)
+                    async with self._large.turn(
+                        owner, is_stranger=owner == site, charge=charge
+                    ) as turn:
                         whole = bodies.Rest(
                             body, rest, self._loop, bodies.declared(scope.headers), take, turn
                         )

@@ -2,7 +2,8 @@
 
 Who takes time with it takes it from others, and two stores that sent as slowly as they may would
 have all turns for as long as they like. So while somebody waits who has fewer turns, a body must
-come fast, but for a few seconds; else its turn ends.
+come fast, but for a few seconds; else its turn ends. And what others wait for a sender is charged
+like work: of who comes just fast enough the next one begins when that is paid off.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
 from portal.front import refusals
@@ -24,12 +25,19 @@ PATIENCE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 """How often that is looked at."""
 
+Charge = Callable[[float], object]
+"""Counts so many seconds of the turns to who has one."""
+
+
+def _nothing(_seconds: float) -> None:
+    pass
+
 
 class Turn:
     """A large body's turn."""
 
-    def __init__(self, owner: str):
-        self.owner = owner
+    def __init__(self, owner: str, charge: Charge):
+        self.owner, self._charge = owner, charge
         self.came = 0
         """How many bytes have come since it was last looked at."""
         self.left = PATIENCE_SECONDS
@@ -47,9 +55,12 @@ class Turn:
         finally:
             self._waits = None
 
-    def look(self) -> None:
-        """Take off the time that others wait for its sender, and give back what has come in it."""
+    def look(self, turns: int) -> None:
+        """Take off the time that others wait for its sender, and give back what has come in it; it
+        is one of so many turns."""
         waited = LOOK_SECONDS if self._waits is not None else 0.0
+        if waited:
+            self._charge(waited / turns)
         self.left = min(PATIENCE_SECONDS, self.left + self.came / BYTES_A_SECOND - waited)
         self.came = 0
 
@@ -69,25 +80,25 @@ class _Turns:
     """So many turns; the next is for who has the fewest, and among these for who came first."""
 
     def __init__(self, most: int):
-        self._free = most
+        self._most = self._free = most
         self._taken: list[Turn] = []
-        self._waiting: list[tuple[str, asyncio.Future[Turn]]] = []
+        self._waiting: list[tuple[str, Charge, asyncio.Future[Turn]]] = []
         self._is_looking = False
 
     @contextlib.asynccontextmanager
-    async def take(self, owner: str) -> AsyncIterator[Turn]:
-        turn = await self._next(owner)
+    async def take(self, owner: str, charge: Charge) -> AsyncIterator[Turn]:
+        turn = await self._next(owner, charge)
         try:
             yield turn
         finally:
             self._give_back(turn)
 
-    async def _next(self, owner: str) -> Turn:
+    async def _next(self, owner: str, charge: Charge) -> Turn:
         if self._free:
             self._free -= 1
-            return self._begin(owner)
+            return self._begin(owner, charge)
         coming: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        one = owner, coming
+        one = owner, charge, coming
         self._waiting.append(one)
         self._look_soon()
         try:
@@ -100,22 +111,22 @@ class _Turns:
                 self._give_back(coming.result())
             raise
 
-    def _begin(self, owner: str) -> Turn:
-        turn = Turn(owner)
+    def _begin(self, owner: str, charge: Charge) -> Turn:
+        turn = Turn(owner, charge)
         self._taken.append(turn)
         return turn
 
     def _give_back(self, turn: Turn) -> None:
         self._taken.remove(turn)
         held = self._held()
-        waiting = [one for one in self._waiting if not one[1].done()]
+        waiting = [one for one in self._waiting if not one[2].done()]
         if not waiting:
             self._free += 1
             return
         one = min(waiting, key=lambda one: held[one[0]])
         self._waiting.remove(one)
-        owner, coming = one
-        coming.set_result(self._begin(owner))
+        owner, charge, coming = one
+        coming.set_result(self._begin(owner, charge))
 
     def _held(self) -> Counter[str]:
         return Counter(turn.owner for turn in self._taken)
@@ -130,11 +141,11 @@ class _Turns:
         if not self._waiting:
             return
         held = self._held()
-        fewest = min(held[owner] for owner, _ in self._waiting)
+        fewest = min(held[owner] for owner, _, _ in self._waiting)
         late = []
         for turn in self._taken:
             if held[turn.owner] > fewest:
-                turn.look()
+                turn.look(self._most)
                 late += [turn] if turn.is_late else []
         # One at a time: who waits needs one, and where it is known to be over it is soon free.
         if late and not any(turn.is_over for turn in self._taken):
@@ -154,16 +165,18 @@ class Large:
         self._by_owner: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
-    async def turn(self, owner: str, *, is_stranger: bool) -> AsyncIterator[Turn]:
-        """A turn for an owner, such as a merchant, or a network of which no more is known. Raises
-        Refused when it does not come."""
+    async def turn(
+        self, owner: str, *, is_stranger: bool, charge: Charge = _nothing
+    ) -> AsyncIterator[Turn]:
+        """A turn for an owner, such as a merchant, or a network of which no more is known, and what
+        charges it. Raises Refused when it does not come."""
         own = self._by_owner.setdefault(owner, asyncio.Semaphore(self._each))
         together = self._strangers if is_stranger else self._all
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
                     await stack.enter_async_context(own)
-                    turn = await stack.enter_async_context(together.take(owner))
+                    turn = await stack.enter_async_context(together.take(owner, charge))
             except TimeoutError:
                 raise refusals.crowded() from None
             yield turn

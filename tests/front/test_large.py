@@ -24,12 +24,15 @@ class Sender:
 
     def __init__(self, turns: Large, owner: str, rate: float = 0.0, seconds: float = 60.0):
         self.turn: Turn | None = None
+        self.charged = 0.0
         self._turns, self._owner, self._rate, self._seconds = turns, owner, rate, seconds
         self.task = asyncio.create_task(self._send())
 
     async def _send(self) -> str:
         try:
-            async with self._turns.turn(self._owner, is_stranger=False) as self.turn:
+            async with self._turns.turn(
+                self._owner, is_stranger=False, charge=self._charge
+            ) as self.turn:
                 async with self.turn.wait(self._seconds):
                     while True:
                         await asyncio.sleep(0.01)
@@ -38,6 +41,9 @@ class Sender:
             return "refused"
         except TimeoutError:
             return "over" if self.turn and self.turn.is_over else "too late"
+
+    def _charge(self, seconds: float) -> None:
+        self.charged += seconds
 
     async def begun(self) -> None:
         while self.turn is None:
@@ -69,6 +75,27 @@ def test_who_has_more_turns_gives_one_up_to_who_has_fewer_and_no_more() -> None:
         # Whoever has none need not.
         await Sender(turns, "e").begun()
         assert sum(one.task.done() for one in (*first, *others)) == 3
+
+    asyncio.run(story())
+
+
+def test_what_others_wait_for_a_sender_is_charged_to_it_and_no_more() -> None:
+    async def story() -> None:
+        turns = Large(8)
+        fast = 2.0 * large.BYTES_A_SECOND
+        holders = [Sender(turns, owner, fast) for owner in ("a", "a", "b", "b")]
+        await asyncio.sleep(0.2)
+        assert not any(one.charged for one in holders), "nobody waits"
+        waiting = Sender(turns, "c")
+        while not all(one.charged >= 0.02 for one in holders):
+            await asyncio.sleep(0.01)
+        await holders[0].leave()
+        await waiting.begun()
+        charged = [one.charged for one in (*holders, waiting)]
+        await asyncio.sleep(0.2)
+        assert charged == [one.charged for one in (*holders, waiting)]
+        # Of four turns each is a quarter of what others wait for.
+        assert max(charged) < 0.25 * 10
 
     asyncio.run(story())
 

@@ -26,6 +26,8 @@ class NameServer:
     def __init__(self) -> None:
         self.says = HANGS
         self.turns = [["127.0.0.1"]]
+        self.of: dict[str, list[str]] = {}
+        """What a name of its own leads to, whatever the turn."""
         self.ignores: Callable[[bytes], bool] = lambda _question: False
         """Which questions it never answers, by name, type and class as they come."""
         self.asked: list[bytes] = []
@@ -67,7 +69,7 @@ class NameServer:
         self._turn[asked] = turn + 1
         kind = int.from_bytes(asked[-4:-2], "big")
         found = []
-        for text in self.turns[turn % len(self.turns)]:
+        for text in self.of.get(_name(asked), self.turns[turn % len(self.turns)]):
             packed = ipaddress.ip_address(text).packed
             if kind == (_A if len(packed) == 4 else _AAAA):
                 head = b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\0"
@@ -78,3 +80,12 @@ class NameServer:
         """Stop listening: then questions are refused."""
         self._closing = True
         self._thread.join()
+
+
+def _name(asked: bytes) -> str:
+    # RFC 1035, 4.1.2: each label behind its length, and none at the end.
+    labels, rest = [], asked
+    while rest[0]:
+        labels.append(rest[1 : rest[0] + 1].decode())
+        rest = rest[rest[0] + 1 :]
+    return ".".join(labels)

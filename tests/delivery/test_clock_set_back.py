@@ -98,7 +98,7 @@ def test_the_cap_of_a_receiver_in_trouble_is_halved():
         assert line.throttle.cap == cap
 
 
-def test_an_access_token_from_later_is_not_used_and_can_be_forgotten():
+def test_an_access_token_from_later_is_not_used_and_can_be_forgotten(app: Flask):
     client = Client("https://a.example/", "id", "secret")
     later = now() + HOUR
     answer = Response(200, body=b'{"access_token": "abc", "expires_in": 7200}')

@@ -27,7 +27,8 @@ from portal.delivery import drain
 from portal.delivery.paces import Paces
 from portal.delivery.recorder import Batch, Recorder, commit
 
-PACES = Paces(linger_seconds=0.0)
+PACES = Paces(linger_seconds=0.05)
+"""A drain that lingers for no time at all ends while its first requests are under way."""
 WEBHOOKS = 10
 IN_FLIGHT = 200
 """WEBHOOKS times the default cap of 20."""

@@ -77,9 +77,11 @@ class Front:
         application: WSGIApplication,
         config: Config,
         look: Callable[[str], object] | None = None,
+        is_sign_in: Callable[[str], bool] = lambda _cookie: False,
     ):
-        """`look` says (courtesy.is_for) whose the key in an Authorization header is."""
-        self._application, self._look = application, look
+        """`look` says (courtesy.is_for) whose the key in an Authorization header is, `is_sign_in`
+        whether a session's cookie was given to somebody who signed in."""
+        self._application, self._look, self._is_sign_in = application, look, is_sign_in
         self._proxies, self._count = config.proxies, config.web_threads
         self._documentation = f"{config.public_url}/api/docs"
         self._under_way: Counter[str] = Counter()
@@ -89,7 +91,8 @@ class Front:
         self._loop = loop
         processes.notice_signals_of(loop)
         self._large, self._pages = large.Large(self._count), Pages(self._count)
-        self._accounts, self._credentials = Accounts(self._company, self._count), Credentials()
+        self._accounts = Accounts(self._company, self._count)
+        self._credentials = Credentials(self._is_sign_in)
         self._wsgi, self._threads = Application(self._application, loop), Threads(loop, self._count)
         # A proxy has as many as it needs; of those before it the requests are counted.
         files = processes.open_files(CONNECTIONS + OTHER_FILES)

@@ -1,10 +1,11 @@
 """Whose account a request is, before anybody has looked at what it brings: as the last one with the
-same key or session was found to be; of who has shown nothing yet, the site's."""
+same key or session was found to be; of who has shown nothing yet, the site's. A sign-in that comes
+to this process for the first time has an account of its own: the portal has signed it."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from portal.fairness.courtesy import NOBODYS
 from portal.front import refusals
@@ -23,13 +24,17 @@ def session_of(headers: Headers) -> str | None:
     """What a browser sends to be known again, however it is written: cookies are read as for the
     application, and of the session's what is signed, since a signature can be spelled in any
     number of ways. None where there is none. Raises Refused for more cookies than are read."""
+    shown = _session_cookie(headers)
+    return shown and (shown.rpartition(".")[0] or shown)
+
+
+def _session_cookie(headers: Headers) -> str | None:
     if "cookie" not in headers:
         return None
     header = cookies.joined(value for name, value in headers.items() if name == "cookie")
     if cookies.are_too_many(header):
         raise refusals.large_cookies()
-    shown = cookies.own(header).get(cookies.SESSION)
-    return shown and (shown.rpartition(".")[0] or shown)
+    return cookies.own(header).get(cookies.SESSION)
 
 
 def session_given(headers: Iterable[tuple[str, str]]) -> int | None:
@@ -46,9 +51,14 @@ def session_given(headers: Iterable[tuple[str, str]]) -> int | None:
 class Credentials:
     """Those that were proven in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_sign_in: Callable[[str], bool] = lambda _cookie: False) -> None:
+        """`is_sign_in` says whether the portal gave a session's cookie to somebody who signed
+        in; that may have ended since (portal.web.access.signed_in)."""
+        self._is_sign_in = is_sign_in
         self._owners: OrderedDict[int, str] = OrderedDict()
         """Those that were shown last are last."""
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        """Sign-ins that were found to be nobody's any more."""
         self._unproven: Counter[int] = Counter()
 
     def owner(
@@ -66,23 +76,41 @@ class Credentials:
         credential = hash(shown)
         found = self._owners.get(credential)
         if found is None:
-            return site, credential
+            if shown is not session or not self._begins(credential, headers):
+                return site, credential
+            # One for each sign-in: who has many gets no more of anybody's than a first page each.
+            found = self._owners[credential] = f"sign-in {credential}"
         self._owners.move_to_end(credential)
         self._unproven[credential] += 1
         if self._unproven[credential] > MOST_UNPROVEN:
-            self._forget(credential)
+            self._end(credential)
         return found, credential
+
+    def _begins(self, credential: int, headers: Headers) -> bool:
+        """Whether a session that is not known here is a sign-in all the same: one that was made in
+        another process, or before this one began. Its first page would wait behind strangers."""
+        cookie = None if credential in self._ended else _session_cookie(headers)
+        return cookie is not None and self._is_sign_in(cookie)
 
     def learn(self, credential: int, owner: str) -> None:
         """Remember whose a credential was found to be, or that it is courtesy.NOBODYS."""
         if owner == NOBODYS:
-            self._forget(credential)
+            self._end(credential)
             return
+        self._ended.pop(credential, None)
         self._owners[credential] = owner
         self._owners.move_to_end(credential)
         self._unproven.pop(credential, None)
         while len(self._owners) > MOST:
             self._forget(next(iter(self._owners)))
+
+    def _end(self, credential: int) -> None:
+        # What strangers make up is not among the owners, and so fills nothing here.
+        if credential in self._owners:
+            self._ended[credential] = None
+            while len(self._ended) > MOST:
+                self._ended.popitem(last=False)
+        self._forget(credential)
 
     def _forget(self, credential: int) -> None:
         self._owners.pop(credential, None)

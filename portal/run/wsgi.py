@@ -41,7 +41,7 @@ try:
     app = create_app(config)
     first_start.guard(app)
     # It has its own threads, and no more than those.
-    front = Front(app.wsgi_app, config, access.prover(app))
+    front = Front(app.wsgi_app, config, access.prover(app), access.signed_in(app))
     app.wsgi_app = gate.add_to(app.wsgi_app, config.web_threads)  # type: ignore[method-assign, assignment]
 except SettingError as error:
     sys.exit(str(error))

@@ -20,6 +20,7 @@ _NAMES = frozenset(
     {
         "secret_key",
         "portal.lock",
+        "web-company",
         "valkey.sock",
         "redis",
         # What earlier versions' Redis left.

@@ -29,7 +29,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _PASSWORD_IN_URL = re.compile(r"//.*@|(?<=password=)[^&]+")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")
-_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+_LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _FLAGS = {
     "1": True,
     "true": True,

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 from flask import Flask, abort, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from itsdangerous import BadSignature
 
 from portal.db.session import db, one_statement, table
 from portal.errors import Forbidden, Unauthorized
@@ -326,6 +328,24 @@ def prover(app: Flask) -> Callable[[str], object]:
             key_of(authorization)
 
     return look
+
+
+def signed_in(app: Flask) -> Callable[[str], bool]:
+    """What says whether the portal has signed the cookie of a session for somebody who signed in,
+    be it that the sign-in has ended since: no look into the database."""
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    if serializer is None:
+        raise RuntimeError("The application has no secret key.")
+    lasts_seconds = int(app.permanent_session_lifetime.total_seconds())
+
+    def is_sign_in(cookie: str) -> bool:
+        try:
+            said = serializer.loads(cookie, max_age=lasts_seconds)
+        except BadSignature:
+            return False
+        return isinstance(said, dict) and "token" in said
+
+    return is_sign_in
 
 
 def key_in(authorization: str) -> str:

@@ -8,13 +8,14 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
 import sqlalchemy as sa
 from flask import Flask
+from flask.testing import FlaskClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from portal import create_app
@@ -27,6 +28,7 @@ from portal.front.accounts import BATCHES, EVENTS, Accounts
 from portal.front.credentials import MOST_UNPROVEN, Credentials, session_of
 from portal.front.owing import ALONE_SECONDS, FREE_SECONDS, MOST_SECONDS, Account
 from portal.front.work import Work
+from portal.web import access
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user
 from tests.front.test_front import Server, clients, running
@@ -497,6 +499,35 @@ def test_a_sign_in_is_one_whatever_is_sent_beside_it():
         {"cookie": "portal_session=a.b.c", "authorization": "Basic eDp5"},
     ]
     assert len({owner_in(known, page, "192.0.2.1", is_page=True)[1] for page in pages}) == 1
+
+
+def cookie_of(client: FlaskClient) -> str:
+    found = client.get_cookie("portal_session")
+    assert found
+    return found.value
+
+
+def test_a_sign_in_that_was_made_elsewhere_has_an_account_at_once(
+    app: Flask, client: FlaskClient, signed_in: Callable[[str], FlaskClient]
+):
+    """It may have been made in another process, or before this one began."""
+    known = Credentials(access.signed_in(app))
+    client.get("/sign-in")
+    before = {"cookie": f"portal_session={cookie_of(client)}"}
+    assert owner_in(known, before, "192.0.2.1", is_page=True)[0] == "192.0.2.1", "a stranger's"
+    cookie = cookie_of(signed_in("editor"))
+    page = {"cookie": f"portal_session={cookie}"}
+    owner, credential = owner_in(known, page, "192.0.2.1", is_page=True)
+    assert owner != "192.0.2.1"
+    assert credential is not None
+    forged = {"cookie": f"portal_session={cookie[:-3]}AAA"}
+    elsewhere = Credentials(access.signed_in(app))
+    assert owner_in(elsewhere, forged, "192.0.2.1", is_page=True)[0] == "192.0.2.1"
+    # Signed by the portal still, and of nobody who is signed in.
+    known.learn(credential, courtesy.NOBODYS)
+    assert owner_in(known, page, "192.0.2.1", is_page=True)[0] == "192.0.2.1"
+    known.learn(credential, "user 1")
+    assert owner_in(known, page, "192.0.2.1", is_page=True)[0] == "user 1"
 
 
 def test_a_key_is_one_however_its_header_is_written():

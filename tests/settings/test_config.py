@@ -249,6 +249,7 @@ def test_cookies_are_as_secure_as_the_address_of_people(tmp_path: Path):
         ("REDIS_URL", "redis://127.0.0.1?foo=bar"),
         ("RETRY_SCHEDULE", "1 ٣"),
         ("HOST", "0.0.0.0:8000"),
+        ("HOSTS", "portal.internal, a..b"),
     ],
 )
 def test_what_would_fail_later_is_refused_at_the_start(tmp_path: Path, name: str, value: str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import sqlalchemy as sa
 
 from benchmarks import history, retention
@@ -31,22 +30,17 @@ def test_a_filled_log_is_quiet_once_it_was_counted_and_measured(merchant: Mercha
 def test_autovacuum_finds_nothing_to_do_in_a_filled_log(merchant: Merchant) -> None:
     history.fill(make_webhook(merchant), 3_000, days=1, payload_days=1)
     db.session.rollback()
-    for _ in range(3):
-        retention._settle()
-        if db.engine.dialect.name != "postgresql":
-            return
+    retention._settle()
+    if db.engine.dialect.name == "postgresql":
         visible = db.session.execute(
             sa.text(
                 "SELECT relname, relpages, relallvisible FROM pg_class WHERE relname IN "
                 "('event', 'event_payload', 'delivery', 'attempt', 'attempt_payload')"
             )
         ).all()
-        db.session.rollback()
         assert len(visible) == 5
-        # A page that the server writes to disk at that very moment is passed over.
-        if all(row.relpages == row.relallvisible > 0 for row in visible):
-            return
-    pytest.fail(str(visible))
+        # A page that was added and is empty yet is not marked, and nothing is to do in it.
+        assert all(0 < row.relpages <= row.relallvisible + 1 for row in visible), visible
 
 
 def test_what_row_15_sends_again_keeps_its_record_all_along() -> None:

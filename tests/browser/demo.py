@@ -154,7 +154,8 @@ def pages(app: Flask, parts: dict[str, str]) -> dict[str, str]:
     """
     found = {}
     with app.test_request_context():
-        for rule in app.url_map.iter_rules():
+        # Of two addresses of a page, the one that says more comes last.
+        for rule in sorted(app.url_map.iter_rules(), key=lambda rule: len(rule.arguments)):
             if rule.endpoint.split(".")[0] in NO_PAGES or "GET" not in (rule.methods or ()):
                 continue
             assert rule.endpoint in ACCESS

@@ -126,6 +126,14 @@ def is_doubted() -> bool:
         return True
 
 
+def seems_doubted() -> bool:
+    """As `is_doubted`, but notes nothing: for a thread that must not wait for its turn to write."""
+    try:
+        return doubt() is not None
+    except Unavailable:
+        return True
+
+
 def doubt() -> Doubt | None:
     """How far the clock is in doubt; None as a rule. Notes nothing."""
     moment, since_boot = _clocks()

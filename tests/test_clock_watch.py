@@ -116,8 +116,11 @@ def test_a_webhook_that_fails_since_yesterday_is_not_disabled(
     with clock_ahead(YEARS):
         make_delivery(make_event(merchant), db.session.get_one(Webhook, webhook_id))
         drain.drain(0, paces=Paces(linger_seconds=0.5))
-        notices.run()
         assert len(receiver.ledger) == 1, "deliveries go on"
+        noted = sa.select(OperationsEntry.message).where(OperationsEntry.kind == clock_watch.KIND)
+        assert db.session.scalars(noted).all() == [], "who sends does not wait for a turn to write"
+        db.session.rollback()
+        notices.run()
         db.session.rollback()
         failed = db.session.get_one(Webhook, webhook_id)
         assert failed.enabled

@@ -300,7 +300,7 @@ class Drain:
                     was_last=one.change.get("state") == "failed",
                     is_kept=recording.is_kept(tried, line.schedule),
                     asked_seconds=tried.retry_after() or 0,
-                    is_clock_doubted=clock_watch.is_doubted,
+                    is_clock_doubted=clock_watch.seems_doubted,
                 )
             )
         for line in {one.line.webhook_id: one.line for one in done}.values():

@@ -102,7 +102,9 @@ class Holding:
 
     def _end_round(self, line: Line, moment: int) -> None:
         pause = health.LONGEST_PAUSE if line.wants_look else line.probing.longest_pause
-        after = health.after_round(line.health, moment, self._config, pause, clock_watch.is_doubted)
+        after = health.after_round(
+            line.health, moment, self._config, pause, clock_watch.seems_doubted
+        )
         self._change(line, after, moment)
         # The pause may end before the next look for what is due.
         line.start_over()

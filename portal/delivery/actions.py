@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from flask import current_app
@@ -14,8 +14,8 @@ from portal import queues, vault
 from portal.audit.log import record
 from portal.clock import now
 from portal.composing.compose import ComposeError, Composer, Outgoing, Payload, Target
-from portal.db.session import db, table, writing
-from portal.delivery import recording
+from portal.db.session import db, reading, table, writing
+from portal.delivery import lanes, recording
 from portal.delivery.due import DueDelivery
 from portal.delivery.recording import FinishedAttempt
 from portal.delivery.retry import UNAUTHORIZED
@@ -25,7 +25,7 @@ from portal.events.rows import delivery_row, event_row, payload_row
 from portal.fairness import courtesy, places
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
-from portal.models.delivery import PENDING_LITERAL, SUCCEEDED, given_up
+from portal.models.delivery import PENDING, PENDING_LITERAL, SUCCEEDED, given_up, still
 from portal.outbound import access_tokens, defects
 from portal.outbound.access_tokens import Client
 from portal.outbound.libcurl import admitted, send_now
@@ -35,6 +35,9 @@ from portal.storage import allowance
 BATCH = 250
 """How many deliveries one transaction changes, so that ingest and workers get their turn
 between."""
+
+WAS_DELETED = "The webhook was deleted."
+"""Why a delivery is discarded with its webhook."""
 
 _delivery = table(Delivery)
 
@@ -61,9 +64,10 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
     """
     with writing() as session:
         delivery = session.scalar(
-            sa.select(Delivery).where(
-                Delivery.merchant_id == merchant_id, Delivery.id == delivery_id
-            )
+            sa.select(Delivery)
+            .where(Delivery.merchant_id == merchant_id, Delivery.id == delivery_id)
+            # A drain may be about to write how its last attempt ended.
+            .with_for_update()
         )
         if delivery is None:
             raise NotFound("There is no such delivery.")
@@ -99,13 +103,15 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
                 Webhook.enabled,
                 Webhook.deleted_at.is_(None),
             )
+            .order_by(Delivery.id)
+            .with_for_update(of=Delivery)
         ).all()
         if not failed:
             raise Conflict("No webhook that sends failed with this event; nothing was sent again.")
         for delivery, webhook in failed:
             _once_more(session, delivery, webhook, actor)
-        lanes = sorted({webhook.lane for _, webhook in failed})
-    queues.wake(lanes)
+        woken = sorted({webhook.lane for _, webhook in failed})
+    queues.wake(woken)
     return len(failed)
 
 
@@ -149,30 +155,40 @@ def _once_more(
 
 def discard_pending(webhook_id: str, reason: str) -> int:
     """End every pending delivery of a webhook as `discarded`, in batches. Returns how many."""
-    return _in_batches(
-        webhook_id,
+    pending = (
+        sa.select(_delivery.c.id)
         # Uses the index of pending deliveries: that of all deliveries grows with the log.
-        sa.and_(_delivery.c.state == PENDING_LITERAL, _delivery.c.is_retry.in_([False, True])),
-        given_up(reason, now()),
+        .where(
+            _delivery.c.webhook_id == webhook_id,
+            _delivery.c.state == PENDING_LITERAL,
+            _delivery.c.is_retry.in_([False, True]),
+        )
+        .limit(BATCH)
     )
-
-
-def _in_batches(webhook_id: str, which: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
-    total = 0
-    while True:
+    total, is_over = 0, False
+    while not is_over:
         began = time.monotonic()
         with writing(is_large=True) as session:
-            ids = session.scalars(
-                sa.select(_delivery.c.id)
-                .where(_delivery.c.webhook_id == webhook_id, which)
-                .limit(BATCH)
-            ).all()
-            if ids:
-                session.execute(sa.update(_delivery).where(_delivery.c.id.in_(ids)).values(values))
-        total += len(ids)
-        if len(ids) < BATCH:
-            return total
-        courtesy.breathe(time.monotonic() - began)
+            ids = session.scalars(pending).all()
+            # Asked again: a drain may have written meanwhile how one ended.
+            discard = sa.update(_delivery).where(_delivery.c.id.in_(ids), still(PENDING))
+            found = session.execute(discard.values(given_up(reason, now())))
+        total += int(cast(sa.CursorResult[Any], found).rowcount)
+        is_over = len(ids) < BATCH
+        if not is_over:
+            courtesy.breathe(time.monotonic() - began)
+    return total
+
+
+def discard_of_deleted() -> None:
+    """End what deleted webhooks still owe. Who deletes one discards that; but their process may end
+    in the middle, or the database go away, and an event may be stored at that very moment."""
+    webhook = table(Webhook).c
+    owing = sa.select(webhook.id).where(webhook.deleted_at.is_not(None), lanes.OWES)
+    with reading() as session:
+        found = session.scalars(owing).all()
+    for webhook_id in found:
+        discard_pending(webhook_id, WAS_DELETED)
 
 
 def send_test(merchant_id: int, webhook_id: str, event_type: str, actor: str) -> Attempt:

@@ -154,13 +154,11 @@ _RESTS = sa.and_(
     _webhook.c.next_probe_at > MOMENT,
     _webhook.c.next_probe_at - LONGEST_ASKED_PAUSE <= MOMENT,
 )
-MAY_PROBE = sa.and_(
-    _webhook.c.held_at.is_not(None),
-    sa.not_(_RESTS),
-    sa.or_(has_due(False, _EVER), has_due(True, _EVER)),
-)
-"""Whether the webhook of the enclosing query is held, may be probed at MOMENT, and has anything
-pending, even if it is not due yet."""
+OWES = sa.or_(has_due(False, _EVER), has_due(True, _EVER))
+"""Whether anything of the webhook of the enclosing query is pending, even if it is not due yet."""
+MAY_PROBE = sa.and_(_webhook.c.held_at.is_not(None), sa.not_(_RESTS), OWES)
+"""Whether the webhook of the enclosing query is held, may be probed at MOMENT, and owes
+anything."""
 
 
 def forgotten() -> list[int]:

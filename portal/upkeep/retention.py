@@ -25,6 +25,7 @@ from portal import clock_watch, queues
 from portal.clock import HOUR, MINUTE, SECOND, now, readable
 from portal.db.session import insert_into, reading, table, writing
 from portal.db.slices import hand_on
+from portal.delivery import actions
 from portal.errors import Conflict, Unavailable
 from portal.models import CleanUp, OperationsEntry
 from portal.upkeep.expiry import EVENTS, FIRST, LOGS, PAYLOADS, Key, Periods, Session, Walk, walks
@@ -281,6 +282,9 @@ def _work(token: int, should_stop: Callable[[], bool] = lambda: False) -> int | 
         ).first()
     if found is None or found.moment is None:
         return None
+    if found.place is None:
+        # Or it would keep its events and their record data for ever.
+        actions.discard_of_deleted()
     started = time.monotonic()
     mark, after = found.place or [None, None]
     periods, pace, has_looked = Periods(found.moment), _Pace(), False

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from portal import queues, signing
 from portal.audit.log import record
 from portal.db.session import db, writing
-from portal.delivery.actions import discard_pending
+from portal.delivery.actions import WAS_DELETED, discard_pending
 from portal.errors import Conflict, NotFound
 from portal.events import catalogue
 from portal.events.matching import pattern_matches
@@ -244,7 +244,7 @@ def delete(merchant_id: int, webhook_id: str, actor: str, version: int | None = 
             url=stored.url,
         )
         add_deleted_webhook(session, webhook_id)
-    discard_pending(webhook_id, "The webhook was deleted.")
+    discard_pending(webhook_id, WAS_DELETED)
 
 
 def reveal_secret(merchant_id: int, webhook_id: str, actor: str) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +29,41 @@ PACES = Paces(linger_seconds=0.7)
 @pytest.fixture
 def settings() -> dict[str, str]:
     return {"LANES": "1"}
+
+
+@contextmanager
+def meanwhile(app: Flask, what: Callable[[], object]) -> Iterator[sa.Connection]:
+    """A transaction that writes first, and `what` beside it in a thread, from when the block has
+    written until it waits for that; then the transaction commits, and `what` goes on."""
+
+    def run() -> None:
+        with app.app_context():
+            what()
+
+    thread = threading.Thread(target=run)
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    db.session.rollback()
+    with db.engine.connect() as first:
+        yield first
+        thread.start()
+        deadline = time.monotonic() + 10
+        with db.engine.connect() as other:
+            while other.scalar(sa.text(waits)) is None:
+                assert thread.is_alive(), "it did not wait for what was being written"
+                assert time.monotonic() < deadline
+                other.rollback()
+                time.sleep(0.01)
+        first.commit()
+    thread.join(10)
+
+
+def end(connection: sa.Connection, delivery: Delivery, state: str) -> None:
+    """What the recorder writes when an attempt was the last one."""
+    connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.id == delivery.id)
+        .values(state=state, finished_at=now(), next_attempt_at=None)
+    )
 
 
 def the(model: Any) -> Any:
@@ -114,6 +153,45 @@ def test_what_is_sent_again_is_delivered_still_when_its_webhook_is_deleted_meanw
         ("discarded", "The webhook was deleted."),
     ]
     assert rows[0].finished_at == 5
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_one_that_fails_while_all_are_discarded_has_failed(app: Flask, merchant: Merchant):
+    webhook = make_webhook(merchant)
+    owed, whose = make_delivery(make_event(merchant), webhook), webhook.id
+    with meanwhile(app, lambda: actions.discard_pending(whose, "Enough.")) as recorder:
+        end(recorder, owed, "failed")
+    assert (the(Delivery).state, the(Delivery).reason) == ("failed", None)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_one_that_is_delivered_while_a_person_sends_it_again_is_sent_again(
+    app: Flask, merchant: Merchant
+):
+    webhook = make_webhook(merchant)
+    owed = make_delivery(make_event(merchant), webhook)
+    merchant_id, delivery_id = merchant.id, owed.id
+    with meanwhile(app, lambda: actions.resend(merchant_id, delivery_id, "cli")) as recorder:
+        end(recorder, owed, "succeeded")
+    again = the(Delivery)
+    assert (again.state, again.trigger) == ("pending", "manual")
+    assert again.shown_state(webhook) == "succeeded"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_one_that_is_delivered_while_all_that_failed_are_sent_again_is_left_alone(
+    app: Flask, merchant: Merchant
+):
+    owed = make_delivery(make_event(merchant), make_webhook(merchant), "failed")
+    merchant_id, event_id = merchant.id, owed.event_id
+
+    def again() -> None:
+        with pytest.raises(Conflict, match="nothing was sent again"):
+            actions.resend_failed(merchant_id, event_id, "cli")
+
+    with meanwhile(app, again) as recorder:
+        end(recorder, owed, "succeeded")
+    assert the(Delivery).state == "succeeded"
 
 
 def test_what_is_sent_again_holds_up_no_later_event_of_its_record(

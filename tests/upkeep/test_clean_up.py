@@ -367,6 +367,26 @@ def test_a_pending_delivery_is_passed_over_and_deleted_once_it_has_ended(
     assert db.session.get(Delivery, waits) is None
 
 
+def test_what_a_deleted_webhook_was_left_owing_ends_and_is_deleted_in_its_time(
+    merchant: Merchant,
+) -> None:
+    """Whoever deleted it was killed before all was discarded."""
+    deleted, kept = make_webhook(merchant), make_webhook(merchant)
+    old, young = make_event(merchant, received_at=now() - 90 * DAY), make_event(merchant)
+    make_delivery(old, deleted)
+    left, waits = make_delivery(young, deleted, is_retry=True), make_delivery(young, kept)
+    deleted.delete()
+    db.session.commit()
+    left_id, waits_id, young_id = left.id, waits.id, young.id
+    retention.purge_expired()
+    rows = db.session.execute(sa.select(Delivery.id, Delivery.state, Delivery.reason)).all()
+    assert {tuple(row) for row in rows} == {
+        (left_id, "discarded", "The webhook was deleted."),
+        (waits_id, "pending", None),
+    }
+    assert db.session.scalars(sa.select(Event.id)).all() == [young_id]
+
+
 def test_what_becomes_pending_between_the_look_and_the_delete_stays(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

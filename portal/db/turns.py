@@ -148,8 +148,13 @@ class Turns:
                     self._is_ours = True
                     return
             self._is_wanted = True
-            self._changed.wait_for(lambda: self._is_ours or self._failure, until - time.monotonic())
-            self._is_wanted = False
+            try:
+                self._changed.wait_for(
+                    lambda: self._is_ours or self._failure, until - time.monotonic()
+                )
+            finally:
+                # Also when it is interrupted: the keeper would hold the turn for nobody.
+                self._is_wanted = False
             if self._is_ours:
                 return
             if self._failure is not None:
@@ -223,7 +228,7 @@ class Turns:
         self._write(self._file)
 
     def _write(self, file: int) -> None:
-        # A full disk keeps nobody from his turn.
+        # A full disk keeps nobody from their turn.
         with contextlib.suppress(OSError):
             os.pwrite(file, _RECORD.pack(*vars(self._record).values()), 0)
 

@@ -162,6 +162,26 @@ def test_one_that_gave_up_lets_the_turn_go_when_it_comes(path: Path):
     other.communicate("\n", timeout=10)
 
 
+def test_one_that_is_interrupted_while_it_waits_lets_the_turn_go_when_it_comes(path: Path):
+    """As RQ does with a job whose time is over."""
+    holder = keeper_of_the_turn(path)
+    turns = Turns(path)
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            turns.take(5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    holder.communicate("\n", timeout=10)
+    Turns(path).take(2)
+
+
 def test_a_forked_process_has_not_its_parents_turn(path: Path):
     turns = Turns(path)
     turns.take(5)

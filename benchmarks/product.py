@@ -22,7 +22,7 @@ from benchmarks.stand import Stand, free_port, order
 from portal.db import bulk
 from portal.db.session import db, table, writing
 from portal.events import ingest
-from portal.events.rows import event_row, payload_row
+from portal.events.rows import EVENT, EVENT_PAYLOAD, event_row, payload_row
 from portal.events.rules import clean_events
 from portal.ids import new_id
 from portal.models import ApiKey, Event, EventPayload, Merchant
@@ -145,13 +145,10 @@ def batch_ingest(stand: Stand, events: int, repeats: int) -> Row:
         started = time.perf_counter()
         for rows in ready:
             with writing() as session:
-                for model, made in zip((Event, EventPayload), rows, strict=True):
-                    bulk.insert(
-                        session.connection(),
-                        table(model),
-                        tuple(made[0]),
-                        [tuple(row.values()) for row in made],
-                    )
+                for model, columns, made in zip(
+                    (Event, EventPayload), (EVENT, EVENT_PAYLOAD), rows, strict=True
+                ):
+                    bulk.insert(session.connection(), table(model), columns, made)
         return batches * size / (time.perf_counter() - started)
 
     stand.clear()

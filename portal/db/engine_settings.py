@@ -25,8 +25,6 @@ def engine_settings(database_url: str, threads: int) -> dict[str, Any]:
             "pool_timeout": LOCK_WAIT_MS / 1_000,
         }
     if address.get_backend_name() == "postgresql":
-        # A server may have ended the connection; a file has not.
-        settings["pool_pre_ping"] = True
         wanted: dict[str, Any] = {
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": GONE_SECONDS * 1_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -18,7 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session
 
 from portal import runtime
@@ -40,6 +41,8 @@ LOG_BYTES = 67_108_864
 GONE_SECONDS = 6
 """How soon PostgreSQL and the portal notice that the other's machine is gone without a word: until
 then a request waits for its 503, and a dead worker's locks hold its lanes."""
+RESTED_SECONDS = 1
+"""How long a connection to PostgreSQL may have rested and be used without a look."""
 STOPPED_SECONDS = 30
 """How long a process that was stopped in the middle of a transaction keeps its locks."""
 
@@ -291,7 +294,28 @@ def prepare_engine(engine: Engine, company: Company) -> Database:
         )
         connection.commit()
 
+    _look_whether_it_is_there(engine)
     return Database(Manners(company), None)
+
+
+def _look_whether_it_is_there(engine: Engine) -> None:
+    """Let a connection that has rested be tried before it is used: the server may have ended it
+    meanwhile. SQLAlchemy's `pool_pre_ping` tries each at each use, a round trip that takes as long
+    as the statement of a single event does."""
+
+    @event.listens_for(engine, "checkin")
+    def rest(_connection: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) < RESTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            # All that the pool has are as old, and are made anew.
+            raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(engine: Engine) -> Writers | None:

@@ -14,6 +14,7 @@ from portal import queues, vault
 from portal.audit.log import record
 from portal.clock import now
 from portal.composing.compose import ComposeError, Composer, Outgoing, Payload, Target
+from portal.db import bulk
 from portal.db.session import db, reading, table, writing
 from portal.delivery import lanes, recording
 from portal.delivery.due import DueDelivery
@@ -21,7 +22,7 @@ from portal.delivery.recording import FinishedAttempt
 from portal.delivery.retry import UNAUTHORIZED
 from portal.errors import Conflict, FieldError, Invalid, NotFound
 from portal.events import catalogue, moments, rules
-from portal.events.rows import delivery_row, event_row, payload_row
+from portal.events.rows import DELIVERY, EVENT, EVENT_PAYLOAD, delivery_row, event_row, payload_row
 from portal.fairness import courtesy, places
 from portal.ids import new_id
 from portal.models import Attempt, Delivery, Event, EventPayload, Webhook
@@ -225,14 +226,14 @@ def _test(
     event_id = new_id("evt")
     with writing() as session:
         moment = moments.next_moment(merchant_id, now())
-        row = payload_row(merchant_id, event_id, event, moment)
-        delivery = delivery_row(merchant_id, event_id, webhook_id, moment, moment)
-        session.execute(
-            sa.insert(table(Event)),
-            [event_row(merchant_id, event_id, event, moment, 1, is_test=True)],
-        )
-        session.execute(sa.insert(table(EventPayload)), [row])
+        row = event_row(merchant_id, event_id, event, moment, 1, is_test=True)
+        payload = payload_row(merchant_id, event_id, event, moment)
+        bulk.insert(session.connection(), table(Event), EVENT, [row])
+        bulk.insert(session.connection(), table(EventPayload), EVENT_PAYLOAD, [payload])
         record(session, actor, "webhook.tested", webhook_id, merchant_id, type=event_type)
+    delivery = dict(
+        zip(DELIVERY, delivery_row(merchant_id, event_id, webhook_id, moment, moment), strict=True)
+    )
     due = DueDelivery(
         delivery["id"],
         merchant_id,
@@ -242,7 +243,7 @@ def _test(
         0,
         "test",
         event_type,
-        Payload(row["head"], row["data"], row["previous"]),
+        Payload(event.head(event_id, moment), event.data, event.previous),
     )
     tried = _try(_webhook(merchant_id, webhook_id), due)
     delivery |= {

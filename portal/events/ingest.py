@@ -25,7 +25,7 @@ from portal.events import matching, moments, repeats, rules
 from portal.events.group_commit import GroupCommit
 from portal.events.repeats import Known
 from portal.events.requests import Request, Unsettled, request_of
-from portal.events.rows import delivery_row, event_row, payload_row
+from portal.events.rows import DELIVERY, EVENT, EVENT_PAYLOAD, delivery_row, event_row, payload_row
 from portal.events.rules import NewEvent
 from portal.events.weights import Weights
 from portal.fairness import places
@@ -248,9 +248,9 @@ class _Rows:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self.lanes: set[int] = set()
-        self._events: list[dict[str, Any]] = []
-        self._payloads: list[dict[str, Any]] = []
-        self._deliveries: list[dict[str, Any]] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._payloads: list[tuple[Any, ...]] = []
+        self._deliveries: list[tuple[Any, ...]] = []
         self._moment = now()
         self._most = _most_together()
         self._first_delay = current_app.config["PORTAL"].retry_schedule[0]
@@ -286,14 +286,12 @@ class _Rows:
 
     def insert(self) -> None:
         """Write the rows that were added."""
-        for model, made in (
-            (Event, self._events),
-            (EventPayload, self._payloads),
-            (Delivery, self._deliveries),
+        for model, columns, rows in (
+            (Event, EVENT, self._events),
+            (EventPayload, EVENT_PAYLOAD, self._payloads),
+            (Delivery, DELIVERY, self._deliveries),
         ):
-            if made:
-                rows = [tuple(row.values()) for row in made]
-                bulk.insert(self._connection, table(model), tuple(made[0]), rows)
+            bulk.insert(self._connection, table(model), columns, rows)
 
     def _add_rows(self, request: Request, fresh: dict[str, int]) -> dict[str, int]:
         """Make the rows of a request's new events, given as their indices by ID; how many

@@ -1,4 +1,4 @@
-"""The rows of an event, and of what it owes."""
+"""The rows of an event, and of what it owes, for portal.db.bulk: a value for each column."""
 
 from __future__ import annotations
 
@@ -6,6 +6,38 @@ from typing import Any
 
 from portal.events.rules import NewEvent
 from portal.ids import new_id
+
+EVENT = (
+    "merchant_id",
+    "id",
+    "type",
+    "object_type",
+    "object_id",
+    "source_user_type",
+    "source_user_id",
+    "correlation_id",
+    "occurred_at",
+    "received_at",
+    "fingerprint",
+    "deliveries",
+    "schema_error",
+    "is_test",
+)
+EVENT_PAYLOAD = ("merchant_id", "event_id", "head", "data", "previous", "received_at")
+DELIVERY = (
+    "id",
+    "merchant_id",
+    "event_id",
+    "webhook_id",
+    "state",
+    "attempts",
+    "step",
+    "is_retry",
+    "trigger",
+    "next_attempt_at",
+    "created_at",
+    "object_key",
+)
 
 
 def event_row(
@@ -17,39 +49,33 @@ def event_row(
     *,
     fingerprint: str | None = None,
     is_test: bool = False,
-) -> dict[str, Any]:
-    """The `event` row of a checked event; `received_at` is in Unix µs, and the fingerprint is made
-    unless it is given."""
-    return {
-        "merchant_id": merchant_id,
-        "id": event_id,
-        "type": event.type,
-        "object_type": event.object_type,
-        "object_id": event.object_id,
-        "source_user_type": event.source_user_type,
-        "source_user_id": event.source_user_id,
-        "correlation_id": event.correlation_id,
-        "occurred_at": received_at if event.occurred_at is None else event.occurred_at,
-        "received_at": received_at,
-        "fingerprint": fingerprint or event.fingerprint(event_id),
-        "deliveries": deliveries,
-        "schema_error": event.schema_error,
-        "is_test": is_test,
-    }
+) -> tuple[Any, ...]:
+    """The EVENT of a checked event; `received_at` is in Unix µs, and the fingerprint is made unless
+    it is given."""
+    return (
+        merchant_id,
+        event_id,
+        event.type,
+        event.object_type,
+        event.object_id,
+        event.source_user_type,
+        event.source_user_id,
+        event.correlation_id,
+        received_at if event.occurred_at is None else event.occurred_at,
+        received_at,
+        fingerprint or event.fingerprint(event_id),
+        deliveries,
+        event.schema_error,
+        is_test,
+    )
 
 
 def payload_row(
     merchant_id: int, event_id: str, event: NewEvent, received_at: int
-) -> dict[str, Any]:
-    """The `event_payload` row of a checked event: the bytes that targets receive."""
-    return {
-        "merchant_id": merchant_id,
-        "event_id": event_id,
-        "head": event.head(event_id, received_at),
-        "data": event.data,
-        "previous": event.previous,
-        "received_at": received_at,
-    }
+) -> tuple[Any, ...]:
+    """The EVENT_PAYLOAD of a checked event: the bytes that targets receive."""
+    head = event.head(event_id, received_at)
+    return (merchant_id, event_id, head, event.data, event.previous, received_at)
 
 
 def delivery_row(
@@ -60,21 +86,21 @@ def delivery_row(
     due_at: int,
     *,
     object_key: str | None = None,
-) -> dict[str, Any]:
-    """The `delivery` row of an event that is owed to a webhook. It is first due at `due_at`; with
-    an `object_key` it waits for earlier ones of the same record. `moment` is when the event came
-    in. Both are in Unix µs."""
-    return {
-        "id": new_id("dlv"),
-        "merchant_id": merchant_id,
-        "event_id": event_id,
-        "webhook_id": webhook_id,
-        "state": "pending",
-        "attempts": 0,
-        "step": 0,
-        "is_retry": False,
-        "trigger": "scheduled",
-        "next_attempt_at": due_at,
-        "created_at": moment,
-        "object_key": object_key,
-    }
+) -> tuple[Any, ...]:
+    """The DELIVERY of an event that is owed to a webhook. It is first due at `due_at`; with an
+    `object_key` it waits for earlier ones of the same record. `moment` is when the event came in.
+    Both are in Unix µs."""
+    return (
+        new_id("dlv"),
+        merchant_id,
+        event_id,
+        webhook_id,
+        "pending",
+        0,
+        0,
+        False,
+        "scheduled",
+        due_at,
+        moment,
+        object_key,
+    )

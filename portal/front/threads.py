@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +28,9 @@ class Threads:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int):
         self._loop = loop
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._idle: list[threading.Lock] = []
+        """What each idle thread waits for, the one that worked last at the end."""
         self._answered: deque[Callable[[], None]] = deque()
         self._is_ending = False
         self._health = {
@@ -58,12 +59,29 @@ class Threads:
         if is_for_health(method, path):
             self._health[path].submit(perform)
         else:
-            self._waiting.put(perform)
+            self._waiting.append(perform)
+            self._wake_one()
         await done
 
+    def _wake_one(self) -> None:
+        # The one that worked last: its processor still has at hand what the next request needs.
+        with contextlib.suppress(IndexError):
+            self._idle.pop().release()
+
     def _work(self) -> None:
+        wake = threading.Lock()
+        wake.acquire()
         while True:
-            self._waiting.get()()
+            try:
+                work = self._waiting.popleft()
+            except IndexError:
+                self._idle.append(wake)
+                if self._waiting:
+                    # It came before anybody could see that this thread is idle.
+                    self._wake_one()
+                wake.acquire()
+            else:
+                work()
 
     def _end_soon(self, is_ended: Callable[[], None]) -> None:
         # The client has its answer. Each time the loop is woken it takes the interpreter from a

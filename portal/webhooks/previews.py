@@ -18,7 +18,6 @@ from portal.db.session import db, table
 from portal.errors import FieldError, TooManyRequests
 from portal.events import catalogue, rules
 from portal.events.matching import SENT, pattern_matches, why_not
-from portal.events.rows import payload_row
 from portal.fairness import places
 from portal.models import Event, EventPayload, Webhook
 from portal.outbound.access_tokens import Client
@@ -208,8 +207,7 @@ def _example(merchant_id: int, event_type: str) -> tuple[str, Payload]:
     fields = {name: example.get(name) for name in rules.FIELDS}
     fields |= {"id": None, "occurred_at": None}
     (event,) = rules.clean_events(merchant_id, [fields], batch=False)
-    row = payload_row(merchant_id, EXAMPLE_ID, event, now())
-    return EXAMPLE_ID, Payload(row["head"], row["data"], row["previous"])
+    return EXAMPLE_ID, Payload(event.head(EXAMPLE_ID, now()), event.data, event.previous)
 
 
 def example_body(merchant_id: int, event_type: str) -> str:

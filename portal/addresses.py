@@ -17,6 +17,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import idna
 
 MAX_EMAIL = 254
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""By the scheme of a URL that names none."""
 _LATIN = frozenset(string.ascii_lowercase + string.digits + "-._ßæøœðþłđ")
 # "Valid email address" of the HTML standard, so that browsers and the portal agree.
 _EMAIL = re.compile(

@@ -65,7 +65,7 @@ did not ask for (CLIENT TRACKING REDIRECT), in any number, between an answer and
 
 NO_NAME = (Unavailable, SQLAlchemyError)
 """What the database may raise when the name of this installation is asked for. Whoever wakes others
-has committed: nothing that goes wrong then makes his answer an error."""
+has committed: nothing that goes wrong then makes their answer an error."""
 
 _log = logging.getLogger(__name__)
 

@@ -67,24 +67,24 @@ class Window:
 
 
 class Debts:
-    """What each merchant owes, and pays off by so much a second. Whoever owes nothing may run into
-    debt as far as they like, by one large batch; and then waits."""
+    """What each owner, a merchant or a user, owes and pays off by so much a second. Whoever owes
+    nothing may run into debt as far as they like, by one large batch; and then waits."""
 
     def __init__(self) -> None:
         self._owed: dict[int, tuple[float, float]] = {}
-        """The debt and the moment at which it was that, by merchant."""
+        """The debt and the moment at which it was that, by owner."""
 
-    def add(self, merchant_id: int, amount: float, per_second: int, clock: float) -> None:
+    def add(self, owner: int, amount: float, per_second: int, clock: float) -> None:
         """Owe more at `clock` (seconds)."""
         if len(self._owed) > MOST_NAMES:
             self._owed.clear()
         # What was not used within the last second may be used now.
-        left = max(self.seconds(merchant_id, per_second, clock) * per_second, -float(per_second))
-        self._owed[merchant_id] = left + amount, clock
+        left = max(self.seconds(owner, per_second, clock) * per_second, -float(per_second))
+        self._owed[owner] = left + amount, clock
 
-    def seconds(self, merchant_id: int, per_second: int, clock: float) -> float:
+    def seconds(self, owner: int, per_second: int, clock: float) -> float:
         """In how many seconds the debt is paid off; less than nothing for who has none."""
-        owed, then = self._owed.get(merchant_id, (-float(per_second), clock))
+        owed, then = self._owed.get(owner, (-float(per_second), clock))
         return owed / per_second - (clock - then)
 
 

@@ -97,7 +97,7 @@ def overview(merchant_id: int, span: Span) -> Overview:
     )
 
 
-def webhook_lines(merchant_id: int, sort: str = NEWEST, search: str = "") -> list[WebhookRow]:
+def webhook_rows(merchant_id: int, sort: str = NEWEST, search: str = "") -> list[WebhookRow]:
     """A merchant's webhooks whose name, URL or events hold every word of `search`, sorted: the
     newest first, by name, or what needs attention first."""
     words = search.casefold().split()

@@ -55,7 +55,7 @@ def insert(
         say_nothing_of_rows(error)
         is_gone = connection.dialect.is_disconnect(error, connection.connection, None)  # type: ignore[arg-type]
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            # As in extensions.prepare_engine, and for the idle connections too.
+            # As in session.prepare_engine, and for the idle connections too.
             is_gone = True
             connection.engine.dispose()
         if is_gone:

@@ -31,8 +31,8 @@ NEWS_CAP = 100
 """New rows are counted up to here; pages show `100+`."""
 LOOKED_THROUGH = 50_000
 """Rows that one page looks through for what no index can find; the next page goes on there."""
-SIFTED_BYTES, SIFTED_SECONDS = 16_777_216, 1.0
-"""What one page looks through at most by a sieve, in bytes of text and in time."""
+SIFTED_CHARACTERS, SIFTED_SECONDS = 16_777_216, 1.0
+"""What one page looks through at most by a sieve: characters of text, and seconds."""
 BREATH_SECONDS = 0.01
 """How long it looks before it lets others go first."""
 AT_ONCE = 16
@@ -89,8 +89,8 @@ class LogPage(Page[Row]):
     """A page of a log; `mark` is what `news` takes, `view` what `in_view` takes.
 
     `looked_back_to` (Unix µs) says that the page ends there for having looked through
-    LOOKED_THROUGH rows, or as much text as SIFTED_BYTES and SIFTED_SECONDS allow; `next_cursor`
-    goes on from there, and `rows` may be few or none.
+    LOOKED_THROUGH rows, or as much text as SIFTED_CHARACTERS and SIFTED_SECONDS allow;
+    `next_cursor` goes on from there, and `rows` may be few or none.
     """
 
     mark: str | None = None
@@ -254,7 +254,7 @@ def _sift(
     query: sa.Select[Any], sieve: Sieve, walk: Walk[Any], most: int, *, backwards: bool = False
 ) -> tuple[list[list[Any]], list[Any] | None]:
     """The keys of the first `most` rows that the sieve lets through; and the key of the last one
-    that it looked at, where its time or SIFTED_BYTES were over before the rows were.
+    that it looked at, where its time or SIFTED_CHARACTERS were over before the rows were.
 
     Others go first between two parts of it, each of which is a read transaction of its own: with
     snapshots that overlap SQLite's log would grow for as long as people search.
@@ -276,7 +276,7 @@ def _sift(
                         if len(keys) == most:
                             return keys, None
                 now = time.monotonic()
-                if looked_at >= SIFTED_BYTES or now >= end:
+                if looked_at >= SIFTED_CHARACTERS or now >= end:
                     return keys, key
                 if now >= breath_at:
                     break

@@ -8,7 +8,6 @@ and on PostgreSQL. A lease is a row with a fencing token: an owner that has lost
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 import sqlalchemy as sa
 from flask import current_app
@@ -209,9 +208,3 @@ def _bring_forward(moment: int) -> None:
             return
     with writing() as session:
         session.execute(sa.update(_delivery).where(*ahead).values(next_attempt_at=moment))
-
-
-def lanes_of(webhook_ids: Iterable[str]) -> set[int]:
-    """The lanes of webhooks, to wake after a change."""
-    count = current_app.config["PORTAL"].lanes
-    return {lane_of(webhook_id, count) for webhook_id in webhook_ids}

@@ -85,7 +85,7 @@ class Lines:
         read first, and in a round of its own; a look that is not `is_whole` is for them alone.
         """
         self.is_cut = False
-        self.rests()
+        self._end_rests(time.monotonic())
         for line in self:
             if line.takes_over_silence():
                 self.drop_buffer(line)
@@ -116,8 +116,11 @@ class Lines:
     def rests(self) -> list[float]:
         """For how many more seconds nothing is read, of each merchant for whom that is so."""
         clock = time.monotonic()
-        self._rests = {one: until for one, until in self._rests.items() if until > clock}
+        self._end_rests(clock)
         return [until - clock for until in self._rests.values()]
+
+    def _end_rests(self, clock: float) -> None:
+        self._rests = {one: until for one, until in self._rests.items() if until > clock}
 
     def _look(self, look_in: list[int], passing_over: Collection[int]) -> None:
         """Find the webhooks that have something due, except those of some merchants, and take over

@@ -51,7 +51,6 @@ PRESETS = (("15m", "15 min"), ("24h", "24 h"), ("7d", "7 d"))
 """The periods that pages offer, as values of `since`."""
 MAX_TEXT = 255
 """Characters of a filter's value: no column that is searched is longer."""
-STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 
 _TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?")
 _STATUS = re.compile(r"[1-9][0-9]{2}|[1-5]xx|none")

@@ -31,7 +31,7 @@ class Event(Base):
     occurred_at: Mapped[int] = mapped_column(sa.BigInteger)
     received_at: Mapped[int] = mapped_column(sa.BigInteger)
     fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
-    """SHA-256 of the content, when the sender gave the ID: a repeat must be the same."""
+    """SHA-256 of the content: a repeat of its ID must be the same. None in rows of old versions."""
     deliveries: Mapped[int] = mapped_column(default=0)
     """How many deliveries it owed when it came in: the answer that a repeat gets again."""
     schema_error: Mapped[str | None] = mapped_column(sa.Text)

@@ -31,6 +31,7 @@ class Mail(Base):
     next_attempt_at: Mapped[int] = mapped_column(sa.BigInteger, default=now, index=True)
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(sa.String(300))
+    """What the server said to the last try; for operators who look into the table."""
 
     __table_args__ = (sa.Index("ix_mail_merchant", "merchant_id", "kind"),)
 

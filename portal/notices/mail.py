@@ -46,7 +46,6 @@ RUN_SECONDS = 5
 """After this a run begins no other message, since sweeps wait behind it. TIMEOUT_SECONDS later the
 connection is cut, whatever it is doing: a server that answers byte by byte is never silent for
 long."""
-SHOWN_NOTICES = gathering.SHOWN
 
 _GROUP = (
     Mail.to_email,
@@ -291,14 +290,14 @@ def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
 
 def _compose(message: _Message, config: Config) -> EmailMessage:
     mails, first = message.mails, message.mails[0]
-    texts = [vault.decrypt(mail.body_token) for mail in mails[:SHOWN_NOTICES]]
+    texts = [vault.decrypt(mail.body_token) for mail in mails[: gathering.SHOWN]]
     subject = first.subject
     if message.merchant is not None and len(mails) > 1:
         name = printable(message.merchant.name)
         subject = f"[{name}] {len(mails)} notices about webhooks"
-    if len(mails) > SHOWN_NOTICES:
+    if len(mails) > gathering.SHOWN:
         path = f"/m/{message.merchant.slug}/" if message.merchant else "/account"
-        texts.append(f"And {len(mails) - SHOWN_NOTICES} more: {config.public_url}{path}")
+        texts.append(f"And {len(mails) - gathering.SHOWN} more: {config.public_url}{path}")
     if message.merchant is not None:
         texts.append(
             f"-- \nYou get this as a member of {message.merchant.name}. Choose what you are told: "

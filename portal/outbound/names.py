@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from requests.utils import requote_uri
 
+from portal.addresses import DEFAULT_PORTS
 from portal.outbound import egress
 
 MOST = 48
@@ -40,7 +41,6 @@ IPV6_SECONDS = 0.05
 """How much longer than for IPv4 addresses alone it is waited for all of a name's (RFC 8305, 3):
 some name servers never answer whether it has others."""
 
-_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_.-]{1,254}")
 
 
@@ -72,7 +72,7 @@ def named_in(url: str) -> tuple[str, int] | None:
     """
     try:
         parts = urlsplit(url)
-        name, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        name, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
     except (KeyError, ValueError):
         return "", 0
     if egress.literal(name) is not None or f".{name}".endswith(".localhost"):

@@ -27,6 +27,7 @@ from webauthn.helpers import (
 from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 from portal import strict_json
+from portal.addresses import DEFAULT_PORTS
 from portal.audit.log import actor_of
 from portal.clock import MINUTE, now
 from portal.config import Config
@@ -272,5 +273,5 @@ def _descriptors(user: User) -> list[structs.PublicKeyCredentialDescriptor]:
 
 
 def _origin(scheme: str, name: str, port: int | None) -> str:
-    usual = {"http": 80, "https": 443}[scheme]
-    return f"{scheme}://{name}" + (f":{port}" if port and port != usual else "")
+    is_usual = port in (None, DEFAULT_PORTS[scheme])
+    return f"{scheme}://{name}" + ("" if is_usual else f":{port}")

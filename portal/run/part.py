@@ -41,6 +41,7 @@ class Part:
 
     @property
     def running(self) -> bool:
+        """Whether it was started and has not ended."""
         return self.process is not None and self.code is None
 
 

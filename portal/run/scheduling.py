@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
@@ -84,56 +86,25 @@ class PortalCron(CronScheduler):
 def timetable(config: Config) -> list[CronJob]:
     """The sweep, the counting, the measuring, the mail, the look at certificates and the nightly
     clean-up."""
-    maintenance = queues.name_of(queues.MAINTENANCE)
     return [
-        PortalCronJob(
-            maintenance,
-            func=jobs.sweep,
-            interval=config.sweep_seconds,
-            # A sweep that waited for its turn is overtaken by the next.
-            ttl=config.sweep_seconds,
-            result_ttl=0,
-            failure_ttl=3_600,
-        ),
-        PortalCronJob(
-            maintenance,
-            func=jobs.summarize,
-            interval=COUNT_SECONDS,
-            ttl=COUNT_SECONDS,
-            result_ttl=0,
-            failure_ttl=3_600,
-        ),
-        PortalCronJob(
-            maintenance,
-            func=jobs.measure,
-            interval=MEASURE_SECONDS,
-            ttl=MEASURE_SECONDS,
-            result_ttl=0,
-            failure_ttl=3_600,
-        ),
-        PortalCronJob(
-            maintenance,
-            func=jobs.notify,
-            interval=NOTIFY_SECONDS,
-            ttl=NOTIFY_SECONDS,
-            result_ttl=0,
-            failure_ttl=3_600,
-        ),
-        PortalCronJob(
-            maintenance,
-            func=jobs.look_at_certificates,
-            interval=CERTIFICATE_SECONDS,
-            ttl=CERTIFICATE_SECONDS,
+        _every(config.sweep_seconds, jobs.sweep),
+        _every(COUNT_SECONDS, jobs.summarize),
+        _every(MEASURE_SECONDS, jobs.measure),
+        _every(NOTIFY_SECONDS, jobs.notify),
+        _every(
+            CERTIFICATE_SECONDS,
+            jobs.look_at_certificates,
             job_timeout=queues.TIMEOUTS[queues.LOOK_AT_CERTIFICATES],
-            result_ttl=0,
-            failure_ttl=3_600,
         ),
-        PortalCronJob(
-            maintenance,
-            func=jobs.purge,
-            cron=config.retention_cron,
-            job_timeout=queues.TIMEOUTS[queues.PURGE],
-            result_ttl=0,
-            failure_ttl=3_600,
-        ),
+        _job(jobs.purge, cron=config.retention_cron, job_timeout=queues.TIMEOUTS[queues.PURGE]),
     ]
+
+
+def _every(seconds: int, func: Callable[[], object], **options: Any) -> CronJob:
+    # One that waited for its turn is overtaken by the next.
+    return _job(func, interval=seconds, ttl=seconds, **options)
+
+
+def _job(func: Callable[[], object], **options: Any) -> CronJob:
+    maintenance = queues.name_of(queues.MAINTENANCE)
+    return PortalCronJob(maintenance, func=func, result_ttl=0, failure_ttl=3_600, **options)

@@ -131,35 +131,31 @@ def _serve(config: Config, target: str = "portal.run.wsgi:front") -> None:
 def _check_port(config: Config) -> None:
     """Raises SettingError for a port that cannot be had, after a moment: the processes of a start
     that was killed may be about to end."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     end = time.monotonic() + PORT_SECONDS
-    while time.monotonic() < end and _is_taken(family, config):
+    error = _bind_error(config)
+    while error and error.errno == errno.EADDRINUSE and time.monotonic() < end:
         time.sleep(STARTING_SECONDS)
-    with socket.socket(family) as probe:
+        error = _bind_error(config)
+    if error and error.errno == errno.EADDRINUSE:
+        raise SettingError(
+            f"Port {config.port} on {config.host} is taken by another program: stop it, or choose "
+            f"another port, as in PORTAL_PORT={config.port + 1} {installed.START}."
+        )
+    if error:
+        raise SettingError(
+            f"The portal cannot listen on {config.host}:{config.port} ({error.strerror}): change "
+            "PORTAL_HOST or PORTAL_PORT."
+        )
+
+
+def _bind_error(config: Config) -> OSError | None:
+    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((config.host, config.port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise SettingError(
-                    f"Port {config.port} on {config.host} is taken by another program: stop it, "
-                    "or choose another port, as in "
-                    f"PORTAL_PORT={config.port + 1} {installed.START}."
-                ) from None
-            raise SettingError(
-                f"The portal cannot listen on {config.host}:{config.port} ({error.strerror}): "
-                "change PORTAL_HOST or PORTAL_PORT."
-            ) from None
-
-
-def _is_taken(family: int, config: Config) -> bool:
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-        return False
+            return error
+        return None
 
 
 @contextlib.contextmanager

@@ -18,14 +18,13 @@ import sqlalchemy as sa
 from croniter import croniter
 from redis import ConnectionPool
 
-from portal.addresses import Lookalike, clean_email, email_fault, wire_name
+from portal.addresses import DEFAULT_PORTS, Lookalike, clean_email, email_fault, wire_name
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
 LONGEST = 8_192
 """Characters of one setting."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _PASSWORD_IN_URL = re.compile(r"//.*@|(?<=password=)[^&]+")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")

@@ -40,7 +40,7 @@ from portal.storage.sizes import (
 
 SETTLED = {
     # The moment of an event is taken while it is SQLite's one writer; a transaction of PostgreSQL
-    # may end as late as its process may stand still in it (extensions.STOPPED_SECONDS).
+    # may end as late as its process may stand still in it (portal.db.session.STOPPED_SECONDS).
     COMING: {"sqlite": 5 * SECOND, "postgresql": 45 * SECOND},
     # An attempt, or a test's delivery, is in the log three minutes after it began.
     SENDING: {"sqlite": 4 * MINUTE, "postgresql": 4 * MINUTE},

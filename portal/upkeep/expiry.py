@@ -3,7 +3,7 @@
 Each table is walked from its oldest row on. First goes what is past everybody's days, in the order
 of age, in which rows lie beside each other; then what is past the days of each merchant whose
 period is shorter than the longest, by an index that begins with the merchant. So nobody's rows are
-read because another keeps his longer, and no night reads what an earlier one has left for later.
+read because another keeps theirs longer, and no night reads what an earlier one has left for later.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class Walk:
         if dialect == "sqlite":
             return [delete]
         # Who makes one pending at this moment holds its event's payload (portal.delivery.actions).
-        # Waiting for him first, the delete sees what he did.
+        # The delete waits for that transaction first, and sees what it did.
         return [sa.select(*self.key).where(*where).with_for_update(), delete]
 
     def _owners(self) -> list[sa.ColumnElement[bool]]:

@@ -108,7 +108,7 @@ def revoke_key(slug: str, key_id: str) -> ResponseReturnValue:
 
 
 def _too_many_invitations(_limit: RequestLimit) -> Response:
-    message = "This merchant has sent many invitations today. Wait an hour, then try again."
+    message = "This merchant sends many invitations. Wait an hour, then try again."
     return _render(
         "settings/_members.html", 429, invite_errors={"email": [message]}, typed=request.form
     )

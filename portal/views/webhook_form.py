@@ -198,12 +198,12 @@ def differences(stored: WebhookForm, typed: WebhookForm) -> list[tuple[str, str,
 
 
 def facts(webhook: Webhook) -> list[tuple[str, str]]:
-    """Label and words of what the webhook's page tells in no words of its own, where it is not the
-    default."""
+    """Label and words of the fields that the webhook's page shows as just these, where they are not
+    the default."""
     return [
         (one.label, input_of(one).words(input_of(one).filled(value)))
         for name, value in columns(webhook).items()
-        if not (one := FIELDS[name]).is_told_apart and value != one.default
+        if not (one := FIELDS[name]).has_own_display and value != one.default
     ]
 
 

@@ -40,7 +40,7 @@ def index(slug: str) -> ResponseReturnValue:
     return rendering.render(
         "webhooks/index.html",
         "webhooks/_rows.html",
-        lines=overview.webhook_lines(g.merchant.id, sort, search),
+        rows=overview.webhook_rows(g.merchant.id, sort, search),
         count=count,
         sort=sort,
         search=search,
@@ -194,7 +194,7 @@ def test(slug: str, webhook_id: str) -> ResponseReturnValue:
     if event_type not in setup.types_of(webhook):
         raise Invalid([FieldError("/type", "Choose one of the webhook's event types.")])
     attempt = actions.send_test(g.merchant.id, webhook_id, event_type, actor_of(current_user))
-    answer = setup.answer_of(attempt.id)
+    answer = setup.payload_of(attempt)
     response = _show(
         _get(webhook_id),
         "webhooks/_test_result.html",

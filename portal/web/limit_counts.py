@@ -19,8 +19,6 @@ from redis.exceptions import ResponseError
 from portal.redis_replies import UNREADABLE, bounded
 from portal.redis_trouble import TROUBLE, RedisTrouble
 
-QUIET_SECONDS = 2.0
-"""How long Redis is left alone after it did not answer: each request would wait for it."""
 MOST = 10_000
 """Names that a process counts; of more, those that were counted first are forgotten."""
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
@@ -86,7 +84,6 @@ class LimitCounts(RedisStorage):
         super().__init__(address, wrap_exceptions=wrap_exceptions, **options)
         bounded(self.storage)
         self._own, self._trouble = Counts(), trouble
-        self._quiet_until = 0.0
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """limits' own."""
@@ -127,7 +124,7 @@ class LimitCounts(RedisStorage):
 
     def _ask(self, ask: Callable[[], Any]) -> int:
         """What Redis says; 0 where it says nothing."""
-        if time.monotonic() < self._quiet_until:
+        if self._trouble.is_left_alone:
             return 0
         try:
             return int(ask())
@@ -136,8 +133,7 @@ class LimitCounts(RedisStorage):
             self._trouble.note(error, "tries are counted by each process")
             return 0
         except TROUBLE as error:
-            self._trouble.note(error, "tries are counted by each process")
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            self._trouble.leave_alone(error, "tries are counted by each process")
             return 0
 
 

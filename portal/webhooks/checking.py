@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import current_app
 
 from portal import vault
+from portal.addresses import DEFAULT_PORTS
 from portal.db.session import db
 from portal.errors import FieldError, Invalid
 from portal.events import catalogue
@@ -20,7 +21,7 @@ from portal.outbound.resolver import addresses_of
 from portal.webhooks import previews, rules
 from portal.webhooks.fields import columns
 from portal.webhooks.kinds import RuleContext
-from portal.webhooks.url_rules import DEFAULT_PORTS, UrlContext, clean_url
+from portal.webhooks.url_rules import UrlContext, clean_url
 
 
 def validate(

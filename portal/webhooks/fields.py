@@ -54,8 +54,8 @@ class Field:
     is_required: bool = False
     is_copied: bool = True
     """Whether a copy of a webhook takes it over, or begins with the default."""
-    is_told_apart: bool = False
-    """Whether the webhook's page shows it in its own way, or just as label and value."""
+    has_own_display: bool = False
+    """Whether the webhook's page shows it in a way of its own, and not as label and value."""
 
     @property
     def schema(self) -> Schema:
@@ -71,7 +71,7 @@ _ALL = (
         TARGET,
         "Description",
         hint="What it is for, such as “Orders to the ERP”. Shown in place of the URL.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "url",
@@ -81,14 +81,14 @@ _ALL = (
         "URL",
         about="http:// or https://.",
         is_required=True,
-        is_told_apart=True,
+        has_own_display=True,
     ),
-    Field("method", Choice("method", METHODS), "POST", REQUEST, "Method", is_told_apart=True),
+    Field("method", Choice("method", METHODS), "POST", REQUEST, "Method", has_own_display=True),
     Field(
-        "query_params", Pairs("query_params"), [], REQUEST, "Query parameters", is_told_apart=True
+        "query_params", Pairs("query_params"), [], REQUEST, "Query parameters", has_own_display=True
     ),
-    Field("headers", Pairs("headers"), [], REQUEST, "Headers", is_told_apart=True),
-    Field("auth", Authentication(), None, AUTH, "Authentication", is_told_apart=True),
+    Field("headers", Pairs("headers"), [], REQUEST, "Headers", has_own_display=True),
+    Field("auth", Authentication(), None, AUTH, "Authentication", has_own_display=True),
     Field(
         "events",
         Triggers(100),
@@ -97,7 +97,7 @@ _ALL = (
         "Events",
         about="Exact types, order.*, or *.",
         is_required=True,
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "include_object_record",
@@ -108,7 +108,7 @@ _ALL = (
         hint="Adds data, the record after the change, and previous, what changed in it. Without it "
         "the receiver gets IDs alone and asks for the record.",
         about="Whether data and previous go along.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "only_sources",
@@ -117,7 +117,7 @@ _ALL = (
         SOURCES,
         "Only changes by",
         about="source_user_type, or type:user_id; only these are sent.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "except_sources",
@@ -126,7 +126,7 @@ _ALL = (
         SOURCES,
         "All but changes by",
         about="source_user_type, or type:user_id; these are not sent.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "body_template",
@@ -138,7 +138,7 @@ _ALL = (
         "event.data.number | json }}}. Values: event.type, event.object_id, event.data.… Leave it "
         "empty to send the event itself.",
         about="Liquid that makes the body; null for the event.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "timeout_seconds",
@@ -149,7 +149,7 @@ _ALL = (
         hint="1 to 60, for the whole attempt. Empty: {default}.",
         about="Deadline of an attempt; null: the portal's.",
         setting="timeout_seconds",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "max_in_flight",
@@ -160,7 +160,7 @@ _ALL = (
         hint="1 to 500. Empty: {default}.",
         about="Requests at once; null: the portal's.",
         setting="max_in_flight",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "rate_per_second",
@@ -170,7 +170,7 @@ _ALL = (
         "Requests a second",
         hint="For a receiver that counts. Empty: as many as there are.",
         about="Requests started in a second; null: no limit.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "ordered",
@@ -181,7 +181,7 @@ _ALL = (
         hint="The events of one record arrive in their order; one that fails holds the later ones "
         "of its record, and nothing else.",
         about="Whether the events of one record are sent one after another.",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "sign_ed25519",
@@ -192,7 +192,7 @@ _ALL = (
         hint="For receivers that check with a public key (v1a of Standard Webhooks), so that what "
         "they hold cannot sign. The key is shown on the webhook’s page.",
         about="Whether requests also carry a v1a signature (Ed25519).",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "retry_schedule",
@@ -203,7 +203,7 @@ _ALL = (
         hint="Seconds before each attempt, each after the one before, up to 20. Empty: {default}.",
         about="Delay before each attempt in seconds; null for the portal's.",
         setting="retry_schedule",
-        is_told_apart=True,
+        has_own_display=True,
     ),
     Field(
         "enabled",
@@ -215,7 +215,7 @@ _ALL = (
         "and what comes meanwhile is not sent to it later.",
         about="false holds what it is owed; what comes meanwhile is not sent to it, then or later.",
         is_copied=False,
-        is_told_apart=True,
+        has_own_display=True,
     ),
 )
 FIELDS: Mapping[str, Field] = {field.name: field for field in _ALL}

@@ -102,9 +102,9 @@ def recent_attempts(webhook: Webhook, limit: int = 10) -> list[Attempt]:
     )
 
 
-def answer_of(attempt_id: str) -> AttemptPayload | None:
+def payload_of(attempt: Attempt) -> AttemptPayload | None:
     """The payload log of an attempt; None once it is past its days."""
-    return db.session.get(AttemptPayload, attempt_id)
+    return db.session.get(AttemptPayload, attempt.id)
 
 
 def types_of(webhook: Webhook) -> list[str]:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from portal.addresses import Lookalike, wire_name
+from portal.addresses import DEFAULT_PORTS, Lookalike, wire_name
 from portal.characters import CONTROLS, DIRECTIONS, INVISIBLE, LINE_ENDS, one_of
 from portal.outbound import egress
 
 MAX_URL = 2_048
 MAX_HOST, MAX_LABEL = 253, 63
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # White space, control characters, and what is invisible or changes the direction of text.
 _UNSAFE = one_of(r"\s", CONTROLS, LINE_ENDS, DIRECTIONS, INVISIBLE)

@@ -107,7 +107,7 @@ def test_nothing_of_another_merchant_is_seen(merchant: Merchant) -> None:
     shown = overview.overview(merchant.id, DAY_SPAN)
     assert (shown.history.total, shown.pending) == (Tally(), 0)
     assert (shown.notices, shown.attempts, shown.concerns, shown.webhooks) == ([], [], [], {})
-    assert overview.webhook_lines(merchant.id) == []
+    assert overview.webhook_rows(merchant.id) == []
     counting.count_new(now() + HOUR)
     assert overview.overview(merchant.id, DAY_SPAN).history.total == Tally()
     assert statistics.by_webhook(merchant.id) == {}
@@ -180,10 +180,10 @@ def test_the_list_says_how_each_webhook_does(merchant: Merchant) -> None:
     delivery = factories.make_delivery(factories.make_event(merchant), erp)
     factories.make_attempt(delivery, 503)
     factories.make_attempt(delivery, 200, duration_us=41_000)
-    (line,) = overview.webhook_lines(merchant.id, search="ERP hook")
+    (line,) = overview.webhook_rows(merchant.id, search="ERP hook")
     assert (line.webhook, line.waiting, line.total.rate) == (erp, 1, 0.5)
     assert line.total.p95 == pytest.approx(41_000, rel=0.2)
-    assert [one.webhook for one in overview.webhook_lines(merchant.id, "name")] == [erp, zoo]
-    assert [one.webhook for one in overview.webhook_lines(merchant.id, "state")] == [erp, zoo]
-    assert [one.webhook for one in overview.webhook_lines(merchant.id)] == [zoo, erp]
-    assert overview.webhook_lines(merchant.id, search="nowhere") == []
+    assert [one.webhook for one in overview.webhook_rows(merchant.id, "name")] == [erp, zoo]
+    assert [one.webhook for one in overview.webhook_rows(merchant.id, "state")] == [erp, zoo]
+    assert [one.webhook for one in overview.webhook_rows(merchant.id)] == [zoo, erp]
+    assert overview.webhook_rows(merchant.id, search="nowhere") == []

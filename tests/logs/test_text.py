@@ -107,7 +107,7 @@ def every_page(merchant: Merchant, text: str) -> list[LogPage[Event]]:
 def test_a_search_takes_as_long_as_the_records_are_and_not_times_the_text(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(keyset, "SIFTED_BYTES", 3_000_000)
+    monkeypatch.setattr(keyset, "SIFTED_CHARACTERS", 3_000_000)
     text = "x" * 250 + "y"
     for number in range(8):
         order(merchant, number, "x" * 1_000_000 + ("y" if number == 1 else ""))
@@ -188,7 +188,7 @@ def test_a_download_goes_on_where_a_search_must_pause(
 ):
     for number in range(9):
         order(merchant, number, "needle" if number % 2 else "hay")
-    monkeypatch.setattr(keyset, "SIFTED_BYTES", 50)
+    monkeypatch.setattr(keyset, "SIFTED_CHARACTERS", 50)
     monkeypatch.setattr(keyset, "BATCH", 2)
     batches = browse.EVENTS.every(merchant.id, {"text": "needle"}, list)
     assert [event.object_id for batch in batches for event in batch] == ["7", "5", "3", "1"]

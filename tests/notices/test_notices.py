@@ -101,7 +101,7 @@ def test_owners_and_editors_are_told_that_a_webhook_is_held_and_until_when(
 @on_both_databases
 def test_what_happens_together_is_told_in_one_mail(merchant: Merchant, mailbox: Mailbox):
     make_user("owner", merchant, email="ann@example.com")
-    for number in range(mail.SHOWN_NOTICES + 3):
+    for number in range(gathering.SHOWN + 3):
         change(make_webhook(merchant, description=f"ERP {number}"), Health(), HELD)
     assert mail.send_due() == 0, "a notice waits a moment for others"
     assert send() == 1

@@ -50,7 +50,7 @@ def parts(attempt: Attempt) -> list[Phase]:
     add("TLS", "agreeing on encryption", attempt.tls_us)
     if attempt.status is None or attempt.wait_us is None:
         # It ended here, before the first byte of an answer; libcurl's later times mean nothing.
-        if attempt.send_us is not None and not (attempt.error or "").startswith("tls_"):
+        if attempt.send_us is not None and attempt.sends != 0:
             add(*_SEND, attempt.send_us)
         add(*_unfinished(attempt), total - at, failed=True)
         return found

@@ -275,7 +275,7 @@ class Transfer(Generic[Tag]):
             self._truncated,
             self._sends,
             self.came,
-            *timing.of(easy, self._before_us, self._names_us),
+            *timing.of(easy, self._before_us, self._names_us, self._sends > 0),
             self._certificate_ends_at() if self.looks_only else None,
         )
 

@@ -168,6 +168,14 @@ def test_nobody_listening_and_no_such_name_are_named():
     assert send_now(outgoing("http://no-such-host.invalid/"), 5, LOOPBACK).error == "dns_failed"
 
 
+def test_a_request_that_never_left_took_no_time_to_send_or_wait(receive):
+    plain = receive(says(OK))
+    for url in ("http://no-such-host.invalid/", f"https://127.0.0.1:{plain.port}/"):
+        answer = send_now(outgoing(url), 5, LOOPBACK)
+        assert (answer.sends, answer.duration_us > 0) == (0, True), url
+        assert (answer.send_us, answer.wait_us, answer.download_us) == (None, None, None), url
+
+
 @pytest.mark.parametrize(
     "host",
     [

@@ -56,17 +56,17 @@ def _with_records(text: str, done: Done, *, is_many: bool) -> Any:
     what is around them then, with NaN where each of them was. No sender can send a NaN."""
     records: list[Record] = []
     around: list[str] = []
-    place = 0
+    position = 0
     read = _short_record_at if is_many else _record_at
-    while (start := _next_object(text, place, done)) is not None:
-        around.append(text[place:start])
+    while (start := _next_object(text, position, done)) is not None:
+        around.append(text[position:start])
         try:
-            record, place = read(text, start)
+            record, position = read(text, start)
         except _TooMany:
             raise _too_many_after("NaN".join(around)) from None
         records.append(record)
         done(len(record.text))
-    around.append(text[place:])
+    around.append(text[position:])
     rest = "NaN".join(around)
     if is_many and values_of(rest.encode(), MAX_VALUES, done) > MAX_VALUES:
         raise TooLarge(
@@ -84,19 +84,19 @@ def _with_records(text: str, done: Done, *, is_many: bool) -> Any:
     return value
 
 
-def _next_object(text: str, place: int, done: Done) -> int | None:
+def _next_object(text: str, position: int, done: Done) -> int | None:
     """Where the next object begins that has a name; None where there is none."""
     while True:
         # What may stand between a name and its object is looked at in one go.
-        between = _BETWEEN.match(text, place + _LOOK)
+        between = _BETWEEN.match(text, position + _LOOK)
         end = between.end() + 1 if between else len(text)
-        found = _OBJECT.search(text, place, end)
+        found = _OBJECT.search(text, position, end)
         if found is not None:
             return found.end()
         if end >= len(text):
             return None
         # The end of a name may be the last that was looked at.
-        place = end - 2
+        position = end - 2
         done(_LOOK)
 
 
@@ -145,15 +145,15 @@ class _TooMany(Exception):
 def _too_many_after(beginning: str) -> Invalid | TooLarge:
     """What refuses the record that comes after the beginning of a body."""
     told = f"A record may hold at most {MAX_VALUES:,} values: {KINDS}. Send less of it."
-    place = _LIST.match(beginning)
-    if place is None:
+    item = _LIST.match(beginning)
+    if item is None:
         return TooLarge(told)
     # Which event it is of is known by those that are whole before it.
     number = -1
     with contextlib.suppress(StopIteration, json.JSONDecodeError):
-        while place is not None:
+        while item is not None:
             number += 1
-            place = _NEXT.match(beginning, _scan_anything(beginning, place.end())[1])
+            item = _NEXT.match(beginning, _scan_anything(beginning, item.end())[1])
     return Invalid([FieldError(f"/events/{number}", told)])
 
 
@@ -161,23 +161,23 @@ def _around(text: str, rest: str, parts: list[str], records: list[Record]) -> An
     """The value of what is around records, the parts of a text, with the records in it."""
     _cut_out.records = iter(records)
     try:
-        value, place = _scan_around(rest, len(rest) - len(rest.lstrip(SPACE)))
-        if not rest[place:].strip(SPACE):
+        value, position = _scan_around(rest, len(rest) - len(rest.lstrip(SPACE)))
+        if not rest[position:].strip(SPACE):
             return value
         told = "Extra data"
     except StopIteration as error:
-        told, place = "Expecting value", error.value
+        told, position = "Expecting value", error.value
     except json.JSONDecodeError as error:
-        told, place = error.msg, error.pos
+        told, position = error.msg, error.pos
     # Where that is in the text that came.
     looked_at = passed = 0
     for part, record in zip(parts, records, strict=False):
         looked_at += len(part)
-        if place <= looked_at:
+        if position <= looked_at:
             break
         looked_at += len("NaN")
         passed += len(record.text) - len("NaN")
-    raise json.JSONDecodeError(told, text, place + passed)
+    raise json.JSONDecodeError(told, text, position + passed)
 
 
 def _record(name: str) -> Any:
@@ -207,6 +207,6 @@ _LENGTHS = 16 * 1024, 2 * MAX_VALUES, 4 * 1024 * 1024
 """Characters of a record that are read at first, and more where it is not at its end: those that
 have no more than MAX_VALUES in any case; and those that no event may have (events.rules)."""
 _TOKEN = 12
-"""As near to the end of what was cut off lies the place where it breaks, but for texts."""
+"""As near to the end of what was cut off lies the position at which it breaks, but for texts."""
 _LIST = re.compile(rf'{_WS}\{{{_WS}"events"{_WS}:{_WS}\[{_WS}')
 _NEXT = re.compile(rf"{_WS},{_WS}")

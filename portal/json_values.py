@@ -30,16 +30,16 @@ def values_of(raw: bytes, most: int, done: Done = nothing) -> int:
 
 
 def end_of_values(text: str, start: int, end: int, most: int) -> int:
-    """A place in JSON text up to which there are more values than `most` from `start` on, but not
-    many more; `end` where there are not so many."""
+    """A position in JSON text up to which there are more values than `most` from `start` on, but
+    not many more; `end` where there are not so many."""
     if sum(text.count(sign.decode(), start, end) for sign in _PARTING) <= most:
         return end
-    places = range(start, end, _PIECE)
-    counts = _counted(text[place : min(place + _PIECE, end)].encode() for place in places)
-    for place, count in zip(places, counts, strict=True):
+    starts = range(start, end, _PIECE)
+    counts = _counted(text[at : min(at + _PIECE, end)].encode() for at in starts)
+    for at, count in zip(starts, counts, strict=True):
         most -= count
         if most < 0:
-            return min(place + _PIECE, end)
+            return min(at + _PIECE, end)
     return end
 
 

@@ -276,7 +276,7 @@ def refuse_constant(text: str) -> Any:
 
 
 Scan = Callable[[str, int], tuple[Any, int]]
-"""Gives the value that begins at a place of a text, and where it ends. Raises what `strictly`
+"""Gives the value that begins at a position of a text, and where it ends. Raises what `strictly`
 words, and StopIteration where none begins."""
 
 

@@ -8,7 +8,7 @@ One thread, hundreds of requests in flight. The rules:
    (attempts).
 3. Each webhook has a line of its own, with a cap on its requests in flight and a small buffer of
    what is due. A receiver that hangs uses up its own cap and nothing else (line, lines, throttle).
-4. Merchants take turns, the one with the fewest requests first, and nobody can have every place.
+4. Merchants take turns, the one with the fewest requests first, and nobody can have every slot.
    A merchant with a lot to send comes after the others, in shorter rounds (turns, shares).
 5. This thread waits for nothing but the transport: templates are filled in cells (filling), results
    are written by a thread of their own (recorder), and names are looked up by others.

@@ -41,12 +41,12 @@ four bytes of memory, and reading them keeps the thread that sends."""
 FEW = 4
 """How many large payloads are read at a time."""
 
-PLACE = 64 * 1024
-"""For so many characters of payload a request takes one more place."""
+SLOT_CHARACTERS = 64 * 1024
+"""For so many characters of payload a request takes one more slot."""
 
-Place = tuple[int, str]
+Cursor = tuple[int, str]
 """How far rows were read: the moment (Unix µs) and the ID of the last."""
-START: Place = (0, "")
+START: Cursor = (0, "")
 
 
 @dataclass(slots=True)
@@ -72,15 +72,15 @@ class DueDelivery:
     """Whether it goes out before its scheduled time."""
     size: int = field(init=False, default=0)
     """How many characters of payload it holds in memory."""
-    places: int = field(init=False, default=1)
-    """How many places of its drain it takes: one, and one more for each PLACE of its payload, which
-    is in memory several times while the request is under way."""
+    slots: int = field(init=False, default=1)
+    """How many slots of its drain it takes: one, and one more for each SLOT_CHARACTERS of its
+    payload, which is in memory several times while the request is under way."""
 
     def __post_init__(self) -> None:
         """Measure it once, for its size is asked for again and again."""
         if (payload := self.payload) is not None:
             self.size = len(payload.head) + len(payload.data or "") + len(payload.previous or "")
-            self.places += self.size // PLACE
+            self.slots += self.size // SLOT_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def read(
     *,
     is_retry: bool,
     moment: int,
-    after: Place,
+    after: Cursor,
     count: int,
     ordered: bool,
     without: Collection[str] = (),
     known: Collection[str] = (),
     room: int = AT_ONCE,
-) -> tuple[list[DueDelivery], Place | None]:
-    """First attempts or retries that are due at `moment` (Unix µs), from `after` a place on,
+) -> tuple[list[DueDelivery], Cursor | None]:
+    """First attempts or retries that are due at `moment` (Unix µs), from the cursor `after` on,
     `without` some types and without the IDs that are `known`. At most `count`, and no more once
     their payloads have filled the `room` (characters). And where to read on; None at the end."""
     values = {
@@ -142,13 +142,13 @@ def waiting(
     *,
     moment: int,
     tried_before: int,
-    after: Place,
+    after: Cursor,
     count: int,
     ordered: bool,
     without: Collection[str] = (),
     known: Collection[str] = (),
     room: int = AT_ONCE,
-) -> tuple[list[DueDelivery], Place | None]:
+) -> tuple[list[DueDelivery], Cursor | None]:
     """Retries whose time is after `moment` though what they wait for may be over: the receiver was
     away at their last attempt, which was `tried_before` a moment (all Unix µs). `without` some
     types, without those that are `known`, and without those whose last two waits were cut short:
@@ -165,10 +165,10 @@ def waiting(
         "whatever": False,
     }
     statement = (WAITING_TYPES if without else WAITING)[ordered]
-    rows, place = _fitting(statement, values, count, room, known, without)
+    rows, cursor = _fitting(statement, values, count, room, known, without)
     for due in rows:
         due.hurried = True
-    return rows, place
+    return rows, cursor
 
 
 def find(candidate: Candidate) -> DueDelivery | None:
@@ -209,18 +209,18 @@ def _oldest_and_newest(values: dict[str, Any], *, ordered: bool, dice: float) ->
     return sorted(rows.values(), key=lambda row: (row.next_attempt_at, row.id))
 
 
-def _types(ordered: bool, values: dict[str, Any], after: Place) -> list[sa.Row[Any]]:
+def _types(ordered: bool, values: dict[str, Any], after: Cursor) -> list[sa.Row[Any]]:
     return list(
         db.session.execute(OLDEST[ordered], {**values, "after": after[0], "after_id": after[1]})
     )
 
 
 def waiting_candidates(
-    webhook_id: str, moment: int, *, after: Place, ordered: bool, whatever: bool
-) -> tuple[list[Candidate], Place | None]:
-    """What waits for its time and may be a probe before that, the next to come first, from `after`
-    a place on: only what was not sent before its time the last time, unless `whatever` waits is
-    wanted. And where to read on; None at the end."""
+    webhook_id: str, moment: int, *, after: Cursor, ordered: bool, whatever: bool
+) -> tuple[list[Candidate], Cursor | None]:
+    """What waits for its time and may be a probe before that, the next to come first, from the
+    cursor `after` on: only what was not sent before its time the last time, unless `whatever` waits
+    is wanted. And where to read on; None at the end."""
     rows = db.session.execute(
         WAITING_TYPES[ordered],
         {
@@ -295,28 +295,28 @@ def _fitting(
     room: int,
     known: Collection[str],
     without: Collection[str] = (),
-) -> tuple[list[DueDelivery], Place | None]:
+) -> tuple[list[DueDelivery], Cursor | None]:
     """At most `count` of the deliveries that fit, among those that a statement looks at, `without`
     some types and without those that are `known`, and no more once they have filled the `room`; and
     where to read on, None at the end."""
     looked_at = db.session.execute(statement, {**values, "looked": LOOKED}).all()
-    place: Place | None = None
-    places = dict[str, Place]()
+    cursor: Cursor | None = None
+    cursors = dict[str, Cursor]()
     for row in looked_at:
-        if len(places) == count:
+        if len(cursors) == count:
             break
-        place = row.next_attempt_at, row.id
+        cursor = row.next_attempt_at, row.id
         if row.fits and row.id not in known and not (without and row.type in without):
-            places[row.id] = place
-    if len(places) < count and len(looked_at) < LOOKED:
-        place = None
-    if not places:
-        return [], place
+            cursors[row.id] = cursor
+    if len(cursors) < count and len(looked_at) < LOOKED:
+        cursor = None
+    if not cursors:
+        return [], cursor
     # Some may have been finished meanwhile.
-    rows = {row.id: row for row in db.session.execute(THESE, {"ids": list(places)}).all()}
-    fitting = [rows[one] for one in places if one in rows]
+    rows = {row.id: row for row in db.session.execute(THESE, {"ids": list(cursors)}).all()}
+    fitting = [rows[one] for one in cursors if one in rows]
     found, looked = _dues(fitting, count, room)
-    return found, places[found[-1].id] if looked < len(fitting) else place
+    return found, cursors[found[-1].id] if looked < len(fitting) else cursor
 
 
 _TYPE = re.compile(r'"type":"([^"]*)"')

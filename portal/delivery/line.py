@@ -62,8 +62,8 @@ class Line:
         self._answered_at = -LATELY_SECONDS
         """When its receiver last took or refused anything (this process's clock, seconds)."""
         self.throttle = Throttle()
-        self.places = 0
-        """How many places of its drain its requests in flight take (DueDelivery.places)."""
+        self.slots = 0
+        """How many slots of its drain its requests in flight take (DueDelivery.slots)."""
         self.waits_for_token = False
         """Whether a request for an access token is in flight, which all others need."""
         self._token: str | None = None
@@ -187,7 +187,7 @@ class Line:
         clock = time.monotonic()
         self.throttle.start(clock)
         self.silence.start(one.type, clock)
-        self.places += one.places
+        self.slots += one.slots
 
     def end(
         self,
@@ -202,7 +202,7 @@ class Line:
         clock = time.monotonic()
         self.throttle.end(was_delivered=outcome is Outcome.DELIVERED and not in_trouble)
         self.silence.end(one.type, clock, was_silent=outcome is Outcome.SILENT)
-        self.places -= one.places
+        self.slots -= one.slots
         if in_trouble:
             self.throttle.slow_down(started_at, now())
             self.throttle.pause(clock + pause_seconds)

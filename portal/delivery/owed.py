@@ -25,13 +25,13 @@ LEFT_OUT = ""
 _delivery, _payload = table(Delivery), table(EventPayload)
 _attempt, _event = table(Attempt), table(Event)
 
-_place = sa.tuple_(_delivery.c.next_attempt_at, _delivery.c.id)
+_cursor = sa.tuple_(_delivery.c.next_attempt_at, _delivery.c.id)
 _pending = sa.and_(
     _delivery.c.webhook_id == sa.bindparam("webhook_id"), _delivery.c.state == PENDING_LITERAL
 )
 _after = sa.and_(
     _delivery.c.next_attempt_at >= sa.bindparam("after"),
-    _place > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
+    _cursor > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
 )
 _is_due = sa.and_(
     _pending,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from portal.clock import SECOND
 from portal.delivery import due, health
-from portal.delivery.due import START, Candidate, DueDelivery, Place
+from portal.delivery.due import START, Candidate, Cursor, DueDelivery
 from portal.delivery.health import Health
 from portal.models.delivery import MANUAL
 
@@ -43,7 +43,7 @@ class Probing:
     """What is due and may be a probe, as read for this round."""
     waiting: list[Candidate] | None = None
     """What waits for its time and may be a probe, as far as it was read."""
-    looked_to: Place = START
+    looked_to: Cursor = START
     """How far what waits was searched before."""
     regular_from: int = 0
     """From when on (Unix µs) a round is a regular one again. Rounds before that are quick ones, of
@@ -214,15 +214,15 @@ def _choose_waiting(
     known: Container[str],
 ) -> tuple[Candidate | None, bool]:
     """One of those that wait, among what one read finds; and whether there is more to read."""
-    place: Place | None = None
+    cursor: Cursor | None = None
     if probing.waiting is None:
-        found, place = due.waiting_candidates(
+        found, cursor = due.waiting_candidates(
             webhook_id, moment, after=probing.looked_to, ordered=ordered, whatever=False
         )
         probing.waiting = _unknown(found, known)
     chosen = probing.choose(probing.waiting, schedule)
     if chosen is None:
-        probing.looked_to = place or START
-        if place is not None:
+        probing.looked_to = cursor or START
+        if cursor is not None:
             probing.waiting = None
-    return chosen, chosen is None and place is not None
+    return chosen, chosen is None and cursor is not None

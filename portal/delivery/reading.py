@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from portal.delivery import due, probing
-from portal.delivery.due import START, DueDelivery, Place
+from portal.delivery.due import START, Cursor, DueDelivery
 from portal.delivery.silence import Silence
 
 MOST_AT_ONCE = 1_000
@@ -38,11 +38,11 @@ class Reading:
         """How many the next read may ask for: few after a large one, since SQLite has to read a
         text to know its length."""
         self._kinds: Sequence[bool] = BOTH
-        self._places: dict[bool, Place] = {}
+        self._cursors: dict[bool, Cursor] = {}
         """How far first attempts and retries were read."""
-        self._reached: dict[bool, Place] = {}
+        self._reached: dict[bool, Cursor] = {}
         """How far they were searched for what fits, before it had to start over."""
-        self._caught_up_to: Place | None = START
+        self._caught_up_to: Cursor | None = START
         """How far waiting retries were read, while catching up; None at the end."""
         self._aside: frozenset[str] = frozenset()
         """The types that were aside when it read."""
@@ -61,14 +61,14 @@ class Reading:
 
     def go_back(self) -> None:
         """Read everything from the start again, since what was read was dropped."""
-        self._places.clear()
+        self._cursors.clear()
         self._caught_up_to = START
 
     def start_over(self, kinds: Sequence[bool] = BOTH) -> None:
         """Read what is due from the start again, since rows that are committed late stand before
         what was read. `kinds` says whether there are first attempts (False) and retries (True)."""
         self._kinds = kinds
-        self._places.clear()
+        self._cursors.clear()
 
     def takes_over_silence(self) -> bool:
         """Whether other types are aside now than when it read. If so it starts over without
@@ -99,10 +99,10 @@ class Reading:
     def _due(self, moment: int) -> list[DueDelivery]:
         found: list[DueDelivery] = []
         for is_retry in self._kinds:
-            place = self._places.get(is_retry, START)
-            reached = self._read(found, moment, is_retry, place)
+            cursor = self._cursors.get(is_retry, START)
+            reached = self._read(found, moment, is_retry, cursor)
             further = self._reached.get(is_retry, START)
-            if place == START and reached is not None and further >= reached:
+            if cursor == START and reached is not None and further >= reached:
                 # What was searched before it had to start over need not be searched again; so it
                 # gets further, however often it starts over.
                 reached = self._read(found, moment, is_retry, further)
@@ -112,22 +112,22 @@ class Reading:
             if reached is None:
                 self._reached.pop(is_retry, None)
                 continue
-            self._places[is_retry] = self._reached[is_retry] = reached
+            self._cursors[is_retry] = self._reached[is_retry] = reached
             self.has_more = True
             break
         return found
 
     def _read(
-        self, found: list[DueDelivery], moment: int, is_retry: bool, place: Place
-    ) -> Place | None:
+        self, found: list[DueDelivery], moment: int, is_retry: bool, cursor: Cursor
+    ) -> Cursor | None:
         """Add what is wanted to what was found. Returns where to read on, None at the end."""
         if len(found) == self._want:
-            return place
+            return cursor
         rows, reached = due.read(
             self._webhook_id,
             is_retry=is_retry,
             moment=moment,
-            after=place,
+            after=cursor,
             count=self._want - len(found),
             ordered=self._ordered,
             without=self._aside,
@@ -135,7 +135,7 @@ class Reading:
             room=self._room,
         )
         for one in rows:
-            self._places[is_retry] = (one.due_at, one.id)
+            self._cursors[is_retry] = (one.due_at, one.id)
             found.append(one)
             self._room -= one.size
         if self._room <= 0:

@@ -1,7 +1,7 @@
 """Whose request a drain starts next.
 
 Merchants take turns, the one with the fewest requests first, and so do the webhooks of each. Nobody
-has all places, however many of their receivers hang. The heavy ones (shares) have rounds of their
+has all slots, however many of their receivers hang. The heavy ones (shares) have rounds of their
 own, behind those of others and shorter.
 """
 
@@ -20,9 +20,9 @@ from portal.delivery.shares import Shares
 from portal.processes import open_files
 
 MAX_IN_FLIGHT = 1_000
-"""Requests in flight of one worker; large ones count several times (DueDelivery.places)."""
+"""Requests in flight of one worker; large ones count several times (DueDelivery.slots)."""
 SHARE = 3
-"""How many times the places that are free a merchant may have: three quarters of all where nobody
+"""How many times the slots that are free a merchant may have: three quarters of all where nobody
 else has any. So whoever comes next finds some, however many receivers of others hang."""
 FILES, OTHER_FILES = 4_096, 128
 """Open files that a worker asks the system for, and how many of them are no requests."""
@@ -54,7 +54,7 @@ class Turns:
         } | self._attempts.have_too_much()
         for line in self._lines:
             whose = line.merchant_id
-            taken[whose] += line.places
+            taken[whose] += line.slots
             if (
                 line.buffer
                 and whose not in self.kept_back
@@ -74,7 +74,7 @@ class Turns:
     def _start(
         self, waiting: dict[int, deque[Line]], taken: Counter[int], moment: int, seconds: float
     ) -> bool:
-        """Start requests of lines by their merchants, who have so many places; whether it did."""
+        """Start requests of lines by their merchants, who have so many slots; whether it did."""
         end = time.monotonic() + seconds
         in_flight = self._attempts.in_flight
         free = self._most - max(in_flight, taken.total())
@@ -87,8 +87,8 @@ class Turns:
                 continue
             line = turn.popleft()
             due = self._lines.pop(line)
-            taken[whose] += due.places
-            free -= due.places
+            taken[whose] += due.slots
+            free -= due.slots
             self._shares.begins(whose)
             self._attempts.begin(line, due)
             in_flight, has_started = in_flight + 1, True

@@ -52,7 +52,7 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     """Requests made so far, manual ones too."""
     step: Mapped[int] = mapped_column(default=0)
-    """Place in the retry schedule; 0 is the first attempt."""
+    """Step of the retry schedule; 0 is the first attempt."""
     hurries: Mapped[int] = mapped_column(default=0, server_default="0")
     """How many of its waits in a row, up to the last, were cut short: as a probe, or since its
     receiver came back."""

@@ -12,8 +12,8 @@ from typing import NamedTuple
 Address = tuple[str, int]
 """An IP address and a port."""
 Ends = tuple[Address, Address]
-"""Our own end of a connection, and the place it goes to. The kernel gives one port to several
-connections at once where they go to different places."""
+"""Our own end of a connection, and the address it goes to. The kernel gives one port to several
+connections at once where they go to different addresses."""
 
 
 class _Seen(NamedTuple):
@@ -110,11 +110,11 @@ class Connections:
         self._answered.pop(ends, None)
         self._seen.pop(ends, None)
 
-    def leave(self, place: Address, opened: int) -> None:
-        """Use no connection to a place again that was among the first `opened`: one of them died
+    def leave(self, address: Address, opened: int) -> None:
+        """Use no connection to an address again that was among the first `opened`: one of them died
         while it was in use, and the others are as old."""
         self._kept = {
             ends: number
             for ends, number in self._kept.items()
-            if ends[1] != place or number > opened
+            if ends[1] != address or number > opened
         }

@@ -16,11 +16,12 @@ told = Seldom(_log, DEFECT_SECONDS)
 
 def noted(error: BaseException, what: str, whose: str = "") -> None:
     """Write down that something failed, as a sentence, with its traceback and `whose` it was. The
-    same at the same place stands in the log once a minute, whoever brings it about how often."""
+    same on the same line of code stands in the log once a minute, whoever brings it about, and
+    however often."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = (frames[-1].filename, frames[-1].lineno) if frames else None
+    source_line = (frames[-1].filename, frames[-1].lineno) if frames else None
     said = f"{what} ({whose})" if whose else what
-    told.warn((type(error), place, what), said, exc_info=error)
+    told.warn((type(error), source_line, what), said, exc_info=error)
 
 
 def answer(error: BaseException, what: str) -> Response:

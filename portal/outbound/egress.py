@@ -230,5 +230,5 @@ def _inet_aton(text: str) -> Address | None:
     *heads, last = numbers
     if any(not 0 <= number <= 255 for number in heads) or not 0 <= last < 256 ** (4 - len(heads)):
         return None
-    value = sum(number << (24 - 8 * place) for place, number in enumerate(heads)) + last
+    value = sum(number << (24 - 8 * index) for index, number in enumerate(heads)) + last
     return ipaddress.IPv4Address(value)

@@ -71,7 +71,7 @@ class Head:
     def _look_closer(self) -> int | None:
         # 100 and 103 answers come before the one that counts.
         lines = self.lines
-        starts = [place for place, line in enumerate(lines) if place and line.startswith(_STATUS)]
+        starts = [index for index, line in enumerate(lines) if index and line.startswith(_STATUS)]
         if starts:
             self._interim += len(starts)
             self._dropped_bytes += sum(map(len, lines[: starts[-1]]))

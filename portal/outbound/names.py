@@ -2,7 +2,7 @@
 servers never answer hold them for as long as the system's resolver tries.
 
 It is the system's resolver that is asked, so /etc/hosts, search domains and nsswitch hold. That
-takes no deadline: whoever waits may leave, and a look-up keeps its place until it has ended.
+takes no deadline: whoever waits may leave, and a look-up keeps its slot until it has ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portal.outbound import egress
 MOST = 48
 """Names that a process looks up at once, each with two threads."""
 SHARE = 4
-"""A merchant may begin another one while its own are less than a quarter of the places that are
+"""A merchant may begin another one while its own are less than a quarter of the slots that are
 free: ten alone, and somebody else finds some, however many names of others hang."""
 MOST_ADDRESSES = 16
 """Addresses of a name that are used. It may have thousands, and where each is refused at once, by
@@ -54,12 +54,12 @@ def plain(url: str) -> str:
         parts = urlsplit(url)
         address = egress.literal(parts.hostname or "")
         if address is not None:
-            before, at, place = parts.netloc.rpartition("@")
-            _, colon, port = place.rpartition(":")
+            user, at, host_and_port = parts.netloc.rpartition("@")
+            _, colon, port = host_and_port.rpartition(":")
             host = f"[{address}]" if address.version == 6 else str(address)
-            place = f"{host}:{port}" if colon and "]" not in port else host
-            if place != parts.netloc:
-                return url.replace(parts.netloc, f"{before}{at}{place}", 1)
+            host_and_port = f"{host}:{port}" if colon and "]" not in port else host
+            if host_and_port != parts.netloc:
+                return url.replace(parts.netloc, f"{user}{at}{host_and_port}", 1)
     return url
 
 

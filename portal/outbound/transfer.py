@@ -320,10 +320,10 @@ class Transfer(Generic[Tag]):
         self._asked_at = time.monotonic()
         return 1
 
-    def _before_sending(self, place_ip: str, own_ip: str, place_port: int, own_port: int) -> int:
+    def _before_sending(self, their_ip: str, own_ip: str, their_port: int, own_port: int) -> int:
         """What libcurl calls each time when it is about to send the request."""
         connections = self._connections
-        ends = (own_ip, own_port), (place_ip, place_port)
+        ends = (own_ip, own_port), (their_ip, their_port)
         opened, self._opens = self._opens, False
         if opened:
             connections.open(ends)

@@ -63,11 +63,11 @@ def behind_many(webhook: Webhook, merchant: Merchant) -> Delivery:
 def test_one_that_may_hurry_is_found_in_steps_behind_many_that_may_not(merchant: Merchant):
     webhook = make_webhook(merchant)
     wanted = behind_many(webhook, merchant)
-    place: due.Place | None = START
+    cursor: due.Cursor | None = START
     sizes, found = [], []
-    while place is not None:
-        rows, place = due.waiting(
-            webhook.id, moment=now(), tried_before=now(), after=place, count=50, ordered=False
+    while cursor is not None:
+        rows, cursor = due.waiting(
+            webhook.id, moment=now(), tried_before=now(), after=cursor, count=50, ordered=False
         )
         sizes.append(len(rows))
         found += [one.id for one in rows]
@@ -100,11 +100,11 @@ def test_what_may_hurry_is_what_an_outcome_calls_away(merchant: Merchant):
         make_attempt(row, status, error=error, attempted_at=now() - MINUTE)
         if outcome.of(status, error).is_away:
             expected.add(row.id)
-    place: due.Place | None = START
+    cursor: due.Cursor | None = START
     found: set[str] = set()
-    while place is not None:
-        rows, place = due.waiting(
-            webhook.id, moment=now(), tried_before=now(), after=place, count=500, ordered=False
+    while cursor is not None:
+        rows, cursor = due.waiting(
+            webhook.id, moment=now(), tried_before=now(), after=cursor, count=500, ordered=False
         )
         found |= {one.id for one in rows}
     assert found == expected

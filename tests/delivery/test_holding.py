@@ -132,11 +132,11 @@ class TestAReceiverThatBreaksOnSomeOfAType:
         assert max(Counter(receiver.ids()).values()) <= 2, "one wait was cut short at most"
 
     @pytest.mark.parametrize(
-        "place",
+        "index",
         [pytest.param(0, marks=pytest.mark.whole), 120, pytest.param(240, marks=pytest.mark.whole)],
     )
     def test_gets_the_one_good_among_hundreds_wherever_it_stands(
-        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, place: int
+        self, merchant: Merchant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, index: int
     ):
         monkeypatch.setattr(probing, "ALL_ASKED", 5 * SECOND)
         make_webhook(
@@ -150,7 +150,7 @@ class TestAReceiverThatBreaksOnSomeOfAType:
             next_probe_at=now(),
         )
         receiver.always = 500
-        good = send(merchant, "order.created", 241)[place]
+        good = send(merchant, "order.created", 241)[index]
         receiver.by_id = {good: 200}
         drain_until(receiver, {good}, 45)
 

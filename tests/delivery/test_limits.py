@@ -292,7 +292,7 @@ def test_large_records_take_more_places(
     send(merchant, *[{"data": {"text": "x" * 200_000}}] * 12)
     drain.drain(0, paces=PACES)
     assert len(receiver.ledger) == 12
-    assert most_at_once(receiver) == 8, "four places each, of thirty and what one more takes"
+    assert most_at_once(receiver) == 8, "four slots each, of thirty and what one more takes"
 
 
 def test_a_rate_does_not_keep_a_worker_busy_while_its_receiver_takes_its_time(

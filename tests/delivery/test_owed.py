@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from portal.clock import HOUR, MINUTE, SECOND, now
 from portal.db.session import db
 from portal.delivery import drain, due, lines, reading
-from portal.delivery.due import START, DueDelivery, Place
+from portal.delivery.due import START, Cursor, DueDelivery
 from portal.delivery.line import Line
 from portal.delivery.owed import LARGE
 from portal.delivery.paces import Paces
@@ -82,17 +82,17 @@ def types() -> dict[str, str]:
     return {row.id: row.type for row in db.session.execute(sa.select(Event.id, Event.type))}
 
 
-Reading = Callable[[Place], tuple[list[DueDelivery], Place | None]]
+Reading = Callable[[Cursor], tuple[list[DueDelivery], Cursor | None]]
 
 
 def all_of(read: Reading) -> list[str]:
     """The IDs of all that is read, read after read, each of which has little in it."""
     found: list[str] = []
-    place: Place | None = START
-    while place is not None:
-        before = place
-        rows, place = read(place)
-        assert place is None or place > before
+    cursor: Cursor | None = START
+    while cursor is not None:
+        before = cursor
+        rows, cursor = read(cursor)
+        assert cursor is None or cursor > before
         sizes = [one.size for one in rows]
         assert sum(sizes[:-1]) < ROOM, "and one in any case"
         for one in rows:

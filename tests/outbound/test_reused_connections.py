@@ -369,7 +369,7 @@ def test_an_http2_stream_that_is_cancelled_was_answered_and_is_not_sent_again(ht
 
 @pytest.fixture
 def one_port(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The own port of every connection, whatever place it goes to; the kernel gives some to
+    """The own port of every connection, whatever address it goes to; the kernel gives some to
     several."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -428,7 +428,7 @@ def test_connections_are_known_until_they_die():
         return [
             port
             for port in range(1, 6)
-            if any(known.may_use((("10.0.0.1", port), place)) for place in (here, there))
+            if any(known.may_use((("10.0.0.1", port), address)) for address in (here, there))
         ]
 
     known.open((("10.0.0.1", 1), here))

@@ -1,4 +1,4 @@
-"""All tables: thirty-one steps of before the first release, put together"""
+"""All tables"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -110,7 +110,7 @@ def upgrade():
         sa.Column('id', sa.Integer(), autoincrement=False, nullable=False),
         sa.Column('token', sa.Integer(), nullable=False),
         sa.Column('moment', sa.BigInteger(), nullable=True),
-        sa.Column('place', sa.JSON(), nullable=True),
+        sa.Column('cursor', sa.JSON(), nullable=True),
         sa.Column('removed', sa.JSON(), nullable=False),
         sa.Column('work_us', sa.BigInteger(), nullable=False),
         sa.Column('began_at', sa.BigInteger(), nullable=False),
@@ -118,6 +118,15 @@ def upgrade():
         sa.Column('finished_at', sa.BigInteger(), nullable=True),
         sa.Column('warned_at', sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint('id', name=op.f('pk_clean_up')),
+    )
+    op.create_table(
+        'clock_seen',
+        sa.Column('boot', sa.String(length=40), nullable=False),
+        sa.Column('ahead', sa.BigInteger(), nullable=False),
+        sa.Column('seen_at', sa.BigInteger(), nullable=False),
+        sa.Column('doubted_ahead', sa.BigInteger(), nullable=True),
+        sa.Column('doubted_from', sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint('boot', name=op.f('pk_clock_seen')),
     )
     op.create_table(
         'counted_until',
@@ -253,6 +262,7 @@ def upgrade():
         sa.Column('payload_days', sa.Integer(), nullable=True),
         sa.Column('storage_mb', sa.Integer(), nullable=True),
         sa.Column('created_at', sa.BigInteger(), nullable=False),
+        sa.Column('storage_told', sa.Integer(), server_default='0', nullable=False),
         sa.PrimaryKeyConstraint('id', name=op.f('pk_merchant')),
         sa.UniqueConstraint('slug', name=op.f('uq_merchant_slug')),
     )
@@ -398,6 +408,7 @@ def upgrade():
         sa.Column('id', sa.Integer(), nullable=False),
         sa.Column('to_email', sa.String(length=254), nullable=False),
         sa.Column('merchant_id', sa.Integer(), nullable=True),
+        sa.Column('kind', sa.String(length=40), nullable=True),
         sa.Column('subject', sa.String(length=300), nullable=False),
         sa.Column('body_token', sa.Text(), nullable=False),
         sa.Column('created_at', sa.BigInteger(), nullable=False),
@@ -409,6 +420,7 @@ def upgrade():
         ),
         sa.PrimaryKeyConstraint('id', name=op.f('pk_mail')),
     )
+    op.create_index('ix_mail_merchant', 'mail', ['merchant_id', 'kind'])
     op.create_index(op.f('ix_mail_next_attempt_at'), 'mail', ['next_attempt_at'])
     op.create_table(
         'membership',
@@ -507,7 +519,7 @@ def upgrade():
         sa.Column('state', sa.String(length=10), nullable=False),
         sa.Column('total', sa.Integer(), nullable=True),
         sa.Column('done', sa.Integer(), nullable=False),
-        sa.Column('place', sa.JSON(), nullable=True),
+        sa.Column('cursor', sa.JSON(), nullable=True),
         sa.Column('token', sa.Integer(), nullable=False),
         sa.Column('created_by', sa.String(length=300), nullable=False),
         sa.Column('created_at', sa.BigInteger(), nullable=False),
@@ -659,6 +671,7 @@ def downgrade():
         'event',
         'delivery',
         'counted_until',
+        'clock_seen',
         'clean_up',
         'audit_head',
         'audit_entry',

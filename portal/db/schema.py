@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from flask import current_app
 
 from portal import installed
@@ -48,6 +47,8 @@ UNRELEASED = (
     "This database was made before the first release (its schema is {found}), and this version "
     "upgrades from {first} on: start the last version that still knows it, then this one."
 )
+FORMER = frozenset({"0032", "0033", "0034"})
+"""Steps of before the first release: the last one finds out which of them a database has taken."""
 PATIENCE_SECONDS = 1_800
 """How long a start waits for another one that migrates the same database."""
 _LOCK = 0x706F7274616C
@@ -74,7 +75,7 @@ def trouble_of(revision: str | None) -> Trouble | None:
         return EMPTY
     if revision == head:
         return None
-    return OLDER if revision in known or revision < min(known) else AHEAD
+    return OLDER if revision in known | FORMER or revision < min(known) else AHEAD
 
 
 @lru_cache
@@ -93,16 +94,13 @@ def refuse_newer() -> None:
     found = _found()
     if found is None:
         return
-    try:
-        known = _directory().get_revision(found)
-    except CommandError:
-        known = None
-    if known is not None:
+    head, known = _revisions(current_app.extensions["migrate"].directory)
+    if found in known | FORMER:
         return
-    first = _directory().get_base() or ""
+    first = min(known)
     if found < first:
         raise SettingError(UNRELEASED.format(found=found, first=first))
-    raise SettingError(NEWER.format(found=found, head=_directory().get_current_head()))
+    raise SettingError(NEWER.format(found=found, head=head))
 
 
 def _refuse_narrow() -> None:
@@ -135,6 +133,9 @@ def upgrade(tell: Callable[[str], None] = lambda _: None, *, with_copy: bool = T
             return
         if found is not None and with_copy:
             _copy(found, tell)
+        if found in FORMER:
+            first = {"first": _directory().get_base()}
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :first"), first)
         config = current_app.extensions["migrate"].migrate.get_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -21,7 +21,7 @@ class CleanUp(Base):
     """Rises with each run that is queued; a run with an older one deletes nothing any more."""
     moment: Mapped[int | None] = mapped_column(sa.BigInteger)
     """As of when it deletes what is past its days; None when none is under way."""
-    place: Mapped[list[Any] | None] = mapped_column(sa.JSON)
+    cursor: Mapped[list[Any] | None] = mapped_column(sa.JSON)
     """The walk that it is at, and the key that it has walked to."""
     removed: Mapped[dict[str, int]] = mapped_column(sa.JSON, default=dict)
     """Rows by table, of the one under way or of the last."""
@@ -45,7 +45,7 @@ class CleanUp(Base):
         what it has deleted counts for this one."""
         if not self.is_running:
             self.removed, self.work_us, self.began_at, self.warned_at = {}, 0, now, None
-        self.moment, self.place = moment, None
+        self.moment, self.cursor = moment, None
         self.hand_on(now)
 
     def hand_on(self, now: int) -> None:
@@ -55,5 +55,5 @@ class CleanUp(Base):
 
     def finish(self, now: int) -> None:
         """Note that it has ended."""
-        self.moment = self.place = None
+        self.moment = self.cursor = None
         self.worked_at = self.finished_at = now

@@ -45,7 +45,7 @@ class Recovery(Base):
     total: Mapped[int | None]
     """How many deliveries there were to take; None until they are counted."""
     done: Mapped[int] = mapped_column(default=0)
-    place: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    cursor: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     """The key that it has walked to."""
     token: Mapped[int] = mapped_column(default=1)
     """Rises with each run that is queued; a run with an older one changes nothing any more."""

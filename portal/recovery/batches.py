@@ -163,28 +163,28 @@ def _hand_on(recovery_id: str, token: int) -> None:
 def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
     """Take one batch and move on, inside the running transaction; the lanes with new work."""
     wanted = Selection.of(recovery)
-    position = recovery.place or {"webhook": "", "part": len(PARTS)}
+    cursor = recovery.cursor or {"webhook": "", "part": len(PARTS)}
     recovery.worked_at = now()
     webhooks = selection.webhooks(recovery.merchant_id, wanted).limit(1)
     webhook = None
-    if position["part"] < len(PARTS):
-        webhook = session.scalar(webhooks.where(Webhook.id == position["webhook"]))
+    if cursor["part"] < len(PARTS):
+        webhook = session.scalar(webhooks.where(Webhook.id == cursor["webhook"]))
     if webhook is None:
         # The next one: this one is done, or was deleted or disabled meanwhile.
-        webhook = session.scalar(webhooks.where(Webhook.id > position["webhook"]))
+        webhook = session.scalar(webhooks.where(Webhook.id > cursor["webhook"]))
         if webhook is None:
             recovery.end(FINISHED)
             return []
-        position = {"webhook": webhook.id, "part": 0}
-    part = PARTS[position["part"]]
+        cursor = {"webhook": webhook.id, "part": 0}
+    part = PARTS[cursor["part"]]
     if selection.has_part(part, wanted, webhook):
-        looked, taken = _take(session, part, wanted, webhook, position)
+        looked, taken = _take(session, part, wanted, webhook, cursor)
         recovery.done += taken
         if looked is not None:
-            recovery.place = position | {"key": looked.key, "id": looked.id}
+            recovery.cursor = cursor | {"key": looked.key, "id": looked.id}
             return [webhook.lane]
-    recovery.place = {"webhook": webhook.id, "part": position["part"] + 1}
-    if position["part"] + 1 < len(PARTS):
+    recovery.cursor = {"webhook": webhook.id, "part": cursor["part"] + 1}
+    if cursor["part"] + 1 < len(PARTS):
         return [webhook.lane]
     if wanted.action == SEND and HELD in wanted.states and (webhook.holds or webhook.failures):
         session.refresh(webhook, with_for_update=True)
@@ -199,14 +199,14 @@ def _take(
     part: IndexedPart,
     wanted: Selection,
     webhook: Webhook,
-    position: dict[str, Any],
+    cursor: dict[str, Any],
 ) -> tuple[sa.Row[Any] | None, int]:
     """Change the next BATCH of a part; the last row that was looked at where there may be more,
     and how many were taken."""
     query = selection.rows(part, wanted, webhook)
-    if "key" in position:
+    if "key" in cursor:
         query = query.where(
-            sa.tuple_(part.key, _delivery.c.id) > sa.tuple_(position["key"], position["id"])
+            sa.tuple_(part.key, _delivery.c.id) > sa.tuple_(cursor["key"], cursor["id"])
         )
     found = session.execute(query.order_by(part.key, _delivery.c.id).limit(BATCH)).all()
     ids = [row.id for row in found if row.is_wanted]
@@ -232,7 +232,7 @@ def _take(
         )
     else:
         # They go out when the webhook sends again; none of them waits for its next retry then.
-        # Those that are brought forward fall behind the position: rows are in order of that time.
+        # Those that are brought forward fall behind the cursor: rows are in order of that time.
         moment = now()
         later = [row.id for row in found if row.key > moment]
         _update(session, PENDING, later, {"next_attempt_at": moment, "trigger": "manual"})

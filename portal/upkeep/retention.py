@@ -278,15 +278,15 @@ def _work(token: int, should_stop: Callable[[], bool] = lambda: False) -> int | 
     token of the next run, None when all is done or another has it."""
     with reading() as session:
         found = session.execute(
-            sa.select(_row.c.moment, _row.c.place).where(_row.c.token == token)
+            sa.select(_row.c.moment, _row.c.cursor).where(_row.c.token == token)
         ).first()
     if found is None or found.moment is None:
         return None
-    if found.place is None:
+    if found.cursor is None:
         # Or it would keep its events and their record data for ever.
         actions.discard_of_deleted()
     started = time.monotonic()
-    mark, after = found.place or [None, None]
+    mark, after = found.cursor or [None, None]
     periods, pace, has_looked = Periods(found.moment), _Pace(), False
     for walk in walks(periods, start=FIRST if mark is None else tuple(mark)):
         if list(walk.mark) != mark:
@@ -323,19 +323,19 @@ def _remove(
         removed = walk.remove(session, first, last)
         name = walk.log.name
         clean_up.removed = clean_up.removed | {name: clean_up.removed.get(name, 0) + removed}
-        clean_up.place, clean_up.worked_at = [list(walk.mark), after], now()
+        clean_up.cursor, clean_up.worked_at = [list(walk.mark), after], now()
     took = time.monotonic() - began
     pace.learn(removed, took)
     time.sleep(max(took, REST_SECONDS))
     return True
 
 
-def _pause(token: int, position: list[object], started: float) -> int | None:
+def _pause(token: int, cursor: list[object], started: float) -> int | None:
     with writing() as session:
         session.execute(
             sa.update(_row)
             .where(_row.c.token == token)
-            .values(place=position, work_us=_row.c.work_us + _since(started))
+            .values(cursor=cursor, work_us=_row.c.work_us + _since(started))
         )
         return _hand_on(session, token)
 

@@ -113,7 +113,7 @@ def run_to_the_end(most: int) -> int:
         if not row().is_running:
             return runs
         jobs.purge(row().token)
-    raise AssertionError(f"It has not ended after {most} runs, and is at {row().place}.")
+    raise AssertionError(f"It has not ended after {most} runs, and is at {row().cursor}.")
 
 
 def test_with_many_merchants_each_run_goes_on_from_the_last_without_asking_again(

@@ -1,0 +1,13 @@
+INSERT INTO merchant (id, slug, name, active, created_at) VALUES (7, 'acme', 'Acme', true, 1);
+INSERT INTO user_account (id, email, name, password_hash, created_at) VALUES (1, 'ann@acme.example', 'Ann', 'x', 1);
+INSERT INTO user_account (id, email, name, password_hash, created_at) VALUES (2, 'bob@acme.example', 'Bob', 'x', 1);
+INSERT INTO user_account (id, email, name, password_hash, created_at) VALUES (3, 'cem@acme.example', 'Cem', 'x', 1);
+INSERT INTO membership (user_id, merchant_id, role) VALUES (1, 7, 'owner');
+INSERT INTO membership (user_id, merchant_id, role) VALUES (2, 7, 'owner');
+INSERT INTO membership (user_id, merchant_id, role) VALUES (3, 7, 'viewer');
+INSERT INTO notice_choice (user_id, merchant_id, kinds) VALUES (1, 7, '["held"]');
+INSERT INTO notice_choice (user_id, merchant_id, kinds) VALUES (2, 7, '[]');
+INSERT INTO notice_choice (user_id, merchant_id, kinds) VALUES (3, 7, '["held"]');
+INSERT INTO mail (id, to_email, merchant_id, subject, body_token, created_at, next_attempt_at, attempts) VALUES (1, 'ann@acme.example', 7, 'Paused', 'x', 1, 1, 0);
+INSERT INTO clean_up (id, token, moment, place, removed, work_us, began_at, worked_at) VALUES (1, 4, 9, '[["event", 7], [5, "evt_1"]]', '{}', 0, 1, 1);
+INSERT INTO recovery (id, merchant_id, action, states, filters, "before", state, done, place, token, created_by, created_at, worked_at) VALUES ('rcv_1', 7, 'send', '["failed"]', '{}', 9, 'running', 250, '{"webhook": "wh_1", "part": 0}', 1, 'Ann', 1, 1);

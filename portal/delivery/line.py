@@ -27,6 +27,8 @@ from portal.outbound.access_tokens import Client
 from portal.outbound.outcome import Outcome
 from portal.outbound.transport import Look
 
+FEW = 100
+"""As many deliveries are passed over as fast as any."""
 LATELY_SECONDS = 600.0
 """How long a receiver that has taken something counts as one that takes some of what it is sent."""
 
@@ -151,6 +153,17 @@ class Line:
     def is_held(self) -> bool:
         """Whether nothing is sent but probes."""
         return self.health.held_at is not None
+
+    @property
+    def searches(self) -> bool:
+        """Whether a read may have to look through many deliveries for one that may be sent now."""
+        return (
+            self.is_held
+            or self.ordered
+            or self.health.catch_up_from is not None
+            or self._reading.has_aside
+            or len(self.known) > FEW
+        )
 
     @property
     def wants_look(self) -> bool:

@@ -41,10 +41,11 @@ class Paces:
     """The same, for each of the three, where some merchants are heavy beside others: who has little
     waits for no more of who has much."""
     read_rests: float = 4.0
-    """How many times as long as a read took nobody reads for its merchant again, if it found
+    """How many times as long as a search took nobody reads for its merchant again, if it found
     nothing, or chose a probe: what waits behind others is looked through again whenever anything is
     called for, and what a held webhook is probed with is chosen among thousands, again and again.
-    Held webhooks and others of a merchant rest each by themselves."""
+    Held webhooks and others of a merchant rest each by themselves. A read that has nothing to
+    search through (Line.searches) costs as little each time."""
     unnoticed_seconds: float = 0.001
     """What a read may take without such a rest."""
 

@@ -54,6 +54,11 @@ class Reading:
         """Whether all waiting retries were read, while catching up."""
         return self._caught_up_to is None
 
+    @property
+    def has_aside(self) -> bool:
+        """Whether it leaves some types aside."""
+        return bool(self._aside)
+
     def catch_up(self) -> None:
         """Read waiting retries from the start: a hold has ended, or begun."""
         self._caught_up_to = START

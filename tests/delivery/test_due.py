@@ -21,6 +21,7 @@ from tests.conftest import on_both_databases
 from tests.factories import make_attempt, make_delivery, make_event, make_webhook
 from tests.receiver import Receiver
 from tests.upkeep.test_plans import noted, plan, prefer_indexes, scans
+from tests.working import work
 
 PACES = Paces(linger_seconds=1.0)
 
@@ -204,7 +205,7 @@ def test_what_waits_behind_its_record_is_looked_through_with_pauses(
     def slowly(*args: Any, **kwargs: Any) -> Any:
         nonlocal reads
         reads += 1
-        time.sleep(0.01)
+        work(0.01)
         return read(*args, **kwargs)
 
     monkeypatch.setattr(due, "read", slowly)

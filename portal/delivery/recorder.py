@@ -114,7 +114,7 @@ def commit(batch: Batch, config: Config) -> None:
         if tried:
             recording.log_attempts(session, rows)
             recording.update_deliveries(
-                session, [(one.tried.due.id, one.change) for one in batch.results]
+                session, [(one.tried.due, one.change) for one in batch.results]
             )
         for changed in batch.healths:
             health.store(session, changed, config)

@@ -6,7 +6,7 @@ One transaction for many attempts, fenced by the leases of their lanes.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from portal.db.session import table
 from portal.delivery import retry
 from portal.delivery.due import DueDelivery
 from portal.models import Attempt, AttemptPayload, Delivery
-from portal.models.delivery import MANUAL, PENDING, still
+from portal.models.delivery import MANUAL, PENDING, SUCCEEDED, still
 from portal.outbound import outcome
 from portal.outbound.looking import Looking
 from portal.outbound.outcome import Outcome
@@ -177,35 +177,57 @@ def _failed(tried: FinishedAttempt) -> Change:
     return {"state": "failed", "next_attempt_at": None, "finished_at": tried.finished_at}
 
 
-def update_deliveries(session: scoped_session[Any], changes: Sequence[tuple[str, Change]]) -> None:
+def update_deliveries(
+    session: scoped_session[Any], changes: Sequence[tuple[DueDelivery, Change]]
+) -> None:
     """Write the values of many deliveries with few statements: those that share their values,
-    as most successes do, are one. A delivery that was discarded meanwhile stays so."""
+    as most successes do, are one. A delivery that was discarded meanwhile stays so, and one that
+    was sent again while an attempt failed stays due for that."""
     # One moment for the batch, so that its successes are one statement.
     finished_at = max((values.get("finished_at") or 0 for _, values in changes), default=0)
-    groups: dict[tuple[tuple[str, Any], ...], list[str]] = {}
-    for delivery_id, values in changes:
+    groups: dict[tuple[bool, tuple[tuple[str, Any], ...]], list[str]] = {}
+    for due, values in changes:
         if values.get("finished_at"):
             values["finished_at"] = finished_at
-        groups.setdefault(tuple(values.items()), []).append(delivery_id)
-    alone: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for values_key, ids in groups.items():
+        may_be_kept = due.trigger != MANUAL and values.get("state") != SUCCEEDED
+        groups.setdefault((may_be_kept, tuple(values.items())), []).append(due.id)
+    alone: dict[tuple[bool, tuple[str, ...]], list[dict[str, Any]]] = {}
+    for (may_be_kept, values_key), ids in groups.items():
+        values = dict(values_key)
         if len(ids) > 1:
             session.execute(
                 sa.update(_delivery)
                 .where(bulk.among(session, _delivery.c.id, ids), still(PENDING))
-                .values(dict(values_key))
+                .values(_unless_sent_again(values) if may_be_kept else values)
             )
         else:
-            names = tuple(name for name, _ in values_key)
-            alone.setdefault(names, []).append({"whose_id": ids[0], **dict(values_key)})
+            row = {"whose_id": ids[0]} | {f"new_{name}": value for name, value in values.items()}
+            alone.setdefault((may_be_kept, tuple(values)), []).append(row)
     # Retries have a time of their own each: one statement, prepared once, for all of them.
-    for names, rows in alone.items():
+    for (may_be_kept, names), rows in alone.items():
+        binds = {name: sa.bindparam(f"new_{name}", type_=_delivery.c[name].type) for name in names}
         session.connection().execute(
             sa.update(_delivery)
             .where(_delivery.c.id == sa.bindparam("whose_id"), still(PENDING))
-            .values({name: sa.bindparam(name) for name in names}),
+            .values(_unless_sent_again(binds) if may_be_kept else binds),
             rows,
         )
+
+
+def _unless_sent_again(values: Mapping[str, Any]) -> Change:
+    """The values after a scheduled attempt that failed, where no person has meanwhile asked for one
+    more: otherwise what they have written stays, and the attempt counts all the same."""
+    row = _delivery.c
+    is_asked_for = row.trigger == MANUAL
+    kept: Change = {
+        name: sa.case((is_asked_for, row[name]), else_=value)
+        for name, value in values.items()
+        if name in ("state", "trigger", "next_attempt_at", "is_retry", "finished_at")
+    }
+    if "state" in values:
+        # None of the schedule comes after it.
+        kept["step"] = sa.case((is_asked_for, row.step + 1), else_=row.step)
+    return dict(values) | kept
 
 
 _ATTEMPT = (

@@ -222,6 +222,35 @@ def test_one_that_waits_is_sent_now_and_keeps_its_schedule(merchant: Merchant, r
     assert now() + 4 * MINUTE < again.next_attempt_at < now() + 6 * MINUTE, "its wait begins anew"
 
 
+@on_both_databases
+@pytest.mark.parametrize("schedule", [[0, 3_600], [0]])
+def test_one_whose_attempt_is_under_way_is_sent_again_when_that_has_failed(
+    app: Flask, merchant: Merchant, receiver: Receiver, schedule: list[int]
+):
+    webhook = make_webhook(merchant, receiver.url(), retry_schedule=schedule)
+    owed = make_delivery(make_event(merchant), webhook)
+    merchant_id, delivery_id = merchant.id, owed.id
+    receiver.always, receiver.delay = 500, 1.0
+    db.session.rollback()
+
+    def send() -> None:
+        with app.app_context():
+            drain.drain(0, paces=PACES)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    deadline = time.monotonic() + 10
+    while not receiver.ledger:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    actions.resend(merchant_id, delivery_id, "cli")
+    sender.join(20)
+    made = db.session.execute(sa.select(Attempt.number, Attempt.trigger).order_by(Attempt.id)).all()
+    assert [tuple(one) for one in made] == [(1, "scheduled"), (2, "manual")]
+    assert the(Delivery).state == ("failed" if schedule == [0] else "pending")
+    assert (the(Delivery).next_attempt_at is None) == (schedule == [0])
+
+
 def test_another_merchants_delivery_does_not_exist(merchant: Merchant):
     owed = make_delivery(make_event(merchant), make_webhook(merchant))
     with pytest.raises(NotFound):

@@ -23,6 +23,7 @@ from portal.counts import counting
 from portal.db import bulk
 from portal.db.session import db, table, writing
 from portal.delivery import recording
+from portal.delivery.due import DueDelivery
 from portal.diagnosis import inspector, shares
 from portal.events import repeats
 from portal.ids import new_id, request_id_at
@@ -525,11 +526,15 @@ def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask)
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("ANALYZE"))
     ids = insert("pending")
-    retried: list[tuple[str, dict[str, Any]]] = [
-        (one, {"attempts": 1, "next_attempt_at": 10 + number, "is_retry": True})
+
+    def due(delivery_id: str) -> DueDelivery:
+        return DueDelivery(delivery_id, merchant.id, "", "", 0, 0, "scheduled", "", None)
+
+    retried: list[tuple[DueDelivery, dict[str, Any]]] = [
+        (due(one), {"attempts": 1, "next_attempt_at": 10 + number, "is_retry": True})
         for number, one in enumerate(ids[:5])
     ]
-    well = [(one, {"state": "succeeded", "finished_at": 7}) for one in ids[5:10]]
+    well = [(due(one), {"state": "succeeded", "finished_at": 7}) for one in ids[5:10]]
     with noted("UPDATE") as found, writing() as session:
         recording.update_deliveries(session, [*retried, *well])
         assert batches._update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5

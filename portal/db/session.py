@@ -81,6 +81,10 @@ migrate = Migrate(render_as_batch=True)
 """Flask's extensions hold nothing of an application: what is its own they find through it."""
 
 
+_EACH_ALONE = {"isolation_level": "AUTOCOMMIT"}
+"""For PostgreSQL: each statement is a transaction of its own."""
+
+
 @contextmanager
 def writing(
     patience_seconds: float | None = None, *, is_large: bool = False
@@ -117,12 +121,16 @@ def writing(
 
 @contextmanager
 def reading() -> Iterator[scoped_session[Any]]:
-    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
-    log from shrinking. Raises Unavailable when the database cannot be read now."""
+    """What a worker reads at a time: on SQLite one short transaction, since a snapshot that stays
+    open would keep its log from shrinking; on PostgreSQL none, where each statement sees what is
+    committed by then in any case, and to begin and to end one are round trips for nothing. Raises
+    Unavailable when the database cannot be read now."""
     session = db.session
     with unavailable_when_away():
         session.rollback()
         try:
+            if db.engine.dialect.name != "sqlite":
+                session.connection(execution_options=_EACH_ALONE)
             yield session
         finally:
             session.rollback()
@@ -135,7 +143,7 @@ def one_statement() -> Connection:
     if own.bare is None:
         engine = db.engine
         # PostgreSQL's driver begins one of its own unless it is told; SQLite's is (begin, below).
-        how = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        how = {} if engine.dialect.name == "sqlite" else _EACH_ALONE
         own.bare = engine.execution_options(is_bare=True, **how)
     return own.bare.connect()
 

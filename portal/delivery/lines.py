@@ -78,8 +78,8 @@ class Lines:
         is_whole: bool = True,
     ) -> None:
         """Read ahead what is due, except in the lane that is being handed over. Where there are
-        lanes to `look_in`, first find their webhooks that have something due. This is one
-        transaction, since each costs PostgreSQL three round trips, and ends after a slice of time.
+        lanes to `look_in`, first find their webhooks that have something due. It ends after a
+        slice of time.
 
         `heavy` says for how many seconds each heavy merchant is kept back. What others have due is
         read first, and in a round of its own; a look that is not `is_whole` is for them alone.

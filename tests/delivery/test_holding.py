@@ -14,7 +14,7 @@ from flask import Flask, current_app
 
 from portal.clock import DAY, HOUR, MINUTE, now
 from portal.config import Config
-from portal.db.session import db
+from portal.db.session import db, writing
 from portal.delivery import actions, drain, due, health, lanes, probing, silence
 from portal.delivery.paces import Paces
 from portal.delivery.recorder import Batch, Recorder, commit
@@ -458,8 +458,8 @@ class TestAReceiverThatIsAway:
         make_delivery(make_event(merchant), webhook)
         receiver.delay = 1.0
         run.step()
-        webhook.description = "Edited"
-        db.session.commit()
+        with writing():
+            webhook.description = "Edited"
         run.loop(lambda: run.attempts > 0, lambda: None)
         run.close()
         assert len(receiver.ledger) == run.attempts == 1

@@ -88,7 +88,7 @@ def _next_object(text: str, position: int, done: Done) -> int | None:
     """Where the next object begins that has a name; None where there is none."""
     while True:
         # What may stand between a name and its object is looked at in one go.
-        between = _BETWEEN.match(text, position + _LOOK)
+        between = _BETWEEN.match(text, position + LOOK)
         end = between.end() + 1 if between else len(text)
         found = _OBJECT.search(text, position, end)
         if found is not None:
@@ -97,7 +97,7 @@ def _next_object(text: str, position: int, done: Done) -> int | None:
             return None
         # The end of a name may be the last that was looked at.
         position = end - 2
-        done(_LOOK)
+        done(LOOK)
 
 
 def _record_at(text: str, start: int) -> tuple[Record, int]:
@@ -123,7 +123,7 @@ def _record_at(text: str, start: int) -> tuple[Record, int]:
 
 def _short_record_at(text: str, start: int) -> tuple[Record, int]:
     """The same of one that has no more than MAX_VALUES. Raises _TooMany."""
-    for most in _LENGTHS:
+    for most in LENGTHS:
         end = min(start + most, len(text))
         if most > 2 * MAX_VALUES:
             end = end_of_values(text, start, end, MAX_VALUES)
@@ -201,9 +201,9 @@ _OBJECT = re.compile(rf'"(?<=[0-9A-Za-z]"){_WS}:{_WS}(?=\{{)')
 """The end of a name such as `data`, and an object after it. Where a text begins, or has a quote in
 it, no letter or digit is before the quote."""
 _BETWEEN = re.compile(f"[{SPACE}:]*+")
-_LOOK = 1024 * 1024
+LOOK = 1024 * 1024
 """Characters that are looked through in one go for the next one."""
-_LENGTHS = 16 * 1024, 2 * MAX_VALUES, 4 * 1024 * 1024
+LENGTHS = 16 * 1024, 2 * MAX_VALUES, 4 * 1024 * 1024
 """Characters of a record that are read at first, and more where it is not at its end: those that
 have no more than MAX_VALUES in any case; and those that no event may have (events.rules)."""
 _TOKEN = 12

@@ -23,9 +23,9 @@ def values_of(raw: bytes, most: int, done: Done = nothing) -> int:
     if few <= most:
         return few
     count = 0
-    for found in _counted(raw[start : start + _PIECE] for start in range(0, len(raw), _PIECE)):
+    for found in _counted(raw[start : start + PIECE] for start in range(0, len(raw), PIECE)):
         count += found
-        done(_PIECE)
+        done(PIECE)
     return count
 
 
@@ -34,12 +34,12 @@ def end_of_values(text: str, start: int, end: int, most: int) -> int:
     not many more; `end` where there are not so many."""
     if sum(text.count(sign.decode(), start, end) for sign in _PARTING) <= most:
         return end
-    starts = range(start, end, _PIECE)
-    counts = _counted(text[at : min(at + _PIECE, end)].encode() for at in starts)
+    starts = range(start, end, PIECE)
+    counts = _counted(text[at : min(at + PIECE, end)].encode() for at in starts)
     for at, count in zip(starts, counts, strict=True):
         most -= count
         if most < 0:
-            return min(at + _PIECE, end)
+            return min(at + PIECE, end)
     return end
 
 
@@ -60,4 +60,4 @@ def _counted(pieces: Iterable[bytes]) -> Iterator[int]:
 
 _PARTING = (b",", b"[", b"{")
 _OTHERS = bytes(set(range(256)) - set(b',[{"'))
-_PIECE = 64 * 1024
+PIECE = 64 * 1024

@@ -1,5 +1,5 @@
 """The portal's web server with deadlines that a test can wait for, and an application to stream:
-`python -m tests.front_server TARGET`, as supervisor._serve takes it."""
+`python -m tests.front_server TARGET`, as supervisor.serve takes it."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ def _broken() -> Iterator[bytes]:
 if __name__ == "__main__":
     from portal.run import supervisor
 
-    supervisor._serve(load_config(first_start=True), sys.argv[1])
+    supervisor.serve(load_config(first_start=True), sys.argv[1])
 else:
     front = application.Front(app, load_config(first_start=True), _look)

@@ -293,7 +293,7 @@ def test_values_are_counted_outside_of_texts_alone(value: Any):
     with pytest.MonkeyPatch.context() as patch:
         for piece in (1, 2, 5):
             # Whatever stands where one ends.
-            patch.setattr(json_values, "_PIECE", piece)
+            patch.setattr(json_values, "PIECE", piece)
             assert values_of(raw, 0) == signs(value)
 
 
@@ -396,8 +396,8 @@ def test_a_batch_that_is_read_in_parts_reads_as_json_does(
     batch = {"events": [{"note": value, "data": record} for value, record in parts]}
     raw = json.dumps(batch, indent=indent or None, ensure_ascii=bool(indent)).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_events, "_LOOK", 3)
-        patch.setattr(json_events, "_LENGTHS", (14, 60, 10_000, 1_000_000))
+        patch.setattr(json_events, "LOOK", 3)
+        patch.setattr(json_events, "LENGTHS", (14, 60, 10_000, 1_000_000))
         read = strictly(lambda text: _with_records(text, nothing, is_many=True), raw.decode())
     assert read == json.loads(raw)
     for event, (_, record) in zip(read["events"], parts, strict=True):

@@ -163,7 +163,7 @@ class Cell:
             size, of_texts = _ANSWERED.unpack(self._hear(_ANSWERED.size))
         except EOFError:
             raise self._cause_of_end() from None
-        said = memoryview(self._read(size + of_texts))
+        said = memoryview(self.read(size + of_texts))
         sizes, why, template, self.seconds = json.loads(bytes(said[:size]))
         # It is the system's again until the next time.
         os.ftruncate(self._memory, 0)
@@ -240,7 +240,7 @@ class Cell:
             raise EOFError
         return said
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """What the process has put into the memory."""
         return os.pread(self._memory, size, _READ_AT.size)
 

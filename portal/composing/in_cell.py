@@ -82,7 +82,7 @@ def main() -> None:
     while said := os.read(_SOCKET, _ASKED.size):
         sizes = _ASKED.unpack(said)
         began = time.process_time()
-        texts, why, template = _fill(*sizes)
+        texts, why, template = fill(*sizes)
         made = [text.encode() for text in texts]
         took = time.process_time() - began
         answer = json.dumps([[*map(len, made)], why, template, took]).encode()
@@ -90,7 +90,7 @@ def main() -> None:
         os.write(_SOCKET, _ANSWERED.pack(len(answer), sum(map(len, made))))
 
 
-def _fill(size: int, event_size: int) -> tuple[list[str], str | None, int]:
+def fill(size: int, event_size: int) -> tuple[list[str], str | None, int]:
     """The texts, why not, and which template that concerns."""
     texts: list[str] = []
     try:

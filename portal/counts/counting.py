@@ -68,7 +68,7 @@ def count_new(moment: int | None = None) -> int:
                     sa.select(Event).where(Event.received_at >= since, Event.received_at < until)
                 )
             ).all()
-        if not _store(since, until, attempts, events):
+        if not store(since, until, attempts, events):
             return until
         since = until
     return since
@@ -173,7 +173,7 @@ def _end_of_batch(session: scoped_session[Any], since: int, horizon: int) -> int
     return max(min(ends), since + MILLISECOND)
 
 
-def _store(
+def store(
     since: int, until: int, attempts: Sequence[sa.Row[Any]], events: Sequence[sa.Row[Any]]
 ) -> bool:
     """Add counts of the stretch from `since` to `until`; False when another run has done so."""
@@ -186,8 +186,8 @@ def _store(
         if moved.rowcount != 1:  # type: ignore[attr-defined]
             return False
         counts = [dict(row._mapping) for row in attempts]
-        _add(session, table(AttemptCount), counts + _together(counts), ("attempts", "successes"))
-        _add(session, table(EventCount), [dict(row._mapping) for row in events], ("events",))
+        add(session, table(AttemptCount), counts + _together(counts), ("attempts", "successes"))
+        add(session, table(EventCount), [dict(row._mapping) for row in events], ("events",))
     return True
 
 
@@ -202,12 +202,13 @@ def _together(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(sums.values())
 
 
-def _add(
+def add(
     session: scoped_session[Any],
     counts: sa.Table,
     rows: list[dict[str, Any]],
     numbers: tuple[str, ...],
 ) -> None:
+    """Add the `numbers` of these rows to what their keys have counted so far."""
     if not rows:
         return
     insert = insert_into(session, counts)

@@ -73,7 +73,7 @@ def resend(merchant_id: int, delivery_id: str, actor: str) -> Delivery:
         if delivery is None:
             raise NotFound("There is no such delivery.")
         webhook = _webhook(merchant_id, delivery.webhook_id)
-        has_payload = _keeps_payload(session, merchant_id, delivery.event_id)
+        has_payload = keeps_payload(session, merchant_id, delivery.event_id)
         refusal = why_not_again(webhook, has_payload)
         if refusal is not None:
             raise Conflict(refusal)
@@ -92,7 +92,7 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
     with writing() as session:
         if session.get(Event, (merchant_id, event_id)) is None:
             raise NotFound("There is no such event.")
-        if not _keeps_payload(session, merchant_id, event_id):
+        if not keeps_payload(session, merchant_id, event_id):
             raise Conflict("The event's record data is past its days; it cannot be sent again.")
         failed = session.execute(
             sa.select(Delivery, Webhook)
@@ -116,7 +116,7 @@ def resend_failed(merchant_id: int, event_id: str, actor: str) -> int:
     return len(failed)
 
 
-def _keeps_payload(session: scoped_session[Any], merchant_id: int, event_id: str) -> bool:
+def keeps_payload(session: scoped_session[Any], merchant_id: int, event_id: str) -> bool:
     """Whether an event's record data is still there. If so, the clean-up waits until this
     transaction has ended, and then sees what is pending."""
     return (

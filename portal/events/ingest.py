@@ -58,7 +58,7 @@ class Ingest:
 
     def __init__(self) -> None:
         self.turns = GroupCommit[Request, _Stored](
-            _store, _wake, lambda request: request.weight, _most_together
+            store, _wake, lambda request: request.weight, _most_together
         )
         self.weights = Weights()
 
@@ -193,7 +193,7 @@ def _commit_soon(request: Request) -> _Stored:
     if not request.is_large:
         return runtime.part(Ingest).turns.submit(request)
     # Alone: whoever shared a transaction with it would have to wait in line with it.
-    (outcome,) = _store([request])
+    (outcome,) = store([request])
     if isinstance(outcome, Exception):
         raise outcome
     _wake([outcome])
@@ -211,7 +211,7 @@ def _wake(stored: list[_Stored]) -> None:
     queues.wake(set().union(*(request.lanes for request in stored)))
 
 
-def _store(requests: list[Request]) -> list[_Stored | Exception]:
+def store(requests: list[Request]) -> list[_Stored | Exception]:
     """Store requests together; if one of them makes that fail, each alone."""
     try:
         return _commit(requests)
@@ -221,7 +221,7 @@ def _store(requests: list[Request]) -> list[_Stored | Exception]:
     except Exception as error:  # noqa: BLE001 - whose it is gets it
         if len(requests) == 1:
             return [error]
-        return [outcome for request in requests for outcome in _store([request])]
+        return [outcome for request in requests for outcome in store([request])]
 
 
 def _commit(requests: list[Request]) -> list[_Stored | Exception]:

@@ -98,7 +98,7 @@ class Stored(Content):
         return (
             row.fingerprint is not None
             and self._may_be_old()
-            and (row.fingerprint == _former_fingerprint(event, row.occurred_at))
+            and (row.fingerprint == former_fingerprint(event, row.occurred_at))
         )
 
     def _is_same_otherwise(self, event: NewEvent) -> bool:
@@ -181,7 +181,7 @@ def _worth(number: str) -> tuple[Decimal | float]:
         return (float(number),)
 
 
-def _former_fingerprint(event: NewEvent, occurred_at: int) -> str:
+def former_fingerprint(event: NewEvent, occurred_at: int) -> str:
     """The fingerprint that portals before 2026-12 made of an event with an ID."""
     content = dict(zip(FIELDS, event, strict=False))
     if event.occurred_at is not None and abs(event.occurred_at - occurred_at) <= 1:

@@ -92,7 +92,7 @@ class _Message:
         return [mail.id for mail in self.mails]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The server will never accept this message."""
 
 
@@ -115,7 +115,7 @@ def send_due() -> int:
             server = _connect(config, watchdog)
         except Exception as error:  # noqa: BLE001 - smtplib raises much of what a server says
             for message in messages:
-                _failed(message, error)
+                put_off(message, error)
             return 0
         with contextlib.closing(server):
             return _send_all(server, messages, config, end)
@@ -139,7 +139,7 @@ def _send_all(
         try:
             _send(server, message, config)
         except Exception as error:  # noqa: BLE001 - likewise
-            _failed(message, error)
+            put_off(message, error)
             # smtplib closes where a server says 421: the next would only fail for that.
             if _is_gone(error) or server.sock is None:
                 _put_back(messages[index + 1 :])
@@ -161,10 +161,10 @@ def _sendable(message: _Message, config: Config) -> _Message | None:
             _compose(alone, config).as_bytes()
             good.append(mail)
         except vault.Unreadable:
-            _failed(alone, _Refused("no secret key of the portal can read it any more"))
+            put_off(alone, Refused("no secret key of the portal can read it any more"))
         except Exception as error:  # noqa: BLE001 - whatever a text raises is its mail's failure
             _log.warning("mail %d cannot be composed", mail.id, exc_info=True)
-            _failed(alone, _Refused(f"it cannot be composed ({type(error).__name__})"))
+            put_off(alone, Refused(f"it cannot be composed ({type(error).__name__})"))
     return _Message(good, message.merchant) if good else None
 
 
@@ -284,7 +284,7 @@ def _send(server: smtplib.SMTP, message: _Message, config: Config) -> None:
     except smtplib.SMTPRecipientsRefused as error:
         code, _text = next(iter(error.recipients.values()))
         if code >= 500:
-            raise _Refused(_in_words(error)) from error
+            raise Refused(_in_words(error)) from error
         raise
 
 
@@ -319,7 +319,7 @@ def _compose(message: _Message, config: Config) -> EmailMessage:
 
 def _is_gone(error: Exception) -> bool:
     return not isinstance(
-        error, _Refused | smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
+        error, Refused | smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused
     )
 
 
@@ -330,14 +330,14 @@ def _put_back(messages: Sequence[_Message]) -> None:
         session.execute(sa.update(Mail).where(Mail.id.in_(numbers)).values(next_attempt_at=now()))
 
 
-def _failed(message: _Message, error: Exception) -> None:
+def put_off(message: _Message, error: Exception) -> None:
     """Try again later, or give up and note that in the operations log, by each mail's own tries."""
     address, words = message.mails[0].to_email, _in_words(error)
     _log.warning("mail to %s failed: %s", address, words)
     given_up: list[Mail] = []
     with writing() as session:
         for mail in message.mails:
-            if mail.attempts >= len(RETRIES) or isinstance(error, _Refused):
+            if mail.attempts >= len(RETRIES) or isinstance(error, Refused):
                 given_up.append(mail)
                 continue
             session.execute(

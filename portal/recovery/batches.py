@@ -212,10 +212,10 @@ def _take(
     ids = [row.id for row in found if row.is_wanted]
     taken = len(ids)
     if wanted.action != SEND:
-        taken = _update(session, PENDING, ids, given_up("Discarded by a person.", now()))
+        taken = update(session, PENDING, ids, given_up("Discarded by a person.", now()))
     elif part.state == FAILED:
         # A moment for each batch: what failed first is sent first.
-        taken = _update(
+        taken = update(
             session,
             FAILED,
             ids,
@@ -235,13 +235,12 @@ def _take(
         # Those that are brought forward fall behind the cursor: rows are in order of that time.
         moment = now()
         later = [row.id for row in found if row.key > moment]
-        _update(session, PENDING, later, {"next_attempt_at": moment, "trigger": "manual"})
+        update(session, PENDING, later, {"next_attempt_at": moment, "trigger": "manual"})
     return (found[-1] if len(found) == BATCH else None), taken
 
 
-def _update(
-    session: scoped_session[Any], state: str, ids: list[str], values: dict[str, Any]
-) -> int:
+def update(session: scoped_session[Any], state: str, ids: list[str], values: dict[str, Any]) -> int:
+    """Change so many deliveries as are still in a state; how many that were."""
     if not ids:
         return 0
     changed = session.execute(

@@ -88,14 +88,14 @@ def _start_parts(config: Config, supervisor: Supervisor) -> None:
 
     if supervisor.stopping:
         return
-    supervisor.start("web", lambda: _serve(config), processes=config.web_processes)
+    supervisor.start("web", lambda: serve(config), processes=config.web_processes)
     for number in range(1, config.workers + 1):
         supervisor.start(f"deliver-{number}", lambda: worker.run_part("deliver", config))
     supervisor.start("maintenance", lambda: worker.run_part("maintenance", config))
     supervisor.start("cron", lambda: worker.run_part("cron", config))
 
 
-def _serve(config: Config, target: str = "portal.run.wsgi:front") -> None:
+def serve(config: Config, target: str = "portal.run.wsgi:front") -> None:
     """The web server, whose own processes are forks too."""
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings

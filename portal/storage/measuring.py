@@ -101,7 +101,7 @@ def _step(clock: int, horizon: int, dialect: str) -> bool:
             for merchant_id, size in session.execute(sizes(part, start, until, dialect)):
                 sums[merchant_id][part.column] += int(size)
     day = FOR_EVER if clock == STAYING else start - start % DAY
-    _store(clock, since, token, until, day, sums)
+    store(clock, since, token, until, day, sums)
     return True
 
 
@@ -151,7 +151,7 @@ def _end_of_batch(session: Session, parts: list[MeasuredLog], start: int, horizo
     return max(min(ends), start + MILLISECOND)
 
 
-def _store(clock: int, since: int, token: int, until: int, day: int, sums: Sums) -> None:
+def store(clock: int, since: int, token: int, until: int, day: int, sums: Sums) -> None:
     """Add what a stretch of a day holds, and be further; nothing where another run was faster, or
     something of it was deleted meanwhile."""
     with writing() as session:

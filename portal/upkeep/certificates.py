@@ -33,7 +33,7 @@ def check_all() -> int:
 
     A target that does not answer keeps what was noted of it: its deliveries tell that.
     """
-    targets, whose = _targets()
+    targets, whose = to_look_at()
     config = current_app.config["PORTAL"]
     transport: CurlTransport[str] = CurlTransport(admitted(config))
     ended = {}
@@ -53,7 +53,7 @@ def check_all() -> int:
     return looked_at
 
 
-def _targets() -> tuple[dict[str, list[str]], dict[str, int]]:
+def to_look_at() -> tuple[dict[str, list[str]], dict[str, int]]:
     """The webhooks to look at, by what their URLs have in common: host and port; and for whom it is
     looked there, one merchant of those who have it."""
     rows = db.session.execute(

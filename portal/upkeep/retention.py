@@ -106,7 +106,7 @@ def sweep() -> int:
         missed = _missed(clean_up, moment)
         return 0 if missed is None else _begin_missed(missed)
     if clean_up.warned_at is None and is_late(clean_up, moment):
-        _warn(clean_up.began_at)
+        warn(clean_up.began_at)
     is_alive = abs(moment - clean_up.worked_at) < STALE
     if is_alive or queues.waits_for_purge(clean_up.token):
         return 0
@@ -128,7 +128,7 @@ def latest() -> CleanUp | None:
 
 def is_late(clean_up: CleanUp, moment: int) -> bool:
     """Whether one that was due has not ended long after its time, at a moment (Unix µs)."""
-    scheduled = _scheduled_before(moment - LATE)
+    scheduled = scheduled_before(moment - LATE)
     since = clean_up.began_at if clean_up.finished_at is None else clean_up.finished_at
     return scheduled is not None and since < scheduled
 
@@ -138,14 +138,14 @@ def is_late(clean_up: CleanUp, moment: int) -> bool:
 
 def _missed(clean_up: CleanUp, moment: int) -> int | None:
     """When one should have begun and did not."""
-    scheduled = _scheduled_before(moment - MISSED)
+    scheduled = scheduled_before(moment - MISSED)
     # After the clock was set back the last one began in the future, and says nothing.
     if scheduled is None or scheduled <= clean_up.began_at <= moment + MISSED:
         return None
     return scheduled
 
 
-def _scheduled_before(moment: int) -> int | None:
+def scheduled_before(moment: int) -> int | None:
     """When PORTAL_RETENTION_CRON last had its time before a moment (Unix µs); None if never."""
     line: str = current_app.config["PORTAL"].retention_cron
     # As RQ reads it: in the machine's local time.
@@ -193,7 +193,8 @@ def _begin_missed(scheduled: int) -> int:
     return 1
 
 
-def _warn(began_at: int) -> None:
+def warn(began_at: int) -> None:
+    """Tell the operators, once, that this run did not get to its end."""
     with writing() as session:
         # By when it began, for its token rises with each run; of two sweeps one says it.
         warned = session.execute(

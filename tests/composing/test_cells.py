@@ -278,7 +278,7 @@ def test_what_is_made_in_time_counts_though_the_time_ends_with_it(
     monkeypatch.setattr(in_cell, "_in_time", in_time)
     monkeypatch.setattr(in_cell, "_read", lambda *_: (["{{ event.id }}"], {"id": "evt_1"}))
     monkeypatch.setattr(in_cell.os, "pwrite", lambda *_: 1)
-    assert in_cell._fill(0, 0) == (["evt_1"], None, 0)
+    assert in_cell.fill(0, 0) == (["evt_1"], None, 0)
 
 
 @pytest.mark.parametrize(

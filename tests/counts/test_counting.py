@@ -163,18 +163,18 @@ def test_killed_in_the_middle_it_neither_forgets_nor_counts_twice(
     monkeypatch.setattr(counting, "BATCH", 1)
     for number in range(4):
         tried(delivery, now() - HOUR + number * SECOND)
-    add, calls = counting._add, iter(range(100))
+    add, calls = counting.add, iter(range(100))
 
     def dies(*arguments: Any) -> None:
         add(*arguments)
         if next(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(counting, "_add", dies)
+    monkeypatch.setattr(counting, "add", dies)
     with pytest.raises(KeyboardInterrupt):
         counting.count_new()
     assert counted()[1] < 4
-    monkeypatch.setattr(counting, "_add", add)
+    monkeypatch.setattr(counting, "add", add)
     counting.count_new()
     assert counted() == (1, 4, 4)
 
@@ -183,14 +183,14 @@ def test_a_run_that_another_overtook_adds_nothing(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ):
     tried(delivery, now() - HOUR)
-    store = counting._store
+    store = counting.store
 
     def overtaken(*arguments: Any) -> bool:
-        monkeypatch.setattr(counting, "_store", store)
+        monkeypatch.setattr(counting, "store", store)
         counting.count_new()
         return store(*arguments)
 
-    monkeypatch.setattr(counting, "_store", overtaken)
+    monkeypatch.setattr(counting, "store", overtaken)
     counting.count_new()
     assert counted() == (1, 1, 1)
 

@@ -161,14 +161,14 @@ def test_what_is_deleted_while_it_is_measured_is_not_added(
 ) -> None:
     for days in (70, 30):
         story(merchant, days * DAY)
-    store = measuring._store
+    store = measuring.store
 
     def after_a_clean_up(*arguments: Any) -> None:
-        monkeypatch.setattr(measuring, "_store", store)
+        monkeypatch.setattr(measuring, "store", store)
         retention.purge_expired()
         store(*arguments)
 
-    monkeypatch.setattr(measuring, "_store", after_a_clean_up)
+    monkeypatch.setattr(measuring, "store", after_a_clean_up)
     measure_all()
     assert measured() == there()
 

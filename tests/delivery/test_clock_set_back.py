@@ -114,6 +114,6 @@ def test_a_certificate_that_was_looked_at_later_than_now_is_looked_at(merchant: 
         make_webhook(merchant, f"https://{at}.example/", certificate_checked_at=moment)
         for at, moment in (("ahead", now() + DAY), ("today", now() - HOUR))
     )
-    targets, _ = certificates._targets()
+    targets, _ = certificates.to_look_at()
     assert targets == {"https://ahead.example/": [ahead.id]}
     assert today.id

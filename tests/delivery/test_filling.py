@@ -76,7 +76,7 @@ def test_merchants_with_slow_templates_keep_quick_ones_waiting_for_none_of_them(
 def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
     merchants: Merchants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, failed = Cell._read, list[int]()
+    read, failed = Cell.read, list[int]()
 
     def fails_once(cell: Cell, size: int) -> bytes:
         # Its length has been read; the answer itself is left in the pipe.
@@ -85,7 +85,7 @@ def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
             raise OSError("failed")
         return read(cell, size)
 
-    monkeypatch.setattr(Cell, "_read", fails_once)
+    monkeypatch.setattr(Cell, "read", fails_once)
     merchants.ask(1, "{{ event.id }} of the first")
     merchants.until(1)
     assert merchants.last is not None

@@ -128,7 +128,7 @@ def test_who_runs_another_group_first_does_not_end_with_it():
 
 def events_at_once(app: Flask, sent: list[tuple[int, dict[str, Any]]]) -> tuple[list[Any], int]:
     """What each request gives that came while another was stored, and in how many groups."""
-    gathered = Gathered(ingest._store)
+    gathered = Gathered(ingest.store)
     runtime.of(app).part(Ingest).turns = gathered.turns
 
     def take(task: tuple[int, dict[str, Any]]) -> Any:
@@ -178,16 +178,16 @@ def test_who_was_compared_shares_no_transaction_and_takes_nobodys(
     again = event | {"data": {"a": Decimal("1.5")}}
     new = {"type": "order.created", "id": "new"}
     ingest.ingest_events(merchant.id, [event], batch=False)
-    gathered = Gathered(ingest._store)
+    gathered = Gathered(ingest.store)
     runtime.of(app).part(Ingest).turns = gathered.turns
     alone: list[list[Any]] = []
-    store = ingest._store
+    store = ingest.store
 
     def note(requests: list[Any]) -> Any:
         alone.append([request.ids for request in requests])
         return store(requests)
 
-    monkeypatch.setattr(ingest, "_store", note)
+    monkeypatch.setattr(ingest, "store", note)
 
     def take(task: tuple[int, list[dict[str, Any]]]) -> Any:
         with app.app_context():
@@ -230,7 +230,7 @@ def test_a_transaction_is_weighed_by_deliveries_and_who_owes_many_shares_none(
     monkeypatch.setattr(ingest._Rows, "insert", note)
     for _ in range(2):
         # Before it is known what they owe, and after.
-        gathered = Gathered(ingest._store, 12)
+        gathered = Gathered(ingest.store, 12)
         runtime.of(app).part(Ingest).turns = gathered.turns
 
         def take(task: tuple[int, int]) -> Any:

@@ -135,7 +135,7 @@ def test_what_is_spelled_otherwise_is_compared_in_nobodys_turn_to_write(
 def test_what_a_portal_of_today_stored_is_not_read_as_one_of_before_did(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(repeats, "_former_fingerprint", lambda *_: pytest.fail("as before"))
+    monkeypatch.setattr(repeats, "former_fingerprint", lambda *_: pytest.fail("as before"))
     for moment in ({"occurred_at": 1763930000}, {"occurred_at": None}):
         fields = moment | {"id": f"mine-{len(str(moment))}"}
         first = send(merchant, spelled('{"a":1.0}', **fields))
@@ -473,7 +473,7 @@ class TestLargeBatches:
         for _ in range(5):
             make_webhook(merchant)
         events = [{"type": "order.created", "id": f"e{number}"} for number in range(10)]
-        store, calls = ingest._store, 0
+        store, calls = ingest.store, 0
 
         def away(requests: Any) -> Any:
             nonlocal calls
@@ -483,7 +483,7 @@ class TestLargeBatches:
                 raise Unavailable("The database is away.")
             return store(requests)
 
-        monkeypatch.setattr(ingest, "_store", away)
+        monkeypatch.setattr(ingest, "store", away)
         runtime.of(current_app).put(ingest.Ingest, ingest.Ingest())
         with pytest.raises(Unavailable, match="The first 4 of the 10 events are stored") as caught:
             send(merchant, *events, batch=True)

@@ -77,7 +77,7 @@ STARTS = {
     "bin/run": [
         "-c",
         "from portal import config; from portal.run import supervisor; "
-        "supervisor._serve(config.load_config())",
+        "supervisor.serve(config.load_config())",
     ],
 }
 

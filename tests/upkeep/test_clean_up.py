@@ -191,7 +191,7 @@ def test_one_whose_minute_has_just_come_is_left_to_cron(
 ) -> None:
     retention.sweep()
     began = row().began_at
-    scheduled = retention._scheduled_before(began + DAY)
+    scheduled = retention.scheduled_before(began + DAY)
     assert scheduled is not None
     for later, due in ((MINUTE, 0), (3 * MINUTE, 1)):
         monkeypatch.setattr(retention, "now", lambda later=later: scheduled + later)
@@ -215,7 +215,7 @@ def test_a_time_that_a_night_leaves_out_is_not_missed_before_it_comes(
     time.tzset()
     try:
         found = [
-            iso(retention._scheduled_before(from_iso(f"2026-03-29T01:{minute}:00Z")) or 0)
+            iso(retention.scheduled_before(from_iso(f"2026-03-29T01:{minute}:00Z")) or 0)
             for minute in ("01", "16", "18")
         ]
     finally:
@@ -270,13 +270,13 @@ def test_two_sweeps_that_find_it_late_say_it_once_also_when_its_token_rose_meanw
     change(moment=began, began_at=began, worked_at=now(), token=7)
     for token in (7, 8):
         change(token=token)
-        retention._warn(began)
+        retention.warn(began)
     assert len(messages()) == 1
     # What has ended, or begun again, is not late any more.
     change(moment=None, warned_at=None)
-    retention._warn(began)
+    retention.warn(began)
     change(moment=began, began_at=began + 1)
-    retention._warn(began)
+    retention.warn(began)
     assert len(messages()) == 1
 
 
@@ -419,7 +419,7 @@ def test_what_is_sent_again_at_this_very_moment_keeps_its_record_data(merchant: 
     event_id = event.id
     with ThreadPoolExecutor(1) as pool:
         with writing() as session:
-            assert actions._keeps_payload(session, merchant_id, event_id)
+            assert actions.keeps_payload(session, merchant_id, event_id)
             session.execute(sa.update(Delivery).values(state="pending", next_attempt_at=now()))
             beside = pool.submit(clean_up)
             time.sleep(0.5)

@@ -238,7 +238,7 @@ def mail_given_up(merchant: Merchant) -> None:
     with writing() as session:
         session.add(Mail.make("a@example.com", "s", "b", merchant.id))
     message = mail._Message([db.session.scalars(sa.select(Mail)).one()], merchant)
-    mail._failed(message, mail._Refused("no"))
+    mail.put_off(message, mail.Refused("no"))
 
 
 def handed_out(merchant: Merchant) -> None:
@@ -537,7 +537,7 @@ def test_results_are_recorded_by_ids_whatever_was_counted_as_pending(app: Flask)
     well = [(due(one), {"state": "succeeded", "finished_at": 7}) for one in ids[5:10]]
     with noted("UPDATE") as found, writing() as session:
         recording.update_deliveries(session, [*retried, *well])
-        assert batches._update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5
+        assert batches.update(session, "pending", ids[10:15], {"next_attempt_at": 3}) == 5
     assert len(found) == 3, "retries are one statement for the driver, though each has its time"
     for statement, parameters in found:
         steps = plan(statement, parameters)

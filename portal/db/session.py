@@ -120,16 +120,17 @@ def writing(
 
 
 @contextmanager
-def reading() -> Iterator[scoped_session[Any]]:
-    """What a worker reads at a time: on SQLite one short transaction, since a snapshot that stays
-    open would keep its log from shrinking; on PostgreSQL none, where each statement sees what is
-    committed by then in any case, and to begin and to end one are round trips for nothing. Raises
+def reading(*, each_alone: bool = False) -> Iterator[scoped_session[Any]]:
+    """One short read transaction, for workers: a snapshot that stays open would keep SQLite's
+    log from shrinking. With `each_alone` there is none on PostgreSQL, where each statement sees
+    what is committed by then in any case, and to begin and to end one are round trips: for who
+    reads often, and fetches no rows by and by, which takes a cursor and so a transaction. Raises
     Unavailable when the database cannot be read now."""
     session = db.session
     with unavailable_when_away():
         session.rollback()
         try:
-            if db.engine.dialect.name != "sqlite":
+            if each_alone and db.engine.dialect.name != "sqlite":
                 session.connection(execution_options=_EACH_ALONE)
             yield session
         finally:

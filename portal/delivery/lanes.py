@@ -121,7 +121,7 @@ def release(tokens: dict[int, int], *, rest_seconds: float = 0) -> None:
 def has_owner() -> bool:
     """Whether any lane has an owner now. Raises Unavailable."""
     owned = sa.select(_lane.c.id).where(_lane.c.owner.is_not(None), sa.not_(_free(now())))
-    with reading() as session:
+    with reading(each_alone=True) as session:
         return session.scalar(owned.limit(1)) is not None
 
 
@@ -163,7 +163,7 @@ anything."""
 def forgotten() -> list[int]:
     """Lanes that have due work and no living owner. Costs one look into an index for each webhook,
     never a scan of the deliveries."""
-    with reading() as session:
+    with reading(each_alone=True) as session:
         return list(session.scalars(_FORGOTTEN, {"moment": now()}))
 
 
@@ -203,7 +203,7 @@ def _bring_forward(moment: int) -> None:
         # Events that came since are numbered on from those, but are due by the clock.
         _delivery.c.next_attempt_at >= _delivery.c.created_at,
     )
-    with reading() as session:
+    with reading(each_alone=True) as session:
         if session.scalar(sa.select(_delivery.c.id).where(*ahead).limit(1)) is None:
             return
     with writing() as session:

@@ -91,7 +91,7 @@ class Lines:
                 self.drop_buffer(line)
         if look_in is None and not self._to_fill(leaving, heavy):
             return
-        with reading():
+        with reading(each_alone=True):
             if look_in is not None:
                 self._look(sorted(look_in), () if is_whole else heavy)
             paces = self._paces

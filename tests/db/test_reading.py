@@ -1,4 +1,4 @@
-"""How a worker reads: in no transaction of PostgreSQL's, which writes have all the same."""
+"""How a worker reads that does so often: in no transaction of PostgreSQL's, as others have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _transactions(session: Any) -> int:
 
 
 def test_each_statement_of_a_worker_that_reads_is_alone(app: Flask):
-    with reading() as session:
+    with reading(each_alone=True) as session:
         assert _transactions(session) == 3
 
 
@@ -30,9 +30,9 @@ def test_each_statement_of_a_worker_that_reads_is_alone(app: Flask):
 def test_what_comes_after_it_is_one_transaction(
     app: Flask, way: Callable[[], AbstractContextManager[Any]]
 ):
-    with way() as session:
+    with reading(each_alone=True) as session:
         session.scalar(sa.text("SELECT 1"))
-    with writing() as session:
+    with way() as session:
         assert _transactions(session) == 1
     assert _transactions(db.session) == 1
     db.session.rollback()
@@ -40,7 +40,7 @@ def test_what_comes_after_it_is_one_transaction(
 
 def test_a_worker_that_reads_sees_what_is_committed_meanwhile(app: Flask):
     count = sa.select(sa.func.count()).select_from(Merchant)
-    with reading() as session:
+    with reading(each_alone=True) as session:
         assert session.scalar(count) == 0
         with db.engine.begin() as other:
             other.execute(sa.insert(Merchant).values(slug="acme", name="Acme", active=True))

@@ -54,7 +54,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller and fewer, under 2 minutes")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only this one")
-    parser.add_argument("--row", help="only this row, such as 3; nothing is written")
+    parser.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        help="only this row, such as 3, or several; nothing is written",
+    )
     parser.add_argument(
         "--attack",
         action="append",
@@ -70,7 +75,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.attack:
-        arguments.row = "16"
+        arguments.row = ["16"]
     warnings.simplefilter("ignore")
     started = time.monotonic()
     rows: list[Row] = []
@@ -84,7 +89,7 @@ def main() -> int:
             if arguments.retention:
                 wanted = {"15": partial(retention.clean_up, events=arguments.retention)}
             for name, measure in wanted.items():
-                if arguments.row and arguments.row not in name.split():
+                if arguments.row and not set(arguments.row) & set(name.split()):
                     continue
                 since = time.monotonic()
                 print(f"{kind}: row {name} …", end=" ", flush=True)

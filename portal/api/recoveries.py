@@ -26,7 +26,9 @@ def recover_webhook(webhook_id: str) -> Response:
     setup.get_webhook(g.merchant_id, webhook_id)
     fields = reading.optional_body("since")
     if "since" not in fields:
-        raise Invalid([FieldError("/since", "since is missing; give Unix seconds.")])
+        raise Invalid(
+            [FieldError("/since", "since is missing; give Unix seconds or an ISO 8601 time.")]
+        )
     since = reading.moment("since", fields["since"])
     return _start(Selection(SEND, (FAILED, HELD), webhook_id, since))
 

@@ -55,13 +55,13 @@ class Content:
 
     @cached_property
     def _own_records(self) -> list[Any]:
-        return _records(self.event.data, self.event.previous)
+        return read_records(self.event.data, self.event.previous)
 
     def is_of(self, event: NewEvent) -> bool:
         """Whether a new event has this content."""
         return self._is_same_otherwise(event) and (
             (event.data, event.previous) == (self.event.data, self.event.previous)
-            or self._own_records == _records(event.data, event.previous)
+            or self._own_records == read_records(event.data, event.previous)
         )
 
     def _is_same_otherwise(self, event: NewEvent) -> bool:
@@ -168,7 +168,8 @@ def load(known: Known) -> Stored | None:
     )
 
 
-def _records(*texts: str | None) -> list[Any]:
+def read_records(*texts: str | None) -> list[Any]:
+    """The values of these texts of JSON, their numbers by their worth."""
     return [text and json.loads(text, parse_int=_worth, parse_float=_worth) for text in texts]
 
 

@@ -77,7 +77,7 @@ class Accounts:
         """Begin a request of an account, when it is its turn. One of whom is not known yet whose it
         is may be of somebody who is there already: for its sake nobody waits. Raises Refused when
         its turn does not come."""
-        account = self._asked(name, time.monotonic(), is_known, is_stranger)
+        account = self.asked_by(name, time.monotonic(), is_known, is_stranger)
         work = Work(self, account, name[1], self._strangers_of(name) if is_stranger else None)
         try:
             if account.places is not None:
@@ -126,7 +126,7 @@ class Accounts:
     async def _take_turn(self, work: Work, is_known: bool) -> None:
         account, clock = work.account, time.monotonic()
         if self._owes(account, clock) > FREE_SECONDS:
-            if not self._may_begin(account):
+            if not self.may_begin(account):
                 try:
                     async with asyncio.timeout(WAIT_SECONDS), account.turn:
                         while left := self._left(account):
@@ -153,7 +153,7 @@ class Accounts:
         try:
             async with asyncio.timeout(WAIT_SECONDS), work.strangers.turn(work.had):
                 is_heavy = self._owes(together, time.monotonic()) > FREE_SECONDS
-                while not self._has_place(together) or (is_heavy and not self._may_begin(together)):
+                while not self._has_place(together) or (is_heavy and not self.may_begin(together)):
                     await self._change(self._left(together) if is_heavy else LOOK_SECONDS)
                     is_heavy = is_heavy or self._owes(together, time.monotonic()) > FREE_SECONDS
                 self._place(work, together)
@@ -219,7 +219,7 @@ class Accounts:
         """Count a piece of a body, and wait where somebody brings more than a share of them, or all
         strangers together do beside others."""
         clock, name = time.monotonic(), (owner, BODIES)
-        account = self._asked(name, clock, is_known=False, is_stranger=is_stranger)
+        account = self.asked_by(name, clock, is_known=False, is_stranger=is_stranger)
         account.charge(PIECE_SECONDS, clock)
         if account.owed > FREE_SECONDS:
             await asyncio.sleep((account.owed - FREE_SECONDS) / account.rate)
@@ -260,7 +260,7 @@ class Accounts:
             while now - began < at_least or (
                 now - began < PATIENCE_SECONDS
                 and (
-                    self._is_awaited(last.owner, now)
+                    self.is_awaited(last.owner, now)
                     or (now - began < rest and last.quiet_left(self._company, took, now) > 0)
                 )
             ):
@@ -273,7 +273,9 @@ class Accounts:
     def _strangers_of(self, name: Name) -> Strangers:
         return self._strangers_apart.get(name[1], self._strangers)
 
-    def _asked(self, name: Name, clock: float, is_known: bool, is_stranger: bool) -> Account:
+    def asked_by(self, name: Name, clock: float, is_known: bool, is_stranger: bool) -> Account:
+        """The account of a name that asks at `clock`; where it is known whose it is, others hear
+        of it."""
         with self._mutex:
             account = self._account(name)
         if is_known:
@@ -340,7 +342,8 @@ class Accounts:
             work.placed.remove(work.strangers.account)
             work.strangers.account.placed -= 1
 
-    def _may_begin(self, account: Account) -> bool:
+    def may_begin(self, account: Account) -> bool:
+        """Whether one more request of a heavy account may begin now."""
         return not self._left(account)
 
     def _left(self, account: Account) -> float:
@@ -350,19 +353,20 @@ class Accounts:
         if not left or self._owes(account, clock) > FREE_SECONDS:
             return left
         is_late = clock - account.began_at >= PATIENCE_SECONDS
-        is_next = not account.under_way and not self._is_awaited(account.owner, clock)
+        is_next = not account.under_way and not self.is_awaited(account.owner, clock)
         return 0.0 if is_late or is_next else left
 
     def _quiet_left(self, account: Account, clock: float) -> float:
         """In how many seconds one more request may begin beyond the account's share."""
         if not self._company.has_others(account.owner, clock):
             return 0.0
-        if self._is_awaited(account.owner, clock):
+        if self.is_awaited(account.owner, clock):
             return BEGUN_SECONDS
         needs = (len(account.under_way) + 1) * account.cost
         return account.quiet_left(self._company, needs, clock)
 
-    def _is_awaited(self, owner: str, clock: float) -> bool:
+    def is_awaited(self, owner: str, clock: float) -> bool:
+        """Whether something has just begun for anybody else who needs little than one."""
         if self._company.is_awaited(owner, clock):
             return True
         with self._mutex:

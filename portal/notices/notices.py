@@ -116,6 +116,25 @@ def notify(
     )
 
 
+def withdraw(
+    session: scoped_session[Any], merchant_id: int, webhook_id: str, *, certificates: bool = False
+) -> None:
+    """Take what was told of a webhook's failures off the merchant's page, in the running
+    transaction: a person has enabled it, and its record of health is clean. With `certificates`
+    also that some end: it is deleted."""
+    of_failures = sa.true() if certificates else Notice.kind.not_in(_CERTIFICATES)
+    session.execute(
+        sa.update(Notice)
+        .where(
+            Notice.merchant_id == merchant_id,
+            Notice.webhook_id == webhook_id,
+            Notice.dismissed_at.is_(None),
+            of_failures,
+        )
+        .values(dismissed_at=now())
+    )
+
+
 def notify_members(
     session: scoped_session[Any],
     merchant: Merchant,

@@ -21,6 +21,7 @@ from portal.errors import Unavailable
 from portal.models import Delivery, Recovery, Webhook
 from portal.models.delivery import FAILED, HELD, PENDING, given_up, still
 from portal.models.recovery import FINISHED, RUNNING, RUNNING_LITERAL, SEND
+from portal.notices import notices
 from portal.recovery import selection
 from portal.recovery.selection import PARTS, IndexedPart, Selection
 
@@ -191,6 +192,7 @@ def _step(session: scoped_session[Any], recovery: Recovery) -> list[int]:
         # Without its secrets it could only be held again, and people told again.
         if not webhook.unreadable(now()):
             webhook.enable()
+            notices.withdraw(session, webhook.merchant_id, webhook.id)
     return [webhook.lane]
 
 

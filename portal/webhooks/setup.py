@@ -21,6 +21,7 @@ from portal.ids import new_id
 from portal.models import Attempt, AttemptPayload, Webhook
 from portal.models.locks import lock_merchant
 from portal.models.webhook import lane_of
+from portal.notices import notices
 from portal.storage.sizes import add_deleted_webhook
 from portal.webhooks import checking, large, rotation
 from portal.webhooks.auth_rules import certificate_ends_at
@@ -191,6 +192,8 @@ def update_webhook(
                 large.check(merchant_id, changed)
                 record(session, actor, "webhook.updated", webhook_id, merchant_id, **changed)
             work_is_due = stored.enabled and not was_enabled
+            if work_is_due:
+                notices.withdraw(session, merchant_id, webhook_id)
         if work_is_due:
             queues.wake([stored.lane])
         return stored
@@ -204,6 +207,7 @@ def enable(merchant_id: int, webhook_id: str, actor: str) -> Webhook:
         if not stored.holds and not stored.failures:
             return stored
         stored.enable()
+        notices.withdraw(session, merchant_id, webhook_id)
         stored.version += 1
         record(session, actor, "webhook.enabled", webhook_id, merchant_id)
     queues.wake([stored.lane])
@@ -234,6 +238,7 @@ def delete(merchant_id: int, webhook_id: str, actor: str, version: int | None = 
         if version is not None and stored.version != version:
             raise Conflict(EDITED)
         stored.delete()
+        notices.withdraw(session, merchant_id, webhook_id, certificates=True)
         record(
             session,
             actor,

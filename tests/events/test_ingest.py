@@ -112,13 +112,13 @@ def test_what_is_spelled_otherwise_is_compared_in_nobodys_turn_to_write(
     merchant: Merchant, monkeypatch: pytest.MonkeyPatch, batch: bool
 ):
     """Two records of 900 KB take a tenth of a second or more."""
-    read, is_in_transaction = repeats._records, list[bool]()
+    read, is_in_transaction = repeats.read_records, list[bool]()
 
     def note(*texts: str | None) -> list[Any]:
         is_in_transaction.append(db.session.registry().in_transaction())
         return read(*texts)
 
-    monkeypatch.setattr(repeats, "_records", note)
+    monkeypatch.setattr(repeats, "read_records", note)
     once, again, new = (spelled(f'{{"a":{number}}}') for number in ("12.50", "12.5", "1250e-2"))
     first = send(merchant, once)
     others = [again, new, ORDER | {"object_id": "2"}] if batch else [again]

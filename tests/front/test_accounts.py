@@ -255,7 +255,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Accounts:
 async def owes_much(own: Accounts, cost: float) -> Account:
     """The store does, which asks for what costs so much, and somebody else has just asked."""
     await uses(own, "other", 0.0)
-    account = own._asked(("store", PEOPLE), time.monotonic(), True, False)
+    account = own.asked_by(("store", PEOPLE), time.monotonic(), True, False)
     account.owed, account.counted_at, account.cost = MOST_SECONDS, time.monotonic(), cost
     await uses(own, "other", 0.0)
     return account
@@ -418,12 +418,12 @@ def test_who_is_heavy_waits_for_what_has_begun_in_another_process(
         work = await there.enter(("other", PEOPLE))
         account = (await here.enter(("store", PEOPLE))).account
         account.began_at = time.monotonic()
-        assert not here._may_begin(account)
+        assert not here.may_begin(account)
         there.leave(work)
         monkeypatch.setattr("portal.fairness.company.BEGUN_SECONDS", 0.0)
         account.under_way.clear()
         here._light.clear()
-        assert here._may_begin(account)
+        assert here.may_begin(account)
 
     asyncio.run(play())
 

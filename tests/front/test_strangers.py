@@ -174,7 +174,7 @@ def test_one_of_whom_it_is_known_and_who_is_heavy_does_not_wait_for_heavy_strang
         waiting = asyncio.create_task(own.enter((MANY[0], PEOPLE), is_stranger=True))
         await asyncio.sleep(MOMENT)
         own.leave(merchant)
-        assert not own._is_awaited("merchant 1", time.monotonic())
+        assert not own.is_awaited("merchant 1", time.monotonic())
         waiting.cancel()
 
     asyncio.run(play())

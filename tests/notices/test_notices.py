@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import MultiDict
 
 from portal.clock import DAY, HOUR, MINUTE, SECOND, now
+from portal.counts import overview
 from portal.db.session import db, writing
 from portal.delivery.health import Changed, Health, store
 from portal.errors import Invalid
@@ -25,6 +26,7 @@ from portal.events import ingest
 from portal.models import Mail, Merchant, Notice, OperationsEntry, User, Webhook
 from portal.notices import choices, gathering, mail, notices
 from portal.people import accounts, members
+from portal.webhooks import setup
 from tests.conftest import on_both_databases
 from tests.factories import make_merchant, make_user, make_webhook
 from tests.mailbox import Mailbox
@@ -99,6 +101,35 @@ def test_owners_and_editors_are_told_that_a_webhook_is_held_and_until_when(
 
 
 @on_both_databases
+def _enabled(webhook: Webhook) -> None:
+    setup.enable(webhook.merchant_id, webhook.id, "user:owner@example.com")
+
+
+def _disabled_and_enabled_by_an_edit(webhook: Webhook) -> None:
+    for enabled in (False, True):
+        setup.update_webhook(
+            webhook.merchant_id, webhook.id, {"enabled": enabled}, "user:owner@example.com"
+        )
+
+
+def _deleted(webhook: Webhook) -> None:
+    setup.delete(webhook.merchant_id, webhook.id, "user:owner@example.com")
+
+
+@on_both_databases
+@pytest.mark.parametrize("by", [_enabled, _disabled_and_enabled_by_an_edit, _deleted])
+def test_what_was_told_of_failures_is_over_once_a_person_enables_or_deletes_the_webhook(
+    merchant: Merchant, by: Callable[[Webhook], None]
+):
+    webhook, other = (make_webhook(merchant, "https://receiver.example.com/") for _ in range(2))
+    for failing in (webhook, other):
+        change(failing, Health(), HELD)
+    assert len(overview.open_notices(merchant.id)) == 2
+    by(webhook)
+    (left,) = overview.open_notices(merchant.id)
+    assert left.webhook_id == other.id
+
+
 def test_what_happens_together_is_told_in_one_mail(merchant: Merchant, mailbox: Mailbox):
     make_user("owner", merchant, email="ann@example.com")
     for number in range(gathering.SHOWN + 3):

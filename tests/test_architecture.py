@@ -57,11 +57,11 @@ LEVELS: tuple[dict[str, str], ...] = (
         "portal.delivery": "actions drain health lanes",
         "portal.people": "accounts invitations members passkeys periods resets rules second_factor "
         "sessions storage_bounds tries",
+        "portal.recovery": "batches recovery selection",
     },
     {
         "portal.events": "catalogue ingest matching moments rows rules schema_table",
         "portal.notices": "account_notices choices notices storage_notices",
-        "portal.recovery": "batches recovery selection",
     },
     {"portal.audit": "chain log"},
     {

@@ -38,6 +38,7 @@ _HEADLINES: Mapping[str, str] = {
 }
 _CERTIFICATES = ("certificate", "client_certificate")
 """Notices of ends, which stand beside one that the webhook is failing, and do not replace it."""
+_OF_HEALTH = Notice.kind.not_in(_CERTIFICATES)
 WARNED_BEFORE = DAY
 TOLD_AT_ONCE = 100
 """Webhooks that get a notice in one transaction; the others get theirs the next time."""
@@ -70,16 +71,8 @@ def notify(
 
     `kind` is one of KINDS, `moment` Unix µs.
     """
-    session.execute(
-        sa.update(Notice)
-        .where(
-            Notice.merchant_id == merchant_id,
-            Notice.webhook_id == webhook_id,
-            Notice.dismissed_at.is_(None),
-            Notice.kind == kind if kind in _CERTIFICATES else Notice.kind.not_in(_CERTIFICATES),
-        )
-        .values(dismissed_at=moment)
-    )
+    same = Notice.kind == kind if kind in _CERTIFICATES else _OF_HEALTH
+    _dismiss(session, merchant_id, webhook_id, same, moment)
     if kind == "recovered":
         # Older notices that it was failing are deleted, or they would pile up where it comes and
         # goes; those of the last days are kept, since they show that it does.
@@ -88,7 +81,7 @@ def notify(
                 Notice.merchant_id == merchant_id,
                 Notice.dismissed_at < moment - KEPT_AFTER,
                 Notice.webhook_id == webhook_id,
-                Notice.kind.not_in(_CERTIFICATES),
+                _OF_HEALTH,
             )
         )
     session.add(
@@ -122,16 +115,25 @@ def withdraw(
     """Take what was told of a webhook's failures off the merchant's page, in the running
     transaction: a person has enabled it, and its record of health is clean. With `certificates`
     also that some end: it is deleted."""
-    of_failures = sa.true() if certificates else Notice.kind.not_in(_CERTIFICATES)
+    _dismiss(session, merchant_id, webhook_id, sa.true() if certificates else _OF_HEALTH, now())
+
+
+def _dismiss(
+    session: scoped_session[Any],
+    merchant_id: int,
+    webhook_id: str,
+    which: sa.ColumnElement[bool],
+    moment: int,
+) -> None:
     session.execute(
         sa.update(Notice)
         .where(
             Notice.merchant_id == merchant_id,
             Notice.webhook_id == webhook_id,
             Notice.dismissed_at.is_(None),
-            of_failures,
+            which,
         )
-        .values(dismissed_at=now())
+        .values(dismissed_at=moment)
     )
 
 

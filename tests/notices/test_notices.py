@@ -100,7 +100,6 @@ def test_owners_and_editors_are_told_that_a_webhook_is_held_and_until_when(
     assert mail.send_due() == 0
 
 
-@on_both_databases
 def _enabled(webhook: Webhook) -> None:
     setup.enable(webhook.merchant_id, webhook.id, "user:owner@example.com")
 
@@ -130,6 +129,7 @@ def test_what_was_told_of_failures_is_over_once_a_person_enables_or_deletes_the_
     assert left.webhook_id == other.id
 
 
+@on_both_databases
 def test_what_happens_together_is_told_in_one_mail(merchant: Merchant, mailbox: Mailbox):
     make_user("owner", merchant, email="ann@example.com")
     for number in range(gathering.SHOWN + 3):

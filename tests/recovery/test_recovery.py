@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 from redis import Redis
 
 from portal import jobs, queues
 from portal.clock import HOUR, SECOND, now
-from portal.db.session import db
+from portal.counts import overview
+from portal.db.session import db, writing
 from portal.delivery import drain
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import AuditEntry, Delivery, EventPayload, Merchant, Recovery, Webhook
+from portal.notices import notices
 from portal.recovery import batches, recovery, selection
 from portal.recovery.selection import Selection
 from tests.conftest import on_both_databases
@@ -163,11 +165,16 @@ def test_what_is_held_goes_out_at_once_and_waits_for_no_retry(
             step=min(later, 1),
             next_attempt_at=now() + later * HOUR,
         )
+    with writing() as session:
+        notices.notify(
+            session, merchant.id, webhook.id, "held", "Held.", now(), current_app.config["PORTAL"]
+        )
     assert recovery.count_held(webhook) == selection.Count(3, is_exact=True)
     done = start(merchant, send("held", webhook))
     assert (done.state, done.total, done.done) == ("finished", 3, 3)
     db.session.rollback()
     assert webhook.state == "enabled"
+    assert overview.open_notices(merchant.id) == [], "what was told of its failures is over"
     drain.drain(webhook.lane)
     assert states() == {"succeeded": 3}
     assert len(receiver.ledger) == 3
